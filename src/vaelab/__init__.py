@@ -1,0 +1,57 @@
+"""vaelab: autoencoders, variational autoencoders and conditional VAEs that tell the truth about themselves.
+
+Importing the package imports no torch; each public name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from vaelab.version import __version__
+
+if TYPE_CHECKING:
+    from vaelab.config import Config, ModelConfig, TrainConfig
+    from vaelab.data import Dataset, Split, load_dataset
+    from vaelab.errors import VaelabError
+    from vaelab.generation import TrainedModel, load
+    from vaelab.training import Progress, fit
+
+_HOMES = {
+    "Config": "config",
+    "ModelConfig": "config",
+    "TrainConfig": "config",
+    "Dataset": "data",
+    "Split": "data",
+    "load_dataset": "data",
+    "VaelabError": "errors",
+    "TrainedModel": "generation",
+    "load": "generation",
+    "Progress": "training",
+    "fit": "training",
+}
+
+__all__ = [
+    "Config",
+    "Dataset",
+    "ModelConfig",
+    "Progress",
+    "Split",
+    "TrainConfig",
+    "TrainedModel",
+    "VaelabError",
+    "__version__",
+    "fit",
+    "load",
+    "load_dataset",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(f"vaelab.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'vaelab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

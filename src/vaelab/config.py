@@ -1,0 +1,165 @@
+"""Every hyper-parameter, once: the command line's options, the estimators' parameters and the JSON of a run are these fields.
+
+A field's docstring is its help text and states its unit. A value that cannot be is refused here, before anything starts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from vaelab.errors import ConfigError, did_you_mean
+
+ModelName = Literal["ae", "vae", "cvae"]
+NetworkName = Literal["mlp", "conv"]
+LikelihoodName = Literal["bernoulli", "continuous-bernoulli", "logistic", "gaussian"]
+
+DEFAULT_SECONDS = 90.0
+"""Training time where neither epochs nor seconds are given: about a minute and a half."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What is trained. A field left at None is chosen for the data when training starts, and the choice is recorded."""
+
+    model: ModelName | None = None
+    """Autoencoder, variational autoencoder or conditional VAE. Default: cvae if the data are labelled, else vae."""
+
+    network: NetworkName | None = None
+    """Dense or strided convolutional encoder and decoder. Default: mlp for grey images up to 32×32 and tables, else conv."""
+
+    latent_dim: int | None = None
+    """Dimensions of the latent, 1 or more. Default: 8 for cvae, 32 for ae and vae."""
+
+    likelihood: LikelihoodName | None = None
+    """Distribution p(x|z) of an image. Default: bernoulli for near-binary grey images, else logistic; gaussian for tables."""
+
+    width: int | None = None
+    """Units of a dense hidden layer (default 512), or channels of the first convolution (default 32)."""
+
+    depth: int = 2
+    """Hidden layers of a dense encoder, and of its decoder. A convolutional one is as deep as the image's size asks."""
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        for name in ("latent_dim", "width", "depth"):
+            _check_whole(name, getattr(self, name))
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How it is trained."""
+
+    epochs: int | None = None
+    """Passes over the training images. Weights then follow from the seed alone. Excludes --seconds."""
+
+    seconds: float | None = None
+    """Wall time from the command to the saved weights, in seconds. Default, where --epochs is not given: 90."""
+
+    batch_size: int = 128
+    """Images per step."""
+
+    learning_rate: float = 2e-3
+    """Peak step size of AdamW; it warms up, then falls along a cosine."""
+
+    warmup: float = 0.02
+    """Share of the training over which the learning rate rises to its peak, 0…1."""
+
+    weight_decay: float = 1e-4
+    """Decoupled weight decay of AdamW, per step and unit of learning rate."""
+
+    ema: float = 0.998
+    """Decay per step of the moving average of the weights that is evaluated and saved, 0 (off) … <1."""
+
+    gradient_clip: float = 200.0
+    """Largest norm of a step's gradient (nats per image per weight); a larger one is scaled down to it."""
+
+    beta: float = 1.0
+    """Weight of the rate in the objective; reported figures always weigh it 1."""
+
+    kl_warmup: float = 0.1
+    """Share of the training over which the rate's weight rises from 0 to beta, 0…1."""
+
+    free_bits: float = 0.0
+    """Nats per latent dimension below which the rate is not pressed down (averaged over a batch)."""
+
+    seed: int = 0
+    """Seed of the initial weights, the order of the images, the binarisation and the latent noise."""
+
+    device: str = "auto"
+    """Where to train: auto, cpu, cuda, cuda:1, mps. auto takes a GPU if there is one."""
+
+    def __post_init__(self) -> None:
+        _check_whole("epochs", self.epochs)
+        _check_whole("batch_size", self.batch_size)
+        _check_whole("seed", self.seed, least=0)
+        _check_real("seconds", self.seconds, above=0.0)
+        _check_real("learning_rate", self.learning_rate, above=0.0)
+        _check_real("gradient_clip", self.gradient_clip, above=0.0)
+        for name in ("weight_decay", "beta", "free_bits"):
+            _check_real(name, getattr(self, name), least=0.0)
+        for name in ("warmup", "kl_warmup"):
+            _check_real(name, getattr(self, name), least=0.0, most=1.0)
+        _check_real("ema", self.ema, least=0.0, below=1.0)
+        if self.epochs is not None and self.seconds is not None:
+            raise ConfigError("got both --epochs and --seconds; expected one of them: leave the other out")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A model and its training, together: what `config.json` of a run holds."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def option(field_name: str) -> str:
+    """The command line's spelling of a field, such as `--latent-dim`."""
+    return "--" + field_name.replace("_", "-")
+
+
+def _check_choices(config: ModelConfig) -> None:
+    choices = {"model": ModelName, "network": NetworkName, "likelihood": LikelihoodName}
+    for name, literal in choices.items():
+        got = getattr(config, name)
+        if got is not None and got not in get_args(literal):
+            expected = ", ".join(get_args(literal))
+            raise ConfigError(
+                f"{option(name)}: got {got!r}; expected one of {expected}.{did_you_mean(str(got), get_args(literal))}"
+            )
+
+
+def _check_whole(name: str, got: object, least: int = 1) -> None:
+    if got is None:
+        return
+    if not isinstance(got, int) or isinstance(got, bool) or got < least:
+        raise ConfigError(f"{option(name)}: got {got!r}; expected a whole number of at least {least}")
+
+
+def _check_real(
+    name: str,
+    got: object,
+    *,
+    above: float = -math.inf,
+    least: float = -math.inf,
+    below: float = math.inf,
+    most: float = math.inf,
+) -> None:
+    if got is None:
+        return
+    if isinstance(got, int | float) and not isinstance(got, bool):
+        value = float(got)
+        if math.isfinite(value) and above < value < below and least <= value <= most:
+            return
+    bounds = [
+        text
+        for limit, text in (
+            (above, f"above {above:g}"),
+            (least, f"of at least {least:g}"),
+            (below, f"below {below:g}"),
+            (most, f"of at most {most:g}"),
+        )
+        if math.isfinite(limit)
+    ]
+    raise ConfigError(f"{option(name)}: got {got!r}; expected a finite number {' and '.join(bounds)}")

@@ -1,0 +1,105 @@
+"""Which images a step sees, and how raw pixels become the model's input: functions of (seed, step) alone.
+
+The order is one endless stream, one permutation of the images after another, cut into batches of equal size. So every
+image is seen equally often whether or not the batch size divides their number, and step t can be had without the steps
+before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vaelab.config import LikelihoodName
+
+PUBLISHED_BINARISATION_SEED = 777
+"""numpy.random.RandomState of the once-binarised validation and test images."""
+
+
+def generator_for(purpose: str, seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator whose draws follow from (purpose, seed, step) alone, independent between any two of these."""
+    digest = hashlib.blake2b(f"{purpose} {seed} {step}".encode(), digest_size=8).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest, "big") >> 1)
+
+
+class Order:
+    """The order in which `count` images are seen: index (batch_size,) for any step, int64 on `device`."""
+
+    def __init__(self, count: int, batch_size: int, seed: int, device: torch.device | str = "cpu") -> None:
+        self.count, self.batch_size, self.seed, self.device = count, batch_size, seed, device
+        self._epoch = -1
+        self._permutation = torch.empty(0, dtype=torch.int64)
+
+    def permutation(self, epoch: int) -> Int[Tensor, " count"]:
+        """The order of one pass over the images."""
+        if epoch != self._epoch:
+            generator = generator_for("order", self.seed, epoch)
+            self._permutation = torch.randperm(self.count, generator=generator).to(self.device)
+            self._epoch = epoch
+        return self._permutation
+
+    def at(self, step: int) -> Int[Tensor, " batch"]:
+        """The images of a step, counted from 0."""
+        first, last = step * self.batch_size, (step + 1) * self.batch_size
+        pieces = []
+        while first < last:
+            epoch, offset = divmod(first, self.count)
+            taken = min(last - first, self.count - offset)
+            pieces.append(self.permutation(epoch)[offset : offset + taken])
+            first += taken
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+
+def training_input(raw: Tensor, likelihood: LikelihoodName, generator: torch.Generator) -> Tensor:
+    """Raw data as the likelihood takes it, drawn afresh: float32 of the same shape.
+
+    Parameters
+    ----------
+    raw
+        uint8 images (batch, C, H, W), or float32 rows of a table (batch, D), which pass unchanged.
+    likelihood
+        `bernoulli` binarises, each pixel 1 with probability level/255; the others take level/255.
+    generator
+        Of the binarisation, on the same device as `raw`.
+    """
+    if raw.dtype != torch.uint8:
+        return raw
+    unit = raw.to(torch.float32) / 255
+    if likelihood != "bernoulli":
+        return unit
+    return (torch.rand(unit.shape, generator=generator, device=unit.device) < unit).to(torch.float32)
+
+
+def held_out_input(images: np.ndarray, likelihood: LikelihoodName) -> Tensor:
+    """Raw held-out data as the likelihood takes it, the same at every call: float32 of the same shape.
+
+    `bernoulli` binarises once by the published protocol: one `binomial(1, level/255)` draw over the images in their
+    order from `numpy.random.RandomState(777)`.
+    """
+    if images.dtype != np.uint8:
+        return torch.from_numpy(images)
+    if likelihood != "bernoulli":
+        return torch.from_numpy(images.astype(np.float32) / np.float32(255))
+    draws = np.random.RandomState(PUBLISHED_BINARISATION_SEED).binomial(1, images / 255.0)
+    return torch.from_numpy(draws.astype(np.float32))
+
+
+def latent_noise(count: int, latent_dim: int, seed: int) -> Float[Tensor, "n d"]:
+    """ε ~ N(0, I) for each of `count` held-out images, one draw each, the same at every call, float32 on the CPU."""
+    return torch.randn(count, latent_dim, generator=generator_for("held-out", seed, 0))
+
+
+def mean_and_variance(images: Tensor, chunk: int = 8192) -> tuple[Tensor, Tensor]:
+    """Mean and variance of every pixel (in units of 0…1) or column over the images, float32, each of an image's shape."""
+    total = torch.zeros(images.shape[1:], dtype=torch.float64, device=images.device)
+    squares = torch.zeros_like(total)
+    for part in images.split(chunk):
+        values = part.to(torch.float64) / (255 if images.dtype == torch.uint8 else 1)
+        total += values.sum(0)
+        squares += values.square().sum(0)
+    mean = total / len(images)
+    return mean.float(), (squares / len(images) - mean.square()).clamp_min(0).float()

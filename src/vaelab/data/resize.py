@@ -1,0 +1,122 @@
+"""Images of any size brought to one: scaled, then cropped or padded about the centre.
+
+Sizes are (H, W) in pixels throughout; Pillow's own order is (W, H).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from vaelab.data.dataset import Dataset, Split
+from vaelab.errors import ConfigError
+
+Fit: TypeAlias = Literal["crop", "pad"]
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is in all."""
+
+LARGEST_SIDE = 4096
+SCALING = Image.Resampling.LANCZOS
+
+
+def parse_size(size: int | tuple[int, int] | str | None) -> tuple[int, int] | None:
+    """A size as the user gives it (one side for a square, two, or text such as "32" or "32x48") as (H, W).
+
+    Raises `ConfigError` for anything else and for a side outside 1…4096.
+    """
+    if size is None:
+        return None
+    sides: object = size
+    if isinstance(size, str) and (match := re.fullmatch(r"(\d{1,9})(?:[x×](\d{1,9}))?", size.strip())):
+        sides = (int(match[1]), int(match[2] or match[1]))
+    elif isinstance(size, int | np.integer) and not isinstance(size, bool):
+        sides = (int(size), int(size))
+    if isinstance(sides, tuple | list) and len(sides) == 2:
+        height, width = sides
+        if all(isinstance(side, int | np.integer) and 1 <= side <= LARGEST_SIDE for side in sides):
+            return int(height), int(width)
+    raise ConfigError(
+        f"size: got {size!r}; expected one side or two (HxW), each 1…{LARGEST_SIDE} pixels; "
+        "type for instance --size 32 or --size 32x48"
+    )
+
+
+def fit_image(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
+    """`image`, grey or RGB, at `size`.
+
+    "crop" scales so that the image just covers the size, and cuts off what stands over on both sides alike.
+    "pad" scales so that it just fits in, and fills the rest with the median colour of its border.
+    """
+    height, width = size
+    if image.size == (width, height):
+        return image
+    if fit == "crop":
+        return ImageOps.fit(image, (width, height), SCALING)
+    scale = min(height / image.height, width / image.width)
+    inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    scaled = image.resize(inner, SCALING)
+    pixels = np.asarray(scaled)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    colour = np.median(border, axis=0).astype(np.uint8)
+    canvas = np.full((height, width, *pixels.shape[2:]), colour, dtype=np.uint8)
+    top, left = (height - scaled.height) // 2, (width - scaled.width) // 2
+    canvas[top : top + scaled.height, left : left + scaled.width] = pixels
+    return Image.fromarray(canvas)
+
+
+def fit_note(sizes: Sequence[tuple[int, int]], size: tuple[int, int], fit: Fit) -> str | None:
+    """The sentence that says what `fit_image` does to images of these `sizes`, or None for nothing."""
+    height, width = size
+    changed = [(h, w) for h, w in sizes if (h, w) != size]
+    if not changed:
+        return None
+    reshaped = sum(h * width != w * height for h, w in changed)
+    nearest = max if fit == "crop" else min
+    enlarged = sum(nearest(height / h, width / w) > 1 for h, w in changed)
+    details = []
+    if reshaped:
+        details.append(
+            f"centre-cropped {reshaped:,} of them"
+            if fit == "crop"
+            else f"padded {reshaped:,} of them with the median colour of their border"
+        )
+    if enlarged:
+        details.append(f"enlarged {enlarged:,} of them")
+    return ", ".join([f"Scaled {len(changed):,} of {len(sizes):,} images to {height}×{width}", *details]) + "."
+
+
+def resize_dataset(dataset: Dataset, size: tuple[int, int], fit: Fit, progress: Progress | None = None) -> Dataset:
+    """`dataset` with its images, all of one size, at `size`, and a note that says so."""
+    old = (dataset.shape[1], dataset.shape[2])
+    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    total = sum(map(len, splits.values()))
+    note = fit_note([old] * total, size, fit)
+    if note is None:
+        return dataset
+    done = 0
+    resized: dict[str, Split] = {}
+    for name, split in splits.items():
+        images = np.empty((len(split), dataset.shape[0], *size), dtype=np.uint8)
+        for i, pixels in enumerate(split.images):
+            images[i] = to_pixels(fit_image(to_image(pixels), size, fit))
+            done += 1
+            if progress:
+                progress("resizing images", done, total)
+        resized[name] = replace(split, images=images)
+    return replace(dataset, **resized, notes=(*dataset.notes, note))
+
+
+def to_image(pixels: np.ndarray) -> Image.Image:
+    """A Pillow image of uint8 `pixels` (C, H, W)."""
+    return Image.fromarray(np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)))
+
+
+def to_pixels(image: Image.Image) -> np.ndarray:
+    """The uint8 pixels (C, H, W) of a grey ("L") or RGB image."""
+    pixels = np.asarray(image)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

@@ -1,0 +1,88 @@
+"""Data sources: one call for a built-in name, a folder of images or IDX files, or an .npz file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import get_args
+
+from vaelab.data.builtin import BUILTIN, load_builtin
+from vaelab.data.dataset import Dataset
+from vaelab.data.folders import load_image_folder
+from vaelab.data.idx import is_idx_name, load_idx_folder
+from vaelab.data.npz import load_npz
+from vaelab.data.resize import Fit, Progress, parse_size, resize_dataset
+from vaelab.errors import ConfigError, DataError, did_you_mean
+
+EXPECTED = f"expected a built-in name ({', '.join(BUILTIN)}), a folder or an .npz file"
+
+
+def load_dataset(
+    source: str | os.PathLike[str],
+    *,
+    size: int | tuple[int, int] | str | None = None,
+    fit: Fit = "crop",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Dataset:
+    """The dataset that `source` names.
+
+    Parameters
+    ----------
+    source
+        A built-in name (see `BUILTIN`); a folder of PNG or JPEG images, with or without class folders; a
+        folder of IDX files; or an .npz file. Text that is a built-in name always means that: "./mnist" names
+        a folder, and so does a `Path`.
+    size
+        One side in pixels, or (H, W), or text such as "32x48". Images of another size are scaled and then
+        cropped or padded, which `notes` states. Without it, all images must have one size.
+    fit
+        "crop" cuts off what stands over, "pad" fills with the median colour of the image's border.
+    seed
+        Of the split, where the source brings none, and of drawn data.
+    progress
+        Called with what is being done, how much of it is done, and how much there is in all.
+
+    Raises
+    ------
+    DataError
+        The source is missing, broken or of no known kind.
+    ConfigError
+        `size`, `fit` or `seed` is out of range.
+    """
+    target = parse_size(size)
+    if fit not in get_args(Fit):
+        raise ConfigError(f"fit: got {fit!r}; expected {' or '.join(get_args(Fit))}.{did_you_mean(fit, get_args(Fit))}")
+    if seed < 0:
+        raise ConfigError(f"seed: got {seed}; expected 0 or more")
+
+    if isinstance(source, str) and source in BUILTIN:
+        dataset = load_builtin(source, seed=seed, progress=progress)
+    elif not os.fspath(source) or not os.path.lexists(path := _at_home(Path(source))):
+        raise DataError(f"no data source {os.fspath(source)!r}: {EXPECTED}.{did_you_mean(str(source), BUILTIN)}")
+    else:
+        try:
+            if path.is_dir() and not any(is_idx_name(entry.name) for entry in path.iterdir()):
+                return load_image_folder(path, size=target, fit=fit, seed=seed, progress=progress)
+            dataset = _load_arrays(path, seed)
+        except OSError as error:
+            raise DataError(
+                f"{error.filename or path}: cannot be read ({error.strerror or error}); expected a file or folder "
+                "that you may read; check its name and permissions"
+            ) from None
+    return dataset if target is None else resize_dataset(dataset, target, fit, progress)
+
+
+def _load_arrays(path: Path, seed: int) -> Dataset:
+    """The dataset of a folder of IDX files or of an .npz file."""
+    if path.is_dir():
+        return load_idx_folder(path, seed=seed)
+    if path.suffix.lower() == ".npz":
+        return load_npz(path, seed=seed)
+    hint = f"; type its folder, {path.parent}" if is_idx_name(path.name) else ""
+    raise DataError(f"{path}: got a file of kind {path.suffix or '(none)'}; {EXPECTED}{hint}")
+
+
+def _at_home(path: Path) -> Path:
+    """`path` with a leading ~ as the user's home, which the shell leaves as it is after an equals sign."""
+    return path.expanduser() if path.parts[:1] == ("~",) else path

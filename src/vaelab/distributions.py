@@ -1,0 +1,238 @@
+"""The distributions of a variational autoencoder: the latent's Gaussian, and what an image is drawn from given its latent.
+
+Symbols: x a data point of any shape (for images C×H×W), z the latent of dimension d. A likelihood is made from the
+decoder's output, `planes` numbers per value of x, and `log_prob` is a normalised log-probability (of 0/1 pixels, of
+8-bit levels) or log-density (of the unit interval, of reals) in nats, one figure per data point, summed over its values.
+Leading dimensions beyond the batch (several samples of z per image) are kept, and x is broadcast against them.
+
+Sources: Kingma & Welling 2014 (Gaussian posterior, closed-form KL, appendix B); Loaiza-Ganem & Cunningham 2019
+(continuous Bernoulli); Kingma et al. 2016 and Salimans et al. 2017 (discretised logistic).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from vaelab.config import LikelihoodName
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+@final
+@dataclass(frozen=True)
+class Gaussian:
+    """Diagonal Gaussian with `mean` and `log_variance`, both (..., d). A log-variance of −∞ is a point."""
+
+    mean: Float[Tensor, "*batch d"]
+    log_variance: Float[Tensor, "*batch d"]
+
+    def sample(self, noise: Float[Tensor, "*more d"]) -> Float[Tensor, "*more d"]:
+        """μ + σ·ε for ε = `noise`, differentiable in μ and σ (the reparameterisation, Kingma & Welling 2014, eq. 4)."""
+        return torch.addcmul(self.mean, torch.exp(0.5 * self.log_variance), noise)
+
+    def log_prob(self, value: Float[Tensor, "*more d"]) -> Float[Tensor, "*more"]:
+        """Log-density of `value` in nats, summed over d."""
+        squared = (value - self.mean).square() * torch.exp(-self.log_variance)
+        return -0.5 * (squared + self.log_variance + LOG_2PI).sum(-1)
+
+    def rate(self) -> Float[Tensor, "*batch d"]:
+        """KL(this ‖ N(0, I)) of each dimension in nats, ≥ 0 (Kingma & Welling 2014, appendix B)."""
+        return 0.5 * (self.mean.square() + torch.exp(self.log_variance) - self.log_variance - 1)
+
+
+def standard_normal_log_prob(value: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+    """Log-density of `value` under N(0, I) in nats, summed over d."""
+    return -0.5 * (value.square() + LOG_2PI).sum(-1)
+
+
+class Likelihood(ABC):
+    """p(x|z), made from the decoder's output `parameters` of shape (..., batch, planes, *shape of x)."""
+
+    planes: ClassVar[int]
+    """Numbers that the decoder gives for every value of x."""
+
+    event_dims: int
+
+    def __init__(self, parameters: Tensor, event_dims: int) -> None:
+        assert parameters.shape[-event_dims - 1] == self.planes, (parameters.shape, event_dims)
+        self.event_dims = event_dims
+        self.parameters = parameters
+
+    def plane(self, index: int) -> Tensor:
+        """The decoder's output number `index` for every value, (..., batch, *shape of x)."""
+        return self.parameters.select(-self.event_dims - 1, index)
+
+    def _sum(self, per_value: Tensor) -> Tensor:
+        return per_value.flatten(-self.event_dims).sum(-1)
+
+    @abstractmethod
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-probability or log-density of each x in nats, shape (..., batch); x is (batch, *shape)."""
+
+    @abstractmethod
+    def mean(self) -> Tensor:
+        """Mean of x given z, (..., batch, *shape), on x's own scale (images: 0…1)."""
+
+    @abstractmethod
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """A draw of x given z, (..., batch, *shape), on x's own scale."""
+
+    @staticmethod
+    @abstractmethod
+    def initial(mean: Tensor, variance: Tensor) -> Tensor:
+        """Decoder output (planes, *shape) that fits data of this `mean` and `variance` (each of x's shape) with no latent."""
+
+
+@final
+class Bernoulli(Likelihood):
+    """Pixels that are 0 or 1; the decoder gives the log-odds of 1."""
+
+    planes = 1
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        logits = self.plane(0)
+        return -self._sum(F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none"))
+
+    def mean(self) -> Tensor:
+        return torch.sigmoid(self.plane(0))
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        return torch.bernoulli(self.mean(), generator=generator)
+
+    @staticmethod
+    def initial(mean: Tensor, variance: Tensor) -> Tensor:
+        return torch.logit(mean, eps=1e-3)[None]
+
+
+@final
+class ContinuousBernoulli(Likelihood):
+    """Values in [0, 1] with density C(λ) λˣ (1−λ)¹⁻ˣ (Loaiza-Ganem & Cunningham 2019, eq. 2); the decoder gives logit λ."""
+
+    planes = 1
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        # With η = logit λ the density is exp(ηx) η / (e^η − 1) = exp(η(x − ½)) · (η/2) / sinh(η/2), and near η = 0
+        # log((η/2)/sinh(η/2)) = −η²/24 + η⁴/2880 − …, taken below |η| = ½, where its next term is below 1e-7.
+        eta = self.plane(0)
+        small = eta.abs() < 0.5
+        safe = torch.where(small, torch.ones_like(eta), eta.abs())
+        far = torch.log(safe) - 0.5 * safe - torch.log1p(-torch.exp(-safe))
+        square = eta.square()
+        near = square * (-1 / 24 + square / 2880)
+        return self._sum(eta * (x - 0.5) + torch.where(small, near, far))
+
+    def mean(self) -> Tensor:
+        # 1/(1 − e^−η) − 1/η, and near η = 0: ½ + η/12 − η³/720.
+        eta = self.plane(0)
+        small = eta.abs() < 0.1
+        safe = torch.where(small, torch.ones_like(eta), eta)
+        return torch.where(small, 0.5 + eta / 12 - eta**3 / 720, -1 / torch.expm1(-safe) - 1 / safe)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        # The distribution function (e^{ηx} − 1)/(e^η − 1), inverted; for η > 0 by the mirror x → 1 − x, so as not to overflow.
+        eta = self.plane(0)
+        uniform = torch.rand(eta.shape, generator=generator, device=eta.device)
+        small = eta.abs() < 1e-3
+        negative = torch.where(small, -torch.ones_like(eta), -eta.abs())
+        x = torch.log1p(uniform * torch.expm1(negative)) / negative
+        x = torch.where(eta > 0, 1 - x, x)
+        return torch.where(small, uniform, x).clamp(0, 1)
+
+    @staticmethod
+    def initial(mean: Tensor, variance: Tensor) -> Tensor:
+        return torch.logit(mean, eps=1e-2)[None]
+
+
+@final
+class DiscretisedLogistic(Likelihood):
+    """Levels 0…255, given as x = level/255, of a logistic that is cut into 256 bins (Salimans et al. 2017, eq. 2).
+
+    The decoder gives the logistic's mean in units of [0, 1], shifted by ½, and the logarithm of its scale. The bins at 0
+    and at 255 take the tails, so that the 256 probabilities sum to one. Channels are independent given z.
+    """
+
+    planes = 2
+    half_bin = 0.5 / 255
+    least_log_scale = -7.0
+    """About a quarter of a grey level: finer than that, the level is certain."""
+
+    def _centre_and_log_scale(self) -> tuple[Tensor, Tensor]:
+        return self.plane(0) + 0.5, F.softplus(self.plane(1) - self.least_log_scale) + self.least_log_scale
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        centre, log_scale = self._centre_and_log_scale()
+        inverse_scale = torch.exp(-log_scale)
+        middle = (x - centre) * inverse_scale
+        half = self.half_bin * inverse_scale
+        upper, lower = middle + half, middle - half
+        # log(σ(u) − σ(l)) = −softplus(−u) − softplus(l) + log(1 − e^{l−u}) with u − l = 2·half: exact, and stable far out.
+        width = torch.log(-torch.expm1(-2 * half))
+        below_upper = -F.softplus(-upper)
+        above_lower = -F.softplus(lower)
+        inside = below_upper + above_lower + width
+        return self._sum(
+            torch.where(x < self.half_bin, below_upper, torch.where(x > 1 - self.half_bin, above_lower, inside))
+        )
+
+    def mean(self) -> Tensor:
+        # E[min(max(X, 0), 1)] = ∫₀¹ P(X > t) dt of the logistic X; its 256 levels move that by less than half a level.
+        centre, log_scale = self._centre_and_log_scale()
+        scale = torch.exp(log_scale)
+        return scale * (F.softplus(centre / scale) - F.softplus((centre - 1) / scale))
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        centre, log_scale = self._centre_and_log_scale()
+        uniform = torch.rand(centre.shape, generator=generator, device=centre.device)
+        value = centre + torch.exp(log_scale) * torch.logit(uniform, eps=1e-6)
+        return torch.round(value.clamp(0, 1) * 255) / 255
+
+    @staticmethod
+    def initial(mean: Tensor, variance: Tensor) -> Tensor:
+        log_scale = 0.5 * torch.log(variance.clamp_min(1e-4) * 3 / math.pi**2)  # a logistic's variance is s²π²/3
+        return torch.stack([mean - 0.5, log_scale])
+
+
+@final
+class GaussianLikelihood(Likelihood):
+    """Reals with a mean and a log-variance from the decoder; a density, so its nats may be negative."""
+
+    planes = 2
+    least_log_variance = -10.0
+
+    def _gaussian(self) -> Gaussian:
+        log_variance = F.softplus(self.plane(1) - self.least_log_variance) + self.least_log_variance
+        return Gaussian(self.plane(0), log_variance)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        gaussian = self._gaussian()
+        return Gaussian(
+            gaussian.mean.flatten(-self.event_dims), gaussian.log_variance.flatten(-self.event_dims)
+        ).log_prob(x.flatten(-self.event_dims))
+
+    def mean(self) -> Tensor:
+        return self.plane(0)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        gaussian = self._gaussian()
+        noise = torch.randn(gaussian.mean.shape, generator=generator, device=gaussian.mean.device)
+        return gaussian.sample(noise)
+
+    @staticmethod
+    def initial(mean: Tensor, variance: Tensor) -> Tensor:
+        return torch.stack([mean, torch.log(variance.clamp_min(1e-4))])
+
+
+LIKELIHOODS: dict[LikelihoodName, type[Likelihood]] = {
+    "bernoulli": Bernoulli,
+    "continuous-bernoulli": ContinuousBernoulli,
+    "logistic": DiscretisedLogistic,
+    "gaussian": GaussianLikelihood,
+}

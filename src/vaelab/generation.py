@@ -1,0 +1,354 @@
+"""Using a trained model: sample, decode, reconstruct, encode. Arrays in, arrays out.
+
+Symbols: z a latent (N, d), N(0, I) under the prior; images uint8, (N, H, W) for grey and (N, H, W, 3) for RGB, or rows of
+a table (N, D). A label is a class name or an index 0…K−1.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaelab import checkpoint, objective
+from vaelab.config import LikelihoodName, ModelName
+from vaelab.data.batches import generator_for, held_out_input, latent_noise
+from vaelab.distributions import Likelihood
+from vaelab.errors import ConfigError, DataError, LabelError, did_you_mean
+from vaelab.model import Model
+
+Decode = Literal["mean", "sample"]
+Labels: TypeAlias = Sequence[str] | Sequence[int] | np.ndarray
+CHUNK = 1000
+
+
+class Samples(NamedTuple):
+    """Generated images, with the label index and the latent of each; labels are None for an unconditional model."""
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    z: np.ndarray
+
+
+class Reconstructions(NamedTuple):
+    """What was encoded, what came back, and the nats of each image: distortion and rate, float32 (N,)."""
+
+    originals: np.ndarray
+    images: np.ndarray
+    distortion: np.ndarray
+    rate: np.ndarray
+
+
+class Encoded(NamedTuple):
+    """Posteriors: mean and log-variance, float32 (N, d). An autoencoder's log-variance is −∞: its posterior is a point."""
+
+    mean: np.ndarray
+    log_variance: np.ndarray
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model with what is needed to use it.
+
+    Attributes
+    ----------
+    model
+        The weights, in evaluation mode.
+    kind
+        ae, vae or cvae.
+    likelihood
+        The distribution of an image given its latent.
+    classes
+        The class names in the order of the labels; empty if it was trained without.
+    """
+
+    model: Model
+    kind: ModelName
+    likelihood: LikelihoodName
+    classes: tuple[str, ...]
+
+    @property
+    def conditional(self) -> bool:
+        """Whether it generates the label that it is asked for."""
+        return self.kind == "cvae"
+
+    def label_index(self, label: str | int | np.integer) -> int:
+        """Index 0…K−1 of a label, given by class name or by index; a name goes before an index.
+
+        Raises
+        ------
+        LabelError
+            If the model takes no labels, or not this one.
+        """
+        if not self.conditional:
+            raise LabelError(
+                f"got label {label!r}, but this model ({self.kind}) takes none; expected none: leave it out"
+            )
+        if isinstance(label, str) and label in self.classes:
+            return self.classes.index(label)
+        try:
+            index = int(label)
+        except ValueError:
+            index = -1
+        if 0 <= index < len(self.classes):
+            return index
+        shown = ", ".join(self.classes[:20]) + (", …" if len(self.classes) > 20 else "")
+        raise LabelError(
+            f"unknown label {str(label)!r}; expected one of {shown}, or an index 0 to {len(self.classes) - 1}."
+            f"{did_you_mean(str(label), self.classes)}"
+        )
+
+    def latents(self, count: int, *, temperature: float = 1.0, seed: int = 0) -> np.ndarray:
+        """`count` draws of z ~ N(0, temperature² I), float32 (count, d); the first ones are the same for any `count`.
+
+        Raises
+        ------
+        ConfigError
+            If `count` is below 1, or the temperature negative or not finite.
+        """
+        if count < 1:
+            raise ConfigError(f"--count: got {count}; expected a whole number of at least 1")
+        if not 0 <= temperature < float("inf"):
+            raise ConfigError(f"--temperature: got {temperature}; expected a finite number of at least 0")
+        generator = generator_for("latent", seed, 0)
+        rows = [torch.randn(self.model.latent_dim, generator=generator) for _ in range(count)]
+        return (temperature * torch.stack(rows)).numpy()
+
+    def sample(
+        self,
+        labels: Labels | None = None,
+        *,
+        count: int | None = None,
+        temperature: float = 1.0,
+        seed: int = 0,
+        decode: Decode = "mean",
+    ) -> np.ndarray:
+        """New images, each from a latent of its own: one per entry of `labels`, or `count` of an unconditional model.
+
+        Returns
+        -------
+        uint8 (N, H, W[, 3])
+
+        Raises
+        ------
+        LabelError
+            If labels are missing, unknown, or given to a model that takes none.
+        """
+        if self.conditional:
+            if labels is None:
+                raise LabelError(
+                    f"got no labels; expected some of {', '.join(self.classes[:20])}: sample(labels=[...])"
+                )
+            if count not in (None, len(labels)):
+                raise ConfigError(
+                    f"got {len(labels)} labels and count={count}; expected one label per image: leave count out"
+                )
+            indices = np.array([self.label_index(label) for label in labels], dtype=np.int64)
+            return self.decode(
+                self.latents(len(indices), temperature=temperature, seed=seed),
+                indices,
+                decode=decode,
+                seed=seed,
+            )
+        if labels is not None and len(labels):
+            raise self._takes_no_labels(labels[0])
+        z = self.latents(1 if count is None else count, temperature=temperature, seed=seed)
+        return self.decode(z, decode=decode, seed=seed)
+
+    def grid(
+        self,
+        labels: Labels | None = None,
+        *,
+        count: int = 10,
+        temperature: float = 1.0,
+        seed: int = 0,
+        decode: Decode = "mean",
+    ) -> Samples:
+        """`count` images of every label (all by default), label after label, with the same latents under each of them.
+
+        An unconditional model gives `count` images.
+        """
+        z = self.latents(count, temperature=temperature, seed=seed)
+        if not self.conditional:
+            if labels is not None and len(labels):
+                raise self._takes_no_labels(labels[0])
+            return Samples(self.decode(z, decode=decode, seed=seed), None, z)
+        names = self.classes if labels is None else labels
+        indices = np.repeat(np.array([self.label_index(name) for name in names], dtype=np.int64), count)
+        tiled = np.tile(z, (len(names), 1))
+        return Samples(self.decode(tiled, indices, decode=decode, seed=seed), indices, tiled)
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        z: np.ndarray,
+        labels: Labels | None = None,
+        *,
+        decode: Decode = "mean",
+        seed: int = 0,
+    ) -> np.ndarray:
+        """Images of latents `z`, float (N, d): the mean of p(x|z), or with `decode="sample"` a draw from it."""
+        if decode not in get_args(Decode):
+            raise ConfigError(f"--decode: got {decode!r}; expected mean or sample")
+        latent = torch.from_numpy(np.ascontiguousarray(z, dtype=np.float32))
+        if latent.ndim != 2 or latent.shape[1] != self.model.latent_dim:
+            raise DataError(f"got latents of shape {tuple(latent.shape)}; expected (N, {self.model.latent_dim})")
+        indices = self._label_tensor(labels, len(latent))
+        generator = generator_for("decode", seed, 0)
+        parts = []
+        for part in _chunks(len(latent)):
+            likelihood = self.model.decode(latent[part], None if indices is None else indices[part])
+            parts.append(self._shown(likelihood, generator if decode == "sample" else None))
+        return np.concatenate(parts)
+
+    @torch.inference_mode()
+    def reconstruct(self, images: np.ndarray, labels: Labels | None = None, *, seed: int = 0) -> Reconstructions:
+        """Encode images, draw one z each and decode it to its mean; and the nats of that pass.
+
+        Parameters
+        ----------
+        images
+            uint8 (N, H, W), (N, H, W, 3) or (N, C, H, W). A Bernoulli model sees them binarised, once and always alike.
+        labels
+            One per image, for a conditional model.
+        seed
+            Of the latent noise.
+        """
+        x = self._input(images)
+        indices = self._label_tensor(labels, len(x))
+        noise = latent_noise(len(x), self.model.latent_dim, seed)
+        shown, distortion, rate = [], [], []
+        for part in _chunks(len(x)):
+            inference = self.model(x[part], None if indices is None else indices[part], noise[part])
+            terms = objective.terms(inference, x[part])
+            shown.append(self._shown(inference.likelihood))
+            distortion.append(terms.distortion)
+            rate.append(terms.rate.sum(-1))
+        originals = x.numpy() if len(self.model.shape) == 1 else _as_images(x)
+        return Reconstructions(originals, np.concatenate(shown), torch.cat(distortion).numpy(), torch.cat(rate).numpy())
+
+    @torch.inference_mode()
+    def encode(
+        self,
+        images: np.ndarray,
+        labels: Labels | None = None,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Encoded:
+        """Posterior of every image. Arguments as for `reconstruct`; `progress(done, total)` is told of each chunk."""
+        x = self._input(images)
+        indices = self._label_tensor(labels, len(x))
+        means, log_variances = [], []
+        for part in _chunks(len(x)):
+            posterior = self.model.posterior(x[part], None if indices is None else indices[part])
+            means.append(posterior.mean)
+            log_variances.append(posterior.log_variance)
+            if progress is not None:
+                progress(min(part.stop, len(x)), len(x))
+        return Encoded(torch.cat(means).numpy(), torch.cat(log_variances).numpy())
+
+    def matched_labels(self, labels: np.ndarray | None, classes: Sequence[str]) -> np.ndarray | None:
+        """A data set's labels as this model counts them, matched by class name; None for a model that takes none.
+
+        Parameters
+        ----------
+        labels
+            (N,), indices into `classes`; None if the data have no labels.
+        classes
+            The class names of the data set.
+
+        Raises
+        ------
+        LabelError
+            If the model needs labels and the data have none, or have a class that it does not know.
+        """
+        if not self.conditional:
+            return None
+        if labels is None:
+            raise LabelError(
+                "got images without labels, but the model is a cvae; expected one folder per class, or a vae to use them with"
+            )
+        table = np.zeros(len(classes), dtype=np.int64)
+        for index in np.unique(labels):
+            table[index] = self.label_index(classes[int(index)])
+        return table[labels]
+
+    def _takes_no_labels(self, label: object) -> LabelError:
+        return LabelError(
+            f"got label {str(label)!r}, but this model ({self.kind}) takes none; expected none: leave it out"
+        )
+
+    def _label_tensor(self, labels: Labels | None, count: int) -> Tensor | None:
+        if not self.conditional:
+            if labels is not None and len(labels):
+                raise self._takes_no_labels(labels[0])
+            return None
+        if labels is None:
+            raise LabelError(f"got no labels; expected one of {', '.join(self.classes[:20])} for every image")
+        if len(labels) != count:
+            raise LabelError(f"got {len(labels)} labels for {count} images; expected one label per image")
+        return torch.tensor([self.label_index(label) for label in labels], dtype=torch.int64)
+
+    def _input(self, images: np.ndarray) -> Tensor:
+        """Images of any accepted layout as the likelihood takes them, float32 (N, *shape)."""
+        shape = self.model.shape
+        raw = np.asarray(images)
+        if len(shape) == 3 and raw.shape[1:] != shape:
+            if raw.ndim == 3:
+                raw = raw[:, None]
+            elif raw.ndim == 4 and raw.shape[-1] in (1, 3):
+                raw = np.moveaxis(raw, -1, 1)
+        if raw.shape[1:] != shape or len(raw) == 0:
+            raise DataError(
+                f"got {describe_shape(raw.shape[1:])}; expected {describe_shape(shape)}, as the model was trained on"
+            )
+        if len(shape) == 3 and raw.dtype != np.uint8:
+            raise DataError(f"got images of type {raw.dtype}; expected uint8 levels 0…255")
+        return held_out_input(
+            np.ascontiguousarray(raw, dtype=np.uint8 if len(shape) == 3 else np.float32), self.likelihood
+        )
+
+    def _shown(self, likelihood: Likelihood, generator: torch.Generator | None = None) -> np.ndarray:
+        values = likelihood.mean() if generator is None else likelihood.sample(generator)
+        return values.numpy() if len(self.model.shape) == 1 else _as_images(values)
+
+
+def load(folder: str | os.PathLike[str]) -> TrainedModel:
+    """The trained model of a run folder.
+
+    Raises
+    ------
+    RunError
+        If it is missing, half-written, altered, or of a newer version.
+    """
+    run = checkpoint.open_run(Path(folder))
+    config = run.config.model
+    assert config.model is not None
+    assert config.likelihood is not None
+    return TrainedModel(checkpoint.load_model(run), config.model, config.likelihood, run.data.classes)
+
+
+def describe_shape(shape: Sequence[int]) -> str:
+    """A shape in words, such as `grey images of 28×28` (height × width)."""
+    if len(shape) == 3 and shape[0] in (1, 3):
+        return f"{'grey' if shape[0] == 1 else 'RGB'} images of {shape[1]}×{shape[2]}"
+    if len(shape) == 1:
+        return f"rows of {shape[0]} reals"
+    return f"arrays of shape {tuple(shape)}"
+
+
+def _as_images(unit: Tensor) -> np.ndarray:
+    """Values 0…1, (N, C, H, W), as uint8 (N, H, W) or (N, H, W, 3)."""
+    levels = (unit.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    return levels[:, 0] if levels.shape[1] == 1 else np.ascontiguousarray(np.moveaxis(levels, 1, -1))
+
+
+def _chunks(count: int) -> Iterator[slice]:
+    for first in range(0, count, CHUNK):
+        yield slice(first, min(first + CHUNK, count))

@@ -1,0 +1,142 @@
+"""The bodies of encoder and decoder: dense, and strided convolutional.
+
+An encoder body maps images (batch, *shape) and one-hot labels (batch, K), or None, to features (batch, features). A
+decoder body maps latents (batch, d) and one-hot labels to the likelihood's parameters (batch, planes, *shape). K is 0 for
+a model without labels, and then the labels are None. The last layer of a decoder is called `output`, and its bias is set
+from the data by the model.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vaelab.errors import ConfigError
+
+LEAST_SIDE, MOST_SIDE = 8, 128
+"""Pixels per side that the convolutional network takes."""
+
+
+def with_labels(values: Float[Tensor, "batch n"], labels: Float[Tensor, "batch k"] | None) -> Float[Tensor, "batch m"]:
+    """`values` with the one-hot `labels` appended, (batch, n + K)."""
+    return values if labels is None else torch.cat([values, labels], dim=1)
+
+
+def dense_stack(inputs: int, width: int, depth: int) -> nn.Sequential:
+    """`depth` dense layers of `width` units, each followed by a ReLU."""
+    sizes = [inputs, *[width] * depth]
+    layers = [layer for n, m in itertools.pairwise(sizes) for layer in (nn.Linear(n, m), nn.ReLU())]
+    return nn.Sequential(*layers)
+
+
+@final
+class DenseEncoder(nn.Module):
+    """x and label, flattened → `depth` layers of `width` units."""
+
+    def __init__(self, shape: tuple[int, ...], classes: int, width: int, depth: int) -> None:
+        super().__init__()
+        self.features = width
+        self.stack = dense_stack(torch.Size(shape).numel() + classes, width, depth)
+
+    def forward(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None) -> Float[Tensor, "batch features"]:
+        return self.stack(with_labels(images.flatten(1), labels))
+
+
+@final
+class DenseDecoder(nn.Module):
+    """z and label → `depth` layers of `width` units → the likelihood's parameters."""
+
+    def __init__(
+        self, shape: tuple[int, ...], planes: int, latent_dim: int, classes: int, width: int, depth: int
+    ) -> None:
+        super().__init__()
+        self.stack = dense_stack(latent_dim + classes, width, depth)
+        self.output = nn.Linear(width, planes * torch.Size(shape).numel())
+        self.shape = (planes, *shape)
+
+    def forward(self, latent: Float[Tensor, "batch d"], labels: Tensor | None) -> Float[Tensor, "batch planes *shape"]:
+        return self.output(self.stack(with_labels(latent, labels))).unflatten(1, self.shape)
+
+
+def halvings(shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Sizes (H, W) from the image's own down to at most 4 pixels a side, each half the last, rounded up.
+
+    Raises
+    ------
+    ConfigError
+        If `shape` is not (C, H, W) with sides of 8…128 pixels.
+    """
+    if len(shape) != 3 or not all(LEAST_SIDE <= side <= MOST_SIDE for side in shape[1:]):
+        got = "×".join(map(str, shape[1:])) if len(shape) == 3 else f"rows of {shape[0]} reals"
+        raise ConfigError(
+            f"--network conv: got {got}; expected images of {LEAST_SIDE} to {MOST_SIDE} pixels a side: "
+            "give --size 64, say, or --network mlp"
+        )
+    sizes = [(shape[1], shape[2])]
+    while max(sizes[-1]) > 4:
+        sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
+    return sizes
+
+
+def channel_counts(width: int, halving_count: int) -> list[int]:
+    """Channels after each halving: `width`, doubling, to at most 4 × `width`."""
+    return [width * min(2**level, 4) for level in range(halving_count)]
+
+
+@final
+class ConvEncoder(nn.Module):
+    """Strided 3×3 convolutions, then one dense layer. The label enters as constant planes beside the colour channels."""
+
+    def __init__(self, shape: tuple[int, ...], classes: int, width: int) -> None:
+        super().__init__()
+        sizes = halvings(shape)
+        counts = [shape[0] + classes, *channel_counts(width, len(sizes) - 1)]
+        self.features = 8 * width
+        self.stack = nn.Sequential(
+            *[
+                layer
+                for n, m in itertools.pairwise(counts)
+                for layer in (nn.Conv2d(n, m, 3, stride=2, padding=1), nn.ReLU())
+            ],
+            nn.Flatten(),
+            nn.Linear(counts[-1] * sizes[-1][0] * sizes[-1][1], self.features),
+            nn.ReLU(),
+        )
+
+    def forward(self, images: Float[Tensor, "batch c h w"], labels: Tensor | None) -> Float[Tensor, "batch features"]:
+        if labels is not None:
+            planes = labels[:, :, None, None].expand(-1, -1, *images.shape[2:])
+            images = torch.cat([images, planes], dim=1)
+        return self.stack(images)
+
+
+@final
+class ConvDecoder(nn.Module):
+    """The encoder's mirror: dense layers, then transposed 3×3 convolutions back through the same sizes."""
+
+    def __init__(self, shape: tuple[int, ...], planes: int, latent_dim: int, classes: int, width: int) -> None:
+        super().__init__()
+        sizes = halvings(shape)[::-1]
+        counts = channel_counts(width, len(sizes) - 1)[::-1]
+        self.shape = (planes, *shape)
+        self.seed = nn.Sequential(
+            nn.Linear(latent_dim + classes, 8 * width),
+            nn.ReLU(),
+            nn.Linear(8 * width, counts[0] * sizes[0][0] * sizes[0][1]),
+            nn.ReLU(),
+            nn.Unflatten(1, (counts[0], *sizes[0])),
+        )
+        stack: list[nn.Module] = []
+        for (small, large), n, m in zip(itertools.pairwise(sizes), counts, [*counts[1:], counts[-1]], strict=True):
+            # A stride of 2 gives 2n − 1 pixels from n; the output padding restores the even sides.
+            padding = (large[0] - 2 * small[0] + 1, large[1] - 2 * small[1] + 1)
+            stack += [nn.ConvTranspose2d(n, m, 3, stride=2, padding=1, output_padding=padding), nn.ReLU()]
+        self.stack = nn.Sequential(*stack)
+        self.output = nn.Conv2d(counts[-1], planes * shape[0], 3, padding=1)
+
+    def forward(self, latent: Float[Tensor, "batch d"], labels: Tensor | None) -> Float[Tensor, "batch planes c h w"]:
+        return self.output(self.stack(self.seed(with_labels(latent, labels)))).unflatten(1, self.shape[:2])

@@ -1,0 +1,98 @@
+"""What training minimises and what is reported: rate and distortion, and what is made of them.
+
+Symbols: distortion −log p(x|z) and rate KL(q(z|x) ‖ p(z)), both in nats per image and lower is better; the ELBO is
+−(distortion + rate) ≤ log p(x). Everything keeps one figure per image; the mean over images is taken once, by the caller.
+
+Sources: Kingma & Welling 2014 (ELBO, eq. 3); Higgins et al. 2017 (β); Kingma et al. 2016, appendix C.8 (free bits);
+Burda et al. 2016, eq. 8 (importance-weighted bound).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vaelab.distributions import standard_normal_log_prob
+from vaelab.model import Inference, Model
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The two halves of −ELBO, per image.
+
+    Attributes
+    ----------
+    distortion
+        −log p(x|z) in nats, (batch,).
+    rate
+        KL of each latent dimension in nats, (batch, d).
+    """
+
+    distortion: Float[Tensor, "*batch"]
+    rate: Float[Tensor, "*batch d"]
+
+    def negative_elbo(self) -> Float[Tensor, "*batch"]:
+        """Distortion + rate in nats per image, whatever objective trained the model."""
+        return self.distortion + self.rate.sum(-1)
+
+
+def terms(inference: Inference, images: Tensor) -> Terms:
+    """Distortion and rate of `images` (batch, *shape) under one pass through the model."""
+    return Terms(-inference.likelihood.log_prob(images), inference.rate)
+
+
+def loss(terms: Terms, *, beta: float = 1.0, free_bits: float = 0.0) -> Float[Tensor, ""]:
+    """Mean of distortion + β · rate over the batch, in nats per image.
+
+    With `free_bits` λ > 0 a dimension whose rate, averaged over the batch, is below λ nats counts as λ, so that
+    nothing presses it down further (Kingma et al. 2016, eq. 15).
+    """
+    rate = terms.rate.mean(0)
+    if free_bits > 0:
+        rate = rate.clamp_min(free_bits)
+    return terms.distortion.mean() + beta * rate.sum()
+
+
+def log_weights(inference: Inference, images: Tensor) -> Float[Tensor, "*samples batch"]:
+    """Log p(x|z) + log p(z) − log q(z|x) in nats for the z of one pass, one figure per sample and image."""
+    log_ratio = standard_normal_log_prob(inference.latent) - inference.posterior.log_prob(inference.latent)
+    return inference.likelihood.log_prob(images) + log_ratio
+
+
+def importance_weighted_bound(log_weights: Float[Tensor, "k batch"]) -> Float[Tensor, " batch"]:
+    """Log of the mean of K importance weights, in nats per image: a lower bound on log p(x), rising with K."""
+    return torch.logsumexp(log_weights, dim=0) - math.log(len(log_weights))
+
+
+@torch.no_grad()
+def held_out_terms(
+    model: Model,
+    images: Tensor,
+    labels: Tensor | None,
+    noise: Float[Tensor, "n d"],
+    *,
+    batch_size: int = 1000,
+) -> Terms:
+    """Distortion and rate of every held-out image, one draw of z each; an image's figures do not depend on the others.
+
+    Parameters
+    ----------
+    images
+        As the likelihood takes them, (N, *shape).
+    labels
+        (N,), or None.
+    noise
+        ε of each image's draw.
+    batch_size
+        Images at a time; it changes the memory used and nothing else.
+    """
+    parts = []
+    for first in range(0, len(images), batch_size):
+        part = slice(first, first + batch_size)
+        inference = model(images[part], None if labels is None else labels[part], noise[part])
+        parts.append(terms(inference, images[part]))
+    return Terms(torch.cat([part.distortion for part in parts]), torch.cat([part.rate for part in parts]))

@@ -1,0 +1,228 @@
+"""The step: a model in training, its optimiser and its averaged weights.
+
+Images stay on the training device as uint8 and a batch is an index; order, binarisation and latent noise follow from
+(seed, step). A step waits for nothing on the device: figures are summed there and read when somebody asks.
+
+Sources: Kingma & Welling 2014, algorithm 1 (the step); Loshchilov & Hutter 2017, 2019 (cosine decay, AdamW).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaelab import objective
+from vaelab.config import Config, LikelihoodName
+from vaelab.data.batches import (
+    Order,
+    generator_for,
+    held_out_input,
+    latent_noise,
+    mean_and_variance,
+    training_input,
+)
+from vaelab.data.dataset import Dataset, Split
+from vaelab.errors import TrainingError
+from vaelab.model import build_model
+
+MOST_BAD_STEPS = 50
+"""Steps with a loss that is NaN or infinite, in a row, after which a run gives up."""
+
+
+@dataclass(frozen=True)
+class Averages:
+    """Distortion and rate in nats per image, averaged over images; `nats` is −ELBO, whatever objective trained."""
+
+    distortion: float
+    rate: float
+
+    @property
+    def nats(self) -> float:
+        """Distortion + rate, nats per image; lower is better."""
+        return self.distortion + self.rate
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Distortion and rate in nats per image, summed over steps of equal size."""
+
+    distortion: float = 0.0
+    rate: float = 0.0
+    steps: int = 0
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(self.distortion + other.distortion, self.rate + other.rate, self.steps + other.steps)
+
+    def averages(self) -> Averages:
+        """Per step; NaN where there was none."""
+        return (
+            Averages(self.distortion / self.steps, self.rate / self.steps)
+            if self.steps
+            else Averages(math.nan, math.nan)
+        )
+
+
+class Trainer:
+    """A model in training: its weights, their moving average, the optimiser, and how far it has come."""
+
+    def __init__(self, config: Config, dataset: Dataset, device: torch.device) -> None:
+        self.config, self.device = config.train, device
+        assert config.model.likelihood is not None
+        self.likelihood: LikelihoodName = config.model.likelihood
+        self.model = build_model(config.model, dataset.shape, len(dataset.classes), seed=config.train.seed)
+        self.images = torch.from_numpy(dataset.train.images).to(device)
+        self.model.fit_to(*mean_and_variance(self.images.cpu()))
+        self.model.to(device).train()
+        self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.labels = _labels(dataset.train, device)
+        self.order = Order(len(self.images), self.config.batch_size, self.config.seed, device)
+        self.validation = held_out_input(dataset.validation.images, self.likelihood).to(device)
+        self.validation_labels = _labels(dataset.validation, device)
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=self.config.learning_rate,
+            betas=(0.9, 0.99),
+            weight_decay=self.config.weight_decay,
+            fused=True,
+        )
+        self.step = 0
+        self.best: dict[str, Tensor] | None = None
+        self.best_step, self.best_averages = 0, None
+        self.best_objective = math.inf
+        # Sums since the last reading, kept on the device: distortion, rate, steps; then bad steps, in all and in a row.
+        self.sums = torch.zeros(3, device=device)
+        self.bad = torch.zeros(2, device=device)
+        self.skipped = 0
+        self.last_validation: Averages | None = None
+
+    def take_step(self, fraction: float) -> None:
+        """One step of gradient descent, `fraction` (0…1) of the way through the training."""
+        config = self.config
+        index = self.order.at(self.step)
+        generator = generator_for("step", config.seed, self.step, self.device)
+        images = training_input(self.images[index], self.likelihood, generator)
+        labels = None if self.labels is None else self.labels[index]
+        noise = torch.randn(len(index), self.model.latent_dim, generator=generator, device=self.device)
+        terms = objective.terms(self.model(images, labels, noise), images)
+        beta = config.beta * (min(1.0, fraction / config.kl_warmup) if config.kl_warmup else 1.0)
+        loss = objective.loss(terms, beta=beta, free_bits=config.free_bits)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+        bad = (~torch.isfinite(norm + loss.detach())).float()
+        # The fused optimiser leaves a bad step out by itself, without waiting for the device (as GradScaler has it do).
+        setattr(self.optimiser, "found_inf", bad)  # noqa: B010 - no declared attribute
+        self.optimiser.param_groups[0]["lr"] = config.learning_rate * learning_rate_factor(fraction, config.warmup)
+        self.optimiser.step()
+        # The average starts short, so that the first weights are soon forgotten.
+        decay = min(config.ema, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage] - as torch.optim.swa_utils does
+            list(self.averaged.parameters()), list(self.model.parameters()), 1 - decay
+        )
+        figures = torch.stack(
+            [terms.distortion.detach().mean(), terms.rate.detach().sum(-1).mean(), torch.ones_like(bad)]
+        )
+        self.sums += torch.where(bad > 0, torch.zeros_like(figures), figures)
+        self.bad = torch.stack([self.bad[0] + bad, (self.bad[1] + 1) * bad])
+        self.step += 1
+
+    def read(self) -> Sums:
+        """Figures of the good steps since the last reading.
+
+        Raises
+        ------
+        TrainingError
+            If the last `MOST_BAD_STEPS` steps were all bad.
+        """
+        distortion, rate, steps = self.sums.tolist()
+        self.sums.zero_()
+        self.skipped, in_a_row = (int(count) for count in self.bad.tolist())
+        if in_a_row >= MOST_BAD_STEPS:
+            raise TrainingError(
+                f"the loss was NaN or infinite in {MOST_BAD_STEPS} steps in a row, at step {self.step}; the last good weights "
+                f"are kept: try a smaller --learning-rate (it is {self.config.learning_rate:g}), or another --likelihood"
+            )
+        return Sums(distortion, rate, int(steps))
+
+    def validate(self) -> Averages | None:
+        """Held-out figures of the averaged weights; the best so far are kept, by the objective with the final β."""
+        if len(self.validation) == 0:
+            self._keep(None)
+            return None
+        noise = latent_noise(len(self.validation), self.model.latent_dim, self.config.seed).to(self.device)
+        terms = objective.held_out_terms(self.averaged, self.validation, self.validation_labels, noise)
+        averages = Averages(terms.distortion.double().mean().item(), terms.rate.sum(-1).double().mean().item())
+        self.last_validation = averages
+        value = averages.distortion + self.config.beta * averages.rate
+        if value < self.best_objective or self.best is None:
+            self.best_objective = value
+            self._keep(averages)
+        return averages
+
+    def _keep(self, averages: Averages | None) -> None:
+        self.best = {name: tensor.clone() for name, tensor in self.averaged.state_dict().items()}
+        self.best_step, self.best_averages = self.step, averages
+
+    def take_best(self) -> None:
+        """Put the best weights in place of the averaged ones."""
+        assert self.best is not None
+        self.averaged.load_state_dict(self.best)
+
+    def facts(self) -> dict[str, Any]:
+        """Numbers beside the best weights."""
+        best = self.best_averages
+        nats = {} if best is None else {"distortion": best.distortion, "rate": best.rate}
+        return {"step": self.best_step, **nats}
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that going on needs: tensors by name, and numbers."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in (self.best or {}).items()}
+        tensors["bad"] = self.bad
+        for index, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
+        objective_value = self.best_objective if math.isfinite(self.best_objective) else None
+        facts = {"step": self.step, "best_objective": objective_value, "best": self.facts()}
+        return tensors, facts
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Go back to what `state` gave."""
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {
+                name.removeprefix(prefix): value.to(self.device)
+                for name, value in tensors.items()
+                if name.startswith(prefix)
+            }
+
+        self.model.load_state_dict(part("model."))
+        self.averaged.load_state_dict(part("averaged."))
+        self.best = part("best.") or None
+        self.bad = tensors["bad"].to(self.device)
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in part("optimiser.").items():
+            index, moment = name.split(".")
+            moments.setdefault(int(index), {})[moment] = value
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
+        self.step, best = facts["step"], facts["best"]
+        self.best_objective = math.inf if facts["best_objective"] is None else facts["best_objective"]
+        self.best_step = best["step"]
+        self.best_averages = Averages(best["distortion"], best["rate"]) if "rate" in best else None
+
+
+def learning_rate_factor(fraction: float, warmup: float) -> float:
+    """Learning rate as a share of its peak: a linear rise over `warmup`, then a cosine down to 1 % at the end."""
+    if fraction < warmup:
+        return fraction / warmup + 1e-3
+    remaining = (fraction - warmup) / max(1 - warmup, 1e-9)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(remaining, 1.0)))
+
+
+def _labels(split: Split, device: torch.device) -> Tensor | None:
+    return None if split.labels is None else torch.from_numpy(split.labels).to(device)

@@ -1,0 +1,348 @@
+"""The loop: from images in memory to saved weights, and `complete`, which chooses for the data what was left open.
+
+`fit` yields its progress and prints nothing; nothing waits for the device but those yields.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vaelab import checkpoint
+from vaelab.config import DEFAULT_SECONDS, Config, ModelConfig, TrainConfig, option
+from vaelab.data.dataset import Dataset, default_likelihood
+from vaelab.errors import ConfigError, LabelError, RunError, TrainingError
+from vaelab.model import Model
+from vaelab.trainer import Averages, Sums, Trainer
+
+PROGRESS_EVERY = 0.2
+"""Seconds between two yields of progress."""
+
+VALIDATE_EVERY = 0.04
+"""Share of the training between two validations, at least; an epoch too, where epochs are counted."""
+
+SAVE_EVERY = 20.0
+"""Seconds between two saves of what `--resume` needs: the most that a power cut loses."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands.
+
+    Attributes
+    ----------
+    step, epoch
+        Steps made, and passes over the images (a fraction).
+    fraction
+        Share of the budget that is used up, 0…1.
+    seconds, seconds_left
+        Wall time so far, and still to come by estimate.
+    images_per_second
+        Since the last progress; 0 where nothing was trained since.
+    train
+        Over the images since the last progress: drawn afresh, with the weights as they moved.
+    validation
+        Of the averaged weights at the last validation, or None before the first or with no validation images.
+    skipped
+        Steps left out because their loss or gradient was NaN or infinite.
+    finished
+        Whether this is the last one, and the weights are saved.
+    model
+        The model itself, with averaged weights; at the end the best of those validated. It changes as training goes on.
+    """
+
+    step: int
+    epoch: float
+    fraction: float
+    seconds: float
+    seconds_left: float
+    images_per_second: float
+    train: Averages
+    validation: Averages | None
+    skipped: int
+    finished: bool
+    model: Model
+
+
+def complete(config: Config, dataset: Dataset) -> Config:
+    """`config` with every field that was left to the data chosen, and checked against them.
+
+    Raises
+    ------
+    LabelError
+        If a conditional model is asked for and the data have no labels.
+    ConfigError
+        If the likelihood is not one for such data.
+    """
+    chosen, table = config.model, len(dataset.shape) == 1
+    model = chosen.model or ("cvae" if dataset.labelled else "vae")
+    if model == "cvae" and not dataset.labelled:
+        raise LabelError(
+            f"--model cvae: got {dataset.name} without labels; expected a label for every image: "
+            "put the images into one folder per class, or type --model vae"
+        )
+    likelihood = chosen.likelihood or default_likelihood(dataset.train)
+    if (likelihood == "gaussian") != table:
+        data = "a table of reals" if table else "images"
+        fit_for = "gaussian" if table else "bernoulli, continuous-bernoulli or logistic"
+        raise ConfigError(f"--likelihood {likelihood}: got {data}; expected {fit_for} for such data")
+    small = table or (dataset.shape[0] == 1 and max(dataset.shape[1:]) <= 32)
+    network = chosen.network or ("mlp" if small else "conv")
+    filled = ModelConfig(
+        model=model,
+        network=network,
+        latent_dim=chosen.latent_dim or (8 if model == "cvae" else 32),
+        likelihood=likelihood,
+        width=chosen.width or (512 if network == "mlp" else 32),
+        depth=chosen.depth,
+    )
+    train = config.train
+    if train.epochs is None and train.seconds is None:
+        train = replace(train, seconds=DEFAULT_SECONDS)
+    return Config(filled, train)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that `name` means; `auto` is a GPU if there is one.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"--device: got {name!r}, which is not to be had here; expected auto, cpu, cuda or mps"
+        ) from error
+    return device
+
+
+def fit(
+    config: Config,
+    dataset: Dataset,
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    started: float | None = None,
+) -> Generator[Progress]:
+    """Train, yielding progress a few times a second; the last one says `finished`, and its model holds the best weights.
+
+    Closing the iterator (leaving the `for` loop) stops at a step boundary and saves what `resume` needs.
+
+    Parameters
+    ----------
+    config
+        Hyper-parameters; those left at None are chosen for the data.
+    dataset
+        Images to learn from, and others to validate on.
+    out
+        Run folder to write; nothing is written without one.
+    resume
+        Go on with the run in `out`: its own configuration is used, but for the budget (epochs, seconds) and the device,
+        where `config` gives one.
+    started
+        Value of `time.perf_counter()` when the command began, for a budget in seconds that counts from there.
+
+    Raises
+    ------
+    ConfigError, LabelError
+        If the configuration does not suit the data.
+    RunError
+        If `out` holds a run already, or, to resume, none that these data and this configuration can go on with.
+    TrainingError
+        If the loss stays NaN or infinite.
+    """
+    started = time.perf_counter() if started is None else started
+    run = None
+    if resume:
+        if out is None:
+            raise ConfigError("--resume: got no run; expected the run folder to go on with: give --out")
+        run = checkpoint.open_run(out)
+        config = resumed_config(run, config, dataset)
+    config = complete(config, dataset)
+    device = pick_device(config.train.device)
+    trainer = Trainer(config, dataset, device)
+    loop = _Loop(config.train, trainer, started)
+    if run is not None:
+        tensors, facts = checkpoint.load_resume(run)
+        trainer.restore(tensors, facts)
+        loop.go_on_from(facts)
+        checkpoint.read_metrics(run, up_to_step=trainer.step)
+    elif out is not None:
+        run = checkpoint.create_run(out, config, dataset)
+    yield from loop.run_to_end(run)
+
+
+def resumed_config(run: checkpoint.Run, asked: Config, dataset: Dataset) -> Config:
+    """The configuration to go on with: the run's own, with the budget and the device of `asked` where it gives them.
+
+    Raises
+    ------
+    RunError
+        If the data are not those of the run.
+    ConfigError
+        If `asked` differs from the run elsewhere.
+    """
+    if dataset.fingerprint != run.data.fingerprint:
+        raise RunError(
+            f"{run.folder}: got data {dataset.name} that differ from those it was trained on ({run.data.source}); "
+            "expected the same: name that source"
+        )
+    for part, own, default in (
+        (asked.model, run.config.model, ModelConfig()),
+        (asked.train, run.config.train, TrainConfig()),
+    ):
+        for field in fields(part):
+            got = getattr(part, field.name)
+            free = field.name in ("epochs", "seconds", "device")
+            if not free and got not in (getattr(default, field.name), getattr(own, field.name)):
+                raise ConfigError(
+                    f"{option(field.name)}: got {got!r}, but {run.folder} was trained with {getattr(own, field.name)!r}; "
+                    "expected it left out with --resume, or a new --out without --resume"
+                )
+    own = run.config.train
+    train = replace(own, device=asked.train.device)
+    if asked.train.epochs is not None or asked.train.seconds is not None:
+        train = replace(train, epochs=asked.train.epochs, seconds=asked.train.seconds)
+    return Config(run.config.model, train)
+
+
+class _Loop:
+    """The loop around the steps: the clock, and when to validate, save and report."""
+
+    def __init__(self, config: TrainConfig, trainer: Trainer, started: float) -> None:
+        self.config, self.trainer, self.started = config, trainer, started
+        self.run: checkpoint.Run | None = None
+        self.images_per_pass = len(trainer.images)
+        self.closing = 0.0  # seconds that a validation and a save take: kept free at the end of a budget of seconds
+        self.validated = (0, 0.0)  # step and fraction of the last validation
+        self.since_validation = Sums()
+
+    def go_on_from(self, facts: dict[str, Any]) -> None:
+        """Take up the clock where a saved training left it."""
+        self.started -= facts["seconds"]
+        step, fraction = facts["validated"]
+        self.validated = (step, fraction)
+
+    def elapsed(self) -> float:
+        """Seconds of wall time, with those before an interruption."""
+        return time.perf_counter() - self.started
+
+    def passes(self, step: int) -> float:
+        """Epochs after `step` steps."""
+        return step * self.config.batch_size / self.images_per_pass
+
+    def fraction(self) -> float:
+        """Share of the budget that is used up, 0…1."""
+        if self.config.epochs is not None:
+            return min(
+                1.0,
+                self.trainer.step / math.ceil(self.config.epochs * self.images_per_pass / self.config.batch_size),
+            )
+        assert self.config.seconds is not None
+        return min(1.0, self.elapsed() / max(self.config.seconds - 1.3 * self.closing, 1e-9))
+
+    def run_to_end(self, run: checkpoint.Run | None) -> Generator[Progress]:
+        """Steps until the budget is used up; saves at the end, on leaving, and every `SAVE_EVERY` seconds."""
+        self.run, trainer = run, self.trainer
+        opening = self.elapsed()
+        if trainer.best is None:  # figures of the start, and a first measure of what closing takes
+            trainer.validate()
+            self._save()
+        self.closing = self.elapsed() - opening
+        saved_at = reported_at = self.elapsed()
+        train, speed = Sums().averages(), 0.0
+        try:
+            while True:
+                fraction = self.fraction()
+                ended = fraction >= 1.0
+                if not ended:
+                    trainer.take_step(fraction)
+                due = ended or self._validation_due(fraction)
+                elapsed = self.elapsed() - reported_at
+                if not due and elapsed < PROGRESS_EVERY:
+                    continue
+                sums = trainer.read()
+                self.since_validation += sums
+                train = sums.averages() if sums.steps else train
+                speed = sums.steps * self.config.batch_size / max(elapsed, 1e-9)
+                if due:
+                    self._validate(fraction, speed)
+                if ended:
+                    break
+                if self.elapsed() - saved_at >= SAVE_EVERY:
+                    self._save()
+                    saved_at = self.elapsed()
+                reported_at = self.elapsed()
+                yield self._progress(train, speed, finished=False)
+        except (GeneratorExit, TrainingError):
+            self._save()
+            raise
+        trainer.take_best()
+        self._save()
+        yield self._progress(train, speed, finished=True)
+
+    def _validation_due(self, fraction: float) -> bool:
+        step, at = self.validated
+        crossed = int(self.passes(self.trainer.step)) > int(self.passes(step))
+        return crossed and fraction - min(at, fraction) >= VALIDATE_EVERY
+
+    def _validate(self, fraction: float, speed: float) -> None:
+        begun = self.elapsed()
+        averages = self.trainer.validate()
+        self.closing = max(self.closing, self.elapsed() - begun)
+        self.validated = (self.trainer.step, fraction)
+        if self.run is not None:
+            train = self.since_validation.averages()
+            line = {
+                "step": self.trainer.step,
+                "epoch": round(self.passes(self.trainer.step), 4),
+                "seconds": round(self.elapsed(), 3),
+                "images_per_second": round(speed),
+                "skipped": self.trainer.skipped,
+                "train": {"nats": train.nats, "distortion": train.distortion, "rate": train.rate},
+            }
+            if averages is not None:
+                line["validation"] = {
+                    "nats": averages.nats,
+                    "distortion": averages.distortion,
+                    "rate": averages.rate,
+                }
+            checkpoint.append_metrics(self.run, line)
+        self.since_validation = Sums()
+
+    def _save(self) -> None:
+        if self.run is None:
+            return
+        assert self.trainer.best is not None
+        tensors, facts = self.trainer.state()
+        facts |= {"seconds": self.elapsed(), "validated": self.validated}
+        checkpoint.save_weights(self.run, self.trainer.best, self.trainer.facts())
+        checkpoint.save_resume(self.run, tensors, facts)
+
+    def _progress(self, train: Averages, speed: float, *, finished: bool) -> Progress:
+        fraction, elapsed = self.fraction(), self.elapsed()
+        return Progress(
+            step=self.trainer.step,
+            epoch=self.passes(self.trainer.step),
+            fraction=fraction,
+            seconds=elapsed,
+            seconds_left=elapsed * (1 - fraction) / max(fraction, 1e-9),
+            images_per_second=speed,
+            train=train,
+            validation=self.trainer.last_validation,
+            skipped=self.trainer.skipped,
+            finished=finished,
+            model=self.trainer.averaged,
+        )
