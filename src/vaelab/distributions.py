@@ -38,8 +38,8 @@ class Gaussian:
         """μ + σ·ε for ε = `noise`, differentiable in μ and σ (the reparameterisation, Kingma & Welling 2014, eq. 4)."""
         return torch.addcmul(self.mean, torch.exp(0.5 * self.log_variance), noise)
 
-    def log_prob(self, value: Float[Tensor, "*more d"]) -> Float[Tensor, "*more"]:
-        """Log-density of `value` in nats, summed over d."""
+    def log_prob(self, value: Float[Tensor, "*value d"]) -> Float[Tensor, "*broadcast"]:
+        """Log-density of `value` in nats, summed over d; `value` and the Gaussian are broadcast against each other."""
         squared = (value - self.mean).square() * torch.exp(-self.log_variance)
         return -0.5 * (squared + self.log_variance + LOG_2PI).sum(-1)
 
@@ -148,7 +148,13 @@ class ContinuousBernoulli(Likelihood):
 
     @staticmethod
     def initial(mean: Tensor, variance: Tensor) -> Tensor:
-        return torch.logit(mean, eps=1e-2)[None]
+        # The mean rises with η and its inverse has no closed form: the interval that holds η is halved down to one number.
+        low, high = torch.full_like(mean, -50), torch.full_like(mean, 50)  # means of 0.02 and 0.98
+        for _ in range(40):
+            eta = (low + high) / 2
+            short = ContinuousBernoulli(eta[None], eta.ndim).mean() < mean
+            low, high = torch.where(short, eta, low), torch.where(short, high, eta)
+        return low[None]
 
 
 @final

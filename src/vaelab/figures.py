@@ -47,8 +47,7 @@ def sheet(
     height, width = rows[0].shape[1:3]
     factor = max(1, -(-CELL // max(height, width)))
     cell_height, cell_width = height * factor, width * factor
-    font = ImageFont.load_default(size=15)
-    small = ImageFont.load_default(size=max(9, min(13, cell_width // 4)))
+    font, small = _font(14), _font(max(9, min(12, cell_width // 4)))
     left = max((int(font.getlength(name)) for name in names), default=-10) + 14 if names else GAP
     line = 16
     heights = [cell_height + (line if row < len(captions) and captions[row] else 0) + GAP for row in range(len(rows))]
@@ -161,6 +160,13 @@ def training_curve(lines: Sequence[dict[str, Any]], title: str) -> Image.Image:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return Image.open(buffer).convert("RGB")
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings along: it has the minus sign, Greek and Cyrillic."""
+    import matplotlib
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:

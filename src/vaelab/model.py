@@ -133,10 +133,10 @@ class Model(nn.Module):
             self.scale.copy_(variance.clamp_min(1e-8).sqrt())
         output = getattr(self.decoder, "output", None)
         if isinstance(output, nn.Linear | nn.Conv2d) and output.bias is not None:
-            start = self.likelihood.initial(mean, variance)
-            if isinstance(output, nn.Conv2d):  # one bias per plane and channel, for all pixels
-                start = start.flatten(2).mean(-1)
-            output.bias.copy_(start.flatten())
+            if isinstance(output, nn.Conv2d):  # one bias per plane and channel: mean and variance over all its pixels
+                level = mean.mean((1, 2), keepdim=True)
+                mean, variance = level, (variance + (mean - level).square()).mean((1, 2), keepdim=True)
+            output.bias.copy_(self.likelihood.initial(mean, variance).flatten())
 
 
 def build_model(config: ModelConfig, shape: tuple[int, ...], classes: int, *, seed: int = 0) -> Model:

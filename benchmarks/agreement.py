@@ -1,0 +1,63 @@
+"""Label agreement: is the digit that was asked for the digit that comes out?
+
+    python benchmarks/agreement.py            # MNIST (VAELAB_DATA_DIR, or downloaded) and strokes, seeds 0
+    python benchmarks/agreement.py mnist --seeds 3
+
+Trains the default conditional model from the command line with its default budget (90 s), generates 1,000 images per
+label at temperature 1 (the decoder's mean), and has them read by a classifier that saw real training images only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from judge import accuracy, judge_for, read
+from machine import machine
+
+import vaelab
+
+PER_LABEL = 1000
+
+
+def main() -> None:
+    """Print a table: agreement overall and per label, the judge's own accuracy beside it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sources", nargs="*", default=["mnist", "strokes"])
+    parser.add_argument("--seeds", type=int, default=1, help="models to train per source")
+    parser.add_argument("--seconds", type=float, default=90)
+    parser.add_argument("--options", default="", help="further options for `vaelab train`, as one text")
+    arguments = parser.parse_args()
+    print(machine())
+    for source in arguments.sources:
+        dataset = vaelab.load_dataset(source)
+        judge = judge_for(dataset)
+        assert dataset.test.labels is not None
+        own = accuracy(judge, dataset.test.images, dataset.test.labels)
+        print(f"{source}: the judge reads {own:.2%} of the {len(dataset.test):,} real test images right")
+        for seed in range(arguments.seeds):
+            with tempfile.TemporaryDirectory() as folder:
+                run = Path(folder) / "run"
+                command = [str(Path(sys.executable).parent / "vaelab"), "train", source, "--out", str(run)]
+                command += ["--model", "cvae", "--seconds", str(arguments.seconds), "--seed", str(seed)]
+                subprocess.run([*command, *arguments.options.split()], check=True, stderr=subprocess.DEVNULL)
+                model = vaelab.load(run)
+                keep = Path("runs") / f"agreement-{source}-{seed}"
+                shutil.rmtree(keep, ignore_errors=True)
+                shutil.copytree(run, keep)
+            samples = model.grid(count=PER_LABEL, seed=seed)
+            right = read(judge, samples.images) == samples.labels
+            each = right.reshape(len(dataset.classes), PER_LABEL).mean(1)
+            text = "  ".join(f"{name} {share:.1%}" for name, share in zip(dataset.classes, each, strict=True))
+            n, share = right.size, float(np.mean(right))
+            error = (share * (1 - share) / n) ** 0.5
+            print(f"{source} seed {seed}: agreement {share:.2%} ± {error:.2%} (n = {n:,})   {text}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

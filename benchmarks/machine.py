@@ -1,0 +1,25 @@
+"""What a figure was measured on and with."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+
+import numpy as np
+import torch
+
+import vaelab
+
+
+def machine() -> str:
+    """One line: date, processor, cores, and versions."""
+    model = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            model = next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    today = datetime.datetime.now(tz=datetime.UTC).date()
+    versions = f"vaelab {vaelab.__version__}, torch {torch.__version__}, numpy {np.__version__}"
+    return f"{today}, {model}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"

@@ -1,0 +1,174 @@
+"""One call loads every kind of source, and says what is wrong with what is none."""
+
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vaelab.data import Dataset, Split, builtin, load_dataset, strokes
+from vaelab.errors import ConfigError, DataError
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (20, 4, 5), dtype=np.uint8)
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> dict[str, Path]:
+    """The same 20 grey 4×5 images as each kind of source."""
+    flat, classes, idx, npz = (tmp_path / name for name in ("flat", "classes", "idx", "set.npz"))
+    for folder in (flat, classes / "even", classes / "odd", idx):
+        folder.mkdir(parents=True)
+    for i, pixels in enumerate(IMAGES):
+        Image.fromarray(pixels).save(flat / f"{i}.png")
+        Image.fromarray(pixels).save(classes / ("odd" if i % 2 else "even") / f"{i}.png")
+    (idx / "train-images-idx3-ubyte").write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, 20, 4, 5) + IMAGES.tobytes())
+    np.savez(npz, images=IMAGES)
+    return {"flat": flat, "classes": classes, "idx": idx, "npz": npz}
+
+
+@pytest.mark.parametrize("kind", ["flat", "classes", "idx", "npz"])
+def test_every_kind_of_source_gives_the_same_images(sources: dict[str, Path], kind: str) -> None:
+    for source in (sources[kind], str(sources[kind])):
+        dataset = load_dataset(source)
+        assert dataset.name == sources[kind].name
+        assert dataset.shape == (1, 4, 5)
+        assert dataset.classes == (("even", "odd") if kind == "classes" else ())
+        images = np.concatenate([split.images for split in (dataset.train, dataset.validation, dataset.test)])
+        assert sorted(map(bytes, images)) == sorted(map(bytes, IMAGES))
+
+
+@pytest.mark.parametrize("kind", ["flat", "classes", "idx", "npz"])
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_every_kind_of_source_can_be_resized(sources: dict[str, Path], kind: str, fit: Any) -> None:
+    dataset = load_dataset(sources[kind], size="8x8", fit=fit)
+    assert dataset.shape == (1, 8, 8)
+    done = "centre-cropped" if fit == "crop" else "padded"
+    assert any(note.startswith(f"Scaled 20 of 20 images to 8×8, {done} 20 of them") for note in dataset.notes)
+
+
+@pytest.mark.parametrize("kind", ["flat", "classes", "idx", "npz"])
+def test_the_split_follows_from_the_seed(sources: dict[str, Path], kind: str) -> None:
+    first, again, other = (load_dataset(sources[kind], seed=seed) for seed in (0, 0, 1))
+    assert first.fingerprint == again.fingerprint
+    assert first.fingerprint != other.fingerprint
+
+
+def test_a_builtin_name_wins_over_a_folder(sources: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    digits = sources["flat"].rename(sources["flat"].with_name("digits"))
+    monkeypatch.chdir(digits.parent)
+    assert load_dataset("digits").shape == (1, 8, 8)
+    assert load_dataset("./digits").shape == (1, 4, 5)
+    assert load_dataset(Path("digits")).shape == (1, 4, 5)
+    monkeypatch.chdir(digits)
+    assert load_dataset(".").name == "digits"
+
+
+def test_builtin_digits_can_be_resized() -> None:
+    dataset = load_dataset("digits", size=16)
+    assert dataset.shape == (1, 16, 16)
+    assert dataset.notes[-1] == "Scaled 1,797 of 1,797 images to 16×16, enlarged 1,797 of them."
+
+
+def test_strokes_are_drawn_with_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def draw(**arguments: Any) -> Dataset:
+        seen.update(arguments)
+        arguments["progress"](30)
+        arguments["progress"](12)
+        split = Split(IMAGES[:, None])
+        return Dataset("strokes", split, split[:1], split[:1])
+
+    monkeypatch.setattr(strokes, "load_strokes", draw)
+    calls: list[tuple[str, int, int]] = []
+    assert load_dataset("strokes", seed=7, progress=lambda *call: calls.append(call)).name == "strokes"
+    assert seen["seed"] == 7
+    assert [call[:2] for call in calls] == [("drawing strokes", 30), ("drawing strokes", 42)]
+
+
+KINDS = r"expected a built-in name \(mnist, digits, strokes\), a folder or an \.npz file"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("mnits", rf"no data source 'mnits': {KINDS}\. Did you mean 'mnist'\?$"),
+        ("nowhere/at/all", rf"no data source 'nowhere/at/all': {KINDS}\.$"),
+        ("missing.npz", rf"no data source 'missing\.npz': {KINDS}\.$"),
+        ("", rf"no data source '': {KINDS}\.$"),
+    ],
+)
+def test_an_unknown_source_is_refused(source: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_dataset(source)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").touch()
+    with pytest.raises(DataError, match=rf"table\.csv: got a file of kind \.csv; {KINDS}$"):
+        load_dataset(tmp_path / "table.csv")
+    (tmp_path / "train-images-idx3-ubyte").touch()
+    with pytest.raises(DataError, match=f"got a file of kind .none.; {KINDS}; type its folder, {tmp_path}$"):
+        load_dataset(tmp_path / "train-images-idx3-ubyte")
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="got nothing; expected PNG or JPEG images"):
+        load_dataset(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may read every folder")
+@pytest.mark.parametrize("rights", [0o000, 0o400])
+def test_a_class_folder_that_may_not_be_read_is_refused(sources: dict[str, Path], rights: int) -> None:
+    folder = sources["classes"] / "odd"
+    folder.chmod(rights)
+    try:
+        with pytest.raises(DataError, match=r"odd.*: cannot be read \(.*Permission denied.*\)"):
+            load_dataset(sources["classes"])
+    finally:
+        folder.chmod(0o700)
+
+
+def test_the_home_folder_may_be_written_short(sources: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(sources["flat"].parent))
+    assert load_dataset("~/flat").name == "flat"
+
+
+def test_a_folder_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(DataError, match=r"cannot be read \(Permission denied\); .*; check its name and permissions"):
+        load_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 0}, r"size: got 0; expected one side or two \(HxW\), each 1…4096 pixels; type"),
+        ({"fit": "crpo"}, r"fit: got 'crpo'; expected crop or pad\. Did you mean 'crop'\?"),
+        ({"seed": -1}, "seed: got -1; expected 0 or more"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_dataset("digits", **options)
+
+
+def test_loading_imports_no_torch(sources: dict[str, Path]) -> None:
+    program = (
+        "import sys; from vaelab.data import load_dataset; load_dataset(sys.argv[1]); "
+        "print('torch' in sys.modules, 'sklearn' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program, str(sources["classes"])]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False False\n"
+
+
+def test_every_builtin_name_is_known() -> None:
+    assert set(builtin.BUILTIN) == {"mnist", "digits", "strokes"}
