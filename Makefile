@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test test-mnist lint docs clean
+.PHONY: demo test test-slow test-mnist lint docs clean
 
 # pip takes PyTorch's CPU build where the index has no other for this platform; see docs/decisions/dependencies.md.
 $(INSTALLED): pyproject.toml
@@ -27,6 +27,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
 
 test-mnist: $(INSTALLED)
 	$(BIN)/python -m pytest -m mnist

@@ -99,4 +99,6 @@ def _train(judge: nn.Module, dataset: Dataset) -> None:
             F.cross_entropy(scores, labels[index], label_smoothing=0.05).backward()
             optimiser.step()
             schedule.step()
-        print(f"  judge of {dataset.name}: epoch {epoch + 1} of {EPOCHS}, {time.perf_counter() - began:.0f} s", flush=True)
+        print(
+            f"  judge of {dataset.name}: epoch {epoch + 1} of {EPOCHS}, {time.perf_counter() - began:.0f} s", flush=True
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from vaelab.cli import app
@@ -17,4 +18,7 @@ def reference() -> str:
 
 
 if __name__ == "__main__":
-    REFERENCE.write_text(reference(), encoding="utf-8")
+    if "--print" in sys.argv:
+        sys.stdout.buffer.write(reference().encode())
+    else:
+        REFERENCE.write_text(reference(), encoding="utf-8")

@@ -22,13 +22,16 @@ install_import_hook(
         "vaelab.objective",
         "vaelab.trainer",
     ],
-    "beartype.beartype",
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",  # an int will do for a float
 )
 
 from vaelab.config import Config, ModelConfig, TrainConfig  # noqa: E402 - after the hook
 from vaelab.data import Dataset, Split  # noqa: E402
 from vaelab.model import MOST_LOG_VARIANCE, Model  # noqa: E402
 from vaelab.networks import with_labels  # noqa: E402
+
+# The tests' tensors are small: several threads only wait for one another, for minutes where other work shares the cores.
+torch.set_num_threads(1)
 
 TINY_SIDE = 8
 
@@ -115,11 +118,14 @@ class LinearGaussian:
         self.gain = self.posterior_variance[:, None] * self.weight.T / self.noise_variance
         location, variance = torch.randn(n, **draws), torch.exp(torch.randn(n, **draws))
 
-        # GaussianLikelihood gives softplus(raw + 10) − 10, and the posterior 12 tanh(raw / 12).
-        raw = torch.log(torch.expm1(self.noise_variance.log() + 10)) - 10
+        # The decoder gives x in units of √variance about the location, and its log-variance as softplus(raw + 10) − 10.
+        unit = variance.sqrt()
+        raw = torch.log(torch.expm1((self.noise_variance / variance).log() + 10)) - 10
         self.model = Model(
             _Inputs(),
-            _LinearDecoder(self.weight, self.bias, self.label_weight, raw),
+            _LinearDecoder(
+                self.weight / unit[:, None], (self.bias - location) / unit, self.label_weight / unit[:, None], raw
+            ),
             features=n + classes,
             latent_dim=d,
             likelihood="gaussian",
@@ -130,7 +136,7 @@ class LinearGaussian:
         self.model.fit_to(location, variance)  # the encoder sees (x − location) / √variance
         with torch.no_grad():
             self.model.head.weight.zero_()
-            self.model.head.weight[:d, :n] = self.gain * variance.sqrt()
+            self.model.head.weight[:d, :n] = self.gain * unit
             self.model.head.weight[:d, n:] = -self.gain @ self.label_weight
             self.model.head.bias[:d] = self.gain @ (location - self.bias)
             self.model.head.bias[d:] = raw_log_variance(self.posterior_variance.log())

@@ -29,7 +29,7 @@ def load(folder: Path, **arrays: Any) -> Dataset:
 
 def test_an_archive_is_a_dataset(tmp_path: Path) -> None:
     dataset = load(tmp_path, images=IMAGES, labels=LABELS, test_images=IMAGES[:7], test_labels=LABELS[:7])
-    assert dataset.name == "set.npz"
+    assert dataset.name == "set"
     assert dataset.shape == (1, 4, 5)
     assert dataset.classes == ("0", "1")
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (18, 2, 7)

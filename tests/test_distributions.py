@@ -8,6 +8,7 @@ import torch
 from conftest import generator
 from torch import Tensor
 
+from vaelab.config import LikelihoodName
 from vaelab.distributions import (
     LIKELIHOODS,
     Bernoulli,
@@ -143,6 +144,17 @@ def test_gaussian_draws_have_its_moments() -> None:
     assert one_value(GaussianLikelihood, [1.5, raw]).mean().item() == 1.5
 
 
+def test_gaussian_is_a_density_in_the_units_of_x() -> None:
+    parameters, x = example(GaussianLikelihood, (3,))
+    location, scale = torch.tensor([5.0, -1.0, 0.0]), torch.tensor([0.01, 1.0, 300.0])
+    plain, moved = GaussianLikelihood(parameters, 1), GaussianLikelihood(parameters, 1, location, scale)
+    expected = plain.log_prob(x) - scale.double().log().sum()
+    torch.testing.assert_close(moved.log_prob(location + scale * x), expected)
+    torch.testing.assert_close(moved.mean(), location + scale * plain.mean())
+    drawn = location + scale * plain.sample(generator(1))
+    torch.testing.assert_close(moved.sample(generator(1)), drawn)
+
+
 def test_gaussian_variance_has_a_floor() -> None:
     density = GaussianLikelihood(torch.tensor([[[2.0], [-60.0]]], dtype=torch.float64), 1)
     expected = -0.5 * (math.log(2 * math.pi) + GaussianLikelihood.least_log_variance)
@@ -151,8 +163,8 @@ def test_gaussian_variance_has_a_floor() -> None:
 
 @pytest.mark.parametrize("shape", [(3,), (1, 2, 3), (3, 4, 5)])
 @pytest.mark.parametrize("name", LIKELIHOODS)
-def test_leading_samples_are_a_loop(name: str, shape: tuple[int, ...]) -> None:
-    likelihood = LIKELIHOODS[name]  # pyright: ignore[reportArgumentType] - a key of it
+def test_leading_samples_are_a_loop(name: LikelihoodName, shape: tuple[int, ...]) -> None:
+    likelihood = LIKELIHOODS[name]
     parameters, x = example(likelihood, shape)
     whole = likelihood(parameters, len(shape))
     got, mean, drawn = whole.log_prob(x), whole.mean(), whole.sample(generator(4))
@@ -166,9 +178,9 @@ def test_leading_samples_are_a_loop(name: str, shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
-def test_values_are_independent_and_summed(name: str) -> None:
+def test_values_are_independent_and_summed(name: LikelihoodName) -> None:
     """An image's log-probability is the sum over its values, each under its own parameters."""
-    likelihood = LIKELIHOODS[name]  # pyright: ignore[reportArgumentType] - a key of it
+    likelihood = LIKELIHOODS[name]
     parameters, x = example(likelihood, (3, 2, 2))
     parameters = parameters[0, 0]
     whole = likelihood(parameters, 3).log_prob(x)
@@ -178,8 +190,8 @@ def test_values_are_independent_and_summed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
-def test_draws_follow_from_the_generator(name: str) -> None:
-    likelihood = LIKELIHOODS[name]  # pyright: ignore[reportArgumentType] - a key of it
+def test_draws_follow_from_the_generator(name: LikelihoodName) -> None:
+    likelihood = LIKELIHOODS[name]
     parameters, _ = example(likelihood, (1, 4, 4))
     p = likelihood(parameters, 3)
     state = torch.random.get_rng_state()
@@ -189,9 +201,9 @@ def test_draws_follow_from_the_generator(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["bernoulli", "continuous-bernoulli", "gaussian"])
-def test_initial_has_the_mean_of_the_data(name: str) -> None:
+def test_initial_has_the_mean_of_the_data(name: LikelihoodName) -> None:
     mean = torch.tensor([0.03, 0.13, 0.4, 0.5, 0.8, 0.97])
-    likelihood = LIKELIHOODS[name]  # pyright: ignore[reportArgumentType] - a key of it
+    likelihood = LIKELIHOODS[name]
     start = likelihood.initial(mean, 0.5 * mean * (1 - mean))
     assert start.shape == (likelihood.planes, 6)
     torch.testing.assert_close(likelihood(start, 1).mean(), mean, rtol=0, atol=1e-4)
@@ -207,9 +219,9 @@ def test_initial_of_the_logistic_has_the_mean_of_the_data() -> None:
 @pytest.mark.parametrize(
     ("name", "slack"), [("bernoulli", 1e-4), ("continuous-bernoulli", 1e-4), ("logistic", 0.02), ("gaussian", 1e-3)]
 )
-def test_initial_is_the_best_constant_model(name: str, slack: float) -> None:
+def test_initial_is_the_best_constant_model(name: LikelihoodName, slack: float) -> None:
     """No other constant parameters give the data more nats per value, within `slack`."""
-    likelihood = LIKELIHOODS[name]  # pyright: ignore[reportArgumentType] - a key of it
+    likelihood = LIKELIHOODS[name]
     data = torch.sigmoid(torch.randn(2000, 3, generator=generator(6)) - torch.tensor([0.0, 0.5, -1.0])).double()
     if name == "bernoulli":
         data = data.round()
@@ -221,7 +233,9 @@ def test_initial_is_the_best_constant_model(name: str, slack: float) -> None:
     def nats(parameters: Tensor) -> Tensor:
         """Of each of the three values."""
         grid = parameters.T.reshape(3, 1, -1, 1).expand(-1, len(data), -1, -1)
-        return torch.stack([-likelihood(one, 1).log_prob(x[:, None]).mean() for one, x in zip(grid, data.T, strict=True)])
+        return torch.stack(
+            [-likelihood(one, 1).log_prob(x[:, None]).mean() for one, x in zip(grid, data.T, strict=True)]
+        )
 
     start = likelihood.initial(data.mean(0), data.var(0, correction=0))
     best = start.clone().requires_grad_()
@@ -266,9 +280,9 @@ def test_standard_normal_is_the_gaussian_of_mean_0_and_variance_1() -> None:
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
-def test_far_parameters_stay_finite_in_float32(name: str) -> None:
+def test_far_parameters_stay_finite_in_float32(name: LikelihoodName) -> None:
     """Neither a decoder that is sure of itself nor one that is wrong gives NaN or infinity, in value or gradient."""
-    likelihood = LIKELIHOODS[name]  # pyright: ignore[reportArgumentType] - a key of it
+    likelihood = LIKELIHOODS[name]
     planes = [torch.tensor([-80.0, -3.0, 0.0, 1e-4, 3.0, 80.0])]
     if likelihood.planes == 2:
         planes.append(torch.tensor([-80.0, -7.0, 0.0, 3.0, 8.0]))

@@ -167,7 +167,7 @@ def sample(
     run
         A run folder.
     out
-        FILE.png (a grid, a row per label), FILE.npz (images, labels, z), or a FOLDER/ (a PNG each, in class folders).
+        FILE.png (a grid, a row per label), FILE.npz (images, labels, z), or a FOLDER (a PNG each, in class folders).
     label
         A label by name or index; repeat for more. Default: all of them.
     count
@@ -183,7 +183,7 @@ def sample(
     from vaelab.terminal import say
     from vaelab.writing import expect_suffix, write_samples
 
-    as_folder = out.is_dir() or str(out).endswith("/")
+    as_folder = out.is_dir() or not out.suffix
     if not as_folder:
         expect_suffix(out, ".png", ".npz")
     model = load(run)

@@ -36,9 +36,9 @@ class ModelConfig:
     """Distribution p(x|z) of an image. Default: bernoulli for near-binary grey images, else logistic; gaussian for tables."""
 
     width: int | None = None
-    """Units of a dense hidden layer (default 512), or channels of the first convolution (default 32)."""
+    """Units of a dense hidden layer (default 256), or channels of the first convolution (default 32)."""
 
-    depth: int = 2
+    depth: int = 3
     """Hidden layers of a dense encoder, and of its decoder. A convolutional one is as deep as the image's size asks."""
 
     def __post_init__(self) -> None:
@@ -72,8 +72,8 @@ class TrainConfig:
     ema: float = 0.998
     """Decay per step of the moving average of the weights that is evaluated and saved, 0 (off) … <1."""
 
-    gradient_clip: float = 200.0
-    """Largest norm of a step's gradient (nats per image per weight); a larger one is scaled down to it."""
+    gradient_clip: float = 3.0
+    """Largest norm of a step's gradient, as a multiple of the norm's running average; a larger one is scaled down to it."""
 
     beta: float = 1.0
     """Weight of the rate in the objective; reported figures always weigh it 1."""

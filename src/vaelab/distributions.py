@@ -208,14 +208,23 @@ class DiscretisedLogistic(Likelihood):
 
 @final
 class GaussianLikelihood(Likelihood):
-    """Reals with a mean and a log-variance from the decoder; a density, so its nats may be negative."""
+    """Reals with a mean and a log-variance from the decoder, in units of `scale` about `location`, each of x's shape.
+
+    It is a density of x in x's own units, so its nats may be negative. Whatever the units, training runs the same.
+    """
 
     planes = 2
     least_log_variance = -10.0
 
+    def __init__(
+        self, parameters: Tensor, event_dims: int, location: Tensor | float = 0.0, scale: Tensor | float = 1.0
+    ) -> None:
+        super().__init__(parameters, event_dims)
+        self.location, self.scale = torch.as_tensor(location).to(parameters), torch.as_tensor(scale).to(parameters)
+
     def _gaussian(self) -> Gaussian:
         log_variance = F.softplus(self.plane(1) - self.least_log_variance) + self.least_log_variance
-        return Gaussian(self.plane(0), log_variance)
+        return Gaussian(self.mean(), log_variance + 2 * torch.log(self.scale))
 
     def log_prob(self, x: Tensor) -> Tensor:
         gaussian = self._gaussian()
@@ -224,7 +233,7 @@ class GaussianLikelihood(Likelihood):
         ).log_prob(x.flatten(-self.event_dims))
 
     def mean(self) -> Tensor:
-        return self.plane(0)
+        return self.location + self.scale * self.plane(0)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         gaussian = self._gaussian()

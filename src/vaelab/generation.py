@@ -24,7 +24,7 @@ from vaelab.errors import ConfigError, DataError, LabelError, did_you_mean
 from vaelab.model import Model
 
 Decode = Literal["mean", "sample"]
-Labels: TypeAlias = Sequence[str] | Sequence[int] | np.ndarray
+Labels: TypeAlias = Sequence[str | int] | np.ndarray
 CHUNK = 1000
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vaelab.config import LikelihoodName, ModelConfig
-from vaelab.distributions import LIKELIHOODS, Gaussian, Likelihood
+from vaelab.distributions import LIKELIHOODS, Gaussian, GaussianLikelihood, Likelihood
 from vaelab.networks import ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder
 
 MOST_LOG_VARIANCE = 12.0
@@ -111,8 +111,10 @@ class Model(nn.Module):
         flat = latent.flatten(0, -2)
         if labels is not None and samples:
             labels = labels.expand(*samples, -1).flatten()
-        parameters = self.decoder(flat, self.one_hot(labels))
-        return self.likelihood(parameters.unflatten(0, latent.shape[:-1]), len(self.shape))
+        parameters = self.decoder(flat, self.one_hot(labels)).unflatten(0, latent.shape[:-1])
+        if self.likelihood is GaussianLikelihood:
+            return GaussianLikelihood(parameters, len(self.shape), self.location, self.scale)
+        return self.likelihood(parameters, len(self.shape))
 
     def forward(self, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "*samples batch d"]) -> Inference:
         """Infer z = μ + σ·`noise` from the images and decode it; leading dimensions of `noise` are further samples."""
@@ -126,16 +128,19 @@ class Model(nn.Module):
         """Start from the data's `mean` and `variance`, each of an image's shape, on the likelihood's own scale.
 
         The encoder sees deviations from the mean, and the decoder's bias starts where the data are: training then begins
-        at the nats of the best model without a latent. Tables are divided by their standard deviations as well.
+        at the nats of the best model without a latent. For tables both sides work in units of the standard deviation of each
+        column, and the density is that of the table's own units.
         """
         self.location.copy_(mean)
         if len(self.shape) == 1:
-            self.scale.copy_(variance.clamp_min(1e-8).sqrt())
+            self.scale.copy_(variance.clamp_min(1e-12).sqrt())
         output = getattr(self.decoder, "output", None)
         if isinstance(output, nn.Linear | nn.Conv2d) and output.bias is not None:
             if isinstance(output, nn.Conv2d):  # one bias per plane and channel: mean and variance over all its pixels
                 level = mean.mean((1, 2), keepdim=True)
                 mean, variance = level, (variance + (mean - level).square()).mean((1, 2), keepdim=True)
+            if self.likelihood is GaussianLikelihood:  # which takes it in units of the standard deviation
+                mean, variance = (mean - self.location) / self.scale, variance / self.scale.square()
             output.bias.copy_(self.likelihood.initial(mean, variance).flatten())
 
 

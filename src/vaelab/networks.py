@@ -12,6 +12,7 @@ import itertools
 from typing import final
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -26,24 +27,37 @@ def with_labels(values: Float[Tensor, "batch n"], labels: Float[Tensor, "batch k
     return values if labels is None else torch.cat([values, labels], dim=1)
 
 
-def dense_stack(inputs: int, width: int, depth: int) -> nn.Sequential:
-    """`depth` dense layers of `width` units, each followed by a ReLU."""
-    sizes = [inputs, *[width] * depth]
-    layers = [layer for n, m in itertools.pairwise(sizes) for layer in (nn.Linear(n, m), nn.ReLU())]
-    return nn.Sequential(*layers)
+@final
+class DenseStack(nn.Module):
+    """`depth` dense layers of `width` units with SiLU, the later ones residual: h ← h + SiLU(W·[h, y] + b).
+
+    The label y enters every layer, so that no layer has to carry it for the next.
+    """
+
+    def __init__(self, inputs: int, classes: int, width: int, depth: int) -> None:
+        super().__init__()
+        sizes = [inputs, *[width] * (depth - 1)]
+        self.layers = nn.ModuleList([nn.Linear(size + classes, width) for size in sizes])
+
+    def forward(self, values: Float[Tensor, "batch n"], labels: Tensor | None) -> Float[Tensor, "batch width"]:
+        first, *later = self.layers
+        hidden = F.silu(first(with_labels(values, labels)))
+        for layer in later:
+            hidden = hidden + F.silu(layer(with_labels(hidden, labels)))
+        return hidden
 
 
 @final
 class DenseEncoder(nn.Module):
-    """x and label, flattened → `depth` layers of `width` units."""
+    """x, flattened, and label → `depth` layers of `width` units."""
 
     def __init__(self, shape: tuple[int, ...], classes: int, width: int, depth: int) -> None:
         super().__init__()
         self.features = width
-        self.stack = dense_stack(torch.Size(shape).numel() + classes, width, depth)
+        self.stack = DenseStack(torch.Size(shape).numel(), classes, width, depth)
 
     def forward(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None) -> Float[Tensor, "batch features"]:
-        return self.stack(with_labels(images.flatten(1), labels))
+        return self.stack(images.flatten(1), labels)
 
 
 @final
@@ -54,12 +68,12 @@ class DenseDecoder(nn.Module):
         self, shape: tuple[int, ...], planes: int, latent_dim: int, classes: int, width: int, depth: int
     ) -> None:
         super().__init__()
-        self.stack = dense_stack(latent_dim + classes, width, depth)
+        self.stack = DenseStack(latent_dim, classes, width, depth)
         self.output = nn.Linear(width, planes * torch.Size(shape).numel())
         self.shape = (planes, *shape)
 
     def forward(self, latent: Float[Tensor, "batch d"], labels: Tensor | None) -> Float[Tensor, "batch planes *shape"]:
-        return self.output(self.stack(with_labels(latent, labels))).unflatten(1, self.shape)
+        return self.output(self.stack(latent, labels)).unflatten(1, self.shape)
 
 
 def halvings(shape: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -100,11 +114,11 @@ class ConvEncoder(nn.Module):
             *[
                 layer
                 for n, m in itertools.pairwise(counts)
-                for layer in (nn.Conv2d(n, m, 3, stride=2, padding=1), nn.ReLU())
+                for layer in (nn.Conv2d(n, m, 3, stride=2, padding=1), nn.SiLU())
             ],
             nn.Flatten(),
             nn.Linear(counts[-1] * sizes[-1][0] * sizes[-1][1], self.features),
-            nn.ReLU(),
+            nn.SiLU(),
         )
 
     def forward(self, images: Float[Tensor, "batch c h w"], labels: Tensor | None) -> Float[Tensor, "batch features"]:
@@ -125,16 +139,16 @@ class ConvDecoder(nn.Module):
         self.shape = (planes, *shape)
         self.seed = nn.Sequential(
             nn.Linear(latent_dim + classes, 8 * width),
-            nn.ReLU(),
+            nn.SiLU(),
             nn.Linear(8 * width, counts[0] * sizes[0][0] * sizes[0][1]),
-            nn.ReLU(),
+            nn.SiLU(),
             nn.Unflatten(1, (counts[0], *sizes[0])),
         )
         stack: list[nn.Module] = []
         for (small, large), n, m in zip(itertools.pairwise(sizes), counts, [*counts[1:], counts[-1]], strict=True):
             # A stride of 2 gives 2n − 1 pixels from n; the output padding restores the even sides.
             padding = (large[0] - 2 * small[0] + 1, large[1] - 2 * small[1] + 1)
-            stack += [nn.ConvTranspose2d(n, m, 3, stride=2, padding=1, output_padding=padding), nn.ReLU()]
+            stack += [nn.ConvTranspose2d(n, m, 3, stride=2, padding=1, output_padding=padding), nn.SiLU()]
         self.stack = nn.Sequential(*stack)
         self.output = nn.Conv2d(counts[-1], planes * shape[0], 3, padding=1)
 

@@ -97,6 +97,9 @@ class Trainer:
         # Sums since the last reading, kept on the device: distortion, rate, steps; then bad steps, in all and in a row.
         self.sums = torch.zeros(3, device=device)
         self.bad = torch.zeros(2, device=device)
+        self.usual_norm = torch.zeros(
+            (), device=device
+        )  # running average of the gradient's norm; 0 before the first step
         self.skipped = 0
         self.last_validation: Averages | None = None
 
@@ -113,10 +116,15 @@ class Trainer:
         loss = objective.loss(terms, beta=beta, free_bits=config.free_bits)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         bad = (~torch.isfinite(norm + loss.detach())).float()
-        # The fused optimiser leaves a bad step out by itself, without waiting for the device (as GradScaler has it do).
-        setattr(self.optimiser, "found_inf", bad)  # noqa: B010 - no declared attribute
+        usual = torch.where(self.usual_norm > 0, self.usual_norm, norm)
+        limit = config.gradient_clip * usual
+        # The fused optimiser divides the gradient and leaves a bad step out by itself, without waiting for the device: these
+        # are the two attributes that torch.amp.GradScaler sets.
+        setattr(self.optimiser, "grad_scale", (norm / limit).clamp_min(1))  # noqa: B010
+        setattr(self.optimiser, "found_inf", bad)  # noqa: B010
+        self.usual_norm = torch.where(bad > 0, self.usual_norm, torch.lerp(usual, torch.minimum(norm, limit), 0.02))
         self.optimiser.param_groups[0]["lr"] = config.learning_rate * learning_rate_factor(fraction, config.warmup)
         self.optimiser.step()
         # The average starts short, so that the first weights are soon forgotten.
@@ -184,7 +192,7 @@ class Trainer:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in (self.best or {}).items()}
-        tensors["bad"] = self.bad
+        tensors |= {"bad": self.bad, "usual_norm": self.usual_norm}
         for index, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
         objective_value = self.best_objective if math.isfinite(self.best_objective) else None
@@ -204,7 +212,7 @@ class Trainer:
         self.model.load_state_dict(part("model."))
         self.averaged.load_state_dict(part("averaged."))
         self.best = part("best.") or None
-        self.bad = tensors["bad"].to(self.device)
+        self.bad, self.usual_norm = tensors["bad"].to(self.device), tensors["usual_norm"].to(self.device)
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in part("optimiser.").items():
             index, moment = name.split(".")

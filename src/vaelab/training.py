@@ -99,7 +99,7 @@ def complete(config: Config, dataset: Dataset) -> Config:
         network=network,
         latent_dim=chosen.latent_dim or (8 if model == "cvae" else 32),
         likelihood=likelihood,
-        width=chosen.width or (512 if network == "mlp" else 32),
+        width=chosen.width or (256 if network == "mlp" else 32),
         depth=chosen.depth,
     )
     train = config.train
@@ -265,10 +265,10 @@ class _Loop:
         train, speed = Sums().averages(), 0.0
         try:
             while True:
+                if (fraction := self.fraction()) < 1.0:
+                    trainer.take_step(fraction)
                 fraction = self.fraction()
                 ended = fraction >= 1.0
-                if not ended:
-                    trainer.take_step(fraction)
                 due = ended or self._validation_due(fraction)
                 elapsed = self.elapsed() - reported_at
                 if not due and elapsed < PROGRESS_EVERY:

@@ -48,7 +48,7 @@ def load_npz(path: Path, *, seed: int = 0) -> Dataset:
         kinds = [part.labels.dtype.kind == "U" for part in (train, test) if part.labels is not None]
         if len(set(kinds)) > 1:
             raise DataError(f"{path}: got labels of text and of integers; expected one kind in labels and test_labels")
-    return assemble(path.absolute().name, train, test=test, seed=seed, notes=notes)
+    return assemble(path.absolute().stem, train, test=test, seed=seed, notes=notes)
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

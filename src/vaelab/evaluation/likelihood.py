@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vaelab import objective
 from vaelab.data.batches import generator_for, latent_noise
+from vaelab.errors import ConfigError
 from vaelab.model import Model
 
 
@@ -55,18 +56,27 @@ def negative_importance_bound(
         log-sum-exp, so the bound is that of all K whatever the chunks.
     progress
         Told of images done and images in all.
+
+    Raises
+    ------
+    ConfigError
+        If the model is an autoencoder.
     """
+    if not model.stochastic:
+        raise ConfigError("got an autoencoder, which has no posterior to draw from; expected a vae or a cvae")
     bounds = []
-    for index in range(0, len(images), max(1, most_at_once // samples)):
-        part = slice(index, min(index + max(1, most_at_once // samples), len(images)))
+    at_once = max(1, most_at_once // samples)
+    for first in range(0, len(images), at_once):
+        part = slice(first, min(first + at_once, len(images)))
         x, y = images[part], None if labels is None else labels[part]
-        generator = generator_for("importance", seed, index)
-        weights = []
-        for first in range(0, samples, most_at_once):
-            draws = min(most_at_once, samples - first)
-            noise = torch.randn(draws, len(x), model.latent_dim, generator=generator).to(images.device)
-            weights.append(objective.log_weights(model(x, y, noise), x).double())
+        noise = torch.stack([_noise(model, samples, seed, index) for index in range(part.start, part.stop)], dim=1)
+        weights = [objective.log_weights(model(x, y, draws.to(x)), x).double() for draws in noise.split(most_at_once)]
         bounds.append(-objective.importance_weighted_bound(torch.cat(weights)))
         if progress is not None:
             progress(part.stop, len(images))
     return torch.cat(bounds)
+
+
+def _noise(model: Model, samples: int, seed: int, index: int) -> Tensor:
+    """ε of image number `index`, (K, d): the same whatever else is evaluated with it."""
+    return torch.randn(samples, model.latent_dim, generator=generator_for("importance", seed, index))

@@ -1,0 +1,140 @@
+"""The order of the images and the inputs made of them are functions of (seed, step) alone."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import generator
+
+from vaelab.config import LikelihoodName
+from vaelab.data.batches import (
+    Order,
+    generator_for,
+    held_out_input,
+    latent_noise,
+    mean_and_variance,
+    training_input,
+)
+
+LEVELS = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(12, 4), (10, 4), (7, 3), (10, 10), (5, 8), (3, 20), (1, 4)])
+def test_every_image_is_seen_once_an_epoch(count: int, batch_size: int) -> None:
+    order = Order(count, batch_size, seed=1)
+    steps = 6 * count
+    batches = [order.at(step) for step in range(steps)]
+    assert all(batch.shape == (batch_size,) for batch in batches)
+    stream = torch.cat(batches)
+    for epoch in stream.split(count):
+        assert epoch.sort().values.tolist() == list(range(count))
+
+
+def test_epochs_have_orders_of_their_own() -> None:
+    order = Order(20, 20, seed=1)
+    epochs = {tuple(order.at(step).tolist()) for step in range(10)}
+    assert len(epochs) == 10
+    assert tuple(range(20)) not in epochs
+
+
+def test_a_step_does_not_depend_on_those_before_it() -> None:
+    forward = Order(10, 4, seed=1)
+    expected = [forward.at(step).tolist() for step in range(12)]
+    backward = Order(10, 4, seed=1)
+    assert [backward.at(step).tolist() for step in reversed(range(12))] == expected[::-1]
+    assert Order(10, 4, seed=1).at(9).tolist() == expected[9]
+    assert forward.at(0).tolist() == expected[0]
+
+
+def test_the_stream_does_not_depend_on_the_batch_size() -> None:
+    small, large = Order(10, 3, seed=1), Order(10, 15, seed=1)
+    one = torch.cat([small.at(step) for step in range(10)])
+    assert torch.equal(one, torch.cat([large.at(step) for step in range(2)]))
+
+
+def test_seeds_give_different_orders() -> None:
+    orders = {tuple(Order(30, 30, seed=seed).at(0).tolist()) for seed in range(20)}
+    assert len(orders) == 20
+
+
+def test_every_image_is_as_likely_to_come_first() -> None:
+    first = torch.tensor([int(Order(4, 1, seed=seed).at(0)) for seed in range(2000)])
+    counts = torch.bincount(first, minlength=4)
+    assert ((counts - 500).abs() < 5 * (2000 * 0.25 * 0.75) ** 0.5).all()
+
+
+def test_generators_differ_in_purpose_seed_and_step() -> None:
+    asked = [("order", 0, 0), ("step", 0, 0), ("order", 1, 0), ("order", 0, 1), ("order", 1, 11), ("order", 11, 1)]
+    draws = {float(torch.rand(1, generator=generator_for(*one), dtype=torch.float64)) for one in asked}
+    assert len(draws) == len(asked)
+    one, same = (torch.rand(3, generator=generator_for("step", 5, 6)) for _ in range(2))
+    assert torch.equal(one, same)
+
+
+def test_binarisation_is_white_as_often_as_the_pixel_is_bright() -> None:
+    draws = 20_000
+    drawn = training_input(LEVELS.expand(draws, -1, -1, -1), "bernoulli", generator(1))
+    assert drawn.dtype == torch.float32
+    assert set(drawn.unique().tolist()) == {0, 1}
+    share, p = drawn.mean(0).flatten(), torch.arange(256) / 255
+    assert ((share - p).abs() <= 5 * (p * (1 - p) / draws).sqrt()).all()  # exact at levels 0 and 255
+    assert share[0] == 0
+    assert share[255] == 1
+
+
+def test_binarisation_follows_from_the_generator() -> None:
+    one, same, other = (training_input(LEVELS, "bernoulli", generator(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("likelihood", ["continuous-bernoulli", "logistic"])
+def test_grey_levels_are_kept(likelihood: LikelihoodName) -> None:
+    expected = (torch.arange(256, dtype=torch.float64) / 255).float().reshape(1, 1, 16, 16)
+    torch.testing.assert_close(training_input(LEVELS, likelihood, generator(1)), expected, rtol=0, atol=1e-7)
+    torch.testing.assert_close(held_out_input(LEVELS.numpy(), likelihood), expected, rtol=0, atol=1e-7)
+    assert torch.equal(training_input(LEVELS, likelihood, generator(1)), held_out_input(LEVELS.numpy(), likelihood))
+
+
+def test_tables_pass_unchanged() -> None:
+    table = torch.randn(5, 3, generator=generator(1))
+    assert torch.equal(training_input(table, "gaussian", generator(1)), table)
+    assert torch.equal(held_out_input(table.numpy(), "gaussian"), table)
+
+
+def test_held_out_images_are_binarised_by_the_published_protocol() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8)
+    expected = np.random.RandomState(777).binomial(1, images / 255.0)
+    got = held_out_input(images, "bernoulli")
+    assert got.dtype == torch.float32
+    np.testing.assert_array_equal(got.numpy(), expected)
+    assert torch.equal(got, held_out_input(images, "bernoulli"))
+    # Image after image, so that the images a subset begins with are the same.
+    assert torch.equal(held_out_input(images[:10], "bernoulli"), got[:10])
+
+
+def test_latent_noise_is_standard_normal_and_follows_from_the_seed() -> None:
+    noise = latent_noise(20_000, 3, seed=4)
+    assert noise.shape == (20_000, 3)
+    assert noise.mean(0).abs().max() < 5 / 20_000**0.5
+    assert (noise.square().mean(0) - 1).abs().max() < 5 * (2 / 20_000) ** 0.5
+    assert torch.equal(noise, latent_noise(20_000, 3, seed=4))
+    assert not torch.equal(noise, latent_noise(20_000, 3, seed=5))
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 10_000])
+def test_mean_and_variance_are_those_of_the_whole(chunk: int) -> None:
+    images = torch.randint(0, 256, (50, 3, 4, 5), generator=generator(1)).to(torch.uint8)
+    mean, variance = mean_and_variance(images, chunk)
+    unit = images.double() / 255
+    torch.testing.assert_close(mean, unit.mean(0).float())
+    torch.testing.assert_close(variance, unit.var(0, correction=0).float())
+    table = 1000 + torch.randn(50, 3, generator=generator(1))
+    mean, variance = mean_and_variance(table, chunk)
+    torch.testing.assert_close(mean, table.double().mean(0).float())
+    torch.testing.assert_close(variance, table.double().var(0, correction=0).float(), rtol=1e-5, atol=0)
+
+
+def test_a_constant_column_has_no_negative_variance() -> None:
+    _, variance = mean_and_variance(torch.full((1000, 2), 0.1))
+    assert (variance >= 0).all()
+    assert variance.max() < 1e-9

@@ -1,0 +1,385 @@
+"""The command line: what is asked for is made; a mistake is one line, status 2, and nothing half-written."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vaelab
+from vaelab import checkpoint
+from vaelab.cli import main
+from vaelab.data import Dataset
+from vaelab.training import Config, fit
+
+VAELAB = Path(sys.executable).parent / "vaelab"
+
+
+@pytest.fixture(scope="module")
+def run(tiny: Dataset, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    for _ in fit(tiny_config, tiny, out=folder):
+        pass
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of RGB images of mixed sizes in three classes: a disc, a square and a cross on coloured ground."""
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    rng = np.random.default_rng(0)
+    for name in ("disc", "square", "red cross"):
+        (folder / name).mkdir(parents=True)
+        for index in range(30):
+            height, width = rng.integers(14, 30, 2)
+            y, x = np.mgrid[0:height, 0:width]
+            dy, dx = abs(y - height / 2), abs(x - width / 2)
+            side = min(height, width) * rng.uniform(0.25, 0.4)
+            inside = {
+                "disc": dy**2 + dx**2 < side**2,
+                "square": np.maximum(dy, dx) < side,
+                "red cross": (np.minimum(dy, dx) < side / 3) & (np.maximum(dy, dx) < side),
+            }[name]
+            ground, ink = (
+                rng.integers(160, 256, 3),
+                np.array([200, 20, 20]) if name == "red cross" else rng.integers(0, 90, 3),
+            )
+            image = np.where(inside[..., None], ink, ground).astype(np.uint8)
+            Image.fromarray(image).save(folder / name / f"{index}.{'png' if index % 2 else 'jpg'}")
+    return folder
+
+
+def call(*arguments: object) -> None:
+    """Run the command line in this process; a clean end only."""
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    assert end.value.code == 0
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line of a refused command."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    assert end.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len([line for line in lines if line.startswith("vaelab: ")]) == 1, lines
+    assert "Traceback" not in "".join(lines)
+    return lines[-1].removeprefix("vaelab: ")
+
+
+def size_of(path: str) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def test_colour_images_of_mixed_sizes_from_the_command_line(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Train, sample by class name, reconstruct and encode, all from a folder; then the same from Python."""
+    monkeypatch.chdir(tmp_path)
+    call("data", shapes, "--size", "16")
+    described = capsys.readouterr().out
+    assert "size: 16×16 pixels, RGB" in described
+    assert "red cross: 30 (" in described
+    assert "likelihood: logistic (RGB)" in described
+    assert size_of("shapes-sheet.png")[0] > 500
+
+    call("train", shapes, "--size", "16", "--epochs", "60", "--batch-size", "16", "--width", "8", "--latent-dim", "2")
+    told = capsys.readouterr().err
+    assert "Scaled " in told
+    assert "cvae (conv, 2 latent dimensions, logistic) on shapes" in told
+    run = Path("runs/shapes-cvae")
+    assert {path.name for path in (run / "figures").iterdir()} == {
+        "training.png",
+        "reconstructions.png",
+        "grid.png",
+        "samples.png",
+    }
+    call("sample", run, "--label", "red cross", "--label", "0", "--count", "3", "--out", "some.npz")
+    some = np.load("some.npz")
+    assert some["images"].shape == (6, 16, 16, 3)
+    assert some["images"].dtype == np.uint8
+    assert some["labels"].tolist() == [1, 1, 1, 0, 0, 0]  # classes are sorted: disc, red cross, square
+    assert some["z"].shape == (6, 2)
+    assert some["z"].dtype == np.float32
+    assert np.array_equal(some["z"][:3], some["z"][3:])
+    call("reconstruct", run, shapes, "--size", "16", "--count", "5", "--out", "pairs.png")
+    assert size_of("pairs.png")[1] > 100
+    call("encode", run, shapes, "--size", "16", "--out", "z.npz")
+    encoded = np.load("z.npz")
+    assert encoded["mean"].shape == encoded["log_variance"].shape == (90, 2)
+    assert sorted(np.unique(encoded["labels"])) == [0, 1, 2]
+    assert np.unique(encoded["split"], return_counts=True)[1].tolist() == [9, 73, 8]
+
+    model = vaelab.load(run)
+    assert model.classes == ("disc", "red cross", "square")
+    again = model.grid(["red cross", 0], count=3)
+    assert np.array_equal(again.images, some["images"])
+    assert model.sample(labels=["square"] * 4, seed=0).shape == (4, 16, 16, 3)
+    dataset = vaelab.load_dataset(shapes, size=16)
+    result = model.reconstruct(dataset.test.images, dataset.test.labels)
+    assert result.images.shape == dataset.test.images.transpose(0, 2, 3, 1).shape
+
+
+def test_digits_an_npz_and_an_idx_folder(tmp_path: Path, tiny: Dataset) -> None:
+    npz = tmp_path / "tiny.npz"
+    np.savez(npz, images=tiny.train.images[:, 0], labels=np.array(tiny.classes)[tiny.train.labels])
+    idx = tmp_path / "idx"
+    idx.mkdir()
+    pixels = tiny.train.images[:, 0]
+    header = bytes([0, 0, 8, 3]) + b"".join(size.to_bytes(4, "big") for size in pixels.shape)
+    (idx / "train-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
+    assert tiny.train.labels is not None
+    labels = tiny.train.labels.astype(np.uint8)
+    (idx / "train-labels-idx1-ubyte").write_bytes(
+        bytes([0, 0, 8, 1]) + len(labels).to_bytes(4, "big") + labels.tobytes()
+    )
+    for source, classes in (
+        ("digits", tuple("0123456789")),
+        (npz, ("across", "down", "frame")),
+        (idx, ("0", "1", "2")),
+    ):
+        out = tmp_path / "runs" / Path(source).name
+        call("train", source, "--epochs", "2", "--width", "32", "--out", out)
+        assert vaelab.load(out).classes == classes
+        call("sample", out, "--count", "2", "--label", classes[-1], "--out", out / "last.png")
+        call("reconstruct", out, source, "--count", "3", "--out", out / "pairs.npz")
+        pairs = np.load(out / "pairs.npz")
+        assert pairs["originals"].shape == pairs["images"].shape == (3, 8, 8)
+        assert (pairs["distortion"] > 0).all()
+        call("encode", out, source, "--out", out / "z.npz", "--split", "test")
+        assert len(np.load(out / "z.npz")["mean"]) == len(vaelab.load_dataset(source).test)
+
+
+def test_samples_as_a_folder_of_classes(run: Path, tmp_path: Path) -> None:
+    call("sample", run, "--count", "2", "--out", tmp_path / "folder")
+    files = sorted(str(path.relative_to(tmp_path / "folder")) for path in (tmp_path / "folder").rglob("*.png"))
+    assert files == [f"{name}/{index:05d}.png" for name in ("across", "down", "frame") for index in range(2)]
+    images = vaelab.load(run).grid(count=2).images
+    with Image.open(tmp_path / "folder" / "down" / "00001.png") as image:
+        assert np.array_equal(np.asarray(image), images[3])
+
+
+def test_class_names_cannot_leave_the_folder(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
+    names = ("../up", "..", "a/b")
+    hostile = Dataset("hostile", tiny.train, tiny.validation, tiny.test, names)
+    for _ in fit(tiny_config, hostile, out=tmp_path / "run"):
+        pass
+    call("sample", tmp_path / "run", "--count", "1", "--out", tmp_path / "in" / "folder")
+    assert {path.name for path in (tmp_path / "in" / "folder").iterdir()} == {".._up", "_", "a_b"}
+    assert {path.name for path in (tmp_path / "in").iterdir()} == {"folder"}
+
+
+def test_ctrl_c_saves_and_resume_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [str(VAELAB), "train", "digits", "--seconds", "60", "--width", "32", "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (out / checkpoint.RESUME).is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "and saved; to go on: vaelab train digits --out" in told
+    assert "Traceback" not in told
+    step = checkpoint.load_resume(checkpoint.open_run(out))[1]["step"]
+    assert step > 0
+    resumed = subprocess.run(
+        [*command[:3], "--out", str(out), "--resume", "--seconds", "2"], stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert "weights saved after" in resumed.stderr
+    assert checkpoint.load_resume(checkpoint.open_run(out))[1]["step"] >= step
+
+
+def test_help_and_imports_are_quick() -> None:
+    """Under 0.4 s; the best of three, since a busy machine only ever adds."""
+    for command in ([str(VAELAB), "--help"], [sys.executable, "-c", "import vaelab"]):
+        times, errors = [], b""
+        for _ in range(3):
+            began = time.perf_counter()
+            result = subprocess.run(command, capture_output=True, check=True)
+            times.append(time.perf_counter() - began)
+            errors += result.stderr
+        assert not errors
+        assert min(times) < 0.4, (command, times)
+    assert b"generate the label" in subprocess.run([str(VAELAB), "--help"], capture_output=True, check=True).stdout
+
+
+def test_the_reference_is_the_code() -> None:
+    docs = Path(__file__).parent.parent / "docs"
+    command = [sys.executable, str(docs / "generate.py"), "--print"]
+    reference = subprocess.run(command, capture_output=True, check=True).stdout.decode()
+    assert (docs / "cli.md").read_text(encoding="utf-8") == reference, "docs/cli.md is out of date: make docs"
+    for name in ("data", "train", "sample", "reconstruct", "encode"):
+        assert f"## vaelab {name}" in reference
+
+
+def test_data_lists_the_names(capsys: pytest.CaptureFixture[str]) -> None:
+    call("data")
+    listed = capsys.readouterr().out
+    assert [line.split()[0] for line in listed.splitlines()[:3]] == ["mnist", "digits", "strokes"]
+
+
+BAD = {
+    "an unknown command": (["trian", "digits"], 'Unknown command "trian". Did you mean "train"?'),
+    "an unknown model": (
+        ["train", "digits", "--model", "veа"],
+        'Invalid value "veа" for --model. Choose from: "ae", "vae"',
+    ),
+    "a misspelt model": (["train", "digits", "--model", "cave"], 'Did you mean "cvae"?'),
+    "a misspelt option": (["train", "digits", "--epoch", "3"], "Unknown option: --epoch. Did you mean --epochs?"),
+    "an unknown source": (
+        ["train", "digts"],
+        "no data source 'digts': expected a built-in name (mnist, digits, strokes), a",
+    ),
+    "a negative size": (["train", "digits", "--size", "-3"], "size: got '-3'; expected one side or two"),
+    "a negative latent": (
+        ["train", "digits", "--latent-dim", "-2"],
+        "--latent-dim: got -2; expected a whole number of at",
+    ),
+    "zero epochs": (["train", "digits", "--epochs", "0"], "--epochs: got 0; expected a whole number of at least 1"),
+    "a NaN learning rate": (
+        ["train", "digits", "--learning-rate", "nan"],
+        "--learning-rate: got nan; expected a finite",
+    ),
+    "a word for a number": (
+        ["train", "digits", "--epochs", "many"],
+        'Invalid value for --epochs: unable to convert "many"',
+    ),
+    "two budgets": (
+        ["train", "digits", "--epochs", "1", "--seconds", "1"],
+        "got both --epochs and --seconds; expected one",
+    ),
+    "conv on tiny images": (
+        ["train", "digits", "--size", "7", "--network", "conv"],
+        "--network conv: got 7×7; expected",
+    ),
+    "a likelihood for tables": (
+        ["train", "digits", "--likelihood", "gaussian"],
+        "--likelihood gaussian: got images; expec",
+    ),
+    "resume without a run": (
+        ["train", "digits", "--resume"],
+        "--resume: got no run; expected the run folder to go on with",
+    ),
+    "resume of no run": (
+        ["train", "digits", "--resume", "--out", "none"],
+        "none: no such folder; expected a run folder",
+    ),
+    "a missing run": (
+        ["sample", "none", "--out", "x.png"],
+        "none: no such folder; expected a run folder, as `vaelab train`",
+    ),
+    "an output of no kind": (
+        ["sample", "none", "--out", "x.gif"],
+        "--out: got x.gif; expected a name that ends in .png or",
+    ),
+    "no output": (["sample", "none"], 'Command "sample" parameter --out requires an argument'),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_one_line(
+    what: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments, message = BAD[what]
+    assert message in refused(capsys, *arguments)
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - nothing half-written
+
+
+BAD_FOR_A_RUN = {
+    "an unknown label": (
+        ["sample", "--label", "acros", "--out", "x.png"],
+        "unknown label 'acros'; expected one of across,",
+    ),
+    "no images": (
+        ["sample", "--count", "0", "--out", "x.png"],
+        "--count: got 0; expected a whole number of at least 1",
+    ),
+    "a negative temperature": (
+        ["sample", "--temperature", "-1", "--out", "x.png"],
+        "--temperature: got -1.0; expected a",
+    ),
+    "a file in the way": (["sample", "--out", "file/x.png"], "cannot write file/x.png: "),
+    "a folder in use": (
+        ["sample", "--out", "used"],
+        "--out: used exists and is not an empty folder; expected a new one",
+    ),
+    "images of another size": (
+        ["reconstruct", "images.npz", "--out", "x.png"],
+        "got grey images of 9×9; expected grey im",
+    ),
+    "images without labels": (
+        ["encode", "bare.npz", "--out", "x.npz"],
+        "got images without labels, but the model is a cvae",
+    ),
+    "a run that exists": (
+        ["train"],
+        "already holds a run; expected a new folder: give another --out, or --resume to go on",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD_FOR_A_RUN)
+def test_bad_input_for_a_run_is_one_line(
+    what: str, run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    Path("used").mkdir()
+    Path("used/old").write_text("old")
+    np.savez("images.npz", images=np.zeros((20, 9, 9), dtype=np.uint8), labels=["across"] * 20)
+    np.savez("bare.npz", images=np.zeros((20, 8, 8), dtype=np.uint8))
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    (command, *rest), message = BAD_FOR_A_RUN[what]
+    arguments = [command, "digits", "--out", run] if command == "train" else [command, run, *rest]
+    assert message in refused(capsys, *arguments)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+    assert Path("used/old").read_text() == "old"
+
+
+def test_a_label_of_an_unconditional_model_is_refused(
+    tiny: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = Config(vaelab.ModelConfig(model="vae", width=16), vaelab.TrainConfig(epochs=1))
+    for _ in fit(config, tiny, out=tmp_path / "run"):
+        pass
+    line = refused(capsys, "sample", tmp_path / "run", "--label", "7", "--out", tmp_path / "x.png")
+    assert line == "got label '7', but this model (vae) takes none; expected none: leave it out"
+    call("sample", tmp_path / "run", "--count", "5", "--out", tmp_path / "x.png")
+    call("sample", tmp_path / "run", "--count", "2", "--out", tmp_path / "folder")
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["00000.png", "00001.png"]
+
+
+def test_unlabelled_data_under_cvae_are_refused(
+    tiny: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "bare.npz", images=tiny.train.images)
+    line = refused(capsys, "train", tmp_path / "bare.npz", "--model", "cvae", "--out", tmp_path / "run")
+    assert line.startswith("--model cvae: got bare without labels; expected a label for every image")
+    assert not (tmp_path / "run").exists()
+    call("train", tmp_path / "bare.npz", "--epochs", "1", "--width", "16", "--out", tmp_path / "run")
+    assert vaelab.load(tmp_path / "run").kind == "vae"
+
+
+def test_an_old_output_survives_a_failed_write(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.png").write_bytes(b"old")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(SystemExit) as end:
+        main(["sample", str(run), "--out", str(tmp_path / "x.png")])
+    assert end.value.code == 2
+    assert (tmp_path / "x.png").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["x.png"]  # noqa: PTH208

@@ -1,0 +1,74 @@
+"""Hyper-parameters out of range are refused with the option, what was got and what was expected."""
+
+import math
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from vaelab.config import ModelConfig, TrainConfig
+from vaelab.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"latent_dim": 0}, "--latent-dim: got 0; expected a whole number of at least 1"),
+        ({"latent_dim": -8}, "--latent-dim: got -8; expected a whole number of at least 1"),
+        ({"latent_dim": 2.0}, "--latent-dim: got 2.0; expected a whole number of at least 1"),
+        ({"depth": True}, "--depth: got True; expected a whole number of at least 1"),
+        ({"width": 0}, "--width: got 0; expected a whole number of at least 1"),
+        ({"model": "cave"}, "--model: got 'cave'; expected one of ae, vae, cvae. Did you mean 'cvae'?"),
+        ({"network": "lstm"}, "--network: got 'lstm'; expected one of mlp, conv."),
+        (
+            {"likelihood": "bernouli"},
+            "--likelihood: got 'bernouli'; expected one of bernoulli, continuous-bernoulli, logistic, gaussian. "
+            "Did you mean 'bernoulli'?",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ModelConfig(**values)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epochs": 0}, "--epochs: got 0; expected a whole number of at least 1"),
+        ({"seconds": 0}, "--seconds: got 0; expected a finite number above 0"),
+        ({"seconds": math.inf}, "--seconds: got inf; expected a finite number above 0"),
+        ({"batch_size": -1}, "--batch-size: got -1; expected a whole number of at least 1"),
+        ({"learning_rate": math.nan}, "--learning-rate: got nan; expected a finite number above 0"),
+        ({"learning_rate": "fast"}, "--learning-rate: got 'fast'; expected a finite number above 0"),
+        ({"beta": -0.1}, "--beta: got -0.1; expected a finite number of at least 0"),
+        ({"free_bits": -1}, "--free-bits: got -1; expected a finite number of at least 0"),
+        ({"warmup": 1.5}, "--warmup: got 1.5; expected a finite number of at least 0 and of at most 1"),
+        ({"ema": 1.0}, "--ema: got 1.0; expected a finite number of at least 0 and below 1"),
+        ({"seed": -1}, "--seed: got -1; expected a whole number of at least 0"),
+        ({"epochs": 3, "seconds": 4}, "got both --epochs and --seconds; expected one of them: leave the other out"),
+    ],
+)
+def test_a_training_that_cannot_be_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig(**values)
+    assert str(caught.value) == message
+
+
+def test_every_field_has_a_help_text() -> None:
+    from vaelab.cli import app
+
+    reference = app.generate_docs(output_format="markdown")
+    for line in reference.splitlines():
+        if line.startswith("* `--"):
+            assert ": " in line, line
+            assert len(line.split(": ", 1)[1].split("*[")[0].strip()) > 3, line
+
+
+@pytest.mark.parametrize("code", ["import vaelab", "import vaelab.cli", "import vaelab.data"])
+def test_importing_needs_no_torch_and_no_matplotlib(code: str) -> None:
+    check = f"{code}; import sys; print([m for m in ('torch', 'matplotlib', 'sklearn', 'pooch') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-W", "error", "-c", check], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,63 @@
+"""Sheets are exact: every pixel of an image stands where it should, as a square."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vaelab.data import Dataset
+from vaelab.figures import CELL, GAP, contact_sheet, label_rows, reconstruction_sheet, sheet, tiles, training_curve
+
+
+def images(count: int, *, side: int = 28, colour: bool = False) -> np.ndarray:
+    shape = (count, side, side, 3) if colour else (count, side, side)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("side", "factor"), [(28, 2), (8, 7), (64, 1)])
+@pytest.mark.parametrize("colour", [False, True])
+def test_every_pixel_is_a_square_of_pixels(side: int, factor: int, colour: bool) -> None:
+    pictures = images(6, side=side, colour=colour)
+    page = np.asarray(tiles(pictures, 3))
+    cell = side * factor
+    assert cell >= CELL
+    for index, picture in enumerate(pictures):
+        y, x = GAP + (index // 3) * (cell + GAP), GAP + (index % 3) * (cell + GAP)
+        shown = page[y : y + cell, x : x + cell]
+        rgb = picture if colour else np.repeat(picture[..., None], 3, axis=-1)
+        assert np.array_equal(shown, rgb.repeat(factor, 0).repeat(factor, 1))
+
+
+def test_a_row_per_label() -> None:
+    page = np.asarray(label_rows(images(6), ["a", "β"]))
+    assert np.array_equal(page[GAP : GAP + 56 : 2, -58 * 3 : -58 * 3 + 56 : 2, 0], images(6)[0])
+    assert np.array_equal(page[GAP + 58 : GAP + 114 : 2, -58:-2:2, 0], images(6)[5])
+
+
+def test_names_and_captions_are_drawn_beside_and_below() -> None:
+    bare = sheet([images(3)])
+    named = sheet([images(3)], names=["seven"], captions=[["1.0", "2.0", "3.0"]], title="−ELBO")
+    assert named.width > bare.width
+    assert named.height > bare.height
+    left = np.asarray(named)[26 : 26 + 56, : named.width - 3 * 58]
+    assert (left < 128).any()
+
+
+def test_originals_above_reconstructions() -> None:
+    page = reconstruction_sheet(images(5), 255 - images(5), np.arange(5.0), columns=5)
+    pixels = np.asarray(page)[..., 0]
+    left = page.width - 5 * 58
+    assert np.array_equal(pixels[GAP : GAP + 56 : 2, left : left + 56 : 2], images(5)[0])
+    assert np.array_equal(pixels[GAP + 58 : GAP + 58 + 56 : 2, left : left + 56 : 2], 255 - images(5)[0])
+
+
+def test_a_contact_sheet_has_a_row_per_class(tiny: Dataset) -> None:
+    assert contact_sheet(tiny).height == 26 + 3 * (8 * 7 + GAP)
+
+
+def test_a_training_curve_of_any_length() -> None:
+    line = {"epoch": 1.0, "step": 1, "train": {"nats": 3.0, "distortion": 2.0, "rate": 1.0}}
+    checked = line | {"validation": {"nats": 4.0, "distortion": 3.0, "rate": 1.0}}
+    for lines in ([line], [checked], [line | {"epoch": float(n)} for n in range(30)], [checked] * 30):
+        picture = training_curve(lines, "a title")
+        assert isinstance(picture, Image.Image)
+        assert np.asarray(picture).std() > 5

@@ -1,0 +1,183 @@
+"""Sampling, decoding, reconstructing and encoding: what is asked for comes out, and what cannot be is said."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vaelab import load
+from vaelab.config import Config, ModelConfig, TrainConfig
+from vaelab.data import Dataset
+from vaelab.data.batches import held_out_input
+from vaelab.errors import ConfigError, DataError, LabelError
+from vaelab.generation import TrainedModel
+from vaelab.training import fit
+
+
+def trained(dataset: Dataset, folder: Path, **model: object) -> TrainedModel:
+    config = Config(ModelConfig(width=64, depth=1, **model), TrainConfig(epochs=150, batch_size=32))  # type: ignore[arg-type]
+    for _ in fit(config, dataset, out=folder):
+        pass
+    return load(folder)
+
+
+@pytest.fixture(scope="module")
+def cvae(tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+    return trained(tiny, tmp_path_factory.mktemp("cvae") / "run", latent_dim=2)
+
+
+@pytest.fixture(scope="module")
+def vae(tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+    return trained(tiny, tmp_path_factory.mktemp("vae") / "run", model="vae", latent_dim=8)
+
+
+@pytest.fixture(scope="module")
+def ae(tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+    return trained(tiny, tmp_path_factory.mktemp("ae") / "run", model="ae", latent_dim=8)
+
+
+def nearest_label(images: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Label of the nearest training image, by squared distance."""
+    known = dataset.train.images.reshape(len(dataset.train), -1).astype(float)
+    flat = images.reshape(len(images), -1).astype(float)
+    assert dataset.train.labels is not None
+    return dataset.train.labels[((flat[:, None] - known[None]) ** 2).sum(-1).argmin(1)]
+
+
+def test_the_label_asked_for_comes_out(cvae: TrainedModel, tiny: Dataset) -> None:
+    samples = cvae.grid(count=50, seed=3)
+    assert samples.labels is not None
+    assert samples.images.shape == (150, 8, 8)
+    assert samples.images.dtype == np.uint8
+    assert (nearest_label(samples.images, tiny) == samples.labels).mean() > 0.9
+
+
+def test_the_same_latents_stand_under_every_label(cvae: TrainedModel) -> None:
+    samples = cvae.grid(count=4)
+    assert samples.labels is not None
+    assert samples.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert np.array_equal(samples.z[:4], samples.z[4:8])
+    assert samples.z.dtype == np.float32
+    some = cvae.grid(["frame", 0], count=4)
+    assert np.array_equal(some.images[:4], samples.images[8:])
+    assert np.array_equal(some.images[4:], samples.images[:4])
+    assert np.array_equal(cvae.grid(count=2).z[:2], samples.z[:2])  # more images do not change the first ones
+
+
+def test_labels_go_by_name_or_index(cvae: TrainedModel) -> None:
+    by_name = cvae.sample(labels=["frame", "across"], seed=5)
+    assert np.array_equal(by_name, cvae.sample(labels=[2, 0], seed=5))
+    assert np.array_equal(by_name, cvae.sample(labels=["2", "0"], seed=5))
+    assert np.array_equal(by_name, cvae.sample(labels=np.array([2, 0]), seed=5))
+    images = cvae.sample(labels=[1] * 10, seed=0)
+    assert images.shape == (10, 8, 8)
+    assert len(np.unique(images.reshape(10, -1), axis=0)) == 10  # each from a latent of its own
+
+
+def test_seed_and_temperature(vae: TrainedModel) -> None:
+    assert np.array_equal(vae.sample(count=3, seed=1), vae.sample(count=3, seed=1))
+    assert not np.array_equal(vae.sample(count=3, seed=1), vae.sample(count=3, seed=2))
+    cold = vae.sample(count=3, temperature=0)
+    assert np.array_equal(cold[0], cold[2])
+    assert vae.latents(5000, temperature=0.5).std() == pytest.approx(0.5, rel=0.02)
+
+
+def test_a_draw_of_pixels_differs_from_the_mean_but_follows_it(vae: TrainedModel) -> None:
+    z = np.tile(vae.latents(1), (4000, 1))
+    draws = vae.decode(z, decode="sample", seed=2)
+    assert set(np.unique(draws)) <= {0, 255}  # Bernoulli pixels
+    mean = vae.decode(z[:1])[0]
+    assert np.abs(draws.mean(0) - mean).max() < 255 * 0.05
+
+
+def test_reconstructions_are_near_and_their_nats_those_of_the_objective(cvae: TrainedModel, tiny: Dataset) -> None:
+    assert tiny.test.labels is not None
+    result = cvae.reconstruct(tiny.test.images, tiny.test.labels)
+    assert result.images.shape == result.originals.shape == (30, 8, 8)
+    near = np.abs(result.images.astype(float) - result.originals).mean()
+    far = np.abs(np.roll(result.images, 1, 0).astype(float) - result.originals).mean()
+    assert near < 0.6 * far
+    assert np.array_equal(result.originals, 255 * held_out_input(tiny.test.images[:, 0], "bernoulli").numpy())
+    # Bernoulli distortion, by hand in float64 from the decoded means.
+    z = cvae.encode(tiny.test.images, tiny.test.labels)
+    assert z.mean.shape == z.log_variance.shape == (30, 2)
+    rate = 0.5 * (z.mean**2 + np.exp(z.log_variance) - z.log_variance - 1).sum(1)
+    np.testing.assert_allclose(result.rate, rate, rtol=1e-4)
+    p = np.clip(result.images / 255.0, 1e-3, 1 - 1e-3)
+    x = result.originals / 255.0
+    by_hand = -(x * np.log(p) + (1 - x) * np.log(1 - p)).sum((1, 2))
+    np.testing.assert_allclose(result.distortion, by_hand, atol=0.8)  # the means are rounded to 8 bits
+    assert result.distortion.mean() == pytest.approx(by_hand.mean(), abs=0.1)
+
+
+def test_every_layout_of_images_is_taken(vae: TrainedModel, tiny: Dataset) -> None:
+    images = tiny.test.images
+    means = [vae.encode(layout).mean for layout in (images, images[:, 0], np.moveaxis(images, 1, -1))]
+    assert np.array_equal(means[0], means[1])
+    assert np.array_equal(means[0], means[2])
+
+
+def test_an_autoencoder_reconstructs_but_random_points_are_rubbish(
+    ae: TrainedModel, vae: TrainedModel, tiny: Dataset
+) -> None:
+    def distance(images: np.ndarray) -> float:
+        known = tiny.train.images.reshape(1, len(tiny.train), -1).astype(float)
+        return float(((images.reshape(len(images), 1, -1) - known) ** 2).mean(-1).min(1).mean())
+
+    assert ae.reconstruct(tiny.test.images).distortion.mean() < vae.reconstruct(tiny.test.images).distortion.mean()
+    assert np.all(ae.reconstruct(tiny.test.images).rate == 0)
+    assert np.all(np.isneginf(ae.encode(tiny.test.images).log_variance))
+    assert distance(ae.sample(count=200)) > 1.25 * distance(vae.sample(count=200))
+
+
+def test_matched_labels_go_by_name(cvae: TrainedModel, vae: TrainedModel) -> None:
+    matched = cvae.matched_labels(np.array([0, 1, 1]), ["frame", "down", "unused"])
+    assert matched is not None
+    assert matched.tolist() == [2, 1, 1]
+    assert vae.matched_labels(np.array([0]), ["x"]) is None
+    with pytest.raises(LabelError, match="unknown label 'sideways'"):
+        cvae.matched_labels(np.array([0]), ["sideways"])
+    with pytest.raises(LabelError, match="got images without labels, but the model is a cvae"):
+        cvae.matched_labels(None, [])
+
+
+def test_labels_that_cannot_be_are_refused(cvae: TrainedModel, vae: TrainedModel) -> None:
+    with pytest.raises(LabelError) as caught:
+        cvae.sample(labels=["acros"])
+    assert str(caught.value) == (
+        "unknown label 'acros'; expected one of across, down, frame, or an index 0 to 2. Did you mean 'across'?"
+    )
+    for label in (3, -1, "7"):
+        with pytest.raises(LabelError, match=f"unknown label '{label}'"):
+            cvae.grid([label])
+    with pytest.raises(LabelError, match=r"got label 'across', but this model \(vae\) takes none; expected none"):
+        vae.sample(labels=["across"])
+    with pytest.raises(LabelError, match="got label '0', but this model"):
+        vae.grid([0])
+    with pytest.raises(LabelError, match="got no labels; expected some of across, down, frame"):
+        cvae.sample(count=3)
+    with pytest.raises(LabelError, match="got no labels; expected one of across, down, frame for every image"):
+        cvae.decode(cvae.latents(2))
+    with pytest.raises(LabelError, match="got 1 labels for 2 images"):
+        cvae.decode(cvae.latents(2), [0])
+
+
+def test_numbers_and_arrays_that_cannot_be_are_refused(cvae: TrainedModel, vae: TrainedModel) -> None:
+    with pytest.raises(ConfigError, match="--count: got 0; expected a whole number of at least 1"):
+        vae.sample(count=0)
+    with pytest.raises(ConfigError, match=r"--temperature: got -1\.0"):
+        vae.sample(count=1, temperature=-1.0)
+    with pytest.raises(ConfigError, match="--temperature: got nan"):
+        vae.sample(count=1, temperature=float("nan"))
+    with pytest.raises(ConfigError, match="--decode: got 'median'; expected mean or sample"):
+        vae.sample(count=1, decode="median")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="got 2 labels and count=3"):
+        cvae.sample(labels=[0, 1], count=3)
+    with pytest.raises(DataError, match=r"got latents of shape \(2, 5\); expected \(N, 8\)"):
+        vae.decode(np.zeros((2, 5)))
+    with pytest.raises(
+        DataError, match="got grey images of 9×9; expected grey images of 8×8, as the model was trained on"
+    ):
+        vae.encode(np.zeros((2, 9, 9), dtype=np.uint8))
+    with pytest.raises(DataError, match="got images of type float64; expected uint8"):
+        vae.encode(np.zeros((2, 8, 8)))

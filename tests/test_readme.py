@@ -1,0 +1,61 @@
+"""The README's own lines, run as printed; only the training budgets are cut, so that all of it takes a minute or two."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str, heading: str) -> str:
+    section = README.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    return re.search(rf"```{language}\n(.*?)```", section, re.DOTALL).group(1)  # type: ignore[union-attr]
+
+
+def shortened(text: str) -> str:
+    """The same commands with a budget of a second or two."""
+    text, count = re.subn(r"(seconds[= ])60\b", r"\g<1>4", text)
+    assert count == 1, "the README's budget has changed: change what this test cuts"
+    return text.replace("--epochs 3", "--seconds 4")
+
+
+@pytest.mark.slow
+def test_the_python_runs_as_printed(tmp_path: Path) -> None:
+    code = shortened(blocks("python", "Ten lines of Python"))
+    result = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[-2].startswith("100%  ")
+    assert float(lines[-1]) > 0
+
+
+@pytest.mark.slow
+def test_the_command_lines_run_as_printed(tmp_path: Path) -> None:
+    lines = shortened(blocks("sh", "Ten lines of command line")).splitlines()
+    assert len(lines) == 10
+    for line in lines:
+        command, *arguments = shlex.split(line, comments=True)
+        assert command == "vaelab"
+        executable = str(Path(sys.executable).parent / "vaelab")
+        result = subprocess.run([executable, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        assert result.returncode == 0, (line, result.stderr)
+    made = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
+    assert {"digits-sheet.png", "sevens.png", "samples.npz", "samples/3/00004.png", "pairs.png", "z.npz"} <= made
+    assert {f"runs/{name}/figures/samples.png" for name in ("demo", "vae", "ae")} <= made
+
+
+def test_every_link_and_picture_is_there() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if not target.startswith("http"):
+            assert (ROOT / target).exists(), target
+
+
+def test_the_two_commands_are_targets_of_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for line in blocks("sh", "Two commands").splitlines():
+        assert re.search(rf"^{line.split()[1]}:", makefile, re.MULTILINE), line

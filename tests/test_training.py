@@ -1,0 +1,297 @@
+"""The loop: progress, schedules, resuming, steps that go wrong, and what is written."""
+
+import itertools
+import json
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vaelab import checkpoint
+from vaelab.config import Config, ModelConfig, TrainConfig
+from vaelab.data import Dataset, Split
+from vaelab.errors import ConfigError, LabelError, RunError, TrainingError
+from vaelab.generation import load
+from vaelab.trainer import MOST_BAD_STEPS, Trainer, learning_rate_factor
+from vaelab.training import Progress, complete, fit, pick_device
+
+
+def with_train(config: Config, **changes: object) -> Config:
+    return replace(config, train=replace(config.train, **changes))
+
+
+def run_through(config: Config, dataset: Dataset, **options: object) -> Progress:
+    *_, last = fit(config, dataset, **options)  # type: ignore[arg-type]
+    return last
+
+
+def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    states = one.state_dict(), other.state_dict()
+    return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_training_lowers_the_nats_and_ends_with_the_best_weights(tiny: Dataset, tiny_config: Config) -> None:
+    config = with_train(tiny_config, epochs=40)
+    first = next(fit(config, tiny))
+    last = run_through(config, tiny)
+    assert last.finished
+    assert last.fraction == 1.0
+    assert last.step == math.ceil(40 * len(tiny.train) / 32)
+    assert first.validation is not None
+    assert last.validation is not None
+    assert last.validation.nats < first.validation.nats - 5
+    assert not last.model.training
+
+
+def test_progress_comes_often(tiny: Dataset, tiny_config: Config) -> None:
+    config = with_train(tiny_config, epochs=None, seconds=2.0)
+    times = [progress.seconds for progress in fit(config, tiny)]
+    assert len(times) >= 5
+    assert max(b - a for a, b in itertools.pairwise(times)) < 1.0
+
+
+def test_a_budget_in_seconds_is_kept_from_the_given_start(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
+    started = time.perf_counter() - 1.0  # the command has already taken a second
+    last = run_through(with_train(tiny_config, epochs=None, seconds=2.5), tiny, out=tmp_path / "run", started=started)
+    assert 2.0 < last.seconds < 2.8
+    assert (tmp_path / "run" / checkpoint.WEIGHTS).is_file()
+
+
+def test_defaults_are_chosen_for_the_data(tiny: Dataset) -> None:
+    chosen = complete(Config(), tiny)
+    assert (chosen.model.model, chosen.model.network, chosen.model.likelihood) == ("cvae", "mlp", "bernoulli")
+    assert chosen.train.seconds == 90
+    bare = Dataset("bare", Split(tiny.train.images), Split(tiny.test.images), Split(tiny.test.images))
+    assert complete(Config(), bare).model.model == "vae"
+    grey = np.random.default_rng(0).integers(0, 256, (9, 3, 40, 30), dtype=np.uint8)
+    rgb = Dataset("rgb", Split(grey), Split(grey[:0]), Split(grey[:0]))
+    assert complete(Config(), rgb).model.network == "conv"
+    assert complete(Config(), rgb).model.likelihood == "logistic"
+    table = Split(np.zeros((9, 5), dtype=np.float32))
+    assert complete(Config(), Dataset("t", table, table, table)).model.likelihood == "gaussian"
+
+
+def test_a_conditional_model_needs_labels(tiny: Dataset) -> None:
+    bare = Dataset("bare", Split(tiny.train.images), Split(tiny.test.images), Split(tiny.test.images))
+    with pytest.raises(LabelError) as caught:
+        complete(Config(ModelConfig(model="cvae")), bare)
+    assert str(caught.value) == (
+        "--model cvae: got bare without labels; expected a label for every image: put the images into one folder per "
+        "class, or type --model vae"
+    )
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "table", "message"),
+    [
+        (
+            "gaussian",
+            False,
+            "--likelihood gaussian: got images; expected bernoulli, continuous-bernoulli or logistic for",
+        ),
+        ("logistic", True, "--likelihood logistic: got a table of reals; expected gaussian for such data"),
+    ],
+)
+def test_a_likelihood_must_suit_the_data(tiny: Dataset, likelihood: str, table: bool, message: str) -> None:
+    rows = Split(np.zeros((9, 5), dtype=np.float32))
+    dataset = Dataset("table", rows, rows, rows) if table else tiny
+    with pytest.raises(ConfigError, match=message):
+        complete(Config(ModelConfig(likelihood=likelihood)), dataset)  # type: ignore[arg-type]
+
+
+def test_an_unknown_device_is_said() -> None:
+    with pytest.raises(
+        ConfigError, match="--device: got 'quantum', which is not to be had here; expected auto, cpu, cuda"
+    ):
+        pick_device("quantum")
+
+
+def test_reported_figures_ignore_beta_and_free_bits(tiny: Dataset, tiny_config: Config) -> None:
+    """The objective changes what is learnt, never what is reported: at step 0 all objectives report the same."""
+
+    def at_the_start(**changes: float) -> object:
+        return Trainer(complete(with_train(tiny_config, **changes), tiny), tiny, torch.device("cpu")).validate()
+
+    assert at_the_start() == at_the_start(beta=7.0, free_bits=3.0, kl_warmup=0.5)
+
+
+def test_beta_trades_rate_for_distortion(tiny: Dataset, tiny_config: Config) -> None:
+    low = run_through(with_train(tiny_config, epochs=60, beta=0.1), tiny).validation
+    high = run_through(with_train(tiny_config, epochs=60, beta=10.0), tiny).validation
+    assert low is not None
+    assert high is not None
+    assert low.rate > high.rate + 1
+    assert low.distortion < high.distortion - 1
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights(
+    tiny: Dataset, tiny_config: Config, tmp_path: Path
+) -> None:
+    config = with_train(tiny_config, epochs=200)
+    whole = run_through(config, tiny, out=tmp_path / "whole")
+    training = fit(config, tiny, out=tmp_path / "parts")
+    stopped = next(training)
+    assert 0 < stopped.fraction < 1
+    training.close()
+    assert checkpoint.load_resume(checkpoint.open_run(tmp_path / "parts"))[1]["step"] == stopped.step
+    resumed = run_through(Config(), tiny, out=tmp_path / "parts", resume=True)
+    assert resumed.step == whole.step
+    assert same(resumed.model, whole.model)
+    lines = [checkpoint.read_metrics(checkpoint.open_run(tmp_path / name)) for name in ("whole", "parts")]
+    assert [line["step"] for line in lines[0]] == [line["step"] for line in lines[1]]
+    assert [line["validation"] for line in lines[0]] == [line["validation"] for line in lines[1]]
+    assert load(tmp_path / "parts").model.state_dict().keys() == whole.model.state_dict().keys()
+
+
+def test_a_finished_training_goes_on_to_a_longer_budget(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
+    run_through(tiny_config, tiny, out=tmp_path / "run")
+    last = run_through(Config(train=TrainConfig(epochs=6)), tiny, out=tmp_path / "run", resume=True)
+    assert last.step == math.ceil(6 * len(tiny.train) / 32)
+
+
+def test_resuming_refuses_other_data_and_other_hyper_parameters(
+    tiny: Dataset, tiny_config: Config, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    run_through(tiny_config, tiny, out=out)
+    fewer = replace(tiny, train=tiny.train[:50])
+    with pytest.raises(RunError, match=r"got data tiny that differ from those it was trained on \(tiny\)"):
+        run_through(Config(), fewer, out=out, resume=True)
+    with pytest.raises(ConfigError, match=r"--beta: got 3\.0, but .* was trained with 1\.0; expected it left out"):
+        run_through(Config(train=TrainConfig(beta=3.0)), tiny, out=out, resume=True)
+    with pytest.raises(RunError, match="no such folder; expected a run folder"):
+        run_through(Config(), tiny, out=tmp_path / "none", resume=True)
+    with pytest.raises(RunError, match="already holds a run; expected a new folder: give another --out, or --resume"):
+        run_through(tiny_config, tiny, out=out)
+
+
+def test_the_metrics_are_one_line_per_validation(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
+    last = run_through(with_train(tiny_config, epochs=5), tiny, out=tmp_path / "run")
+    lines = [json.loads(text) for text in (tmp_path / "run" / checkpoint.METRICS).read_text().splitlines()]
+    assert [line["step"] for line in lines] == sorted({line["step"] for line in lines})
+    assert len(lines) == 5
+    assert lines[-1]["step"] == last.step
+    for line in lines:
+        for figures in (line["train"], line["validation"]):
+            assert figures["nats"] == pytest.approx(figures["distortion"] + figures["rate"])
+
+
+def test_a_bad_step_is_skipped_counted_and_changes_nothing(tiny: Dataset, tiny_config: Config) -> None:
+    trainer = Trainer(complete(tiny_config, tiny), tiny, torch.device("cpu"))
+    trainer.take_step(0.5)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    forward = trainer.model.decoder.forward
+    trainer.model.decoder.forward = lambda *inputs: forward(*inputs) * torch.nan  # type: ignore[method-assign]
+    trainer.take_step(0.5)
+    assert all(torch.equal(before[name], value) for name, value in trainer.model.state_dict().items())
+    trainer.model.decoder.forward = forward  # type: ignore[method-assign]
+    trainer.take_step(0.5)
+    sums = trainer.read()
+    assert trainer.skipped == 1
+    assert sums.steps == 2
+    assert math.isfinite(sums.averages().nats)
+    assert not torch.equal(before["head.weight"], trainer.model.head.weight)
+
+
+def test_many_bad_steps_in_a_row_stop_with_the_good_weights(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
+    config = with_train(tiny_config, epochs=10_000)
+    training = fit(config, tiny, out=tmp_path / "run")
+    next(training)
+    good = load(tmp_path / "run").model
+    broken = Trainer.take_step
+
+    def bad_step(self: Trainer, fraction: float) -> None:
+        self.bad += 1
+        self.step += 1
+
+    Trainer.take_step = bad_step  # type: ignore[method-assign]
+    try:
+        with pytest.raises(TrainingError, match=f"NaN or infinite in {MOST_BAD_STEPS} steps in a row.*--learning-rate"):
+            for _ in training:
+                pass
+    finally:
+        Trainer.take_step = broken  # type: ignore[method-assign]
+    kept = load(tmp_path / "run").model
+    assert all(torch.isfinite(value).all() for value in kept.state_dict().values())
+    assert kept.state_dict().keys() == good.state_dict().keys()
+
+
+def test_a_learning_rate_that_explodes_is_stopped_and_explained(tiny: Dataset, tiny_config: Config) -> None:
+    config = with_train(tiny_config, learning_rate=1e30, warmup=0.0, epochs=400)
+    with pytest.raises(TrainingError, match="try a smaller --learning-rate"):
+        run_through(config, tiny)
+
+
+def test_no_validation_images_keep_the_last_weights(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
+    empty = replace(tiny, validation=tiny.validation[:0], test=tiny.test[:0])
+    last = run_through(tiny_config, empty, out=tmp_path / "run")
+    assert last.validation is None
+    assert same(load(tmp_path / "run").model, last.model)
+    resumed = run_through(Config(train=TrainConfig(epochs=4)), empty, out=tmp_path / "run", resume=True)
+    assert resumed.step == 15
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    factors = [learning_rate_factor(fraction, 0.1) for fraction in np.linspace(0, 1, 101)]
+    peak = int(np.argmax(factors))
+    assert peak == 10
+    assert factors[peak] == pytest.approx(1.0)
+    assert all(np.diff(factors[: peak + 1]) > 0)
+    assert all(np.diff(factors[peak:]) < 0)
+    assert factors[-1] == pytest.approx(0.01)
+    assert learning_rate_factor(0.0, 0.0) == pytest.approx(1.0)
+
+
+def test_a_table_of_reals_trains(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(300, 1))
+    rows = (z * [1.0, 5.0, 0.1] + rng.normal(size=(300, 3)) * [0.1, 0.5, 0.01] + [0, 100, -3]).astype(np.float32)
+    dataset = Dataset("table", Split(rows[:200]), Split(rows[200:]), Split(rows[200:]))
+    config = Config(ModelConfig(latent_dim=1, width=32), TrainConfig(epochs=150, batch_size=50, learning_rate=5e-3))
+    last = run_through(config, dataset, out=tmp_path / "run")
+    covariance = np.cov(rows[:200].T)
+    best = 0.5 * (3 * math.log(2 * math.pi) + np.linalg.slogdet(covariance)[1] + 3)  # −log p of the fitted normal
+    independent = 0.5 * (3 * math.log(2 * math.pi) + np.log(np.diag(covariance)).sum() + 3)
+    assert last.validation is not None
+    assert best - 0.5 < last.validation.nats < (best + independent) / 2
+    assert load(tmp_path / "run").sample(count=4).shape == (4, 3)
+
+
+def test_a_gradient_far_beyond_the_usual_is_scaled_down(tiny: Dataset, tiny_config: Config) -> None:
+    """A step whose loss is scaled by 1,000 moves the weights as one scaled to 3 times the usual norm would."""
+
+    def moved(scale: float) -> float:
+        trainer = Trainer(complete(tiny_config, tiny), tiny, torch.device("cpu"))
+        trainer.optimiser = torch.optim.AdamW(
+            trainer.model.parameters(), lr=1.0, betas=(0.0, 0.0), eps=3e3, weight_decay=0.0, fused=True
+        )
+        trainer.take_step(0.5)  # with so large an eps a step is proportional to the gradient
+        usual = trainer.usual_norm.item()
+        assert usual > 0
+        before = torch.cat([p.detach().flatten().clone() for p in trainer.model.parameters()])
+        forward = trainer.model.decoder.forward
+        if scale != 1:
+            trainer.model.decoder.forward = lambda *inputs: scale * forward(*inputs)  # type: ignore[method-assign]
+        trainer.take_step(0.5)
+        after = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+        rate = 0.5 * (1 + math.cos(math.pi * (0.5 - 0.02) / 0.98)) * 0.99 + 0.01
+        return (after - before).norm().item() * 3e3 / rate / usual / tiny_config.train.learning_rate
+
+    assert moved(1.0) < 2
+    assert moved(1000.0) == pytest.approx(3.0, rel=0.03)
+
+
+def test_each_step_draws_its_own_pixels_and_noise(tiny: Dataset, tiny_config: Config) -> None:
+    grey = replace(tiny, train=Split(np.full((32, 1, 8, 8), 128, dtype=np.uint8), np.zeros(32, dtype=np.int64)))
+    trainer = Trainer(complete(tiny_config, grey), grey, torch.device("cpu"))
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    trainer.model.register_forward_pre_hook(lambda _, inputs: seen.append((inputs[0], inputs[2])))
+    for _ in range(3):
+        trainer.take_step(0.5)
+    for one, other in itertools.combinations(seen, 2):
+        assert 0.4 < (one[0] != other[0]).float().mean() < 0.6  # half of fair coins differ
+        assert not torch.equal(one[1], other[1])
