@@ -3,10 +3,10 @@
     python benchmarks/textbook.py
 
 The textbook loop is written as the public PyTorch example (pytorch/examples, vae/main.py) has it: a Dataset that makes
-a PIL image of each sample and a tensor of that (what torchvision's MNIST and ToTensor do, since there is no torchvision
-here), a DataLoader that stacks them, an eager step with Adam on BCE and KL, and `.item()` on every step's loss. It
-does not binarise, clip, average weights or follow a schedule; vaelab's step does. Both see 28×28 images (strokes) in float32 on all cores, and
-take turns, several times, so that the ratio holds on a noisy machine.
+a PIL image of each sample and a tensor of that (what torchvision's MNIST and ToTensor do), a DataLoader that stacks
+them, an eager step with Adam on BCE and KL, and `.item()` on every step's loss. It does not binarise, clip, average
+weights or follow a schedule; vaelab's step does. Both see 28×28 images (strokes) in float32 on all cores, and take
+turns, several times, so that the ratio holds on a noisy machine.
 """
 
 from __future__ import annotations

@@ -310,6 +310,7 @@ BAD_FOR_A_RUN = {
         "--temperature: got -1.0; expected a",
     ),
     "a file in the way": (["sample", "--out", "file/x.png"], "cannot write file/x.png: "),
+    "a run in a file": (["train", "--out", "file/run"], "cannot write file/run/config.json: "),
     "a folder in use": (
         ["sample", "--out", "used"],
         "--out: used exists and is not an empty folder; expected a new one",
@@ -341,7 +342,7 @@ def test_bad_input_for_a_run_is_one_line(
     np.savez("bare.npz", images=np.zeros((20, 8, 8), dtype=np.uint8))
     before = sorted(path.name for path in tmp_path.rglob("*"))
     (command, *rest), message = BAD_FOR_A_RUN[what]
-    arguments = [command, "digits", "--out", run] if command == "train" else [command, run, *rest]
+    arguments = [command, "digits", *(rest or ["--out", run])] if command == "train" else [command, run, *rest]
     assert message in refused(capsys, *arguments)
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
     assert Path("used/old").read_text() == "old"

@@ -31,7 +31,7 @@ from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data.dataset import Dataset
 from vaelab.errors import ConfigError, RunError
 from vaelab.model import Model, build_model
-from vaelab.output import written_whole
+from vaelab.output import cannot_write, written_whole
 from vaelab.version import __version__
 
 FORMAT = 1
@@ -180,8 +180,12 @@ def load_resume(run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def append_metrics(run: Run, line: dict[str, Any]) -> None:
     """Add a line to `metrics.jsonl`."""
-    with (run.folder / METRICS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    path = run.folder / METRICS
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def read_metrics(run: Run, *, up_to_step: int | None = None) -> list[dict[str, Any]]:

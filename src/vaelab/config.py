@@ -88,7 +88,7 @@ class TrainConfig:
     """Seed of the initial weights, the order of the images, the binarisation and the latent noise."""
 
     device: str = "auto"
-    """Where to train: auto, cpu, cuda, cuda:1, mps. auto takes a GPU if there is one."""
+    """Where to train: auto, cpu, cuda, cuda:1, mps. auto is cuda if there is such a GPU, else cpu."""
 
     def __post_init__(self) -> None:
         _check_whole("epochs", self.epochs)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from vaelab import objective
@@ -97,9 +98,8 @@ class Trainer:
         # Sums since the last reading, kept on the device: distortion, rate, steps; then bad steps, in all and in a row.
         self.sums = torch.zeros(3, device=device)
         self.bad = torch.zeros(2, device=device)
-        self.usual_norm = torch.zeros(
-            (), device=device
-        )  # running average of the gradient's norm; 0 before the first step
+        # Running average of the gradient's norm; 0 before the first step.
+        self.usual_norm = torch.zeros((), device=device)
         self.skipped = 0
         self.last_validation: Averages | None = None
 
@@ -114,30 +114,35 @@ class Trainer:
         terms = objective.terms(self.model(images, labels, noise), images)
         beta = config.beta * (min(1.0, fraction / config.kl_warmup) if config.kl_warmup else 1.0)
         loss = objective.loss(terms, beta=beta, free_bits=config.free_bits)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        bad = (~torch.isfinite(norm + loss.detach())).float()
-        usual = torch.where(self.usual_norm > 0, self.usual_norm, norm)
-        limit = config.gradient_clip * usual
-        # The fused optimiser divides the gradient and leaves a bad step out by itself, without waiting for the device: these
-        # are the two attributes that torch.amp.GradScaler sets.
-        setattr(self.optimiser, "grad_scale", (norm / limit).clamp_min(1))  # noqa: B010
-        setattr(self.optimiser, "found_inf", bad)  # noqa: B010
-        self.usual_norm = torch.where(bad > 0, self.usual_norm, torch.lerp(usual, torch.minimum(norm, limit), 0.02))
-        self.optimiser.param_groups[0]["lr"] = config.learning_rate * learning_rate_factor(fraction, config.warmup)
-        self.optimiser.step()
-        # The average starts short, so that the first weights are soon forgotten.
-        decay = min(config.ema, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage] - as torch.optim.swa_utils does
-            list(self.averaged.parameters()), list(self.model.parameters()), 1 - decay
-        )
+        bad = self._descend(loss, config.learning_rate * learning_rate_factor(fraction, config.warmup))
         figures = torch.stack(
             [terms.distortion.detach().mean(), terms.rate.detach().sum(-1).mean(), torch.ones_like(bad)]
         )
         self.sums += torch.where(bad > 0, torch.zeros_like(figures), figures)
         self.bad = torch.stack([self.bad[0] + bad, (self.bad[1] + 1) * bad])
         self.step += 1
+
+    def _descend(self, loss: Tensor, learning_rate: float) -> Float[Tensor, ""]:
+        """Move the weights down the gradient, and their average after them; 1 if the step was bad and left out, else 0."""
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        bad = (~torch.isfinite(norm + loss.detach())).float()
+        usual = torch.where(self.usual_norm > 0, self.usual_norm, norm)
+        limit = self.config.gradient_clip * usual
+        self.usual_norm = torch.where(bad > 0, self.usual_norm, torch.lerp(usual, torch.minimum(norm, limit), 0.02))
+        # The fused optimiser divides the gradient and leaves a bad step out by itself, without waiting for the device: these
+        # are the two attributes that torch.amp.GradScaler sets.
+        setattr(self.optimiser, "grad_scale", (norm / limit).clamp_min(1))  # noqa: B010
+        setattr(self.optimiser, "found_inf", bad)  # noqa: B010
+        self.optimiser.param_groups[0]["lr"] = learning_rate
+        self.optimiser.step()
+        # The average starts short, so that the first weights are soon forgotten.
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage] - as torch.optim.swa_utils does
+            list(self.averaged.parameters()), list(self.model.parameters()), 1 - decay
+        )
+        return bad
 
     def read(self) -> Sums:
         """Figures of the good steps since the last reading.

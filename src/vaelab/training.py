@@ -109,7 +109,7 @@ def complete(config: Config, dataset: Dataset) -> Config:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that `name` means; `auto` is a GPU if there is one.
+    """The device that `name` means; `auto` is CUDA if there is a GPU for it, else the CPU.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def pick_device(name: str) -> torch.device:
         If there is no such device here.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
