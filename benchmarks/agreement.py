@@ -10,15 +10,11 @@ label at temperature 1 (the decoder's mean), and has them read by a classifier t
 from __future__ import annotations
 
 import argparse
-import shutil
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 
 import numpy as np
 from judge import accuracy, judge_for, read
 from machine import machine
+from train_run import train_run
 
 import vaelab
 
@@ -41,15 +37,16 @@ def main() -> None:
         own = accuracy(judge, dataset.test.images, dataset.test.labels)
         print(f"{source}: the judge reads {own:.2%} of the {len(dataset.test):,} real test images right")
         for seed in range(arguments.seeds):
-            with tempfile.TemporaryDirectory() as folder:
-                run = Path(folder) / "run"
-                command = [str(Path(sys.executable).parent / "vaelab"), "train", source, "--out", str(run)]
-                command += ["--model", "cvae", "--seconds", str(arguments.seconds), "--seed", str(seed)]
-                subprocess.run([*command, *arguments.options.split()], check=True, stderr=subprocess.DEVNULL)
-                model = vaelab.load(run)
-                keep = Path("runs") / f"agreement-{source}-{seed}"
-                shutil.rmtree(keep, ignore_errors=True)
-                shutil.copytree(run, keep)
+            options = [
+                "--model",
+                "cvae",
+                "--seconds",
+                str(arguments.seconds),
+                "--seed",
+                str(seed),
+                *arguments.options.split(),
+            ]
+            model = vaelab.load(train_run(f"agreement-{source}-{seed}", source, *options))
             samples = model.grid(count=PER_LABEL, seed=seed)
             right = read(judge, samples.images) == samples.labels
             each = right.reshape(len(dataset.classes), PER_LABEL).mean(1)

@@ -9,13 +9,10 @@ them. −ELBO with one draw per image, and the importance-weighted bound with K 
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 
 import torch
 from machine import machine
+from train_run import train_run
 
 import vaelab
 from vaelab.data.batches import held_out_input
@@ -36,12 +33,16 @@ def main() -> None:
     dataset = vaelab.load_dataset(arguments.source)
     for kind in ("vae", "ae"):
         for seed in range(arguments.seeds):
-            with tempfile.TemporaryDirectory() as folder:
-                run = Path(folder) / "run"
-                command = [str(Path(sys.executable).parent / "vaelab"), "train", arguments.source, "--out", str(run)]
-                command += ["--model", kind, "--seconds", str(arguments.seconds), "--seed", str(seed)]
-                subprocess.run([*command, *arguments.options.split()], check=True, stderr=subprocess.DEVNULL)
-                model = vaelab.load(run)
+            options = [
+                "--model",
+                kind,
+                "--seconds",
+                str(arguments.seconds),
+                "--seed",
+                str(seed),
+                *arguments.options.split(),
+            ]
+            model = vaelab.load(train_run(f"likelihood-{arguments.source}-{kind}-{seed}", arguments.source, *options))
             images = held_out_input(dataset.test.images, model.likelihood)
             result = model.reconstruct(dataset.test.images)
             distortion, rate = result.distortion.mean(), result.rate.mean()

@@ -64,12 +64,17 @@ def test_a_budget_in_seconds_is_kept_from_the_given_start(tiny: Dataset, tiny_co
 def test_defaults_are_chosen_for_the_data(tiny: Dataset) -> None:
     chosen = complete(Config(), tiny)
     assert (chosen.model.model, chosen.model.network, chosen.model.likelihood) == ("cvae", "mlp", "bernoulli")
-    assert chosen.train.seconds == 90
+    assert (chosen.train.seconds, chosen.train.batch_size, chosen.model.latent_dim) == (90, 32, 8)
     bare = Dataset("bare", Split(tiny.train.images), Split(tiny.test.images), Split(tiny.test.images))
     assert complete(Config(), bare).model.model == "vae"
     grey = np.random.default_rng(0).integers(0, 256, (9, 3, 40, 30), dtype=np.uint8)
     rgb = Dataset("rgb", Split(grey), Split(grey[:0]), Split(grey[:0]))
     assert complete(Config(), rgb).model.network == "conv"
+    labels = np.arange(9)
+    three = Split(grey, labels), Split(grey, labels), Split(grey, labels)
+    assert complete(Config(), Dataset("named", *three, tuple("abcdefghi"))).model.latent_dim == 16
+    many = Split(np.zeros((5000, 1, 2, 2), dtype=np.uint8))
+    assert complete(Config(), Dataset("many", many, many, many)).train.batch_size == 128
     assert complete(Config(), rgb).model.likelihood == "logistic"
     table = Split(np.zeros((9, 5), dtype=np.float32))
     assert complete(Config(), Dataset("t", table, table, table)).model.likelihood == "gaussian"
@@ -170,7 +175,7 @@ def test_resuming_refuses_other_data_and_other_hyper_parameters(
 
 
 def test_the_metrics_are_one_line_per_validation(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
-    last = run_through(with_train(tiny_config, epochs=5), tiny, out=tmp_path / "run")
+    last = run_through(with_train(tiny_config, epochs=5), tiny, out=str(tmp_path / "run"))
     lines = [json.loads(text) for text in (tmp_path / "run" / checkpoint.METRICS).read_text().splitlines()]
     assert [line["step"] for line in lines] == sorted({line["step"] for line in lines})
     assert len(lines) == 5
@@ -299,12 +304,12 @@ def test_each_step_draws_its_own_pixels_and_noise(tiny: Dataset, tiny_config: Co
 
 @pytest.mark.mnist
 def test_one_epoch_of_mnist_learns_to_write_digits(tmp_path: Path) -> None:
-    """Weights follow from the seed, so the figure does: 112.6 nats when this was written."""
+    """Weights follow from the seed, so the figure does: 119.2 nats when this was written."""
     dataset = load_dataset("mnist")
     config = Config(ModelConfig(model="vae"), TrainConfig(epochs=1, device="cpu"))
     last = run_through(config, dataset, out=tmp_path / "run")
     assert last.validation is not None
-    assert last.validation.nats < 120
+    assert last.validation.nats < 124
     shown = load(tmp_path / "run").sample(count=200).mean() / 255
     assert shown == pytest.approx(dataset.train.images.mean() / 255, rel=0.15)  # as much ink as in real digits
 

@@ -81,6 +81,7 @@ class Trainer:
         self.model.to(device).train()
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.labels = _labels(dataset.train, device)
+        assert self.config.batch_size is not None
         self.order = Order(len(self.images), self.config.batch_size, self.config.seed, device)
         self.validation = held_out_input(dataset.validation.images, self.likelihood).to(device)
         self.validation_labels = _labels(dataset.validation, device)

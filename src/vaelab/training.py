@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, fields, replace
@@ -23,6 +24,9 @@ from vaelab.trainer import Averages, Sums, Trainer
 
 PROGRESS_EVERY = 0.2
 """Seconds between two yields of progress."""
+
+FEW_IMAGES = 5000
+"""Training images below which batches are small by default."""
 
 VALIDATE_EVERY = 0.04
 """Share of the training between two validations, at least; an epoch too, where epochs are counted."""
@@ -97,12 +101,14 @@ def complete(config: Config, dataset: Dataset) -> Config:
     filled = ModelConfig(
         model=model,
         network=network,
-        latent_dim=chosen.latent_dim or (8 if model == "cvae" else 32),
+        latent_dim=chosen.latent_dim or (32 if model != "cvae" else 16 if dataset.shape[0] == 3 else 8),
         likelihood=likelihood,
         width=chosen.width or (256 if network == "mlp" else 32),
         depth=chosen.depth,
     )
     train = config.train
+    if train.batch_size is None:
+        train = replace(train, batch_size=32 if len(dataset.train) < FEW_IMAGES else 128)
     if train.epochs is None and train.seconds is None:
         train = replace(train, seconds=DEFAULT_SECONDS)
     return Config(filled, train)
@@ -132,7 +138,7 @@ def fit(
     config: Config,
     dataset: Dataset,
     *,
-    out: Path | None = None,
+    out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     started: float | None = None,
 ) -> Generator[Progress]:
@@ -164,11 +170,12 @@ def fit(
         If the loss stays NaN or infinite.
     """
     started = time.perf_counter() if started is None else started
+    folder = None if out is None else Path(out)
     run = None
     if resume:
-        if out is None:
+        if folder is None:
             raise ConfigError("--resume: got no run; expected the run folder to go on with: give --out")
-        run = checkpoint.open_run(out)
+        run = checkpoint.open_run(folder)
         config = resumed_config(run, config, dataset)
     config = complete(config, dataset)
     device = pick_device(config.train.device)
@@ -179,8 +186,8 @@ def fit(
         trainer.restore(tensors, facts)
         loop.go_on_from(facts)
         checkpoint.read_metrics(run, up_to_step=trainer.step)
-    elif out is not None:
-        run = checkpoint.create_run(out, config, dataset)
+    elif folder is not None:
+        run = checkpoint.create_run(folder, config, dataset)
     yield from loop.run_to_end(run)
 
 
@@ -223,6 +230,7 @@ class _Loop:
 
     def __init__(self, config: TrainConfig, trainer: Trainer, started: float) -> None:
         self.config, self.trainer, self.started = config, trainer, started
+        self.batch_size = trainer.order.batch_size
         self.run: checkpoint.Run | None = None
         self.images_per_pass = len(trainer.images)
         self.closing = 0.0  # seconds that a validation and a save take: kept free at the end of a budget of seconds
@@ -241,14 +249,14 @@ class _Loop:
 
     def passes(self, step: int) -> float:
         """Epochs after `step` steps."""
-        return step * self.config.batch_size / self.images_per_pass
+        return step * self.batch_size / self.images_per_pass
 
     def fraction(self) -> float:
         """Share of the budget that is used up, 0…1."""
         if self.config.epochs is not None:
             return min(
                 1.0,
-                self.trainer.step / math.ceil(self.config.epochs * self.images_per_pass / self.config.batch_size),
+                self.trainer.step / math.ceil(self.config.epochs * self.images_per_pass / self.batch_size),
             )
         assert self.config.seconds is not None
         return min(1.0, self.elapsed() / max(self.config.seconds - 1.3 * self.closing, 1e-9))
@@ -276,7 +284,7 @@ class _Loop:
                 sums = trainer.read()
                 self.since_validation += sums
                 train = sums.averages() if sums.steps else train
-                speed = sums.steps * self.config.batch_size / max(elapsed, 1e-9)
+                speed = sums.steps * self.batch_size / max(elapsed, 1e-9)
                 if due:
                     self._validate(fraction, speed)
                 if ended:
