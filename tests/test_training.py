@@ -61,6 +61,15 @@ def test_a_budget_in_seconds_is_kept_from_the_given_start(tiny: Dataset, tiny_co
     assert (tmp_path / "run" / checkpoint.WEIGHTS).is_file()
 
 
+def test_a_budget_that_loading_has_used_up_is_refused(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
+    config = with_train(tiny_config, epochs=None, seconds=2.0)
+    with pytest.raises(
+        ConfigError, match=r"--seconds: got 2, but loading took \d+\.\d s of them; expected time to train in"
+    ):
+        run_through(config, tiny, out=tmp_path / "run", started=time.perf_counter() - 5)
+    assert not (tmp_path / "run").exists()
+
+
 def test_defaults_are_chosen_for_the_data(tiny: Dataset) -> None:
     chosen = complete(Config(), tiny)
     assert (chosen.model.model, chosen.model.network, chosen.model.likelihood) == ("cvae", "mlp", "bernoulli")

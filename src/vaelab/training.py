@@ -163,7 +163,7 @@ def fit(
     Raises
     ------
     ConfigError, LabelError
-        If the configuration does not suit the data.
+        If the configuration does not suit the data, or its seconds are over before training begins.
     RunError
         If `out` holds a run already, or, to resume, none that these data and this configuration can go on with.
     TrainingError
@@ -186,6 +186,10 @@ def fit(
         trainer.restore(tensors, facts)
         loop.go_on_from(facts)
         checkpoint.read_metrics(run, up_to_step=trainer.step)
+    elif (budget := config.train.seconds) is not None and loop.elapsed() >= budget:
+        raise ConfigError(
+            f"--seconds: got {budget:g}, but loading took {loop.elapsed():.1f} s of them; expected time to train in: give more"
+        )
     elif folder is not None:
         run = checkpoint.create_run(folder, config, dataset)
     yield from loop.run_to_end(run)
@@ -273,7 +277,7 @@ class _Loop:
         train, speed = Sums().averages(), 0.0
         try:
             while True:
-                if (fraction := self.fraction()) < 1.0:
+                if (fraction := self.fraction()) < 1.0 or trainer.step == 0:
                     trainer.take_step(fraction)
                 fraction = self.fraction()
                 ended = fraction >= 1.0
