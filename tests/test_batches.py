@@ -10,8 +10,10 @@ from vaelab.data.batches import (
     Order,
     generator_for,
     held_out_input,
+    held_out_levels,
     latent_noise,
     mean_and_variance,
+    to_unit,
     training_input,
 )
 
@@ -138,3 +140,16 @@ def test_a_constant_column_has_no_negative_variance() -> None:
     _, variance = mean_and_variance(torch.full((1000, 2), 0.1))
     assert (variance >= 0).all()
     assert variance.max() < 1e-9
+
+
+def test_levels_of_held_out_images_stay_as_small_as_they_came() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2500, 1, 3, 2), dtype=np.uint8)
+    binary = held_out_levels(images, "bernoulli")
+    assert binary.dtype == torch.uint8
+    assert set(binary.unique().tolist()) == {0, 255}
+    whole = np.random.RandomState(777).binomial(1, images / 255.0)  # in one draw, as the protocol has it
+    assert np.array_equal(binary.numpy(), 255 * whole)
+    assert np.array_equal(held_out_levels(images, "logistic").numpy(), images)
+    assert torch.equal(to_unit(binary), held_out_input(images, "bernoulli"))
+    rows = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    assert torch.equal(to_unit(held_out_levels(rows, "gaussian")), torch.from_numpy(rows))

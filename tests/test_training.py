@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from vaelab import checkpoint
+from vaelab import checkpoint, objective
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, Split, load_dataset
+from vaelab.data.batches import held_out_input, latent_noise
 from vaelab.errors import ConfigError, LabelError, RunError, TrainingError
 from vaelab.generation import load
 from vaelab.trainer import MOST_BAD_STEPS, Trainer, learning_rate_factor
@@ -334,3 +335,21 @@ def test_a_gpu_learns_what_the_cpu_learns(tiny: Dataset, tiny_config: Config, tm
     assert on_gpu.nats == pytest.approx(on_cpu.nats, abs=3)
     resumed = run_through(Config(train=TrainConfig(epochs=70, device="cpu")), tiny, out=tmp_path / "run", resume=True)
     assert resumed.step == math.ceil(70 * 120 / 32)
+
+
+def test_validation_in_parts_is_validation_of_all(tiny: Dataset, tiny_config: Config) -> None:
+    """2,530 images, more than are held as floats at a time, and no multiple of it."""
+    index = np.arange(2530) % 30
+    many = replace(tiny, validation=tiny.validation[index])
+    trainer = Trainer(complete(tiny_config, many), many, torch.device("cpu"))
+    averages = trainer.validate()
+    assert many.validation.labels is not None
+    terms = objective.held_out_terms(
+        trainer.averaged,
+        held_out_input(many.validation.images, "bernoulli"),
+        torch.from_numpy(many.validation.labels),
+        latent_noise(2530, 2, tiny_config.train.seed),
+    )
+    assert averages is not None
+    assert averages.distortion == pytest.approx(terms.distortion.double().mean().item(), rel=1e-9)
+    assert averages.rate == pytest.approx(terms.rate.sum(-1).double().mean().item(), rel=1e-9)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vaelab import checkpoint, objective
 from vaelab.config import LikelihoodName, ModelName
-from vaelab.data.batches import generator_for, held_out_input, latent_noise
+from vaelab.data.batches import generator_for, held_out_levels, latent_noise, to_unit
 from vaelab.distributions import Likelihood
 from vaelab.errors import ConfigError, DataError, LabelError, did_you_mean
 from vaelab.model import Model
@@ -220,17 +220,18 @@ class TrainedModel:
         seed
             Of the latent noise.
         """
-        x = self._input(images)
-        indices = self._label_tensor(labels, len(x))
-        noise = latent_noise(len(x), self.model.latent_dim, seed)
+        raw = self._held_out(images)
+        indices = self._label_tensor(labels, len(raw))
+        noise = latent_noise(len(raw), self.model.latent_dim, seed)
         shown, distortion, rate = [], [], []
-        for part in _chunks(len(x)):
-            inference = self.model(x[part], None if indices is None else indices[part], noise[part])
-            terms = objective.terms(inference, x[part])
+        for part in _chunks(len(raw)):
+            x = to_unit(raw[part])
+            inference = self.model(x, None if indices is None else indices[part], noise[part])
+            terms = objective.terms(inference, x)
             shown.append(self._shown(inference.likelihood))
             distortion.append(terms.distortion)
             rate.append(terms.rate.sum(-1))
-        originals = x.numpy() if len(self.model.shape) == 1 else _as_images(x)
+        originals = raw.numpy() if len(self.model.shape) == 1 else _channels_last(raw)
         return Reconstructions(originals, np.concatenate(shown), torch.cat(distortion).numpy(), torch.cat(rate).numpy())
 
     @torch.inference_mode()
@@ -242,15 +243,15 @@ class TrainedModel:
         progress: Callable[[int, int], None] | None = None,
     ) -> Encoded:
         """Posterior of every image. Arguments as for `reconstruct`; `progress(done, total)` is told of each chunk."""
-        x = self._input(images)
-        indices = self._label_tensor(labels, len(x))
+        raw = self._held_out(images)
+        indices = self._label_tensor(labels, len(raw))
         means, log_variances = [], []
-        for part in _chunks(len(x)):
-            posterior = self.model.posterior(x[part], None if indices is None else indices[part])
+        for part in _chunks(len(raw)):
+            posterior = self.model.posterior(to_unit(raw[part]), None if indices is None else indices[part])
             means.append(posterior.mean)
             log_variances.append(posterior.log_variance)
             if progress is not None:
-                progress(min(part.stop, len(x)), len(x))
+                progress(part.stop, len(raw))
         return Encoded(torch.cat(means).numpy(), torch.cat(log_variances).numpy())
 
     def matched_labels(self, labels: np.ndarray | None, classes: Sequence[str]) -> np.ndarray | None:
@@ -295,8 +296,8 @@ class TrainedModel:
             raise LabelError(f"got {len(labels)} labels for {count} images; expected one label per image")
         return torch.tensor([self.label_index(label) for label in labels], dtype=torch.int64)
 
-    def _input(self, images: np.ndarray) -> Tensor:
-        """Images of any accepted layout as the likelihood takes them, float32 (N, *shape)."""
+    def _held_out(self, images: np.ndarray) -> Tensor:
+        """Images of any accepted layout as they are compared with: uint8 levels, or reals; (N, *shape)."""
         shape = self.model.shape
         raw = np.asarray(images)
         if len(shape) == 3 and raw.shape[1:] != shape:
@@ -310,7 +311,7 @@ class TrainedModel:
             )
         if len(shape) == 3 and raw.dtype != np.uint8:
             raise DataError(f"got images of type {raw.dtype}; expected uint8 levels 0…255")
-        return held_out_input(
+        return held_out_levels(
             np.ascontiguousarray(raw, dtype=np.uint8 if len(shape) == 3 else np.float32), self.likelihood
         )
 
@@ -345,8 +346,13 @@ def describe_shape(shape: Sequence[int]) -> str:
 
 def _as_images(unit: Tensor) -> np.ndarray:
     """Values 0…1, (N, C, H, W), as uint8 (N, H, W) or (N, H, W, 3)."""
-    levels = (unit.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-    return levels[:, 0] if levels.shape[1] == 1 else np.ascontiguousarray(np.moveaxis(levels, 1, -1))
+    return _channels_last((unit.clamp(0, 1) * 255).round().to(torch.uint8))
+
+
+def _channels_last(levels: Tensor) -> np.ndarray:
+    """Levels (N, C, H, W) as an array (N, H, W) or (N, H, W, 3)."""
+    array = levels.numpy()
+    return array[:, 0] if array.shape[1] == 1 else np.ascontiguousarray(np.moveaxis(array, 1, -1))
 
 
 def _chunks(count: int) -> Iterator[slice]:

@@ -22,9 +22,10 @@ from vaelab.config import Config, LikelihoodName
 from vaelab.data.batches import (
     Order,
     generator_for,
-    held_out_input,
+    held_out_levels,
     latent_noise,
     mean_and_variance,
+    to_unit,
     training_input,
 )
 from vaelab.data.dataset import Dataset, Split
@@ -33,6 +34,10 @@ from vaelab.model import build_model
 
 MOST_BAD_STEPS = 50
 """Steps with a loss that is NaN or infinite, in a row, after which a run gives up."""
+
+
+VALIDATION_CHUNK = 1000
+"""Held-out images at a time; it changes the memory used and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Trainer:
         self.labels = _labels(dataset.train, device)
         assert self.config.batch_size is not None
         self.order = Order(len(self.images), self.config.batch_size, self.config.seed, device)
-        self.validation = held_out_input(dataset.validation.images, self.likelihood).to(device)
+        self.validation = held_out_levels(dataset.validation.images, self.likelihood).to(device)
         self.validation_labels = _labels(dataset.validation, device)
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(),
@@ -169,8 +174,14 @@ class Trainer:
             self._keep(None)
             return None
         noise = latent_noise(len(self.validation), self.model.latent_dim, self.config.seed).to(self.device)
-        terms = objective.held_out_terms(self.averaged, self.validation, self.validation_labels, noise)
-        averages = Averages(terms.distortion.double().mean().item(), terms.rate.sum(-1).double().mean().item())
+        distortion, rate = [], []
+        for first in range(0, len(noise), VALIDATION_CHUNK):  # so that few images at a time take four bytes a pixel
+            part = slice(first, first + VALIDATION_CHUNK)
+            labels = None if self.validation_labels is None else self.validation_labels[part]
+            terms = objective.held_out_terms(self.averaged, to_unit(self.validation[part]), labels, noise[part])
+            distortion.append(terms.distortion)
+            rate.append(terms.rate.sum(-1))
+        averages = Averages(torch.cat(distortion).double().mean().item(), torch.cat(rate).double().mean().item())
         self.last_validation = averages
         value = averages.distortion + self.config.beta * averages.rate
         if value < self.best_objective or self.best is None:

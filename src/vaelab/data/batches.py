@@ -54,6 +54,11 @@ class Order:
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
+def to_unit(values: Tensor) -> Tensor:
+    """Raw data as a likelihood takes them: uint8 levels become level/255, float32; reals stay as they are."""
+    return values.to(torch.float32) / 255 if values.dtype == torch.uint8 else values
+
+
 def training_input(raw: Tensor, likelihood: LikelihoodName, generator: torch.Generator) -> Tensor:
     """Raw data as the likelihood takes it, drawn afresh: float32 of the same shape.
 
@@ -66,11 +71,9 @@ def training_input(raw: Tensor, likelihood: LikelihoodName, generator: torch.Gen
     generator
         Of the binarisation, on the same device as `raw`.
     """
-    if raw.dtype != torch.uint8:
-        return raw
-    if likelihood != "bernoulli":
-        return raw.to(torch.float32) / 255
-    return binarise(raw, generator).to(torch.float32)
+    if likelihood == "bernoulli" and raw.dtype == torch.uint8:
+        return binarise(raw, generator).to(torch.float32)
+    return to_unit(raw)
 
 
 def binarise(levels: UInt8[Tensor, "*shape"], generator: torch.Generator) -> Bool[Tensor, "*shape"]:
@@ -87,18 +90,24 @@ def binarise(levels: UInt8[Tensor, "*shape"], generator: torch.Generator) -> Boo
     return (bits < threshold) | (levels == 255)
 
 
-def held_out_input(images: np.ndarray, likelihood: LikelihoodName) -> Tensor:
-    """Raw held-out data as the likelihood takes it, the same at every call: float32 of the same shape.
+def held_out_levels(images: np.ndarray, likelihood: LikelihoodName) -> Tensor:
+    """Raw held-out data as they are compared with, the same at every call, and as small as they came.
 
-    `bernoulli` binarises once by the published protocol: one `binomial(1, level/255)` draw over the images in their
-    order from `numpy.random.RandomState(777)`.
+    `bernoulli` binarises uint8 images once by the published protocol: one `binomial(1, level/255)` draw over the images in
+    their order from `numpy.random.RandomState(777)`; the result is 0 or 255. All else is passed on.
     """
-    if images.dtype != np.uint8:
+    if images.dtype != np.uint8 or likelihood != "bernoulli":
         return torch.from_numpy(images)
-    if likelihood != "bernoulli":
-        return torch.from_numpy(images.astype(np.float32) / np.float32(255))
-    draws = np.random.RandomState(PUBLISHED_BINARISATION_SEED).binomial(1, images / 255.0)
-    return torch.from_numpy(draws.astype(np.float32))
+    source = np.random.RandomState(PUBLISHED_BINARISATION_SEED)
+    levels = np.empty_like(images)
+    for first in range(0, len(images), 1000):  # in parts, since the draws take 8 bytes a pixel; the stream is the same
+        levels[first : first + 1000] = 255 * source.binomial(1, images[first : first + 1000] / 255.0)
+    return torch.from_numpy(levels)
+
+
+def held_out_input(images: np.ndarray, likelihood: LikelihoodName) -> Tensor:
+    """`held_out_levels` as the likelihood takes them: float32 of the same shape."""
+    return to_unit(held_out_levels(images, likelihood))
 
 
 def latent_noise(count: int, latent_dim: int, seed: int) -> Float[Tensor, "n d"]:
