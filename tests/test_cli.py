@@ -67,10 +67,10 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     with pytest.raises(SystemExit) as end:
         main([str(argument) for argument in arguments])
     assert end.value.code == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len([line for line in lines if line.startswith("vaelab: ")]) == 1, lines
-    assert "Traceback" not in "".join(lines)
-    return lines[-1].removeprefix("vaelab: ")
+    *notes, line = capsys.readouterr().err.strip().splitlines()
+    assert all(note.startswith(("Held out ", "Scaled ")) for note in notes), notes  # what loading did is told before
+    assert line.startswith("vaelab: ")
+    return line.removeprefix("vaelab: ")
 
 
 def size_of(path: str) -> tuple[int, int]:
@@ -166,6 +166,50 @@ def test_samples_as_a_folder_of_classes(run: Path, tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(image), images[3])
 
 
+def test_classes_whose_folders_would_be_one_get_folders_of_their_own(
+    tiny: Dataset, tiny_config: Config, tmp_path: Path
+) -> None:
+    alike = Dataset("alike", tiny.train, tiny.validation, tiny.test, ("a/b", "A_b", "c"))
+    for _ in fit(tiny_config, alike, out=tmp_path / "run"):
+        pass
+    call("sample", tmp_path / "run", "--count", "2", "--out", tmp_path / "all")
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["A_b_2", "a_b", "c"]
+    call("sample", tmp_path / "run", "--count", "2", "--label", "c", "--label", "c", "--out", tmp_path / "twice")
+    assert len(list((tmp_path / "twice" / "c").iterdir())) == 4
+
+
+def test_resuming_refuses_another_model(tmp_path: Path, tiny: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "tiny.npz", images=tiny.train.images)
+    train = ("train", tmp_path / "tiny.npz", "--out", tmp_path / "run")
+    call(*train, "--width", "16", "--epochs", "1")
+    line = refused(capsys, *train, "--resume", "--latent-dim", "99", "--epochs", "2")
+    assert line.startswith("--latent-dim: got 99, but ")
+    assert line.endswith("was trained with 32; expected it left out with --resume, or a new --out without --resume")
+    call(*train, "--resume", "--epochs", "2")
+
+
+def test_a_model_of_a_table_writes_arrays_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = vaelab.Split(np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32))
+    config = Config(vaelab.ModelConfig(width=8), vaelab.TrainConfig(epochs=1))
+    for _ in fit(config, Dataset("table", rows, rows, rows), out=tmp_path / "run"):
+        pass
+    for out in ("x.png", "folder"):
+        assert "the model is of a table, not of images; expected FILE.npz" in refused(
+            capsys, "sample", tmp_path / "run", "--out", tmp_path / out
+        )
+    call("sample", tmp_path / "run", "--out", tmp_path / "x.npz")
+    assert np.load(tmp_path / "x.npz")["images"].shape == (10, 3)
+
+
+def test_a_suffix_in_capitals_is_one(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = np.zeros((20, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "some.npz", images=images, labels=["across"] * 20)
+    call("reconstruct", run, tmp_path / "some.npz", "--out", tmp_path / "X.NPZ")
+    assert "nats" not in np.load(tmp_path / "X.NPZ")
+    assert "distortion" in np.load(tmp_path / "X.NPZ")
+    assert refused(capsys, "data", "digits", "--out", tmp_path / "x.jpg").endswith("expected a name that ends in .png")
+
+
 def test_class_names_cannot_leave_the_folder(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
     names = ("../up", "..", "a/b")
     hostile = Dataset("hostile", tiny.train, tiny.validation, tiny.test, names)
@@ -189,14 +233,20 @@ def test_ctrl_c_saves_and_resume_goes_on(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "and saved; to go on: vaelab train digits --out" in told
     assert "Traceback" not in told
-    step = checkpoint.load_resume(checkpoint.open_run(out))[1]["step"]
+    facts = checkpoint.load_resume(checkpoint.open_run(out))[1]
+    step = facts["step"]
     assert step > 0
+    assert f"--out {out} --resume" in told
+    seconds = str(facts["seconds"] + 8)  # of which loading may take some
     resumed = subprocess.run(
-        [*command[:3], "--out", str(out), "--resume", "--seconds", "2"], stderr=subprocess.PIPE, text=True, timeout=60
+        [*command[:3], "--out", str(out), "--resume", "--seconds", seconds],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
     )
     assert resumed.returncode == 0, resumed.stderr
     assert "weights saved after" in resumed.stderr
-    assert checkpoint.load_resume(checkpoint.open_run(out))[1]["step"] >= step
+    assert checkpoint.load_resume(checkpoint.open_run(out))[1]["step"] > step
 
 
 def test_help_and_imports_are_quick() -> None:

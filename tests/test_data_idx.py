@@ -204,3 +204,11 @@ def test_a_file_and_its_gzip_are_one(folder: Path) -> None:
 )
 def test_idx_files_are_known_by_name(name: str, is_one: bool) -> None:
     assert is_idx_name(name) is is_one
+
+
+@pytest.mark.parametrize("sides", [(1,) * 100, (0, 2**32 - 1, 2**32 - 1, 2**32 - 1), (0,)])
+def test_a_header_of_no_image_is_refused(tmp_path: Path, sides: tuple[int, ...]) -> None:
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(bytes([0, 0, 8, len(sides)]) + struct.pack(f">{len(sides)}I", *sides) + b"\0")
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte: got a header of shape .*; expected up to 4 sides"):
+        read_idx(path)

@@ -17,7 +17,8 @@ from vaelab.data import Dataset, Split, load_dataset
 from vaelab.data.batches import held_out_input, latent_noise
 from vaelab.errors import ConfigError, LabelError, RunError, TrainingError
 from vaelab.generation import load
-from vaelab.trainer import MOST_BAD_STEPS, Trainer, learning_rate_factor
+from vaelab.model import Inference
+from vaelab.trainer import MOST_BAD_STEPS, MOST_VALIDATED, Trainer, learning_rate_factor, validation_part
 from vaelab.training import Progress, complete, fit, pick_device
 
 
@@ -120,7 +121,7 @@ def test_a_likelihood_must_suit_the_data(tiny: Dataset, likelihood: str, table: 
 
 def test_an_unknown_device_is_said() -> None:
     with pytest.raises(
-        ConfigError, match="--device: got 'quantum', which is not to be had here; expected auto, cpu, cuda"
+        ConfigError, match="--device: got 'quantum', which is not to be had here; expected auto, cpu or cuda"
     ):
         pick_device("quantum")
 
@@ -215,13 +216,15 @@ def test_a_bad_step_is_skipped_counted_and_changes_nothing(tiny: Dataset, tiny_c
 def test_many_bad_steps_in_a_row_stop_with_the_good_weights(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
     config = with_train(tiny_config, epochs=10_000)
     training = fit(config, tiny, out=tmp_path / "run")
-    next(training)
-    good = load(tmp_path / "run").model
-    broken = Trainer.take_step
+    model = next(training).model
+    take_step, good = Trainer.take_step, {}
 
     def bad_step(self: Trainer, fraction: float) -> None:
-        self.bad += 1
-        self.step += 1
+        if not good:
+            good.update({name: value.clone() for name, value in self.averaged.state_dict().items()})
+            forward = self.model.decoder.forward
+            self.model.decoder.forward = lambda *inputs: forward(*inputs) * torch.nan  # type: ignore[method-assign]
+        take_step(self, fraction)
 
     Trainer.take_step = bad_step  # type: ignore[method-assign]
     try:
@@ -229,10 +232,101 @@ def test_many_bad_steps_in_a_row_stop_with_the_good_weights(tiny: Dataset, tiny_
             for _ in training:
                 pass
     finally:
-        Trainer.take_step = broken  # type: ignore[method-assign]
-    kept = load(tmp_path / "run").model
-    assert all(torch.isfinite(value).all() for value in kept.state_dict().values())
-    assert kept.state_dict().keys() == good.state_dict().keys()
+        Trainer.take_step = take_step  # type: ignore[method-assign]
+    # The averaged weights still came nearer to the last good ones, as an average does; none of them is NaN.
+    kept = load(tmp_path / "run").model.state_dict()
+    assert not torch.equal(kept["head.weight"], initial_weights(config, tiny)["head.weight"])
+    for name, value in kept.items():
+        assert torch.isfinite(value).all()
+        assert (value - good[name]).abs().max() < 0.5
+    assert model.state_dict().keys() == kept.keys()
+
+
+def initial_weights(config: Config, dataset: Dataset) -> dict[str, torch.Tensor]:
+    trainer = Trainer(complete(config, dataset), dataset, torch.device("cpu"))
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+def test_a_training_stopped_before_its_first_validation_leaves_what_it_has_learnt(
+    tiny: Dataset, tiny_config: Config, tmp_path: Path
+) -> None:
+    config = with_train(tiny_config, epochs=None, seconds=600.0)
+    training = fit(config, tiny, out=tmp_path / "run")
+    stopped = next(training)
+    training.close()
+    run = checkpoint.open_run(tmp_path / "run")
+    assert checkpoint.weight_facts(run) == {"step": stopped.step}
+    kept = load(tmp_path / "run").model.state_dict()["head.weight"]
+    assert not torch.equal(kept, initial_weights(config, tiny)["head.weight"])
+
+
+def test_a_new_budget_is_remembered(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
+    run_through(tiny_config, tiny, out=tmp_path / "run")
+    longer = fit(Config(train=TrainConfig(epochs=100_000)), tiny, out=tmp_path / "run", resume=True)
+    step = next(longer).step
+    longer.close()
+    again = fit(Config(), tiny, out=tmp_path / "run", resume=True)
+    assert not next(again).finished
+    assert next(again).step > step
+    again.close()
+
+
+def test_an_altered_config_is_found_on_resuming(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
+    run_through(tiny_config, tiny, out=tmp_path / "run")
+    path = tmp_path / "run" / checkpoint.CONFIG
+    path.write_text(path.read_text().replace('"learning_rate": 0.002', '"learning_rate": 0.5'))
+    with pytest.raises(RunError, match="altered since the weights were saved"):
+        run_through(Config(train=TrainConfig(epochs=5)), tiny, out=tmp_path / "run", resume=True)
+
+
+def test_resuming_a_finished_run_changes_no_figure(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
+    last = run_through(tiny_config, tiny, out=tmp_path / "run")
+    path = tmp_path / "run" / checkpoint.METRICS
+    before = path.read_text()
+    again = run_through(Config(), tiny, out=tmp_path / "run", resume=True)
+    assert path.read_text() == before
+    assert same(last.model, again.model)
+    assert again.validation == last.validation
+
+
+def test_the_last_figures_are_those_of_the_last_weights(tiny: Dataset, tiny_config: Config) -> None:
+    """A learning rate that overfits: the best weights are not the last ones."""
+    config = with_train(tiny_config, epochs=300, learning_rate=2e-2)
+    few = replace(tiny, train=tiny.train[:24])
+    *_, before, last = fit(config, few)
+    assert last.validation is not None
+    trainer = Trainer(complete(config, few), few, torch.device("cpu"))
+    trainer.averaged.load_state_dict(last.model.state_dict())
+    assert trainer.validate() == last.validation
+    assert before.validation is not None
+    assert last.validation.nats < before.validation.nats
+
+
+def test_a_gradient_of_exactly_zero_leaves_the_weights_alone(tiny: Dataset, tiny_config: Config) -> None:
+    trainer = Trainer(complete(with_train(tiny_config, weight_decay=0.0), tiny), tiny, torch.device("cpu"))
+    before = trainer.model.state_dict()["head.weight"].clone()
+    forward = trainer.model.forward
+    trainer.model.forward = lambda *inputs: detached(forward(*inputs))  # type: ignore[method-assign]
+    trainer.take_step(0.5)
+    assert torch.equal(trainer.model.state_dict()["head.weight"], before)
+
+
+def detached(inference: Inference) -> Inference:
+    """The same figures, with gradients that are zero."""
+    nothing = 0 * inference.posterior.mean.sum()
+    likelihood = type(inference.likelihood)(inference.likelihood.parameters.detach() + nothing, 3)
+    return replace(inference, rate=inference.rate.detach() + nothing, likelihood=likelihood)
+
+
+def test_a_large_validation_set_is_looked_at_in_part(tiny: Dataset) -> None:
+    config = ModelConfig(network="conv")
+    large = Split(np.zeros((500, 3, 64, 64), dtype=np.uint8), np.arange(500))
+    part = validation_part(large, config, seed=0)
+    assert len(part) == MOST_VALIDATED["conv"] // (3 * 64 * 64) == 341
+    assert part.labels is not None
+    assert (np.diff(part.labels) > 0).all()
+    assert np.array_equal(part.labels, validation_part(large, config, seed=0).labels)  # type: ignore[arg-type]
+    assert validation_part(tiny.validation, config, seed=0) is tiny.validation
 
 
 def test_a_learning_rate_that_explodes_is_stopped_and_explained(tiny: Dataset, tiny_config: Config) -> None:
@@ -274,6 +368,9 @@ def test_a_table_of_reals_trains(tmp_path: Path) -> None:
     assert last.validation is not None
     assert best - 0.5 < last.validation.nats < (best + independent) / 2
     assert load(tmp_path / "run").sample(count=4).shape == (4, 3)
+    labelled = Split(rows, np.arange(300) % 2)
+    chosen = complete(Config(), Dataset("table", labelled, labelled, labelled, ("a", "b"))).model
+    assert (chosen.model, chosen.latent_dim) == ("cvae", 8)  # three columns are no colours
 
 
 def test_a_gradient_far_beyond_the_usual_is_scaled_down(tiny: Dataset, tiny_config: Config) -> None:

@@ -8,7 +8,7 @@ A run folder holds
 - `metrics.jsonl`: a line of figures for each validation;
 - `figures/`: pictures.
 
-Every file is written whole or not at all.
+Every file is written whole or not at all, but for `metrics.jsonl`, which grows.
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ def save_weights(run: Run, weights: dict[str, Tensor], facts: dict[str, Any]) ->
     _save(run.folder / WEIGHTS, weights, metadata)
 
 
-def load_model(run: Run, device: str | torch.device = "cpu") -> Model:
-    """The model of a run, in evaluation mode.
+def load_model(run: Run) -> Model:
+    """The model of a run, on the CPU and in evaluation mode.
 
     Raises
     ------
@@ -139,8 +139,7 @@ def load_model(run: Run, device: str | torch.device = "cpu") -> Model:
         If the run has no weights yet, or they or `config.json` were altered or cut short.
     """
     weights, metadata = _load(run.folder / WEIGHTS, missing="it holds no weights yet: its training has not saved any")
-    if metadata.get("config_sha256") != _sha256(run.folder / CONFIG):
-        raise RunError(f"{run.folder / CONFIG}: altered since the weights were saved; expected it unchanged")
+    _check_config(run, metadata)
     if metadata.get("weights_sha256") != _digest(weights):
         raise RunError(f"{run.folder / WEIGHTS}: altered or damaged; expected it as `vaelab train` wrote it")
     model = build_model(run.config.model, run.data.shape, len(run.data.classes))
@@ -148,18 +147,19 @@ def load_model(run: Run, device: str | torch.device = "cpu") -> Model:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise RunError(f"{run.folder / WEIGHTS}: its weights do not fit {CONFIG}; expected both of one run") from error
-    return model.to(device).eval()
+    return model.eval()
 
 
 def weight_facts(run: Run) -> dict[str, Any]:
-    """What was kept beside the weights: `step`, `seconds`, held-out `distortion` and `rate` in nats per image."""
+    """What was kept beside the weights: `step`, and, if they were validated, `distortion` and `rate` in nats per image."""
     _, metadata = _load(run.folder / WEIGHTS, missing="it holds no weights yet")
     return json.loads(metadata["facts"])
 
 
 def save_resume(run: Run, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write what `--resume` needs: tensors by name, and numbers."""
-    _save(run.folder / RESUME, state, {"state_sha256": _digest(state), "facts": json.dumps(facts)})
+    digests = {"config_sha256": _sha256(run.folder / CONFIG), "state_sha256": _digest(state)}
+    _save(run.folder / RESUME, state, {**digests, "facts": json.dumps(facts)})
 
 
 def load_resume(run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -173,6 +173,7 @@ def load_resume(run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]:
     state, metadata = _load(
         run.folder / RESUME, missing="its training was stopped before the first save: train it anew"
     )
+    _check_config(run, metadata)
     if metadata.get("state_sha256") != _digest(state):
         raise RunError(f"{run.folder / RESUME}: altered or damaged; expected it as `vaelab train` wrote it")
     return state, json.loads(metadata["facts"])
@@ -183,7 +184,7 @@ def append_metrics(run: Run, line: dict[str, Any]) -> None:
     path = run.folder / METRICS
     try:
         with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(line, allow_nan=False) + "\n")
     except OSError as error:
         raise cannot_write(path, error) from error
 
@@ -206,6 +207,11 @@ def read_metrics(run: Run, *, up_to_step: int | None = None) -> list[dict[str, A
     return lines
 
 
+def _check_config(run: Run, metadata: dict[str, str]) -> None:
+    if metadata.get("config_sha256") != _sha256(run.folder / CONFIG):
+        raise RunError(f"{run.folder / CONFIG}: altered since the weights were saved; expected it unchanged")
+
+
 def _plain(value: Any) -> Any:
     return dataclasses.asdict(value)
 
@@ -226,7 +232,10 @@ def _digest(tensors: dict[str, Tensor]) -> str:
 def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with written_whole(path) as temporary:
-        save_file(whole, temporary, {"format": str(FORMAT), **metadata})
+        try:
+            save_file(whole, temporary, {"format": str(FORMAT), **metadata})
+        except SafetensorError as error:  # a full disk, for one
+            raise cannot_write(path, OSError(str(error))) from error
 
 
 def _load(path: Path, missing: str) -> tuple[dict[str, Tensor], dict[str, str]]:

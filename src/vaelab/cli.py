@@ -26,6 +26,7 @@ from vaelab.version import __version__  # noqa: E402
 if TYPE_CHECKING:
     import numpy as np
 
+    from vaelab.checkpoint import Run
     from vaelab.data import Dataset
     from vaelab.generation import TrainedModel
 
@@ -66,7 +67,10 @@ def data(source: str | None = None, /, *, size: str | None = None, fit: Fit = "c
         return
     from vaelab.data.describe import describe_dataset
     from vaelab.figures import contact_sheet, save_picture
+    from vaelab.writing import expect_suffix
 
+    if out is not None:
+        expect_suffix(out, ".png")
     dataset = _load(source, size, fit)
     for line in describe_dataset(dataset):
         print(line)
@@ -105,47 +109,36 @@ def train(
     from vaelab.terminal import TrainingDisplay, say
 
     config = Config(model_config or ModelConfig(), train_config or TrainConfig())
-    if resume and out is None:
-        raise ConfigError("--resume: got no run; expected the run folder to go on with: give --out")
     dataset = _load(source, size, fit)
     from vaelab import checkpoint
     from vaelab.training import complete
     from vaelab.training import fit as fit_model
     from vaelab.writing import run_pictures
 
-    if not resume:
-        config = complete(config, dataset)
-    folder = out or _new_folder(f"{dataset.name}-{config.model.model}")
-    if resume:
-        config = Config(checkpoint.open_run(folder).config.model, config.train)
-        progress = fit_model(Config(ModelConfig(), config.train), dataset, out=folder, resume=True, started=STARTED)
-    else:
-        progress = fit_model(config, dataset, out=folder, started=STARTED)
-    chosen = config.model
-    say(
-        f"{chosen.model} ({chosen.network}, {chosen.latent_dim} latent dimensions, {chosen.likelihood}) on {dataset.name}: "
-        f"{len(dataset.train):,} images to learn from, {len(dataset.validation):,} to validate → {folder}"
-    )
-    state = None
-    with TrainingDisplay(autoencoder=chosen.model == "ae") as display, _interruption() as interrupted:
-        for state in progress:
+    folder = out if resume else out or _new_folder(f"{dataset.name}-{complete(config, dataset).model.model}")
+    training = fit_model(config, dataset, out=folder, resume=resume, started=STARTED)
+    with TrainingDisplay() as display, _interruption() as interrupted:
+        state = next(training)  # what cannot be is refused here, before anything is said
+        assert folder is not None
+        run = checkpoint.open_run(folder)
+        say(_introduction(run, dataset))
+        while not (state.finished or interrupted):
             display.show(state)
-            if interrupted and not state.finished:
-                progress.close()
-                break
-    assert state is not None
+            state = next(training)
+        display.show(state)
+        training.close()
     if not state.finished:
-        say(
-            f"stopped at step {state.step:,} and saved; to go on: vaelab train {shlex.quote(source)} --out {folder} --resume"
-        )
+        sizes = [*(("--size", size) if size else ()), *(("--fit", fit) if fit != "crop" else ())]
+        again = shlex.join(["vaelab", "train", source, *sizes, "--out", str(folder), "--resume"])
+        say(f"stopped at step {state.step:,} and saved; to go on: {again}")
         raise SystemExit(INTERRUPTED)
     say(f"weights saved after {state.seconds:.1f} s: {folder / checkpoint.WEIGHTS}")
     if state.validation is not None:
-        best = checkpoint.weight_facts(checkpoint.open_run(folder))
-        say(f"validation: {_nats(best['distortion'], best['rate'], chosen.model == 'ae')} per image")
-    for path in run_pictures(checkpoint.open_run(folder), dataset):
+        autoencoder = run.config.model.model == "ae"
+        say(f"validation: {_nats(state.validation.distortion, state.validation.rate, autoencoder)} per image")
+    for path in run_pictures(run, dataset):
         say(f"picture: {path}")
-    say(f"next: vaelab sample {folder} --out samples.png")
+    say(f"next: vaelab sample {shlex.quote(str(folder))} --out samples.png")
 
 
 @app.command
@@ -216,7 +209,7 @@ def reconstruct(
     out
         FILE.png, or FILE.npz (originals, images, distortion, rate, labels).
     count
-        Images, the first of the split.
+        How many images, spread evenly over the split.
     split
         Which part of the source.
     size
@@ -229,21 +222,21 @@ def reconstruct(
     from vaelab.figures import reconstruction_sheet, save_picture
     from vaelab.generation import load
     from vaelab.terminal import say
-    from vaelab.writing import expect_suffix, nats_name, write_npz
+    from vaelab.writing import expect_suffix, nats_name, spread, write_npz
 
     if count < 1:
         raise ConfigError(f"--count: got {count}; expected a whole number of at least 1")
     expect_suffix(out, ".png", ".npz")
     model = load(run)
     images, labels, own, _ = _part(model, _load(source, size, fit), split)
-    images, labels = images[:count], None if labels is None else labels[:count]
+    shown = spread(len(images), count)
+    images, labels = images[shown], None if labels is None else labels[shown]
     result = model.reconstruct(images, labels, seed=seed)
-    nats = result.distortion + result.rate
-    if out.suffix == ".npz":
-        write_npz(out, **result._asdict(), **({} if own is None else {"labels": own[:count]}))
+    if out.suffix.lower() == ".npz":
+        write_npz(out, **result._asdict(), **({} if own is None else {"labels": own[shown]}))
     else:
         title = f"{Path(source).name}, {split}: nats per image ({nats_name(model)})"
-        save_picture(out, reconstruction_sheet(result.originals, result.images, nats, title=title))
+        save_picture(out, reconstruction_sheet(result.originals, result.images, result.nats, title=title))
     text = _nats(result.distortion.mean().item(), result.rate.mean().item(), model.kind == "ae")
     say(f"{len(images)} images, {text} per image: {out}")
 
@@ -305,6 +298,17 @@ def _interruption() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _introduction(run: Run, dataset: Dataset) -> str:
+    from vaelab.trainer import validation_part
+
+    model = run.config.model
+    validated = len(validation_part(dataset.validation, model, run.config.train.seed))
+    return (
+        f"{model.model} ({model.network}, {model.latent_dim} latent dimensions, {model.likelihood}) on {dataset.name}: "
+        f"{len(dataset.train):,} images to learn from, {validated:,} to validate → {run.folder}"
+    )
 
 
 def _load(source: str, size: str | None, fit: Fit) -> Dataset:

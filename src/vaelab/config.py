@@ -55,7 +55,7 @@ class TrainConfig:
     """Passes over the training images. Weights then follow from the seed alone. Excludes --seconds."""
 
     seconds: float | None = None
-    """Wall time from the command to the saved weights, in seconds. Default, where --epochs is not given: 90."""
+    """Wall time from the command to the saved weights, in seconds; with --resume, of all sittings together. Default: 90."""
 
     batch_size: int | None = None
     """Images per step. Default: 128, or 32 for fewer than 5,000 training images, which so get more steps."""
@@ -88,7 +88,7 @@ class TrainConfig:
     """Seed of the initial weights, the order of the images, the binarisation and the latent noise."""
 
     device: str = "auto"
-    """Where to train: auto, cpu, cuda, cuda:1, mps. auto is cuda if there is such a GPU, else cpu."""
+    """Where to train: auto, cpu, cuda, cuda:1. auto is cuda if there is such a GPU, else cpu."""
 
     def __post_init__(self) -> None:
         _check_whole("epochs", self.epochs)

@@ -121,6 +121,7 @@ def training_curve(lines: Sequence[dict[str, Any]], title: str) -> Image.Image:
     figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=DOTS_PER_INCH)
     FigureCanvasAgg(figure)
     total, halves = figure.subplots(1, 2)
+    lines = [line for line in lines if "train" in line]
     epochs = [line["epoch"] for line in lines]
     total.plot(epochs, [line["train"]["nats"] for line in lines], color="#999999", label="training, as it went")
     checked = [line for line in lines if "validation" in line]

@@ -18,14 +18,13 @@ from torch import Tensor
 
 from vaelab import checkpoint, objective
 from vaelab.config import LikelihoodName, ModelName
-from vaelab.data.batches import generator_for, held_out_levels, latent_noise, to_unit
+from vaelab.data.batches import generator_for, held_out_levels, images_at_once, latent_noise, to_unit
 from vaelab.distributions import Likelihood
 from vaelab.errors import ConfigError, DataError, LabelError, did_you_mean
 from vaelab.model import Model
 
 Decode = Literal["mean", "sample"]
 Labels: TypeAlias = Sequence[str | int] | np.ndarray
-CHUNK = 1000
 
 
 class Samples(NamedTuple):
@@ -43,6 +42,11 @@ class Reconstructions(NamedTuple):
     images: np.ndarray
     distortion: np.ndarray
     rate: np.ndarray
+
+    @property
+    def nats(self) -> np.ndarray:
+        """Distortion + rate, −ELBO; of an autoencoder the distortion alone."""
+        return self.distortion + self.rate
 
 
 class Encoded(NamedTuple):
@@ -202,7 +206,7 @@ class TrainedModel:
         indices = self._label_tensor(labels, len(latent))
         generator = generator_for("decode", seed, 0)
         parts = []
-        for part in _chunks(len(latent)):
+        for part in self._chunks(len(latent)):
             likelihood = self.model.decode(latent[part], None if indices is None else indices[part])
             parts.append(self._shown(likelihood, generator if decode == "sample" else None))
         return np.concatenate(parts)
@@ -214,7 +218,8 @@ class TrainedModel:
         Parameters
         ----------
         images
-            uint8 (N, H, W), (N, H, W, 3) or (N, C, H, W). A Bernoulli model sees them binarised, once and always alike.
+            uint8 (N, H, W), (N, H, W, 3) or (N, C, H, W). A Bernoulli model sees them binarised by one seeded draw over all of
+            them in their order, as the published protocol has it: an image's pixels depend on its place.
         labels
             One per image, for a conditional model.
         seed
@@ -224,7 +229,7 @@ class TrainedModel:
         indices = self._label_tensor(labels, len(raw))
         noise = latent_noise(len(raw), self.model.latent_dim, seed)
         shown, distortion, rate = [], [], []
-        for part in _chunks(len(raw)):
+        for part in self._chunks(len(raw)):
             x = to_unit(raw[part])
             inference = self.model(x, None if indices is None else indices[part], noise[part])
             terms = objective.terms(inference, x)
@@ -246,7 +251,7 @@ class TrainedModel:
         raw = self._held_out(images)
         indices = self._label_tensor(labels, len(raw))
         means, log_variances = [], []
-        for part in _chunks(len(raw)):
+        for part in self._chunks(len(raw)):
             posterior = self.model.posterior(to_unit(raw[part]), None if indices is None else indices[part])
             means.append(posterior.mean)
             log_variances.append(posterior.log_variance)
@@ -315,6 +320,11 @@ class TrainedModel:
             np.ascontiguousarray(raw, dtype=np.uint8 if len(shape) == 3 else np.float32), self.likelihood
         )
 
+    def _chunks(self, count: int) -> Iterator[slice]:
+        at_once = images_at_once(self.model.shape)
+        for first in range(0, count, at_once):
+            yield slice(first, min(first + at_once, count))
+
     def _shown(self, likelihood: Likelihood, generator: torch.Generator | None = None) -> np.ndarray:
         values = likelihood.mean() if generator is None else likelihood.sample(generator)
         return values.numpy() if len(self.model.shape) == 1 else _as_images(values)
@@ -353,8 +363,3 @@ def _channels_last(levels: Tensor) -> np.ndarray:
     """Levels (N, C, H, W) as an array (N, H, W) or (N, H, W, 3)."""
     array = levels.numpy()
     return array[:, 0] if array.shape[1] == 1 else np.ascontiguousarray(np.moveaxis(array, 1, -1))
-
-
-def _chunks(count: int) -> Iterator[slice]:
-    for first in range(0, count, CHUNK):
-        yield slice(first, min(first + CHUNK, count))

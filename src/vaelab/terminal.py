@@ -54,8 +54,7 @@ def work_bar() -> Iterator[Report]:
 class TrainingDisplay:
     """The bar of a training, or a plain line now and then."""
 
-    def __init__(self, *, autoencoder: bool) -> None:
-        self.autoencoder = autoencoder
+    def __init__(self) -> None:
         self.bar = Progress(
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f}%"),
@@ -78,7 +77,7 @@ class TrainingDisplay:
 
     def show(self, progress: TrainingProgress) -> None:
         """Bring the display up to date."""
-        text = describe(progress, autoencoder=self.autoencoder)
+        text = describe(progress)
         if console.is_terminal:
             left = f"{progress.seconds_left:.0f} s"
             self.bar.update(self.task, completed=progress.fraction, description=text, left=left)
@@ -87,11 +86,11 @@ class TrainingDisplay:
             say(f"{progress.fraction:4.0%}  {text}  {progress.seconds:.0f} s, {progress.seconds_left:.0f} s left")
 
 
-def describe(progress: TrainingProgress, *, autoencoder: bool) -> str:
-    """One line of figures."""
+def describe(progress: TrainingProgress) -> str:
+    """One line of figures; an autoencoder has no rate."""
     train = progress.train
     parts = [f"epoch {progress.epoch:.1f}", f"{train.nats:.1f} nats"]
-    if not autoencoder:
+    if progress.model.stochastic:
         parts[-1] += f" ({train.distortion:.1f} distortion + {train.rate:.1f} rate)"
     if progress.validation is not None:
         parts.append(f"validation {progress.validation.nats:.1f}")

@@ -18,11 +18,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaelab import objective
-from vaelab.config import Config, LikelihoodName
+from vaelab.config import Config, LikelihoodName, ModelConfig
 from vaelab.data.batches import (
     Order,
     generator_for,
     held_out_levels,
+    images_at_once,
     latent_noise,
     mean_and_variance,
     to_unit,
@@ -36,8 +37,8 @@ MOST_BAD_STEPS = 50
 """Steps with a loss that is NaN or infinite, in a row, after which a run gives up."""
 
 
-VALIDATION_CHUNK = 1000
-"""Held-out images at a time; it changes the memory used and nothing else."""
+MOST_VALIDATED = {"mlp": 2**23, "conv": 2**22}
+"""Pixel values that a validation looks at, at the most, by network: enough to choose by, and not all of a short budget."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +83,15 @@ class Trainer:
         self.likelihood: LikelihoodName = config.model.likelihood
         self.model = build_model(config.model, dataset.shape, len(dataset.classes), seed=config.train.seed)
         self.images = torch.from_numpy(dataset.train.images).to(device)
-        self.model.fit_to(*mean_and_variance(self.images.cpu()))
+        self.model.fit_to(*mean_and_variance(torch.from_numpy(dataset.train.images)))
         self.model.to(device).train()
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.labels = _labels(dataset.train, device)
         assert self.config.batch_size is not None
         self.order = Order(len(self.images), self.config.batch_size, self.config.seed, device)
-        self.validation = held_out_levels(dataset.validation.images, self.likelihood).to(device)
-        self.validation_labels = _labels(dataset.validation, device)
+        validation = validation_part(dataset.validation, config.model, config.train.seed)
+        self.validation = held_out_levels(validation.images, self.likelihood).to(device)
+        self.validation_labels = _labels(validation, device)
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(),
             lr=self.config.learning_rate,
@@ -139,7 +141,8 @@ class Trainer:
         self.usual_norm = torch.where(bad > 0, self.usual_norm, torch.lerp(usual, torch.minimum(norm, limit), 0.02))
         # The fused optimiser divides the gradient and leaves a bad step out by itself, without waiting for the device: these
         # are the two attributes that torch.amp.GradScaler sets.
-        setattr(self.optimiser, "grad_scale", (norm / limit).clamp_min(1))  # noqa: B010
+        tiny = torch.finfo(norm.dtype).tiny  # a gradient of exactly zero is no reason to divide by zero
+        setattr(self.optimiser, "grad_scale", (norm / limit.clamp_min(tiny)).clamp_min(1))  # noqa: B010
         setattr(self.optimiser, "found_inf", bad)  # noqa: B010
         self.optimiser.param_groups[0]["lr"] = learning_rate
         self.optimiser.step()
@@ -169,18 +172,19 @@ class Trainer:
         return Sums(distortion, rate, int(steps))
 
     def validate(self) -> Averages | None:
-        """Held-out figures of the averaged weights; the best so far are kept, by the objective with the final β."""
+        """Held-out figures of the averaged weights; the best so far are kept, by distortion + final β · rate."""
         if len(self.validation) == 0:
             self._keep(None)
             return None
         noise = latent_noise(len(self.validation), self.model.latent_dim, self.config.seed).to(self.device)
         distortion, rate = [], []
-        for first in range(0, len(noise), VALIDATION_CHUNK):  # so that few images at a time take four bytes a pixel
-            part = slice(first, first + VALIDATION_CHUNK)
+        at_once = images_at_once(self.model.shape)
+        for first in range(0, len(noise), at_once):
+            part = slice(first, first + at_once)
             labels = None if self.validation_labels is None else self.validation_labels[part]
             terms = objective.held_out_terms(self.averaged, to_unit(self.validation[part]), labels, noise[part])
-            distortion.append(terms.distortion)
-            rate.append(terms.rate.sum(-1))
+            distortion.append(terms.distortion.cpu())
+            rate.append(terms.rate.sum(-1).cpu())
         averages = Averages(torch.cat(distortion).double().mean().item(), torch.cat(rate).double().mean().item())
         self.last_validation = averages
         value = averages.distortion + self.config.beta * averages.rate
@@ -194,12 +198,18 @@ class Trainer:
         self.best_step, self.best_averages = self.step, averages
 
     def take_best(self) -> None:
-        """Put the best weights in place of the averaged ones."""
+        """Put the best weights in place of the averaged ones, and their figures in place of the last."""
         assert self.best is not None
         self.averaged.load_state_dict(self.best)
+        self.last_validation = self.best_averages
 
-    def facts(self) -> dict[str, Any]:
-        """Numbers beside the best weights."""
+    def weights_to_use(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The best weights and the numbers beside them; the averaged ones where none but the first were validated yet."""
+        if self.best is None or (self.best_step == 0 and self.step > 0):
+            return self.averaged.state_dict(), {"step": self.step}
+        return self.best, self._facts()
+
+    def _facts(self) -> dict[str, Any]:
         best = self.best_averages
         nats = {} if best is None else {"distortion": best.distortion, "rate": best.rate}
         return {"step": self.best_step, **nats}
@@ -213,7 +223,7 @@ class Trainer:
         for index, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
         objective_value = self.best_objective if math.isfinite(self.best_objective) else None
-        facts = {"step": self.step, "best_objective": objective_value, "best": self.facts()}
+        facts = {"step": self.step, "best_objective": objective_value, "best": self._facts()}
         return tensors, facts
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -239,6 +249,17 @@ class Trainer:
         self.best_objective = math.inf if facts["best_objective"] is None else facts["best_objective"]
         self.best_step = best["step"]
         self.best_averages = Averages(best["distortion"], best["rate"]) if "rate" in best else None
+        self.last_validation = self.best_averages
+
+
+def validation_part(split: Split, config: ModelConfig, seed: int) -> Split:
+    """The validation images that training looks at: all, or a seeded choice of `MOST_VALIDATED` pixel values."""
+    assert config.network is not None
+    most = max(1, MOST_VALIDATED[config.network] // max(1, math.prod(split.images.shape[1:])))
+    if len(split) <= most:
+        return split
+    chosen = torch.randperm(len(split), generator=generator_for("validation", seed, 0))[:most].sort().values
+    return split[chosen.numpy()]
 
 
 def learning_rate_factor(fraction: float, warmup: float) -> float:

@@ -32,7 +32,7 @@ VALIDATE_EVERY = 0.04
 """Share of the training between two validations, at least; an epoch too, where epochs are counted."""
 
 SAVE_EVERY = 20.0
-"""Seconds between two saves of what `--resume` needs: the most that a power cut loses."""
+"""Seconds between two saves of what `--resume` needs: the most that a killed process loses."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,13 @@ def complete(config: Config, dataset: Dataset) -> Config:
         data = "a table of reals" if table else "images"
         fit_for = "gaussian" if table else "bernoulli, continuous-bernoulli or logistic"
         raise ConfigError(f"--likelihood {likelihood}: got {data}; expected {fit_for} for such data")
+    colour = not table and dataset.shape[0] == 3
     small = table or (dataset.shape[0] == 1 and max(dataset.shape[1:]) <= 32)
     network = chosen.network or ("mlp" if small else "conv")
     filled = ModelConfig(
         model=model,
         network=network,
-        latent_dim=chosen.latent_dim or (32 if model != "cvae" else 16 if dataset.shape[0] == 3 else 8),
+        latent_dim=chosen.latent_dim or (32 if model != "cvae" else 16 if colour else 8),
         likelihood=likelihood,
         width=chosen.width or (256 if network == "mlp" else 32),
         depth=chosen.depth,
@@ -128,9 +129,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"--device: got {name!r}, which is not to be had here; expected auto, cpu, cuda or mps"
-        ) from error
+        raise ConfigError(f"--device: got {name!r}, which is not to be had here; expected auto, cpu or cuda") from error
     return device
 
 
@@ -171,18 +170,18 @@ def fit(
     """
     started = time.perf_counter() if started is None else started
     folder = None if out is None else Path(out)
-    run = None
+    run, tensors, facts = None, {}, {}
     if resume:
         if folder is None:
             raise ConfigError("--resume: got no run; expected the run folder to go on with: give --out")
         run = checkpoint.open_run(folder)
-        config = resumed_config(run, config, dataset)
+        tensors, facts = checkpoint.load_resume(run)
+        config = resumed_config(run, config, dataset, facts["budget"])
     config = complete(config, dataset)
     device = pick_device(config.train.device)
     trainer = Trainer(config, dataset, device)
     loop = _Loop(config.train, trainer, started)
     if run is not None:
-        tensors, facts = checkpoint.load_resume(run)
         trainer.restore(tensors, facts)
         loop.go_on_from(facts)
         checkpoint.read_metrics(run, up_to_step=trainer.step)
@@ -195,8 +194,10 @@ def fit(
     yield from loop.run_to_end(run)
 
 
-def resumed_config(run: checkpoint.Run, asked: Config, dataset: Dataset) -> Config:
+def resumed_config(run: checkpoint.Run, asked: Config, dataset: Dataset, budget: dict[str, Any]) -> Config:
     """The configuration to go on with: the run's own, with the budget and the device of `asked` where it gives them.
+
+    `budget` holds the epochs and seconds that the run was last given.
 
     Raises
     ------
@@ -223,10 +224,10 @@ def resumed_config(run: checkpoint.Run, asked: Config, dataset: Dataset) -> Conf
                     "expected it left out with --resume, or a new --out without --resume"
                 )
     own = run.config.train
-    train = replace(own, device=asked.train.device)
     if asked.train.epochs is not None or asked.train.seconds is not None:
-        train = replace(train, epochs=asked.train.epochs, seconds=asked.train.seconds)
-    return Config(run.config.model, train)
+        budget = {"epochs": asked.train.epochs, "seconds": asked.train.seconds}
+    device = own.device if asked.train.device == TrainConfig().device else asked.train.device
+    return Config(run.config.model, replace(own, device=device, **budget))
 
 
 class _Loop:
@@ -301,8 +302,8 @@ class _Loop:
         except (GeneratorExit, TrainingError):
             self._save()
             raise
-        trainer.take_best()
         self._save()
+        trainer.take_best()
         yield self._progress(train, speed, finished=True)
 
     def _validation_due(self, fraction: float) -> bool:
@@ -314,33 +315,30 @@ class _Loop:
         begun = self.elapsed()
         averages = self.trainer.validate()
         self.closing = max(self.closing, self.elapsed() - begun)
+        seen_before = self.validated[0] == self.trainer.step
         self.validated = (self.trainer.step, fraction)
-        if self.run is not None:
-            train = self.since_validation.averages()
-            line = {
+        if self.run is not None and not seen_before:
+            line: dict[str, Any] = {
                 "step": self.trainer.step,
                 "epoch": round(self.passes(self.trainer.step), 4),
                 "seconds": round(self.elapsed(), 3),
                 "images_per_second": round(speed),
                 "skipped": self.trainer.skipped,
-                "train": {"nats": train.nats, "distortion": train.distortion, "rate": train.rate},
             }
+            if self.since_validation.steps:
+                line["train"] = _figures(self.since_validation.averages())
             if averages is not None:
-                line["validation"] = {
-                    "nats": averages.nats,
-                    "distortion": averages.distortion,
-                    "rate": averages.rate,
-                }
+                line["validation"] = _figures(averages)
             checkpoint.append_metrics(self.run, line)
         self.since_validation = Sums()
 
     def _save(self) -> None:
         if self.run is None:
             return
-        assert self.trainer.best is not None
         tensors, facts = self.trainer.state()
-        facts |= {"seconds": self.elapsed(), "validated": self.validated}
-        checkpoint.save_weights(self.run, self.trainer.best, self.trainer.facts())
+        budget = {"epochs": self.config.epochs, "seconds": self.config.seconds}
+        facts |= {"seconds": self.elapsed(), "validated": self.validated, "budget": budget}
+        checkpoint.save_weights(self.run, *self.trainer.weights_to_use())
         checkpoint.save_resume(self.run, tensors, facts)
 
     def _progress(self, train: Averages, speed: float, *, finished: bool) -> Progress:
@@ -358,3 +356,7 @@ class _Loop:
             finished=finished,
             model=self.trainer.averaged,
         )
+
+
+def _figures(averages: Averages) -> dict[str, float]:
+    return {"nats": averages.nats, "distortion": averages.distortion, "rate": averages.rate}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,6 +58,8 @@ def write_samples(out: Path, as_folder: bool, model: TrainedModel, samples: Samp
     OutputError
         If the name is of no such kind, or it cannot be written.
     """
+    if samples.images.ndim == 2 and (as_folder or out.suffix.lower() != ".npz"):
+        raise OutputError(f"--out: got {out}, but the model is of a table, not of images; expected FILE.npz")
     names = [] if samples.labels is None else [model.classes[label] for label in samples.labels[::count]]
     if as_folder:
         _write_folder(out, samples, names, count)
@@ -74,11 +78,9 @@ def run_pictures(run: checkpoint.Run, dataset: Dataset) -> list[Path]:
     """Draw a finished run's pictures into its `figures/`: training curve, reconstructions, samples, and the grid of labels."""
     folder = run.folder / checkpoint.FIGURES
     model = load(run.folder)
-    held_out = next(
-        (s for s in (dataset.test, dataset.validation, dataset.train) if len(s) >= SHEET_COLUMNS),
-        dataset.train,
-    )
-    part = held_out[slice(0, 2 * SHEET_COLUMNS)]
+    splits = {"test": dataset.test, "validation": dataset.validation, "training": dataset.train}
+    shown, split = next((name, split) for name, split in splits.items() if len(split))
+    part = split[spread(len(split), 2 * SHEET_COLUMNS)]
     pictures = {}
     if lines := checkpoint.read_metrics(run):
         pictures["training.png"] = training_curve(lines, f"{model.kind} on {run.data.source}: {nats_name(model)}")
@@ -86,9 +88,9 @@ def run_pictures(run: checkpoint.Run, dataset: Dataset) -> list[Path]:
     pictures["reconstructions.png"] = reconstruction_sheet(
         result.originals,
         result.images,
-        result.distortion + result.rate,
+        result.nats,
         columns=SHEET_COLUMNS,
-        title=f"held-out images, and the nats of each ({nats_name(model)})",
+        title=f"{shown} images, and the nats of each ({nats_name(model)})",
     )
     if model.conditional:
         grid = model.grid(count=12)
@@ -106,6 +108,11 @@ def run_pictures(run: checkpoint.Run, dataset: Dataset) -> list[Path]:
     return [folder / name for name in pictures]
 
 
+def spread(length: int, count: int) -> np.ndarray:
+    """`count` places spread evenly over 0…length − 1 (all, if there are fewer): folders are read class by class."""
+    return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(np.int64))
+
+
 def nats_name(model: TrainedModel) -> str:
     """What a model's nats are: −ELBO, or the distortion alone of an autoencoder."""
     return "distortion" if model.kind == "ae" else "−ELBO = distortion + rate"
@@ -120,10 +127,13 @@ def _write_folder(out: Path, samples: Samples, names: Sequence[str], count: int)
     except OSError as error:
         raise cannot_write(out, error) from error
     try:
+        folders = _folder_names(names)
+        made = Counter[str]()
         for index, image in enumerate(samples.images):
-            folder = temporary / _folder_name(names[index // count]) if names else temporary
-            folder.mkdir(exist_ok=True)
-            Image.fromarray(image).save(folder / f"{index % count:05d}.png")
+            name = folders[names[index // count]] if names else "."
+            (temporary / name).mkdir(exist_ok=True)
+            Image.fromarray(image).save(temporary / name / f"{made[name]:05d}.png")
+            made[name] += 1
         temporary.chmod(0o755)
         if out.is_dir():
             out.rmdir()
@@ -134,6 +144,12 @@ def _write_folder(out: Path, samples: Samples, names: Sequence[str], count: int)
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _folder_name(class_name: str) -> str:
-    """A class name as the name of a folder: what a path would read otherwise becomes an underscore."""
-    return re.sub(r'[\x00-\x1f/\\:*?"<>|]|^\.+$', "_", class_name) or "_"
+def _folder_names(classes: Sequence[str]) -> dict[str, str]:
+    """A folder name for each class name: what a path would read otherwise becomes an underscore, and no two are alike."""
+    folders: dict[str, str] = {}
+    for name in dict.fromkeys(classes):
+        plain = re.sub(r'[\x00-\x1f/\\:*?"<>|]|^\.+$', "_", name) or "_"
+        taken = {folder.casefold() for folder in folders.values()}
+        numbered = (plain if number == 1 else f"{plain}_{number}" for number in itertools.count(1))
+        folders[name] = next(folder for folder in numbered if folder.casefold() not in taken)
+    return folders

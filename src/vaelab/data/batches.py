@@ -8,6 +8,7 @@ before it.
 from __future__ import annotations
 
 import hashlib
+import math
 
 import numpy as np
 import torch
@@ -110,16 +111,24 @@ def held_out_input(images: np.ndarray, likelihood: LikelihoodName) -> Tensor:
     return to_unit(held_out_levels(images, likelihood))
 
 
+def images_at_once(shape: tuple[int, ...]) -> int:
+    """Held-out images, each of `shape`, to evaluate at a time: at most 1,000, and fewer if they are large.
+
+    It bounds the memory, and changes nothing else.
+    """
+    return max(1, min(1000, 2**20 // math.prod(shape)))
+
+
 def latent_noise(count: int, latent_dim: int, seed: int) -> Float[Tensor, "n d"]:
     """ε ~ N(0, I) for each of `count` held-out images, one draw each, the same at every call, float32 on the CPU."""
     return torch.randn(count, latent_dim, generator=generator_for("held-out", seed, 0))
 
 
-def mean_and_variance(images: Tensor, chunk: int = 8192) -> tuple[Tensor, Tensor]:
+def mean_and_variance(images: Tensor, chunk: int | None = None) -> tuple[Tensor, Tensor]:
     """Mean and variance of every pixel (in units of 0…1) or column over the images, float32, each of an image's shape."""
     total = torch.zeros(images.shape[1:], dtype=torch.float64, device=images.device)
     squares = torch.zeros_like(total)
-    for part in images.split(chunk):
+    for part in images.split(chunk or max(1, 2**22 // math.prod(images.shape[1:]))):
         values = part.to(torch.float64) / (255 if images.dtype == torch.uint8 else 1)
         total += values.sum(0)
         squares += values.square().sum(0)

@@ -70,6 +70,10 @@ def _read_values(stream: BinaryIO | gzip.GzipFile, most: int, path: Path) -> np.
     if len(sides) < 4 * rank:
         raise DataError(f"{path}: got a header of {4 + len(sides)} bytes; expected {4 + 4 * rank}; the file is cut off")
     shape = struct.unpack(f">{rank}I", sides)
+    if rank > 4 or 0 in shape:
+        raise DataError(
+            f"{path}: got a header of shape {' × '.join(map(str, shape[:9]))}; expected up to 4 sides, none of them 0"
+        )
     expected = math.prod(shape)
     promise = f"its header promises {' × '.join(map(str, shape))} = {expected:,} bytes"
     if expected > most - 4 - 4 * rank:
