@@ -3,21 +3,32 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+INSTALLED_DEV := .venv/installed-dev
 
 .PHONY: demo test test-slow test-mnist lint docs clean
 
-# pip takes PyTorch's CPU build where the index has no other for this platform; see docs/decisions/dependencies.md.
+# On Linux the index of pip gives PyTorch with gigabytes of CUDA; where there is no NVIDIA driver, PyTorch's own index of CPU
+# builds is asked as well, if it can be reached.
+CPU_BUILDS := https://download.pytorch.org/whl/cpu
+define INSTALL
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "vaelab needs Python 3.11 or newer; this is $$($(PYTHON) --version): make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "on Debian, first: apt-get install python3-venv"; exit 1; }
+@echo "installing into .venv (a minute or two)"
+@more=""; if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1 && $(PYTHON) -c 'import urllib.request as u; u.urlopen("$(CPU_BUILDS)/torch/", timeout=5)' 2>/dev/null; then more="--extra-index-url $(CPU_BUILDS)"; fi; \
+$(BIN)/python -m pip install --quiet --disable-pip-version-check $$more --editable
+endef
+
 $(INSTALLED): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "vaelab needs Python 3.11 or newer; this is $$($(PYTHON) --version): make PYTHON=python3.12 …"; exit 1; }
-	@$(PYTHON) -m venv .venv || { echo "on Debian, first: apt-get install python3-venv"; exit 1; }
-	@echo "installing into .venv (a minute or two)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(INSTALL) .
 	@touch $@
+
+$(INSTALLED_DEV): pyproject.toml
+	$(INSTALL) '.[dev]'
+	@touch $@ $(INSTALLED)
 
 demo: $(INSTALLED)
 	@rm -rf runs/demo
 	$(BIN)/vaelab train strokes --model cvae --seconds 60 --out runs/demo
-	$(BIN)/vaelab sample runs/demo --count 12 --out runs/demo/figures/every-digit.png
 	@echo
 	@echo "Look at runs/demo/figures/grid.png: a row per digit, and down each column one latent point, one handwriting."
 	@echo "Then type"
@@ -25,23 +36,23 @@ demo: $(INSTALLED)
 	@echo "  .venv/bin/vaelab train mnist --out runs/mnist                                # real handwriting (downloads 11 MB)"
 	@echo "  .venv/bin/vaelab train FOLDER --size 64 --out runs/mine                      # your images, one folder per class"
 
-test: $(INSTALLED)
+test: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest
 
-test-slow: $(INSTALLED)
+test-slow: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -m slow
 
-test-mnist: $(INSTALLED)
+test-mnist: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -m mnist
 
-lint: $(INSTALLED)
+lint: $(INSTALLED_DEV)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
 # What is generated: the reference of the command line.
-docs: $(INSTALLED)
+docs: $(INSTALLED_DEV)
 	$(BIN)/python docs/generate.py
 
 clean:

@@ -154,7 +154,7 @@ def test_rgb_is_of_rank_four(tmp_path: Path, shape: tuple[int, ...]) -> None:
         (
             "train-images-idx3-ubyte",
             np.zeros((40, 0, 5), np.uint8),
-            "expected at least one image of one pixel",
+            "got a header of shape 40 × 0 × 5; expected up to 4 sides, none of them 0",
         ),
         (
             "train-images-idx3-ubyte",
