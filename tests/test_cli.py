@@ -361,6 +361,15 @@ BAD_FOR_A_RUN = {
     ),
     "a file in the way": (["sample", "--out", "file/x.png"], "cannot write file/x.png: "),
     "a run in a file": (["train", "--out", "file/run"], "cannot write file/run/config.json: "),
+    "a run that is a file": (["train", "--out", "file"], "file exists and is not an empty folder; expected a new one"),
+    "a run among other things": (
+        ["train", "--out", "used"],
+        "used exists and is not an empty folder; expected a new one",
+    ),
+    "too large a picture": (
+        ["sample", "--count", "10000", "--out", "x.png"],
+        "got 30,000 images for one picture; expected",
+    ),
     "a folder in use": (
         ["sample", "--out", "used"],
         "--out: used exists and is not an empty folder; expected a new one",

@@ -17,6 +17,10 @@ from vaelab.errors import ConfigError
         ({"latent_dim": 0}, "--latent-dim: got 0; expected a whole number of at least 1"),
         ({"latent_dim": -8}, "--latent-dim: got -8; expected a whole number of at least 1"),
         ({"latent_dim": 2.0}, "--latent-dim: got 2.0; expected a whole number of at least 1"),
+        (
+            {"latent_dim": 10**9},
+            "--latent-dim: got 1000000000; expected a whole number of at least 1 and at most 65,536",
+        ),
         ({"depth": True}, "--depth: got True; expected a whole number of at least 1"),
         ({"width": 0}, "--width: got 0; expected a whole number of at least 1"),
         ({"model": "cave"}, "--model: got 'cave'; expected one of ae, vae, cvae. Did you mean 'cvae'?"),
@@ -48,6 +52,7 @@ def test_a_model_that_cannot_be_is_refused(values: dict[str, Any], message: str)
         ({"warmup": 1.5}, "--warmup: got 1.5; expected a finite number of at least 0 and of at most 1"),
         ({"ema": 1.0}, "--ema: got 1.0; expected a finite number of at least 0 and below 1"),
         ({"seed": -1}, "--seed: got -1; expected a whole number of at least 0"),
+        ({"seed": 2**63}, f"--seed: got {2**63}; expected a whole number of at least 0 and at most {2**63 - 1:,}"),
         ({"epochs": 3, "seconds": 4}, "got both --epochs and --seconds; expected one of them: leave the other out"),
     ],
 )

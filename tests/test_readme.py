@@ -46,7 +46,7 @@ def test_the_command_lines_run_as_printed(tmp_path: Path) -> None:
         assert result.returncode == 0, (line, result.stderr)
     made = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
     assert {"digits-sheet.png", "sevens.png", "samples.npz", "samples/3/00004.png", "pairs.png", "z.npz"} <= made
-    assert {f"runs/{name}/figures/samples.png" for name in ("demo", "vae", "ae")} <= made
+    assert {f"runs/{name}/figures/samples.png" for name in ("strokes", "vae", "ae")} <= made
 
 
 def test_every_link_and_picture_is_there() -> None:

@@ -80,8 +80,7 @@ def create_run(folder: Path, config: Config, dataset: Dataset) -> Run:
     OutputError
         If it cannot be written.
     """
-    if (folder / CONFIG).exists():
-        raise RunError(f"{folder} already holds a run; expected a new folder: give another --out, or --resume to go on")
+    check_new(folder)
     versions = {"vaelab": __version__, "torch": torch.__version__, "numpy": np.__version__}
     versions["python"] = platform.python_version()
     run = Run(folder, config, DataCard.of(dataset), versions)
@@ -89,6 +88,20 @@ def create_run(folder: Path, config: Config, dataset: Dataset) -> Run:
     with written_whole(folder / CONFIG) as path:
         path.write_text(text + "\n", encoding="utf-8")
     return run
+
+
+def check_new(folder: Path) -> None:
+    """Refuse a folder that a new run cannot be written to without mixing it with something else.
+
+    Raises
+    ------
+    RunError
+        If it holds a run, or anything at all.
+    """
+    if (folder / CONFIG).exists():
+        raise RunError(f"{folder} already holds a run; expected a new folder: give another --out, or --resume to go on")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder} exists and is not an empty folder; expected a new one: give another --out")
 
 
 def open_run(folder: Path) -> Run:

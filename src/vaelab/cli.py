@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from vaelab.generation import TrainedModel
 
 INTERRUPTED = 130
+MOST_CELLS = 20_000
+"""Images on one picture: a sheet of more is no longer one to look at."""
 
 Fit = Literal["crop", "pad"]
 SplitName = Literal["train", "validation", "test", "all"]
@@ -109,8 +111,11 @@ def train(
     from vaelab.terminal import TrainingDisplay, say
 
     config = Config(model_config or ModelConfig(), train_config or TrainConfig())
-    dataset = _load(source, size, fit)
     from vaelab import checkpoint
+
+    if out is not None:  # before the data are read, which may take long
+        checkpoint.open_run(out) if resume else checkpoint.check_new(out)
+    dataset = _load(source, size, fit)
     from vaelab.training import complete
     from vaelab.training import fit as fit_model
     from vaelab.writing import run_pictures
@@ -180,6 +185,11 @@ def sample(
     if not as_folder:
         expect_suffix(out, ".png", ".npz")
     model = load(run)
+    cells = count * len(label or model.classes or [""])
+    if out.suffix.lower() == ".png" and cells > MOST_CELLS:
+        raise ConfigError(
+            f"--count: got {cells:,} images for one picture; expected at most {MOST_CELLS:,}: give FILE.npz"
+        )
     samples = model.grid(label, count=count, temperature=temperature, seed=seed, decode=decode)
     write_samples(out, as_folder, model, samples, count)
     say(f"{len(samples.images):,} images: {out}")

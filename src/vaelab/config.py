@@ -43,8 +43,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check_choices(self)
-        for name in ("latent_dim", "width", "depth"):
-            _check_whole(name, getattr(self, name))
+        for name, most in (("latent_dim", 65536), ("width", 65536), ("depth", 1000)):
+            _check_whole(name, getattr(self, name), most=most)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check_whole("epochs", self.epochs)
         _check_whole("batch_size", self.batch_size)
-        _check_whole("seed", self.seed, least=0)
+        _check_whole("seed", self.seed, least=0, most=2**63 - 1)
         _check_real("seconds", self.seconds, above=0.0)
         _check_real("learning_rate", self.learning_rate, above=0.0)
         _check_real("gradient_clip", self.gradient_clip, above=0.0)
@@ -130,11 +130,12 @@ def _check_choices(config: ModelConfig) -> None:
             )
 
 
-def _check_whole(name: str, got: object, least: int = 1) -> None:
+def _check_whole(name: str, got: object, *, least: int = 1, most: float = math.inf) -> None:
     if got is None:
         return
-    if not isinstance(got, int) or isinstance(got, bool) or got < least:
-        raise ConfigError(f"{option(name)}: got {got!r}; expected a whole number of at least {least}")
+    if not isinstance(got, int) or isinstance(got, bool) or not least <= got <= most:
+        limit = f" and at most {most:,}" if isinstance(got, int) and got > most else ""
+        raise ConfigError(f"{option(name)}: got {got!r}; expected a whole number of at least {least}{limit}")
 
 
 def _check_real(

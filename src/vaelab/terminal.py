@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
     from vaelab.training import Progress as TrainingProgress
@@ -56,16 +57,13 @@ class TrainingDisplay:
 
     def __init__(self) -> None:
         self.bar = Progress(
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=6 if console.width < 100 else 24),
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TextColumn("{task.fields[left]}"),
             console=console,
             disable=not console.is_terminal,
         )
-        self.task = self.bar.add_task("starting", total=1.0, left="–")
+        self.task = self.bar.add_task("starting", total=1.0)
         self.last_line = time.perf_counter()
 
     def __enter__(self) -> TrainingDisplay:
@@ -77,24 +75,24 @@ class TrainingDisplay:
 
     def show(self, progress: TrainingProgress) -> None:
         """Bring the display up to date."""
-        text = describe(progress)
+        text = f"{describe(progress)}  {progress.seconds_left:.0f} s left"
         if console.is_terminal:
-            left = f"{progress.seconds_left:.0f} s"
-            self.bar.update(self.task, completed=progress.fraction, description=text, left=left)
+            self.bar.update(self.task, completed=progress.fraction, description=text)
         elif progress.finished or time.perf_counter() - self.last_line >= PLAIN_EVERY:
             self.last_line = time.perf_counter()
-            say(f"{progress.fraction:4.0%}  {text}  {progress.seconds:.0f} s, {progress.seconds_left:.0f} s left")
+            say(f"{progress.fraction:4.0%}  {text}")
 
 
 def describe(progress: TrainingProgress) -> str:
-    """One line of figures; an autoencoder has no rate."""
+    """Epoch, nats (distortion + rate; an autoencoder has no rate), validation nats, images a second: 55 characters or so."""
     train = progress.train
-    parts = [f"epoch {progress.epoch:.1f}", f"{train.nats:.1f} nats"]
-    if progress.model.stochastic:
-        parts[-1] += f" ({train.distortion:.1f} distortion + {train.rate:.1f} rate)"
+    parts = [f"epoch {progress.epoch:.1f}"]
+    if not math.isnan(train.nats):
+        halves = f" ({train.distortion:.1f} + {train.rate:.1f})" if progress.model.stochastic else ""
+        parts.append(f"{train.nats:.1f} nats{halves}")
     if progress.validation is not None:
-        parts.append(f"validation {progress.validation.nats:.1f}")
-    parts.append(f"{progress.images_per_second:,.0f} images/s")
+        parts.append(f"val. {progress.validation.nats:.1f}")
+    parts.append(f"{progress.images_per_second:,.0f}/s")
     if progress.skipped:
-        parts.append(f"{progress.skipped} steps skipped (NaN or infinite)")
+        parts.append(f"{progress.skipped} steps skipped (NaN)")
     return "  ".join(parts)

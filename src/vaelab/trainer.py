@@ -165,9 +165,12 @@ class Trainer:
         self.sums.zero_()
         self.skipped, in_a_row = (int(count) for count in self.bad.tolist())
         if in_a_row >= MOST_BAD_STEPS:
+            rate_and_beta = (
+                f"--learning-rate (it is {self.config.learning_rate:g}) or --beta (it is {self.config.beta:g})"
+            )
             raise TrainingError(
-                f"the loss was NaN or infinite in {MOST_BAD_STEPS} steps in a row, at step {self.step}; the last good weights "
-                f"are kept: try a smaller --learning-rate (it is {self.config.learning_rate:g}), or another --likelihood"
+                f"the loss was NaN or infinite in {MOST_BAD_STEPS} steps in a row, at step {self.step}; "
+                f"the last good weights are kept: try a smaller {rate_and_beta}"
             )
         return Sums(distortion, rate, int(steps))
 

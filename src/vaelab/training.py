@@ -289,7 +289,7 @@ class _Loop:
                 sums = trainer.read()
                 self.since_validation += sums
                 train = sums.averages() if sums.steps else train
-                speed = sums.steps * self.batch_size / max(elapsed, 1e-9)
+                speed = sums.steps * self.batch_size / max(elapsed, 1e-9) if sums.steps else speed
                 if due:
                     self._validate(fraction, speed)
                 if ended:

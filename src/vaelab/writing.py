@@ -21,6 +21,8 @@ from vaelab.generation import Samples, TrainedModel, load
 from vaelab.output import cannot_write, written_whole
 
 SHEET_COLUMNS = 16
+GRID_TEMPERATURE = 0.8
+"""Of the grid that shows the labels: a little nearer to the middle than the prior, whose rarest hands hide a label."""
 
 
 def expect_suffix(path: Path, *suffixes: str) -> None:
@@ -93,8 +95,9 @@ def run_pictures(run: checkpoint.Run, dataset: Dataset) -> list[Path]:
         title=f"{shown} images, and the nats of each ({nats_name(model)})",
     )
     if model.conditional:
-        grid = model.grid(count=12)
-        pictures["grid.png"] = label_rows(grid.images, model.classes, title="one latent point down each column")
+        grid = model.grid(count=12, temperature=GRID_TEMPERATURE)
+        title = f"one latent point down each column (temperature {GRID_TEMPERATURE})"
+        pictures["grid.png"] = label_rows(grid.images, model.classes, title=title)
         rng = np.random.default_rng(0)
         labels = rng.integers(0, len(model.classes), size=8 * SHEET_COLUMNS)
         samples = model.sample(labels, seed=1)

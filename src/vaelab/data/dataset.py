@@ -20,7 +20,7 @@ NEAR_BINARY_SHARE = 0.2
 """Grey images count as near-binary when at most this share of their pixels lies strictly between 10 % and 90 % of white."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """Images with their labels, in one order.
 
@@ -64,13 +64,17 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __repr__(self) -> str:
+        labelled = "no labels" if self.labels is None else "labelled"
+        return f"Split({len(self):,} × {self.images.shape[1:]}, {labelled})"
+
     def __getitem__(self, index: slice | np.ndarray) -> Split:
         """The images at `index`, with their labels and factors."""
         labels = None if self.labels is None else self.labels[index]
         return Split(self.images[index], labels, {name: values[index] for name, values in self.factors.items()})
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """What a source loads as.
 
@@ -110,6 +114,13 @@ class Dataset:
                 and not 0 <= split.labels.min() <= split.labels.max() < len(self.classes)
             ):
                 raise DataError(f"{self.name}: got a label outside 0…{len(self.classes) - 1}")
+
+    def __repr__(self) -> str:
+        counts = " + ".join(f"{len(part):,} {name}" for name, part in self._splits().items())
+        return f"Dataset({self.name!r}, {counts}, each {self.shape}, {len(self.classes)} classes)"
+
+    def _splits(self) -> dict[str, Split]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
 
     @property
     def shape(self) -> tuple[int, ...]:

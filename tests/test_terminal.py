@@ -1,0 +1,54 @@
+"""What a person sees while a training runs."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from vaelab import terminal
+from vaelab.config import Config
+from vaelab.data import Dataset
+from vaelab.terminal import TrainingDisplay, describe
+from vaelab.trainer import Averages
+from vaelab.training import Progress, fit
+
+
+@pytest.fixture
+def progress(tiny: Dataset, tiny_config: Config) -> Progress:
+    *_, last = fit(tiny_config, tiny)
+    return replace(
+        last,
+        epoch=12.34,
+        train=Averages(75.06, 14.93),
+        validation=Averages(77.8, 14.7),
+        images_per_second=23047.3,
+        seconds_left=61.2,
+        finished=False,
+        fraction=0.31,
+    )
+
+
+def test_a_line_tells_epoch_nats_speed_and_fits_a_terminal(progress: Progress) -> None:
+    assert describe(progress) == "epoch 12.3  90.0 nats (75.1 + 14.9)  val. 92.5  23,047/s"
+    assert len(describe(progress)) + len("  61 s left") + 13 <= 80  # beside a bar of 6 and the percentage
+
+
+def test_what_is_not_known_is_not_shown(progress: Progress) -> None:
+    bare = replace(progress, train=Averages(math.nan, math.nan), validation=None, skipped=3)
+    assert describe(bare) == "epoch 12.3  23,047/s  3 steps skipped (NaN)"
+    bare.model.stochastic = False
+    assert describe(replace(progress, train=Averages(43.2, 0.0))) == "epoch 12.3  43.2 nats  val. 92.5  23,047/s"
+
+
+def test_without_a_terminal_a_line_now_and_then(
+    progress: Progress, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TrainingDisplay() as display:
+        display.show(progress)
+        assert capsys.readouterr().err == ""  # too soon
+        monkeypatch.setattr(terminal, "PLAIN_EVERY", 0.0)
+        display.show(progress)
+        assert capsys.readouterr().err == f" 31%  {describe(progress)}  61 s left\n"
+        monkeypatch.setattr(terminal, "PLAIN_EVERY", 1e9)
+        display.show(replace(progress, finished=True, fraction=1.0, seconds_left=0))
+        assert capsys.readouterr().err.startswith("100%  epoch")
