@@ -75,7 +75,7 @@ def test_a_budget_that_loading_has_used_up_is_refused(tiny: Dataset, tiny_config
 def test_defaults_are_chosen_for_the_data(tiny: Dataset) -> None:
     chosen = complete(Config(), tiny)
     assert (chosen.model.model, chosen.model.network, chosen.model.likelihood) == ("cvae", "mlp", "bernoulli")
-    assert (chosen.train.seconds, chosen.train.batch_size, chosen.model.latent_dim) == (90, 32, 8)
+    assert (chosen.train.seconds, chosen.train.batch_size, chosen.model.latent_dim) == (90, 32, 7)
     bare = Dataset("bare", Split(tiny.train.images), Split(tiny.test.images), Split(tiny.test.images))
     assert complete(Config(), bare).model.model == "vae"
     grey = np.random.default_rng(0).integers(0, 256, (9, 3, 40, 30), dtype=np.uint8)
@@ -370,7 +370,7 @@ def test_a_table_of_reals_trains(tmp_path: Path) -> None:
     assert load(tmp_path / "run").sample(count=4).shape == (4, 3)
     labelled = Split(rows, np.arange(300) % 2)
     chosen = complete(Config(), Dataset("table", labelled, labelled, labelled, ("a", "b"))).model
-    assert (chosen.model, chosen.latent_dim) == ("cvae", 8)  # three columns are no colours
+    assert (chosen.model, chosen.latent_dim) == ("cvae", 7)  # three columns are no colours
 
 
 def test_a_gradient_far_beyond_the_usual_is_scaled_down(tiny: Dataset, tiny_config: Config) -> None:

@@ -30,7 +30,7 @@ class ModelConfig:
     """Dense or strided convolutional encoder and decoder. Default: mlp for grey images up to 32×32 and tables, else conv."""
 
     latent_dim: int | None = None
-    """Dimensions of the latent, 1 or more. Default: 8 for cvae (16 in colour), 32 for ae and vae."""
+    """Dimensions of the latent, 1 or more. Default: 7 for cvae (16 in colour), 32 for ae and vae."""
 
     likelihood: LikelihoodName | None = None
     """Distribution p(x|z) of an image. Default: bernoulli for near-binary grey images, else logistic; gaussian for tables."""
@@ -60,7 +60,7 @@ class TrainConfig:
     batch_size: int | None = None
     """Images per step. Default: 128, or 32 for fewer than 5,000 training images, which so get more steps."""
 
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     """Peak step size of AdamW; it warms up, then falls along a cosine."""
 
     warmup: float = 0.02

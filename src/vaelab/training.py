@@ -102,7 +102,7 @@ def complete(config: Config, dataset: Dataset) -> Config:
     filled = ModelConfig(
         model=model,
         network=network,
-        latent_dim=chosen.latent_dim or (32 if model != "cvae" else 16 if colour else 8),
+        latent_dim=chosen.latent_dim or (32 if model != "cvae" else 16 if colour else 7),
         likelihood=likelihood,
         width=chosen.width or (256 if network == "mlp" else 32),
         depth=chosen.depth,
