@@ -274,7 +274,7 @@ def test_a_new_budget_is_remembered(tiny: Dataset, tiny_config: Config, tmp_path
 def test_an_altered_config_is_found_on_resuming(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
     run_through(tiny_config, tiny, out=tmp_path / "run")
     path = tmp_path / "run" / checkpoint.CONFIG
-    path.write_text(path.read_text().replace('"learning_rate": 0.002', '"learning_rate": 0.5'))
+    path.write_text(path.read_text().replace('"learning_rate": 0.003', '"learning_rate": 0.5'))
     with pytest.raises(RunError, match="altered since the weights were saved"):
         run_through(Config(train=TrainConfig(epochs=5)), tiny, out=tmp_path / "run", resume=True)
 
