@@ -1,0 +1,34 @@
+"""The command line: reads options, calls the package, says what came of it. No mathematics here.
+
+A command imports torch only when it runs, so that `--help` is instant. A user's mistake ends with status 2 and one line.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from vaelab.cli.app import INTERRUPTED, app  # isort: skip - first: its clock is where a budget in seconds begins
+
+from cyclopts import CycloptsError
+
+from vaelab.cli import generate, train
+from vaelab.errors import TrainingError, VaelabError
+
+__all__ = ["app", "generate", "main", "train"]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a user's mistake is one line and status 2."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except (CycloptsError, VaelabError) as error:
+        print(f"vaelab: {_one_line(error)}", file=sys.stderr)
+        raise SystemExit(1 if isinstance(error, TrainingError) else 2) from None
+    except KeyboardInterrupt:
+        print("vaelab: interrupted", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None

@@ -1,0 +1,89 @@
+"""What the commands share: the app itself, the options of a source, and the parts of it that a command asks for."""
+
+from __future__ import annotations
+
+import time
+
+STARTED = time.perf_counter()  # a budget in seconds counts from the command, imports included
+
+from dataclasses import asdict, dataclass, fields  # noqa: E402
+from typing import TYPE_CHECKING, Annotated, Literal  # noqa: E402
+
+from cyclopts import App, Parameter  # noqa: E402
+
+from vaelab.config import option  # noqa: E402
+from vaelab.errors import DataError  # noqa: E402
+from vaelab.version import __version__  # noqa: E402
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vaelab.data import Dataset
+    from vaelab.generation import TrainedModel
+
+INTERRUPTED = 130
+
+Fit = Literal["crop", "pad"]
+SplitName = Literal["train", "validation", "test", "all"]
+
+app = App(
+    name="vaelab",
+    version=__version__,
+    help="Train autoencoders, VAEs and conditional VAEs on images, and generate the label you ask for.",
+)
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How a source is read: the same options for every command that takes one."""
+
+    size: str | None = None
+    """Bring every image to this size in pixels: 32, or 32x48 for height 32 and width 48."""
+
+    fit: Fit = "crop"
+    """How another aspect is brought to the size: crop cuts, pad fills."""
+
+
+Options = Annotated[SourceOptions | None, Parameter(name="*")]
+
+
+def source_arguments(options: SourceOptions | None) -> list[str]:
+    """The options that differ from their defaults, as they are typed."""
+    given, default = options or SourceOptions(), SourceOptions()
+    changed = [field.name for field in fields(given) if getattr(given, field.name) != getattr(default, field.name)]
+    return [word for name in changed for word in (option(name), str(getattr(given, name)))]
+
+
+def load_source(source: str, options: SourceOptions | None) -> Dataset:
+    """The data of a source, its notes said, a bar shown while it is read."""
+    from vaelab.data import load_dataset
+    from vaelab.terminal import say, work_bar
+
+    with work_bar() as report:
+        dataset = load_dataset(source, **asdict(options or SourceOptions()), progress=report)
+    for note in dataset.notes:
+        say(note)
+    return dataset
+
+
+def part_of(
+    model: TrainedModel, dataset: Dataset, split: SplitName
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray]:
+    """Images of a split, their labels as the model counts them and as the data do, and the name of the split of each."""
+    import numpy as np
+
+    names = ("train", "validation", "test") if split == "all" else (split,)
+    parts = {name: getattr(dataset, name) for name in names}
+    if not any(map(len, parts.values())):
+        raise DataError(f"{dataset.name}: got no {split} images; expected some: give --split all")
+    images = np.concatenate([part.images for part in parts.values()])
+    own = np.concatenate([part.labels for part in parts.values()]) if dataset.labelled else None
+    labels = model.matched_labels(own, dataset.classes)
+    return images, labels, own, np.concatenate([np.full(len(part), name) for name, part in parts.items()])
+
+
+def nats_text(distortion: float, rate: float, autoencoder: bool) -> str:
+    """Nats per image in words."""
+    if autoencoder:
+        return f"{distortion:.2f} nats of distortion"
+    return f"−ELBO {distortion + rate:.2f} nats (distortion {distortion:.2f} + rate {rate:.2f})"

@@ -1,0 +1,151 @@
+"""`vaelab sample`, `reconstruct` and `encode`: using a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from vaelab.cli.app import Options, SplitName, app, load_source, nats_text, part_of
+from vaelab.errors import ConfigError
+
+MOST_CELLS = 20_000
+"""Images on one picture: a sheet of more is no longer one to look at."""
+
+
+@app.command
+def sample(
+    run: Path,
+    /,
+    *,
+    out: Path,
+    label: Annotated[list[str] | None, Parameter(negative_iterable=())] = None,
+    count: int = 10,
+    temperature: float = 1.0,
+    seed: int = 0,
+    decode: Literal["mean", "sample"] = "mean",
+) -> None:
+    """Generate images: the labels that you ask for, the same latent points under each of them.
+
+    Parameters
+    ----------
+    run
+        A run folder.
+    out
+        FILE.png (a grid, a row per label), FILE.npz (images, labels, z), or a FOLDER (a PNG each, in class folders).
+    label
+        A label by name or index; repeat for more. Default: all of them.
+    count
+        Images per label.
+    temperature
+        Standard deviation of the latent points; 1 is the model's own prior.
+    seed
+        Seed of the latent points, and of the pixels with --decode sample.
+    decode
+        The mean of p(x|z), or a draw from it.
+    """
+    from vaelab.generation import load
+    from vaelab.terminal import say
+    from vaelab.writing import expect_suffix, write_samples
+
+    as_folder = out.is_dir() or not out.suffix
+    if not as_folder:
+        expect_suffix(out, ".png", ".npz")
+    model = load(run)
+    cells = count * len(label or model.classes or [""])
+    if out.suffix.lower() == ".png" and cells > MOST_CELLS:
+        raise ConfigError(
+            f"--count: got {cells:,} images for one picture; expected at most {MOST_CELLS:,}: give FILE.npz"
+        )
+    samples = model.grid(label, count=count, temperature=temperature, seed=seed, decode=decode)
+    write_samples(out, as_folder, model, samples, count)
+    say(f"{len(samples.images):,} images: {out}")
+
+
+@app.command
+def reconstruct(
+    run: Path,
+    source: str,
+    /,
+    *,
+    out: Path,
+    count: int = 20,
+    split: SplitName = "test",
+    options: Options = None,
+    seed: int = 0,
+) -> None:
+    """Encode images and decode them again: originals above reconstructions, the nats of each below.
+
+    Parameters
+    ----------
+    run
+        A run folder.
+    source
+        Where the images come from, as for `vaelab train`.
+    out
+        FILE.png, or FILE.npz (originals, images, distortion, rate, labels).
+    count
+        How many images, spread evenly over the split.
+    split
+        Which part of the source.
+    seed
+        Seed of the latent draws.
+    """
+    from vaelab.figures import reconstruction_sheet, save_picture
+    from vaelab.generation import load
+    from vaelab.terminal import say
+    from vaelab.writing import expect_suffix, nats_name, spread, write_npz
+
+    if count < 1:
+        raise ConfigError(f"--count: got {count}; expected a whole number of at least 1")
+    expect_suffix(out, ".png", ".npz")
+    model = load(run)
+    images, labels, own, _ = part_of(model, load_source(source, options), split)
+    shown = spread(len(images), count)
+    images, labels = images[shown], None if labels is None else labels[shown]
+    result = model.reconstruct(images, labels, seed=seed)
+    if out.suffix.lower() == ".npz":
+        write_npz(out, **result._asdict(), **({} if own is None else {"labels": own[shown]}))
+    else:
+        title = f"{Path(source).name}, {split}: nats per image ({nats_name(model)})"
+        save_picture(out, reconstruction_sheet(result.originals, result.images, result.nats, title=title))
+    text = nats_text(result.distortion.mean().item(), result.rate.mean().item(), model.kind == "ae")
+    say(f"{len(images)} images, {text} per image: {out}")
+
+
+@app.command
+def encode(
+    run: Path,
+    source: str,
+    /,
+    *,
+    out: Path,
+    split: SplitName = "all",
+    options: Options = None,
+) -> None:
+    """Write the posterior of every image: `mean` and `log_variance` (N×d), `labels`, and which `split` each is of.
+
+    Parameters
+    ----------
+    run
+        A run folder.
+    source
+        Where the images come from, as for `vaelab train`.
+    out
+        FILE.npz.
+    split
+        Which part of the source.
+    """
+    from vaelab.generation import load
+    from vaelab.terminal import say, work_bar
+    from vaelab.writing import expect_suffix, write_npz
+
+    expect_suffix(out, ".npz")
+    model = load(run)
+    dataset = load_source(source, options)
+    images, labels, own, splits = part_of(model, dataset, split)
+    with work_bar() as report:
+        encoded = model.encode(images, labels, progress=lambda done, total: report("encoding", done, total))
+    write_npz(out, **encoded._asdict(), split=splits, **({} if own is None else {"labels": own}))
+    say(f"{len(images):,} posteriors of {encoded.mean.shape[1]} dimensions: {out}")

@@ -1,0 +1,147 @@
+"""`vaelab data` and `vaelab train`: looking at a source, and learning from it."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from vaelab.cli.app import INTERRUPTED, STARTED, Options, app, load_source, nats_text, source_arguments
+from vaelab.config import Config, ModelConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from vaelab.checkpoint import Run
+    from vaelab.data import Dataset
+
+
+@app.command
+def data(source: str | None = None, /, *, options: Options = None, out: Path | None = None) -> None:
+    """List the built-in data, or describe what a source loads as and draw a contact sheet of it.
+
+    Parameters
+    ----------
+    source
+        A built-in name, a folder of images (one folder per class, or flat), a folder of IDX files, or an .npz file.
+    out
+        The contact sheet, a PNG. Default: NAME-sheet.png in this folder.
+    """
+    from vaelab.data import BUILTIN
+
+    if source is None:
+        width = max(map(len, BUILTIN))
+        for name, line in BUILTIN.items():
+            print(f"{name:<{width}}  {line}")
+        print("or a folder of images (one folder per class, or flat), a folder of IDX files, an .npz file")
+        return
+    from vaelab.data.describe import describe_dataset
+    from vaelab.figures import contact_sheet, save_picture
+    from vaelab.writing import expect_suffix
+
+    if out is not None:
+        expect_suffix(out, ".png")
+    dataset = load_source(source, options)
+    for line in describe_dataset(dataset):
+        print(line)
+    path = out or Path(f"{dataset.name}-sheet.png")
+    save_picture(path, contact_sheet(dataset))
+    print(f"contact sheet: {path}")
+
+
+@app.command
+def train(
+    source: str,
+    /,
+    *,
+    model_config: Annotated[ModelConfig | None, Parameter(name="*")] = None,
+    train_config: Annotated[TrainConfig | None, Parameter(name="*")] = None,
+    options: Options = None,
+    out: Path | None = None,
+    resume: bool = False,
+) -> None:
+    """Train a model and write a run folder: weights, figures, pictures. Ctrl-C stops and saves; --resume goes on.
+
+    Parameters
+    ----------
+    source
+        What to learn from: a built-in name, a folder of images, a folder of IDX files, or an .npz file.
+    out
+        The run folder. Default: a new one, runs/NAME-MODEL.
+    resume
+        Go on with the run in --out, to its own budget or to a new one given here.
+    """
+    from vaelab.terminal import TrainingDisplay, say
+
+    config = Config(model_config or ModelConfig(), train_config or TrainConfig())
+    from vaelab import checkpoint
+
+    if out is not None:  # before the data are read, which may take long
+        checkpoint.open_run(out) if resume else checkpoint.check_new(out)
+    dataset = load_source(source, options)
+    from vaelab.training import complete
+    from vaelab.training import fit as fit_model
+    from vaelab.writing import run_pictures
+
+    folder = out if resume else out or _new_folder(f"{dataset.name}-{complete(config, dataset).model.model}")
+    training = fit_model(config, dataset, out=folder, resume=resume, started=STARTED)
+    with TrainingDisplay() as display, _interruption() as interrupted:
+        state = next(training)  # what cannot be is refused here, before anything is said
+        assert folder is not None
+        run = checkpoint.open_run(folder)
+        say(_introduction(run, dataset))
+        while not (state.finished or interrupted):
+            display.show(state)
+            state = next(training)
+        display.show(state)
+        training.close()
+    if not state.finished:
+        again = shlex.join(["vaelab", "train", source, *source_arguments(options), "--out", str(folder), "--resume"])
+        say(f"stopped at step {state.step:,} and saved; to go on: {again}")
+        raise SystemExit(INTERRUPTED)
+    say(f"weights saved after {state.seconds:.1f} s: {folder / checkpoint.WEIGHTS}")
+    if state.validation is not None:
+        autoencoder = run.config.model.model == "ae"
+        say(f"validation: {nats_text(state.validation.distortion, state.validation.rate, autoencoder)} per image")
+    for path in run_pictures(run, dataset):
+        say(f"picture: {path}")
+    say(f"next: vaelab sample {shlex.quote(str(folder))} --out samples.png")
+
+
+@contextmanager
+def _interruption() -> Iterator[list[int]]:
+    """A list that a first Ctrl-C (or termination) adds to; a second one interrupts at once."""
+    seen: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        seen.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _introduction(run: Run, dataset: Dataset) -> str:
+    from vaelab.trainer import validation_part
+
+    model = run.config.model
+    validated = len(validation_part(dataset.validation, model, run.config.train.seed))
+    return (
+        f"{model.model} ({model.network}, {model.latent_dim} latent dimensions, {model.likelihood}) on {dataset.name}: "
+        f"{len(dataset.train):,} images to learn from, {validated:,} to validate → {run.folder}"
+    )
+
+
+def _new_folder(name: str) -> Path:
+    """runs/NAME, or runs/NAME-2 and so on where that is taken."""
+    folder, number = Path("runs") / name, 2
+    while folder.exists():
+        folder, number = Path("runs") / f"{name}-{number}", number + 1
+    return folder
