@@ -448,5 +448,5 @@ def test_validation_in_parts_is_validation_of_all(tiny: Dataset, tiny_config: Co
         latent_noise(2530, 2, tiny_config.train.seed),
     )
     assert averages is not None
-    assert averages.distortion == pytest.approx(terms.distortion.double().mean().item(), rel=1e-9)
-    assert averages.rate == pytest.approx(terms.rate.sum(-1).double().mean().item(), rel=1e-9)
+    assert averages.distortion == pytest.approx(terms.distortion.double().mean().item(), rel=1e-6)
+    assert averages.rate == pytest.approx(terms.rate.sum(-1).double().mean().item(), rel=1e-6)

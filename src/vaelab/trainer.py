@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -32,6 +32,7 @@ from vaelab.data.batches import (
 from vaelab.data.dataset import Dataset, Split
 from vaelab.errors import TrainingError
 from vaelab.model import build_model
+from vaelab.products import fast_products
 
 MOST_BAD_STEPS = 50
 """Steps with a loss that is NaN or infinite, in a row, after which a run gives up."""
@@ -102,6 +103,7 @@ class Trainer:
         self.step = 0
         self.best: dict[str, Tensor] | None = None
         self.best_step, self.best_averages = 0, None
+        self.best_axes: objective.Axes | None = None
         self.best_objective = math.inf
         # Sums since the last reading, kept on the device: distortion, rate, steps; then bad steps, in all and in a row.
         self.sums = torch.zeros(3, device=device)
@@ -111,6 +113,7 @@ class Trainer:
         self.skipped = 0
         self.last_validation: Averages | None = None
 
+    @fast_products()
     def take_step(self, fraction: float) -> None:
         """One step of gradient descent, `fraction` (0…1) of the way through the training."""
         config = self.config
@@ -174,31 +177,37 @@ class Trainer:
             )
         return Sums(distortion, rate, int(steps))
 
+    @fast_products()
     def validate(self) -> Averages | None:
         """Held-out figures of the averaged weights; the best so far are kept, by distortion + final β · rate."""
         if len(self.validation) == 0:
-            self._keep(None)
+            self._keep(None, None)
             return None
         noise = latent_noise(len(self.validation), self.model.latent_dim, self.config.seed).to(self.device)
-        distortion, rate = [], []
+        distortion, rate, mean = [], [], []
         at_once = images_at_once(self.model.shape)
         for first in range(0, len(noise), at_once):
             part = slice(first, first + at_once)
             labels = None if self.validation_labels is None else self.validation_labels[part]
-            terms = objective.held_out_terms(self.averaged, to_unit(self.validation[part]), labels, noise[part])
+            images = to_unit(self.validation[part])
+            with torch.no_grad():
+                inference = self.averaged(images, labels, noise[part])
+                terms = objective.terms(inference, images)
             distortion.append(terms.distortion.cpu())
-            rate.append(terms.rate.sum(-1).cpu())
-        averages = Averages(torch.cat(distortion).double().mean().item(), torch.cat(rate).double().mean().item())
+            rate.append(terms.rate.cpu())
+            mean.append(inference.posterior.mean.cpu())
+        rates = torch.cat(rate)
+        averages = Averages(torch.cat(distortion).double().mean().item(), rates.sum(-1).double().mean().item())
         self.last_validation = averages
         value = averages.distortion + self.config.beta * averages.rate
         if value < self.best_objective or self.best is None:
             self.best_objective = value
-            self._keep(averages)
+            self._keep(averages, objective.Axes.over(rates, torch.cat(mean)))
         return averages
 
-    def _keep(self, averages: Averages | None) -> None:
+    def _keep(self, averages: Averages | None, axes: objective.Axes | None) -> None:
         self.best = {name: tensor.clone() for name, tensor in self.averaged.state_dict().items()}
-        self.best_step, self.best_averages = self.step, averages
+        self.best_step, self.best_averages, self.best_axes = self.step, averages, axes
 
     def take_best(self) -> None:
         """Put the best weights in place of the averaged ones, and their figures in place of the last."""
@@ -215,7 +224,8 @@ class Trainer:
     def _facts(self) -> dict[str, Any]:
         best = self.best_averages
         nats = {} if best is None else {"distortion": best.distortion, "rate": best.rate}
-        return {"step": self.best_step, **nats}
+        axes = {} if self.best_axes is None else {"axes": asdict(self.best_axes)}
+        return {"step": self.best_step, **nats, **axes}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that going on needs: tensors by name, and numbers."""
@@ -252,6 +262,7 @@ class Trainer:
         self.best_objective = math.inf if facts["best_objective"] is None else facts["best_objective"]
         self.best_step = best["step"]
         self.best_averages = Averages(best["distortion"], best["rate"]) if "rate" in best else None
+        self.best_axes = objective.Axes.read(best.get("axes"))
         self.last_validation = self.best_averages
 
 

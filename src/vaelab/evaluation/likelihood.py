@@ -14,8 +14,10 @@ from vaelab import objective
 from vaelab.data.batches import generator_for, latent_noise
 from vaelab.errors import ConfigError
 from vaelab.model import Model
+from vaelab.products import fast_products
 
 
+@fast_products()
 def negative_elbo(model: Model, images: Tensor, labels: Tensor | None = None, *, seed: int = 0) -> Tensor:
     """Distortion + rate of each image with one draw of z, nats, (N,).
 
@@ -32,6 +34,7 @@ def negative_elbo(model: Model, images: Tensor, labels: Tensor | None = None, *,
     return objective.held_out_terms(model, images, labels, noise).negative_elbo()
 
 
+@fast_products()
 @torch.no_grad()
 def negative_importance_bound(
     model: Model,

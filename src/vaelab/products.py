@@ -1,0 +1,67 @@
+"""Float32 matrix products on the CPU by the faster of the two libraries that PyTorch brings: MKL or oneDNN.
+
+PyTorch multiplies float32 matrices with MKL, which leaves half of the AVX-512 of AMD's processors unused; oneDNN uses it
+all, but is asked only where products of lower precision are allowed. So they are allowed here if, and only if, this
+processor's oneDNN goes on to multiply in float32 all the same, which a probe of exact products tells. Nothing is rounded
+to bfloat16; where a processor would (those with AMX), MKL stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+
+_PROBED = ((128, 784, 400), (400, 128, 784), (1000, 256, 784), (32, 40, 400), (8, 16, 8))
+"""Sizes (n, k, m) of the products n×k by k×m that are probed: those of dense layers and their gradients."""
+
+
+@contextmanager
+def fast_products() -> Iterator[None]:
+    """Within it, float32 matrix products on the CPU are as precise as ever, and quicker where oneDNN is."""
+    if not _onednn_keeps_float32():
+        yield
+        return
+    settings = _settings()
+    before = settings.fp32_precision
+    settings.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        settings.fp32_precision = before
+
+
+def _settings() -> Any:
+    return torch.backends.mkldnn.matmul  # pyright: ignore[reportAttributeAccessIssue] - made at run time
+
+
+@cache
+def _onednn_keeps_float32() -> bool:
+    """Whether oneDNN is to be had here and, allowed to round to bfloat16, does not."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    settings = _settings()
+    before = settings.fp32_precision
+    settings.fp32_precision = "bf16"
+    try:
+        return all(_exact(*size) for size in _PROBED)
+    finally:
+        settings.fp32_precision = before
+
+
+def _exact(n: int, k: int, m: int) -> bool:
+    """Whether (1 + 2⁻¹²)·1, summed k times, comes out as float32 has it; bfloat16 would round the 2⁻¹² away."""
+    left, right = torch.full((n, k), 1 + 2.0**-12), torch.ones(k, m)
+    exact = k * (1 + 2.0**-12)  # a multiple of 2⁻¹² below 2¹²: float32 holds every partial sum
+    return all(
+        bool((product == exact).all())
+        for product in (
+            left @ right,
+            right.t() @ left.t(),
+            torch.ones(m, k) @ left.t(),
+            (left.t().contiguous()).t() @ right,
+        )
+    )

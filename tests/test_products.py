@@ -1,0 +1,47 @@
+"""Float32 products by oneDNN: as precise as MKL's, the setting put back, and left alone where it would round."""
+
+import pytest
+import torch
+
+from vaelab import products
+from vaelab.products import fast_products
+
+
+def setting() -> str:
+    return products._settings().fp32_precision
+
+
+@pytest.mark.parametrize("size", [(128, 784, 400), (400, 128, 784), (3, 5, 7), (1000, 32, 256)])
+def test_products_are_as_precise_as_float32_is(size: tuple[int, int, int]) -> None:
+    n, k, m = size
+    generator = torch.Generator().manual_seed(0)
+    left, right = torch.randn(n, k, generator=generator), torch.randn(k, m, generator=generator)
+    exact = left.double() @ right.double()
+    with fast_products():
+        error = ((left @ right).double() - exact).abs().max().item()
+    assert error < 1e-6 * k  # products rounded to bfloat16 miss by some 1e-2
+
+
+def test_probe_tells_products_that_round() -> None:
+    assert products._exact(32, 40, 400)
+    rounded = torch.full((8, 16), 1 + 2.0**-12).to(torch.bfloat16).float() @ torch.ones(16, 8)
+    assert not bool((rounded == 16 * (1 + 2.0**-12)).any())
+
+
+def test_setting_is_put_back() -> None:
+    before = setting()
+    with pytest.raises(ZeroDivisionError), fast_products():
+        raise ZeroDivisionError
+    assert setting() == before
+
+
+def test_where_onednn_would_round_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = setting()
+    monkeypatch.setattr(products, "_exact", lambda *_: False)
+    products._onednn_keeps_float32.cache_clear()
+    try:
+        with fast_products():
+            assert setting() == before
+    finally:
+        products._onednn_keeps_float32.cache_clear()
+    assert setting() == before
