@@ -1,21 +1,25 @@
-"""Built-in sources: MNIST from a folder, the cache or a mirror, verified on every way; digits from scikit-learn."""
+"""Built-in sources: published sets from a folder, the cache or a mirror, verified on every way; digits from scikit-learn."""
 
 import gzip
 import hashlib
 import os
+import re
 import socket
 import struct
 import threading
+import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from vaelab.data import builtin
-from vaelab.data.builtin import BUILTIN, MnistFile, load_builtin, load_digits, load_mnist
+from vaelab.data.builtin import BUILTIN, load_builtin, load_digits
+from vaelab.data.published import PUBLISHED, Archive, PublishedFile, load_published
 from vaelab.errors import DataError
 
 SMALL = {
@@ -24,6 +28,10 @@ SMALL = {
     "t10k-images-idx3-ubyte": (5, 28, 28),
     "t10k-labels-idx1-ubyte": (5,),
 }
+EMNIST = [
+    f"emnist-letters-{part}-ubyte"
+    for part in ("train-images-idx3", "train-labels-idx1", "test-images-idx3", "test-labels-idx1")
+]
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -46,29 +54,48 @@ def write_small(folder: Path, *, spelling: str = "{}.gz") -> Path:
     return folder
 
 
+def alter(monkeypatch: pytest.MonkeyPatch, name: str, **changes: Any) -> None:
+    monkeypatch.setitem(PUBLISHED, name, replace(PUBLISHED[name], **changes))
+
+
 @pytest.fixture(autouse=True)
-def small_mnist(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stands in small files for MNIST's, an empty cache, and mirrors that cannot be reached."""
+def small_sets(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in small files for the published ones, an empty cache, and mirrors that cannot be reached."""
     if request.node.get_closest_marker("mnist"):
         return
-    published = write_small(tmp_path / "published")
-    files = {
-        name: MnistFile(
-            shape,
-            hashlib.sha256((published / f"{name}.gz").read_bytes()).hexdigest(),
-            hashlib.sha256(small_values(name).tobytes()).hexdigest(),
-        )
-        for name, shape in SMALL.items()
-    }
+    folder = write_small(tmp_path / "published")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         closed = f"http://127.0.0.1:{free.getsockname()[1]}/"
-    monkeypatch.setattr(builtin, "MNIST_FILES", files)
-    monkeypatch.setattr(builtin, "VALIDATION", 10)
-    monkeypatch.setattr(builtin, "MIRRORS", (closed,))
-    monkeypatch.setattr(builtin, "_cache_folder", lambda: tmp_path / "cache" / "mnist")
+    for set_name in ("mnist", "fashion-mnist", "kmnist"):
+        files = {
+            name: PublishedFile(
+                shape,
+                hashlib.sha256((folder / f"{name}.gz").read_bytes()).hexdigest(),
+                hashlib.sha256(small_values(name).tobytes()).hexdigest() if set_name == "mnist" else None,
+            )
+            for name, shape in SMALL.items()
+        }
+        alter(monkeypatch, set_name, files=files, validation=10, mirrors=(closed,))
+    letters = {name: PublishedFile(shape) for name, shape in zip(EMNIST, SMALL.values(), strict=True)}
+    archive = pack_letters(tmp_path / "published", tmp_path / "letters")
+    alter(monkeypatch, "emnist-letters", files=letters, archive=archive, mirrors=(closed,))
+    monkeypatch.setenv("VAELAB_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.delenv("VAELAB_DATA_DIR", raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+def pack_letters(source: Path, folder: Path) -> Archive:
+    """gzip.zip as EMNIST's: letters 1…26, the files in a folder, and others beside them."""
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "gzip.zip", "w") as archive:
+        for name, small in zip(EMNIST, SMALL, strict=True):
+            content = gzip.decompress((source / f"{small}.gz").read_bytes())
+            if "labels" in name:
+                content = content[:8] + bytes(1 + value for value in content[8:])
+            archive.writestr(f"gzip/{name}.gz", gzip.compress(content, mtime=0))
+        archive.writestr("gzip/emnist-digits-train-images-idx3-ubyte.gz", b"another")
+    return Archive("gzip.zip", hashlib.sha256((folder / "gzip.zip").read_bytes()).hexdigest(), "gzip/")
 
 
 @pytest.fixture
@@ -91,7 +118,7 @@ def test_the_named_folder_needs_no_network(
 ) -> None:
     write_small(tmp_path / "data" / inside, spelling=spelling)
     monkeypatch.setenv("VAELAB_DATA_DIR", str(tmp_path / "data"))
-    dataset = load_mnist()
+    dataset = load_published("mnist")
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (20, 10, 5)
     images, labels = small_values("train-images-idx3-ubyte"), small_values("train-labels-idx1-ubyte")
     assert np.array_equal(dataset.train.images[:, 0], images[:20])
@@ -108,24 +135,24 @@ def test_mnist_is_downloaded_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirror: tuple[str, Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
     url, served = mirror
-    monkeypatch.setattr(builtin, "MIRRORS", (*builtin.MIRRORS, url))  # the first cannot be reached
-    dataset = load_mnist()
+    alter(monkeypatch, "mnist", mirrors=(*PUBLISHED["mnist"].mirrors, url))  # the first cannot be reached
+    dataset = load_published("mnist")
     assert len(dataset.test) == 5
     assert dataset.notes[0] == f"Downloaded the files to {tmp_path / 'cache' / 'mnist'}."
     assert "100%" in capfd.readouterr().err
     for path in served.iterdir():
         path.unlink()
-    assert load_mnist().fingerprint == dataset.fingerprint
+    assert load_published("mnist").fingerprint == dataset.fingerprint
 
 
 def test_a_file_with_another_hash_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirror: tuple[str, Path]
 ) -> None:
     url, served = mirror
-    monkeypatch.setattr(builtin, "MIRRORS", (url,))
+    alter(monkeypatch, "mnist", mirrors=(url,))
     (served / "train-images-idx3-ubyte.gz").write_bytes(b"not what was published")
     with pytest.raises(DataError, match=r"mnist: got wrong SHA-256 when downloading train-images-idx3-ubyte\.gz"):
-        load_mnist()
+        load_published("mnist")
     assert list((tmp_path / "cache" / "mnist").iterdir()) == []
 
 
@@ -133,8 +160,8 @@ def test_a_missing_file_is_taken_from_the_next_mirror(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirror: tuple[str, Path]
 ) -> None:
     url, _ = mirror
-    monkeypatch.setattr(builtin, "MIRRORS", (f"{url}nowhere/", url))
-    assert len(load_mnist().train) == 20
+    alter(monkeypatch, "mnist", mirrors=(f"{url}nowhere/", url))
+    assert len(load_published("mnist").train) == 20
 
 
 @pytest.mark.parametrize("named", [None, "data"])
@@ -146,14 +173,14 @@ def test_without_network_it_is_said_where_to_put_which_files(
         monkeypatch.setenv("VAELAB_DATA_DIR", str(tmp_path / named))
         folder = tmp_path / named / "mnist"
     with pytest.raises(DataError) as caught:
-        load_mnist()
+        load_published("mnist")
     assert str(caught.value) == (
         "mnist: got ConnectionError when downloading train-images-idx3-ubyte.gz; expected a network or the four files; "
         "put train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, "
         f"t10k-labels-idx1-ubyte.gz into {folder}"
     )
     write_small(folder, spelling="{}")
-    assert len(load_mnist().train) == 20
+    assert len(load_published("mnist").train) == 20
 
 
 def test_a_folder_without_all_four_is_passed_over_and_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +188,7 @@ def test_a_folder_without_all_four_is_passed_over_and_noted(tmp_path: Path, monk
     write_small(tmp_path / "data")
     (tmp_path / "data" / "t10k-images-idx3-ubyte.gz").unlink()
     monkeypatch.setenv("VAELAB_DATA_DIR", str(tmp_path / "data"))
-    assert load_mnist().notes[0] == (
+    assert load_published("mnist").notes[0] == (
         f"VAELAB_DATA_DIR ({tmp_path / 'data'}) does not hold MNIST's four files; "
         f"read them from {tmp_path / 'cache' / 'mnist'}."
     )
@@ -169,15 +196,90 @@ def test_a_folder_without_all_four_is_passed_over_and_noted(tmp_path: Path, monk
 
 def test_another_set_under_the_same_names_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAELAB_DATA_DIR", str(write_small(tmp_path / "fashion")))
-    monkeypatch.setattr(
-        builtin,
-        "MNIST_FILES",
-        {name: file._replace(values_sha256="0" * 64) for name, file in builtin.MNIST_FILES.items()},
-    )
+    files = {name: file._replace(values_sha256="0" * 64) for name, file in PUBLISHED["mnist"].files.items()}
+    alter(monkeypatch, "mnist", files=files)
     with pytest.raises(
         DataError, match=r"got values of shape \(30, 28, 28\) that are not MNIST's train-images-idx3-ubyte; expected"
     ):
-        load_mnist()
+        load_published("mnist")
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist", "kmnist"])
+def test_sets_in_mnists_form_are_downloaded_and_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirror: tuple[str, Path], name: str
+) -> None:
+    url, served = mirror
+    alter(monkeypatch, name, mirrors=(url,))
+    dataset = load_builtin(name)
+    assert dataset.name == name
+    assert dataset.classes == PUBLISHED[name].classes
+    assert len(dataset.classes) == 10
+    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (20, 10, 5)
+    assert dataset.notes[0] == f"Downloaded the files to {tmp_path / 'cache' / name}."
+    assert np.array_equal(dataset.train.images[:, 0], small_values("train-images-idx3-ubyte")[:20])
+    for path in served.iterdir():
+        path.unlink()
+    assert load_builtin(name).fingerprint == dataset.fingerprint  # from the cache
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist", "kmnist"])
+def test_a_set_is_not_looked_for_among_mnists_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("VAELAB_DATA_DIR", str(write_small(tmp_path / "data")))
+    with pytest.raises(DataError, match=rf"{name}: got ConnectionError when .* into {tmp_path / 'data' / name}$"):
+        load_builtin(name)
+    write_small(tmp_path / "data" / name, spelling="{}")
+    assert len(load_builtin(name).train) == 20
+
+
+def test_a_gzip_that_is_not_the_published_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_small(tmp_path / "data" / "kmnist")
+    monkeypatch.setenv("VAELAB_DATA_DIR", str(tmp_path / "data"))
+    path = folder / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-1] + b"x"))
+    with pytest.raises(DataError, match=r"that are not KMNIST's train-images-idx3-ubyte; expected the published ones"):
+        load_builtin("kmnist")
+
+
+def test_emnist_letters_come_out_of_an_archive_and_stand_upright(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirror: tuple[str, Path]
+) -> None:
+    url, _ = mirror
+    (tmp_path / "letters" / "gzip.zip").rename(tmp_path / "published" / "gzip.zip")
+    alter(monkeypatch, "emnist-letters", mirrors=(f"{url}nowhere/", url))
+    dataset = load_builtin("emnist-letters")
+    assert dataset.classes == tuple("abcdefghijklmnopqrstuvwxyz")
+    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (27, 3, 5)
+    assert np.array_equal(dataset.test.images[:, 0], small_values("t10k-images-idx3-ubyte").transpose(0, 2, 1))
+    assert dataset.test.labels is not None
+    assert np.array_equal(dataset.test.labels, small_values("t10k-labels-idx1-ubyte"))
+    kept = sorted(path.name for path in (tmp_path / "cache" / "emnist-letters").iterdir())
+    assert kept == sorted(f"{name}.gz" for name in EMNIST)
+    (tmp_path / "published" / "gzip.zip").unlink()
+    assert load_builtin("emnist-letters").fingerprint == dataset.fingerprint
+
+
+def test_without_network_it_is_said_which_letters_to_put_where(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        load_builtin("emnist-letters")
+    message = str(caught.value)
+    assert message.startswith("emnist-letters: got ConnectionError when downloading gzip.zip; expected a network or")
+    assert f"put {', '.join(f'{name}.gz' for name in EMNIST)} into {tmp_path / 'cache' / 'emnist-letters'} (" in message
+    assert message.endswith("gzip.zip)")
+
+
+def test_labels_out_of_range_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "data" / "emnist-letters"
+    folder.mkdir(parents=True)
+    for name, small in zip(EMNIST, SMALL, strict=True):  # labels from 0, as no letter has
+        (folder / f"{name}.gz").write_bytes((tmp_path / "published" / f"{small}.gz").read_bytes())
+    monkeypatch.setenv("VAELAB_DATA_DIR", str(tmp_path / "data"))
+    with pytest.raises(DataError, match=r"that are not EMNIST's emnist-letters-train-labels-idx1-ubyte"):
+        load_builtin("emnist-letters")
+
+
+def test_the_published_hashes_are_hashes() -> None:
+    for name in ("mnist", "fashion-mnist", "kmnist"):
+        assert all(re.fullmatch("[0-9a-f]{64}", file.gz_sha256 or "") for file in PUBLISHED[name].files.values())
 
 
 def test_digits_are_bundled() -> None:
@@ -192,7 +294,7 @@ def test_digits_are_bundled() -> None:
 
 
 def test_the_names_are_told_in_one_line_each() -> None:
-    assert list(BUILTIN) == ["mnist", "digits", "strokes"]
+    assert list(BUILTIN) == ["mnist", "digits", "strokes", "fashion-mnist", "kmnist", "emnist-letters"]
     assert not any("\n" in line for line in BUILTIN.values())
 
 

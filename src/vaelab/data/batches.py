@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Int16, UInt8
 from torch import Tensor
 
 from vaelab.config import LikelihoodName
@@ -60,7 +60,7 @@ def to_unit(values: Tensor) -> Tensor:
     return values.to(torch.float32) / 255 if values.dtype == torch.uint8 else values
 
 
-def training_input(raw: Tensor, likelihood: LikelihoodName, generator: torch.Generator) -> Tensor:
+def training_input(raw: Tensor, likelihood: LikelihoodName, bits: Int16[Tensor, "*shape"] | None) -> Tensor:
     """Raw data as the likelihood takes it, drawn afresh: float32 of the same shape.
 
     Parameters
@@ -69,25 +69,30 @@ def training_input(raw: Tensor, likelihood: LikelihoodName, generator: torch.Gen
         uint8 images (batch, C, H, W), or float32 rows of a table (batch, D), which pass unchanged.
     likelihood
         `bernoulli` binarises (see `binarise`); the others take level/255.
-    generator
-        Of the binarisation, on the same device as `raw`.
+    bits
+        What `binarisation_bits` drew for them: None where nothing is binarised.
     """
-    if likelihood == "bernoulli" and raw.dtype == torch.uint8:
-        return binarise(raw, generator).to(torch.float32)
-    return to_unit(raw)
+    return to_unit(raw) if bits is None else binarise(raw, bits).to(torch.float32)
 
 
-def binarise(levels: UInt8[Tensor, "*shape"], generator: torch.Generator) -> Bool[Tensor, "*shape"]:
+def binarisation_bits(
+    raw: Tensor, likelihood: LikelihoodName, generator: torch.Generator
+) -> Int16[Tensor, "*shape"] | None:
+    """Sixteen random bits for every pixel that `likelihood` binarises, from `generator`; None where it binarises none."""
+    if likelihood != "bernoulli" or raw.dtype != torch.uint8:
+        return None
+    words = torch.empty((raw.numel() + 3) // 4, dtype=torch.int64, device=raw.device)
+    return words.random_(-(2**63), None, generator=generator).view(torch.int16)[: raw.numel()].view(raw.shape)
+
+
+def binarise(levels: UInt8[Tensor, "*shape"], bits: Int16[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
     """Each pixel True with probability level/255, to within 2 parts in 100,000; level 0 never, level 255 always.
 
     Compares 16 random bits with level · 257, which is 65535 for white: a fifth of the time of drawing a float per pixel.
     """
-    words = torch.empty((levels.numel() + 3) // 4, dtype=torch.int64, device=levels.device)
-    bits = words.random_(-(2**63), None, generator=generator).view(torch.int16)[: levels.numel()].view(levels.shape)
     wide = levels.to(torch.int16)
-    threshold = ((wide << 8) | wide) ^ -(
-        2**15
-    )  # level · 257, its sign bit flipped, since there is no unsigned comparison
+    # level · 257, its sign bit flipped, since there is no unsigned comparison
+    threshold = ((wide << 8) | wide) ^ -(2**15)
     return (bits < threshold) | (levels == 255)
 
 

@@ -84,7 +84,7 @@ class Dataset:
         What the source was called: a built-in name or the last part of a path.
     train, validation, test
         Disjoint. The model learns from `train`; `validation` chooses among its states; `test` is for the end.
-        The last two may be empty where a source is too small to part.
+        The last two may be empty where a source is too small to part, and `train` where it brings test images alone.
     classes
         The K class names in the order of the labels; empty for unlabelled data.
     notes
@@ -99,8 +99,8 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.train) == 0:
-            raise DataError(f"{self.name}: got no training images; expected at least one")
+        if not any(map(len, self._splits().values())):
+            raise DataError(f"{self.name}: got no images; expected at least one")
         for split in (self.train, self.validation, self.test):
             if split.images.shape[1:] != self.shape:
                 raise DataError(
@@ -114,6 +114,11 @@ class Dataset:
                 and not 0 <= split.labels.min() <= split.labels.max() < len(self.classes)
             ):
                 raise DataError(f"{self.name}: got a label outside 0…{len(self.classes) - 1}")
+
+    @property
+    def shown(self) -> tuple[str, Split]:
+        """The first split that has images, and its name."""
+        return next((name, split) for name, split in self._splits().items() if len(split))
 
     def __repr__(self) -> str:
         counts = " + ".join(f"{len(part):,} {name}" for name, part in self._splits().items())

@@ -16,15 +16,16 @@ def describe_dataset(dataset: Dataset) -> Iterator[str]:
     counts = [f"{len(getattr(dataset, name)):,} {name}" for name in ("train", "validation", "test")]
     yield f"{dataset.name}: {', '.join(counts)} images"
     channels, height, width = dataset.shape
-    levels = len(np.unique(dataset.train.images))
+    _, shown = dataset.shown
+    levels = len(np.unique(shown.images))
     yield f"size: {height}×{width} pixels, {'grey' if channels == 1 else 'RGB'}, {levels} different levels of 256"
-    share = between_share(dataset.train.images)
+    share = between_share(shown.images)
     if channels == 1:
         side = "≤" if share <= NEAR_BINARY_SHARE else ">"
         why = f"{share:.1%} of the pixels lie between 10 % and 90 % of white, {side} {NEAR_BINARY_SHARE:.0%}"
     else:
         why = "RGB"
-    yield f"likelihood: {default_likelihood(dataset.train)} ({why})"
+    yield f"likelihood: {default_likelihood(shown)} ({why})"
     if not dataset.labelled:
         yield "labels: none, so a vae would be trained; put the images into one folder per class for a cvae"
         return

@@ -93,14 +93,15 @@ def _read_values(stream: BinaryIO | gzip.GzipFile, most: int, path: Path) -> np.
 def load_idx_folder(folder: Path, *, seed: int = 0) -> Dataset:
     """The dataset of a folder of IDX files named as MNIST's: train-images…, train-labels…, t10k-… or test-….
 
-    Labels and test files may be missing. The classes are the distinct labels, in order. Raises `DataError`
-    for broken files, files that do not match in number or shape, and a folder without train-images.
+    Labels may be missing, and the test files or the training files. The classes are the distinct labels, in order. Raises
+    `DataError` for broken files, files that do not match in number or shape, and labels without images.
     """
     files = _find_files(folder)
-    train = _read_part(files, "train", folder)
-    test = _read_part(files, "test", folder) if {"test-images", "test-labels"} & files.keys() else None
+    parts = {part for part in ("train", "test") if {f"{part}-images", f"{part}-labels"} & files.keys()}
+    train = _read_part(files, "train", folder) if parts != {"test"} else None
+    test = _read_part(files, "test", folder) if "test" in parts else None
     name = folder.absolute().name
-    if test is not None and test.images.shape[1:] != train.images.shape[1:]:
+    if train is not None and test is not None and test.images.shape[1:] != train.images.shape[1:]:
         raise DataError(
             f"{folder}: got test images of shape {test.images.shape[1:]}; expected that of the training "
             f"images, {train.images.shape[1:]}; keep each set in a folder of its own"

@@ -1,4 +1,4 @@
-"""NumPy archives: `images`, optionally `labels`, `test_images`, `test_labels`; nothing is unpickled."""
+"""NumPy archives: `images`, optionally `labels`, `test_images`, `test_labels`; or the last two alone. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def load_npz(path: Path, *, seed: int = 0) -> Dataset:
 
     Images are uint8, or floats in [0, 1], which are scaled to 0…255 and rounded; of shape (N, H, W), (N, H,
     W, C) or (N, C, H, W). Labels are integers or text, shape (N,); the classes are the distinct labels in
-    order. Raises `DataError` for a broken archive, pickled objects, wrong types, shapes or ranges, and labels
-    that do not match.
+    order. An archive of test images alone has nothing to train on. Raises `DataError` for a broken archive, pickled
+    objects, wrong types, shapes or ranges, and labels that do not match.
     """
     arrays = _read_arrays(path)
-    if "images" not in arrays:
+    if "images" not in arrays and ("test_images" not in arrays or "labels" in arrays):
         got = ", ".join(arrays) or "no array"
         raise DataError(f"{path}: got {got}; expected an array called 'images'; {HOW_TO_SAVE}")
     if "test_labels" in arrays and "test_images" not in arrays:
@@ -36,10 +36,12 @@ def load_npz(path: Path, *, seed: int = 0) -> Dataset:
     if any(key in arrays and arrays[key].dtype.kind == "f" for key in ("images", "test_images")):
         notes.append("Scaled images given as floats from [0, 1] to 0…255 and rounded them.")
 
-    train = Part(_pixels(arrays["images"], f"{path}: images"), _label_values(arrays, "labels", path))
-    test = None
+    train = test = None
+    if "images" in arrays:
+        train = Part(_pixels(arrays["images"], f"{path}: images"), _label_values(arrays, "labels", path))
     if "test_images" in arrays:
         test = Part(_pixels(arrays["test_images"], f"{path}: test_images"), _label_values(arrays, "test_labels", path))
+    if train is not None and test is not None:
         if test.images.shape[1:] != train.images.shape[1:]:
             raise DataError(
                 f"{path}: got test_images of shape {test.images.shape[1:]} each; expected that of images, "

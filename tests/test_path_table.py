@@ -1,0 +1,218 @@
+"""A table of paths and labels, CSV or Parquet, loads as the folder would, and what is wrong with it is named."""
+
+import builtins
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from vaelab.cli import main
+from vaelab.data import Dataset, load_dataset
+from vaelab.errors import DataError
+
+FORMATS = ["csv", "parquet"]
+
+
+def write(at: Path, kind: str, **columns: list[Any]) -> Path:
+    """A table of 40 images, whose columns can be given."""
+    for i in range(40):
+        path = at / "images" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (5, 4), i).save(path)
+    path = at / f"labels.{kind}"
+    if kind == "csv":
+        rows = zip(*columns.values(), strict=True)
+        lines = [",".join(columns), *(",".join(f'"{value}"' for value in row) for row in rows)]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    else:
+        parquet.write_table(pyarrow.table(columns), path)
+    return path
+
+
+PATHS = [f"images/{i}.png" for i in range(40)]
+
+
+def levels(dataset: Dataset, split: str) -> list[int]:
+    return getattr(dataset, split).images[:, 0, 0, 0].tolist()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_paths_and_labels(tmp_path: Path, kind: str) -> None:
+    labels = ["10" if i % 2 else "9" for i in range(40)]
+    for dataset in (
+        load_dataset(write(tmp_path, kind, path=PATHS, label=labels)),
+        load_dataset(write(tmp_path, kind, label=[int(label) for label in labels], path=PATHS)),
+    ):
+        assert dataset.name == "labels"
+        assert dataset.classes == ("9", "10")
+        assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (32, 4, 4)
+        assert dataset.train.labels is not None
+        assert [level % 2 for level in levels(dataset, "train")] == dataset.train.labels.tolist()
+        assert sorted(levels(dataset, "train") + levels(dataset, "validation") + levels(dataset, "test")) == list(
+            range(40)
+        )
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_paths_alone_are_unlabelled(tmp_path: Path, kind: str) -> None:
+    dataset = load_dataset(write(tmp_path, kind, path=PATHS))
+    assert dataset.classes == ()
+    assert len(dataset.train) == 32
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_splits_are_honoured_and_missing_ones_held_out(tmp_path: Path, kind: str) -> None:
+    split = ["train"] * 20 + ["val", "validation"] * 5 + ["test"] * 10
+    dataset = load_dataset(write(tmp_path, kind, path=PATHS, split=split))
+    assert levels(dataset, "train") == list(range(20))
+    assert levels(dataset, "validation") == list(range(20, 30))
+    assert levels(dataset, "test") == list(range(30, 40))
+    dataset = load_dataset(write(tmp_path, kind, path=PATHS, split=["train"] * 30 + ["test"] * 10))
+    assert len(dataset.validation) == 3
+    assert levels(dataset, "test") == list(range(30, 40))
+    dataset = load_dataset(write(tmp_path, kind, path=PATHS, split=["validation"] * 40))
+    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (0, 40, 0)
+
+
+def test_other_columns_are_ignored_and_noted(tmp_path: Path) -> None:
+    dataset = load_dataset(write(tmp_path, "csv", id=list(range(40)), path=PATHS, who=["x"] * 40))
+    assert dataset.notes[0] == "Ignored the columns 'id', 'who'."
+
+
+def test_absolute_paths_a_byte_order_mark_empty_lines_and_quotes_are_read(tmp_path: Path) -> None:
+    write(tmp_path, "csv", path=PATHS)
+    (tmp_path / "images" / "a, b.png").write_bytes((tmp_path / "images" / "7.png").read_bytes())
+    table = tmp_path / "elsewhere" / "TABLE.CSV"
+    table.parent.mkdir()
+    table.write_text(
+        f'path,label\r\n"{tmp_path}/images/3.png","with ""quotes"", and comma"\r\n\r\n"../images/a, b.png",b\r\n',
+        encoding="utf-8-sig",
+    )
+    dataset = load_dataset(table)
+    assert levels(dataset, "train") == [3, 7]
+    assert dataset.classes == ("b", 'with "quotes", and comma')
+
+
+def test_missing_and_broken_files_can_be_skipped(tmp_path: Path) -> None:
+    table = write(tmp_path, "csv", path=[*PATHS, "images/40.png"], label=["a"] * 41)
+    (tmp_path / "images" / "0.png").write_text("no image")
+    dataset = load_dataset(table, skip_broken=True)
+    assert dataset.notes[0] == "Left out 2 broken files: images/0.png, images/40.png."
+    assert sum(map(len, (dataset.train, dataset.validation, dataset.test))) == 39
+
+
+EXPECTED = "expected a column 'path', and beside it only what is wanted of 'label' and 'split'"
+CSV = {
+    "nothing": (b"", f"{{path}}: got an empty table; {EXPECTED}, and a row for each image"),
+    "a header alone": (b"path,label\n", "{path}: got no rows; expected one for each image"),
+    "no path": (b"file,label\n1.png,a\n", f"{{path}}: got the columns 'file', 'label'; {EXPECTED}"),
+    "no header": (b"1.png,a\n2.png,b\n", f"{{path}}: got the columns '1.png', 'a'; {EXPECTED}"),
+    "two columns of a name": (b"path,path\n1.png,a\n", f"{{path}}: got the columns 'path', 'path'; {EXPECTED}"),
+    "semicolons": (
+        b"path;label\n1.png;a\n",
+        f"{{path}}: got the columns 'path;label'; {EXPECTED}; put commas between the columns",
+    ),
+    "too many values": (
+        b"path,label\n1.png,a\n2.png,a,b\n",
+        "{path}: got 3 values in line 3; expected 2, one for each column; put quotes around a value with a comma in it",
+    ),
+    "too few values": (
+        b"path,label\n1.png\n",
+        "{path}: got 1 values in line 2; expected 2, one for each column; put quotes around a value with a comma in it",
+    ),
+    "no label": (b"path,label\n1.png,\n", "{path}: got no label in line 2; expected one in every row"),
+    "an empty path": (b"path,label\n1.png,a\n,b\n", "{path}: got no path in line 3; expected one in every row"),
+    "another encoding": (
+        "path\nété.png\n".encode("latin-1"),
+        "{path}: cannot be read (not UTF-8); expected CSV in UTF-8; save it anew",
+    ),
+    "an open quote": (
+        b'path\n"1.png\n',
+        "{path}: cannot be read (unexpected end of data); expected CSV in UTF-8; save it anew",
+    ),
+    "an unknown split": (
+        b"path,split\n1.png,trian\n",
+        "{path}: got the split 'trian' in line 2; expected train, validation or test. Did you mean 'train'?",
+    ),
+    "missing files": (
+        b"path\nimages/1.png\nx.png\ny.png\nimages\n",
+        "{path}: got no file 'x.png' (line 3) and 2 more; expected paths relative to {folder}; mend them, or give "
+        "--skip-broken",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CSV)
+def test_bad_tables_are_refused_alike_in_python_and_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    content, expected = CSV[case]
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "1.png").touch()
+    if case == "an unknown split":
+        (tmp_path / "1.png").touch()
+    path = tmp_path / "labels.csv"
+    path.write_bytes(content)
+    message = expected.format(path=path, folder=tmp_path)
+    with pytest.raises(DataError) as caught:
+        load_dataset(path)
+    assert str(caught.value) == message
+    with pytest.raises(SystemExit) as stopped:
+        main(["data", str(path)])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == f"vaelab: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"file": PATHS}, "got the columns 'file'; expected a column 'path'"),
+        ({"path": [*PATHS[:39], None]}, "got no path in row 40; expected one in every row"),
+        ({"path": PATHS, "label": ["a"] * 5 + [None] * 35}, "got no label in row 6; expected one in every row"),
+        ({"path": [*PATHS[:39], "x.png"]}, r"got no file 'x\.png' \(row 40\); expected paths relative to"),
+        ({"path": []}, "got no rows; expected one for each image"),
+    ],
+)
+def test_bad_parquet_is_refused(tmp_path: Path, columns: dict[str, list[Any]], message: str) -> None:
+    with pytest.raises(DataError, match=rf"labels\.parquet: {message}"):
+        load_dataset(write(tmp_path, "parquet", **columns))
+
+
+def test_broken_parquet_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "labels.parquet"
+    path.write_bytes(b"no Parquet")
+    with pytest.raises(DataError, match=r"labels\.parquet: cannot be read \(.*\); expected a whole Parquet file; save"):
+        load_dataset(path)
+
+
+def test_without_pyarrow_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = write(tmp_path, "parquet", path=PATHS)
+    real = builtins.__import__
+
+    def without(name: str, *arguments: Any, **options: Any) -> Any:
+        if name == "pyarrow":
+            raise ModuleNotFoundError(name)
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(DataError) as caught:
+        load_dataset(table)
+    assert str(caught.value) == (
+        f"{table}: got Parquet, which needs pyarrow; expected it to be installed: pip install 'vaelab[parquet]', or save "
+        "the table as CSV"
+    )
+
+
+def test_a_table_trains_as_any_source_does(tmp_path: Path) -> None:
+    labels = ["dark" if i < 20 else "light" for i in range(40)]
+    table = write(tmp_path, "csv", path=PATHS, label=labels)
+    sheet = tmp_path / "sheet.png"
+    with pytest.raises(SystemExit) as stopped:
+        main(["data", str(table), "--out", str(sheet)])
+    assert stopped.value.code == 0
+    with Image.open(sheet) as picture:
+        assert np.asarray(picture).any()
