@@ -16,7 +16,7 @@ from train_run import train_run
 
 import vaelab
 from vaelab.data.batches import held_out_input
-from vaelab.evaluation.likelihood import negative_elbo, negative_importance_bound
+from vaelab.scoring import negative_elbo, negative_importance_bound
 
 SAMPLES, BOUND_IMAGES = 500, 1000
 

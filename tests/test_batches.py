@@ -8,6 +8,7 @@ from conftest import generator
 from vaelab.config import LikelihoodName
 from vaelab.data.batches import (
     Order,
+    binarisation_bits,
     generator_for,
     held_out_input,
     held_out_levels,
@@ -72,9 +73,13 @@ def test_generators_differ_in_purpose_seed_and_step() -> None:
     assert torch.equal(one, same)
 
 
+def drawn_input(raw: torch.Tensor, likelihood: LikelihoodName, seed: int) -> torch.Tensor:
+    return training_input(raw, likelihood, binarisation_bits(raw, likelihood, generator(seed)))
+
+
 def test_binarisation_is_white_as_often_as_the_pixel_is_bright() -> None:
     draws = 20_000
-    drawn = training_input(LEVELS.expand(draws, -1, -1, -1), "bernoulli", generator(1))
+    drawn = drawn_input(LEVELS.expand(draws, -1, -1, -1), "bernoulli", 1)
     assert drawn.dtype == torch.float32
     assert set(drawn.unique().tolist()) == {0, 1}
     share, p = drawn.mean(0).flatten(), torch.arange(256) / 255
@@ -84,7 +89,7 @@ def test_binarisation_is_white_as_often_as_the_pixel_is_bright() -> None:
 
 
 def test_binarisation_follows_from_the_generator() -> None:
-    one, same, other = (training_input(LEVELS, "bernoulli", generator(seed)) for seed in (1, 1, 2))
+    one, same, other = (drawn_input(LEVELS, "bernoulli", seed) for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
@@ -92,14 +97,14 @@ def test_binarisation_follows_from_the_generator() -> None:
 @pytest.mark.parametrize("likelihood", ["continuous-bernoulli", "logistic"])
 def test_grey_levels_are_kept(likelihood: LikelihoodName) -> None:
     expected = (torch.arange(256, dtype=torch.float64) / 255).float().reshape(1, 1, 16, 16)
-    torch.testing.assert_close(training_input(LEVELS, likelihood, generator(1)), expected, rtol=0, atol=1e-7)
+    torch.testing.assert_close(drawn_input(LEVELS, likelihood, 1), expected, rtol=0, atol=1e-7)
     torch.testing.assert_close(held_out_input(LEVELS.numpy(), likelihood), expected, rtol=0, atol=1e-7)
-    assert torch.equal(training_input(LEVELS, likelihood, generator(1)), held_out_input(LEVELS.numpy(), likelihood))
+    assert torch.equal(drawn_input(LEVELS, likelihood, 1), held_out_input(LEVELS.numpy(), likelihood))
 
 
 def test_tables_pass_unchanged() -> None:
     table = torch.randn(5, 3, generator=generator(1))
-    assert torch.equal(training_input(table, "gaussian", generator(1)), table)
+    assert torch.equal(drawn_input(table, "gaussian", 1), table)
     assert torch.equal(held_out_input(table.numpy(), "gaussian"), table)
 
 

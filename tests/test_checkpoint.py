@@ -28,7 +28,7 @@ def test_a_run_comes_back(run: checkpoint.Run, tiny: Dataset, tiny_config: Confi
     assert set(run.versions) == {"vaelab", "torch", "numpy", "python"}
     model = checkpoint.load_model(run)
     assert not model.training
-    assert checkpoint.weight_facts(run).keys() == {"step", "distortion", "rate"}
+    assert checkpoint.weight_facts(run).keys() == {"step", "distortion", "rate", "axes"}
     assert not (run.folder / checkpoint.RESUME).read_bytes().startswith(b"\x80")  # no pickle
 
 

@@ -22,8 +22,8 @@ from vaelab.distributions import (
     Gaussian,
     standard_normal_log_prob,
 )
-from vaelab.evaluation.likelihood import negative_importance_bound
 from vaelab.model import Model, build_model
+from vaelab.scoring import negative_importance_bound
 from vaelab.trainer import Trainer
 from vaelab.training import fit
 

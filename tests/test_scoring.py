@@ -11,8 +11,8 @@ from vaelab.config import ModelConfig
 from vaelab.data import Dataset
 from vaelab.data.batches import generator_for, held_out_input, latent_noise
 from vaelab.errors import ConfigError
-from vaelab.evaluation.likelihood import negative_elbo, negative_importance_bound
 from vaelab.model import Model, build_model
+from vaelab.scoring import negative_elbo, negative_importance_bound
 
 
 @pytest.fixture

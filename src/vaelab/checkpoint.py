@@ -70,8 +70,8 @@ class Run:
     versions: dict[str, str]
 
 
-def create_run(folder: Path, config: Config, dataset: Dataset) -> Run:
-    """Begin a run: make the folder and write its `config.json`.
+def create_run(folder: Path, config: Config, data: DataCard) -> Run:
+    """Begin a run: make the folder and write its `config.json`. `config` is complete: no field is left to the data.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def create_run(folder: Path, config: Config, dataset: Dataset) -> Run:
     check_new(folder)
     versions = {"vaelab": __version__, "torch": torch.__version__, "numpy": np.__version__}
     versions["python"] = platform.python_version()
-    run = Run(folder, config, DataCard.of(dataset), versions)
+    run = Run(folder, config, data, versions)
     text = json.dumps({"format": FORMAT, **_plain(config), "data": _plain(run.data), "versions": versions}, indent=2)
     with written_whole(folder / CONFIG) as path:
         path.write_text(text + "\n", encoding="utf-8")
@@ -134,11 +134,12 @@ def open_run(folder: Path) -> Run:
 
 
 def save_weights(run: Run, weights: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write `model.safetensors`; `facts` are figures to keep beside the weights (step, nats)."""
+    """Write `model.safetensors`; `facts` are figures to keep beside the weights (step, nats, what each axis holds)."""
     metadata = {
         "config_sha256": _sha256(run.folder / CONFIG),
         "weights_sha256": _digest(weights),
-        "facts": json.dumps(facts),
+        "facts": (text := json.dumps(facts)),
+        "facts_sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
     _save(run.folder / WEIGHTS, weights, metadata)
 
@@ -164,9 +165,19 @@ def load_model(run: Run) -> Model:
 
 
 def weight_facts(run: Run) -> dict[str, Any]:
-    """What was kept beside the weights: `step`, and, if they were validated, `distortion` and `rate` in nats per image."""
+    """What was kept beside the weights: `step`, and, if they were validated, `distortion`, `rate` (nats) and `axes`.
+
+    Raises
+    ------
+    RunError
+        If there are no weights yet, or what stands beside them was altered.
+    """
     _, metadata = _load(run.folder / WEIGHTS, missing="it holds no weights yet")
-    return json.loads(metadata["facts"])
+    facts = metadata["facts"]
+    digest = hashlib.sha256(facts.encode()).hexdigest()
+    if metadata.get("facts_sha256", digest) != digest:  # runs of vaelab 0.1.0 have none
+        raise RunError(f"{run.folder / WEIGHTS}: altered or damaged; expected it as `vaelab train` wrote it")
+    return json.loads(facts)
 
 
 def save_resume(run: Run, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -243,7 +254,13 @@ def _digest(tensors: dict[str, Tensor]) -> str:
 
 
 def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    whole: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, value in tensors.items():
+        tensor = value.detach().cpu().contiguous()
+        # Weights that a network of one's own shares between layers are written once for each name.
+        whole[name] = tensor.clone() if tensor.data_ptr() in places else tensor
+        places.add(tensor.data_ptr())
     with written_whole(path) as temporary:
         try:
             save_file(whole, temporary, {"format": str(FORMAT), **metadata})

@@ -6,14 +6,22 @@ A field's docstring is its help text and states its unit. A value that cannot be
 from __future__ import annotations
 
 import math
+import re
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from vaelab.errors import ConfigError, did_you_mean
 
 ModelName = Literal["ae", "vae", "cvae"]
 NetworkName = Literal["mlp", "conv"]
 LikelihoodName = Literal["bernoulli", "continuous-bernoulli", "logistic", "gaussian"]
+
+if TYPE_CHECKING:
+    OwnBody = str | Callable[..., Any]
+else:
+    OwnBody = str  # what the command line reads and a run keeps; a class becomes its import path
 
 DEFAULT_SECONDS = 90.0
 """Training time where neither epochs nor seconds are given: about a minute and a half."""
@@ -30,7 +38,7 @@ class ModelConfig:
     """Dense or strided convolutional encoder and decoder. Default: mlp for grey images up to 32×32 and tables, else conv."""
 
     latent_dim: int | None = None
-    """Dimensions of the latent, 1 or more. Default: 7 for cvae (16 in colour), 32 for ae and vae."""
+    """Dimensions of the latent, 1 or more. Default: 7 for cvae (16 in colour), 32 for ae and vae; at most a table's columns."""
 
     likelihood: LikelihoodName | None = None
     """Distribution p(x|z) of an image. Default: bernoulli for near-binary grey images, else logistic; gaussian for tables."""
@@ -41,8 +49,17 @@ class ModelConfig:
     depth: int = 3
     """Hidden layers of a dense encoder, and of its decoder. A convolutional one is as deep as the image's size asks."""
 
+    encoder: OwnBody | None = None
+    """An encoder of your own by its import path, such as my_networks:Encoder, in place of that of --network."""
+
+    decoder: OwnBody | None = None
+    """A decoder of your own by its import path, such as my_networks:Decoder, in place of that of --network."""
+
     def __post_init__(self) -> None:
         _check_choices(self)
+        for name in ("encoder", "decoder"):
+            if (got := getattr(self, name)) is not None:
+                object.__setattr__(self, name, import_path(name, got))
         for name, most in (("latent_dim", 65536), ("width", 65536), ("depth", 1000)):
             _check_whole(name, getattr(self, name), most=most)
 
@@ -52,7 +69,8 @@ class TrainConfig:
     """How it is trained."""
 
     epochs: int | None = None
-    """Passes over the training images. Weights then follow from the seed alone. Excludes --seconds."""
+    """Passes over the training images. Weights then follow from the seed alone. Excludes --seconds. Default for tables: 20, or
+    the more that make 1,000 steps."""
 
     seconds: float | None = None
     """Wall time from the command to the saved weights, in seconds; with --resume, of all sittings together. Default: 90."""
@@ -90,6 +108,9 @@ class TrainConfig:
     device: str = "auto"
     """Where to train: auto, cpu, cuda, cuda:1. auto is cuda if there is such a GPU, else cpu."""
 
+    compile: bool = False
+    """Compile the step, for long trainings: some 10 to 30 s the first time, some 2 s after that. Needs a C++ compiler."""
+
     def __post_init__(self) -> None:
         _check_whole("epochs", self.epochs)
         _check_whole("batch_size", self.batch_size)
@@ -117,6 +138,57 @@ class Config:
 def option(field_name: str) -> str:
     """The command line's spelling of a field, such as `--latent-dim`."""
     return "--" + field_name.replace("_", "-")
+
+
+def import_path(name: str, got: object) -> str:
+    """Where a network of one's own is imported from, `package.module:Name`: what a run keeps of it beside its weights.
+
+    Parameters
+    ----------
+    name
+        The field it is given for, `encoder` or `decoder`.
+    got
+        Such a path, or the class (or a function that makes the network) itself.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither, or cannot be imported again by that path, as what is defined in a function or a script cannot.
+    """
+    if isinstance(got, str):
+        if re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", got) is None:
+            raise ConfigError(
+                f"{option(name)}: got {got!r}; expected an import path, such as my_networks:{name.title()}"
+            )
+        module, qualified = got.split(":")
+    else:
+        module, qualified = getattr(got, "__module__", None), getattr(got, "__qualname__", None)
+        if not callable(got) or module is None or qualified is None:
+            body = name.title()
+            raise ConfigError(
+                f"{option(name)}: got an object of type {type(got).__name__}; expected the class itself ({name}={body}, not "
+                f"{name}={body}()) or its import path, such as my_networks:{body}"
+            )
+    if module == "__main__" or "<" in qualified:
+        place = "the script or notebook itself" if module == "__main__" else "a function"
+        raise ConfigError(
+            f"{option(name)}: got {qualified}, which is defined in {place}, where no one can import it from again; "
+            f"expected a class at the top of a module: put it into my_networks.py and type from my_networks import "
+            f"{qualified.rpartition('.')[2].strip('<>')}"
+        )
+    if not isinstance(got, str) and _imported(module, qualified) is not got:
+        raise ConfigError(
+            f"{option(name)}: got an object that calls itself {module}:{qualified}, but that is something else now; "
+            "expected a class at the top of a module, under its own name"
+        )
+    return f"{module}:{qualified}"
+
+
+def _imported(module: str, qualified: str) -> object:
+    found: object = sys.modules.get(module)
+    for part in qualified.split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 def _check_choices(config: ModelConfig) -> None:

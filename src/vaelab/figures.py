@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -16,12 +16,23 @@ from PIL import Image, ImageDraw, ImageFont
 from vaelab.data.dataset import Dataset
 from vaelab.output import written_whole
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 GAP = 2
 CELL = 56
 """Pixels of the longer side of an image on a sheet, at least: small images are enlarged by a whole factor."""
 
+APART = 12
+"""Pixels of white between what is not of one kind."""
+
 DOTS_PER_INCH = 120
+
+COLOURS = ("#1f77b4", "#d95f02", "#2a8a3c", "#c22b2b", "#7b52ab", "#7a4a3a", "#d45ca8", "#5f5f5f", "#8f8f00", "#1298a8")
+SHAPES = ("o", "s", "^", "v", "D", "P", "X", "*", "<", ">", "h", "d", "8")
+"""Of labels, in turn; their numbers have no common divisor, so that colour and shape together tell 130 apart."""
+MOST_IN_LEGEND = 26
 
 
 def sheet(
@@ -30,6 +41,9 @@ def sheet(
     names: Sequence[str] = (),
     captions: Sequence[Sequence[str]] = (),
     title: str = "",
+    cell: int = CELL,
+    gap: int = GAP,
+    apart: int = 0,
 ) -> Image.Image:
     """Rows of images on white.
 
@@ -43,17 +57,26 @@ def sheet(
         For each row, a line below each of its images; an empty entry leaves no room.
     title
         A line on top.
+    cell
+        Pixels of an image's longer side, at least.
+    gap
+        Pixels between images.
+    apart
+        Pixels of white more after the first image of each row, which is another thing than those that follow.
     """
     height, width = rows[0].shape[1:3]
-    factor = max(1, -(-CELL // max(height, width)))
+    factor = max(1, -(-cell // max(height, width)))
     cell_height, cell_width = height * factor, width * factor
     font, small = _font(14), _font(max(9, min(12, cell_width // 4)))
     left = max((int(font.getlength(name)) for name in names), default=-10) + 14 if names else GAP
     line = 16
-    heights = [cell_height + (line if row < len(captions) and captions[row] else 0) + GAP for row in range(len(rows))]
+    heights = [cell_height + (line if row < len(captions) and captions[row] else 0) + gap for row in range(len(rows))]
     top = 26 if title else GAP
     columns = max(len(row) for row in rows)
-    page = Image.new("RGB", (left + columns * (cell_width + GAP), top + sum(heights)), PAPER)
+    wide = left + columns * (cell_width + gap) + apart
+    if title:
+        wide = max(wide, int(font.getlength(title)) + GAP)
+    page = Image.new("RGB", (wide, top + sum(heights)), PAPER)
     draw = ImageDraw.Draw(page)
     if title:
         draw.text((left, 13), title, INK, font, anchor="lm")
@@ -62,7 +85,7 @@ def sheet(
         if row < len(names):
             draw.text((left - 8, y + cell_height // 2), names[row], INK, font, anchor="rm")
         for column, image in enumerate(images):
-            x = left + column * (cell_width + GAP)
+            x = left + column * (cell_width + gap) + (apart if column else 0)
             page.paste(Image.fromarray(image).resize((cell_width, cell_height), Image.Resampling.NEAREST), (x, y))
             if row < len(captions) and column < len(captions[row]):
                 draw.text(
@@ -76,6 +99,20 @@ def sheet(
     return page
 
 
+def page(pictures: Sequence[Image.Image], *, title: str, columns: int) -> Image.Image:
+    """Pictures of one size in rows of `columns` on white, a title on top."""
+    width, height = (max(sides) + APART for sides in zip(*(picture.size for picture in pictures), strict=True))
+    columns = min(columns, len(pictures))
+    font, top = _font(14), 26
+    size = (max(columns * width, int(font.getlength(title))) + APART, top + -(-len(pictures) // columns) * height)
+    made = Image.new("RGB", size, PAPER)
+    ImageDraw.Draw(made).text((APART, top // 2), title, INK, font, anchor="lm")
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, columns)
+        made.paste(picture, (APART + column * width, top + row * height))
+    return made
+
+
 def tiles(images: np.ndarray, columns: int, *, title: str = "") -> Image.Image:
     """Images (N, H, W[, 3]) in rows of `columns`."""
     return sheet([images[first : first + columns] for first in range(0, len(images), columns)], title=title)
@@ -87,9 +124,10 @@ def label_rows(images: np.ndarray, names: Sequence[str], *, title: str = "") -> 
 
 
 def contact_sheet(dataset: Dataset, *, columns: int = 16, most_rows: int = 20) -> Image.Image:
-    """Training images, a row per class for labelled data."""
-    title = f"{dataset.name}: training images"
-    images, labels = dataset.train.images, dataset.train.labels
+    """Training images (or others, where there are none), a row per class for labelled data."""
+    name, split = dataset.shown
+    title = f"{dataset.name}: {'training' if name == 'train' else name} images"
+    images, labels = split.images, split.labels
     shown = np.moveaxis(images, 1, -1) if images.shape[1] == 3 else images[:, 0]
     if labels is None:
         return tiles(shown[: columns * most_rows], columns, title=title)
@@ -158,6 +196,75 @@ def training_curve(lines: Sequence[dict[str, Any]], title: str) -> Image.Image:
         axes.grid(alpha=0.25)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8, frameon=False)
+    return _drawn(figure)
+
+
+def posterior_map(
+    mean: np.ndarray,
+    deviation: np.ndarray,
+    *,
+    labels: np.ndarray | None,
+    classes: Sequence[str],
+    axes: tuple[str, str],
+    title: str,
+) -> Image.Image:
+    """Means and 1σ ellipses of posteriors in two axes of the latent, over the rings of N(0, I) at 1, 2 and 3σ.
+
+    Labels are told apart by colour and, without it, by the mark: the name itself where all are short, else a shape.
+
+    Parameters
+    ----------
+    mean, deviation
+        (N, 2); a deviation of 0 is a point.
+    labels
+        (N,), indices into `classes`, or None.
+    axes
+        What to write along x and along y.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.collections import EllipseCollection
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Circle
+
+    short = all(len(name) == 1 and name.isascii() and name.isalnum() for name in classes)
+    figure = Figure(figsize=(6.6 if short else 8.2, 6.6), layout="constrained", dpi=DOTS_PER_INCH)
+    FigureCanvasAgg(figure)
+    plane = figure.subplots()
+    reach = 1.04 * max(3.2, float((np.abs(mean) + deviation).max()))
+    plane.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel=axes[0], ylabel=axes[1], aspect="equal")
+    for ring in (1, 2, 3):
+        plane.add_patch(Circle((0, 0), ring, fill=False, color="#bbbbbb", lw=1, ls="--", zorder=0))
+        paper = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+        plane.annotate(
+            f"{ring}σ", (0, ring), ha="center", va="center", fontsize=8, color="#777777", zorder=0, bbox=paper
+        )
+    for label in [None] if labels is None else np.unique(labels):
+        chosen = np.arange(len(mean)) if labels is None else np.flatnonzero(labels == label)
+        colour = COLOURS[(label or 0) % len(COLOURS)]
+        ellipses = EllipseCollection(
+            2 * deviation[chosen, 0],
+            2 * deviation[chosen, 1],
+            np.zeros(len(chosen)),
+            units="xy",
+            offsets=mean[chosen],
+            offset_transform=plane.transData,
+            facecolors=colour + "18",
+            edgecolors=colour + "90",
+            linewidths=0.6,
+        )
+        plane.add_collection(ellipses)
+        name = "" if label is None else classes[label]
+        mark = "." if label is None else rf"$\mathrm{{{name}}}$" if short else SHAPES[label % len(SHAPES)]
+        few = label is None or label < MOST_IN_LEGEND
+        plane.scatter(*mean[chosen].T, s=26, marker=mark, color=colour, linewidths=0.4, label=name if few else None)
+    if labels is not None and not short:
+        more = f"the first {MOST_IN_LEGEND} of {len(classes)}" if len(classes) > MOST_IN_LEGEND else None
+        figure.legend(loc="outside right upper", frameon=False, fontsize=9, title=more, alignment="left")
+    plane.set_title(title, fontsize=10)
+    return _drawn(figure)
+
+
+def _drawn(figure: Figure) -> Image.Image:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return Image.open(buffer).convert("RGB")
@@ -180,3 +287,24 @@ def save_picture(path: Path, picture: Image.Image) -> None:
     """
     with written_whole(path) as temporary:
         picture.save(temporary, format="PNG")
+
+
+def save_animation(path: Path, frames: Sequence[Image.Image], *, per_second: float) -> None:
+    """Write frames as an animated GIF or WebP, by the name, that runs there and back for ever; whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    round_trip = [*frames, *frames[-2:0:-1]]
+    lossless = {"format": "WEBP", "lossless": True} if path.suffix.lower() == ".webp" else {"format": "GIF"}
+    with written_whole(path) as temporary:
+        round_trip[0].save(
+            temporary,
+            save_all=True,
+            append_images=round_trip[1:],
+            duration=round(1000 / per_second),
+            loop=0,
+            **lossless,
+        )

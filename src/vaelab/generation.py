@@ -22,6 +22,7 @@ from vaelab.data.batches import generator_for, held_out_levels, images_at_once, 
 from vaelab.distributions import Likelihood
 from vaelab.errors import ConfigError, DataError, LabelError, did_you_mean
 from vaelab.model import Model
+from vaelab.products import fast_products
 
 Decode = Literal["mean", "sample"]
 Labels: TypeAlias = Sequence[str | int] | np.ndarray
@@ -70,12 +71,15 @@ class TrainedModel:
         The distribution of an image given its latent.
     classes
         The class names in the order of the labels; empty if it was trained without.
+    axes
+        What each latent dimension holds, if that was measured when it was trained.
     """
 
     model: Model
     kind: ModelName
     likelihood: LikelihoodName
     classes: tuple[str, ...]
+    axes: objective.Axes | None = None
 
     @property
     def conditional(self) -> bool:
@@ -188,6 +192,7 @@ class TrainedModel:
         tiled = np.tile(z, (len(names), 1))
         return Samples(self.decode(tiled, indices, decode=decode, seed=seed), indices, tiled)
 
+    @fast_products()
     @torch.inference_mode()
     def decode(
         self,
@@ -197,7 +202,10 @@ class TrainedModel:
         decode: Decode = "mean",
         seed: int = 0,
     ) -> np.ndarray:
-        """Images of latents `z`, float (N, d): the mean of p(x|z), or with `decode="sample"` a draw from it."""
+        """Images of latents `z`, float (N, d): the mean of p(x|z), or with `decode="sample"` a draw from it.
+
+        Labels are one per latent; or weights of the K labels, float (N, K), one row per latent, for what lies between labels.
+        """
         if decode not in get_args(Decode):
             raise ConfigError(f"--decode: got {decode!r}; expected mean or sample")
         latent = torch.from_numpy(np.ascontiguousarray(z, dtype=np.float32))
@@ -211,6 +219,7 @@ class TrainedModel:
             parts.append(self._shown(likelihood, generator if decode == "sample" else None))
         return np.concatenate(parts)
 
+    @fast_products()
     @torch.inference_mode()
     def reconstruct(self, images: np.ndarray, labels: Labels | None = None, *, seed: int = 0) -> Reconstructions:
         """Encode images, draw one z each and decode it to its mean; and the nats of that pass.
@@ -225,7 +234,7 @@ class TrainedModel:
         seed
             Of the latent noise.
         """
-        raw = self._held_out(images)
+        raw = self.levels(images)
         indices = self._label_tensor(labels, len(raw))
         noise = latent_noise(len(raw), self.model.latent_dim, seed)
         shown, distortion, rate = [], [], []
@@ -239,16 +248,22 @@ class TrainedModel:
         originals = raw.numpy() if len(self.model.shape) == 1 else _channels_last(raw)
         return Reconstructions(originals, np.concatenate(shown), torch.cat(distortion).numpy(), torch.cat(rate).numpy())
 
+    @fast_products()
     @torch.inference_mode()
     def encode(
         self,
         images: np.ndarray,
         labels: Labels | None = None,
         *,
+        binarised: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> Encoded:
-        """Posterior of every image. Arguments as for `reconstruct`; `progress(done, total)` is told of each chunk."""
-        raw = self._held_out(images)
+        """Posterior of every image. Arguments as for `reconstruct`; `progress(done, total)` is told of each chunk.
+
+        With `binarised=False` a Bernoulli model sees grey levels as they are, and so an image's posterior does not depend on
+        its place among the others.
+        """
+        raw = self.levels(images, binarised=binarised)
         indices = self._label_tensor(labels, len(raw))
         means, log_variances = [], []
         for part in self._chunks(len(raw)):
@@ -299,10 +314,22 @@ class TrainedModel:
             raise LabelError(f"got no labels; expected one of {', '.join(self.classes[:20])} for every image")
         if len(labels) != count:
             raise LabelError(f"got {len(labels)} labels for {count} images; expected one label per image")
+        if isinstance(labels, np.ndarray) and labels.ndim == 2:
+            if labels.shape[1] != len(self.classes) or not np.isfinite(labels).all():
+                raise LabelError(
+                    f"got label weights of shape {labels.shape}; expected ({count}, {len(self.classes)}), all finite"
+                )
+            return torch.from_numpy(labels.astype(np.float32))
         return torch.tensor([self.label_index(label) for label in labels], dtype=torch.int64)
 
-    def _held_out(self, images: np.ndarray) -> Tensor:
-        """Images of any accepted layout as they are compared with: uint8 levels, or reals; (N, *shape)."""
+    def levels(self, images: np.ndarray, *, binarised: bool = True) -> Tensor:
+        """Images of any accepted layout as they are compared with: uint8 levels, or reals; (N, *shape).
+
+        Raises
+        ------
+        DataError
+            If they are not such images as the model was trained on.
+        """
         shape = self.model.shape
         raw = np.asarray(images)
         if len(shape) == 3 and raw.shape[1:] != shape:
@@ -316,9 +343,8 @@ class TrainedModel:
             )
         if len(shape) == 3 and raw.dtype != np.uint8:
             raise DataError(f"got images of type {raw.dtype}; expected uint8 levels 0…255")
-        return held_out_levels(
-            np.ascontiguousarray(raw, dtype=np.uint8 if len(shape) == 3 else np.float32), self.likelihood
-        )
+        whole = np.ascontiguousarray(raw, dtype=np.uint8 if len(shape) == 3 else np.float32)
+        return held_out_levels(whole, self.likelihood) if binarised else torch.from_numpy(whole)
 
     def _chunks(self, count: int) -> Iterator[slice]:
         at_once = images_at_once(self.model.shape)
@@ -342,7 +368,8 @@ def load(folder: str | os.PathLike[str]) -> TrainedModel:
     config = run.config.model
     assert config.model is not None
     assert config.likelihood is not None
-    return TrainedModel(checkpoint.load_model(run), config.model, config.likelihood, run.data.classes)
+    axes = objective.Axes.read(checkpoint.weight_facts(run).get("axes"))
+    return TrainedModel(checkpoint.load_model(run), config.model, config.likelihood, run.data.classes, axes)
 
 
 def describe_shape(shape: Sequence[int]) -> str:

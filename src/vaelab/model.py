@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vaelab.bodies import build_decoder, build_encoder
 from vaelab.config import LikelihoodName, ModelConfig
 from vaelab.distributions import LIKELIHOODS, Gaussian, GaussianLikelihood, Likelihood
-from vaelab.networks import ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder
 
 MOST_LOG_VARIANCE = 12.0
 """The encoder's log-variance stays within ± this (nats), by a tanh, so that no step can overflow its exponential."""
@@ -89,12 +89,17 @@ class Model(nn.Module):
         self.register_buffer("location", torch.zeros(shape))
         self.register_buffer("scale", torch.ones(shape))
 
-    def one_hot(self, labels: Int[Tensor, " batch"] | None) -> Float[Tensor, "batch k"] | None:
-        """Labels as the bodies take them: one-hot for a conditional model, None for another, whatever was given."""
+    def one_hot(
+        self, labels: Int[Tensor, " batch"] | Float[Tensor, "batch k"] | None
+    ) -> Float[Tensor, "batch k"] | None:
+        """Labels as the bodies take them: one-hot for a conditional model, None for another, whatever was given.
+
+        Weights (batch, K) of the labels, between which an image is to lie, pass as they are.
+        """
         if self.classes == 0:
             return None
         assert labels is not None, "a conditional model needs labels"
-        return F.one_hot(labels, self.classes).to(self.location.dtype)
+        return (labels if labels.is_floating_point() else F.one_hot(labels, self.classes)).to(self.location.dtype)
 
     def posterior(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None = None) -> Gaussian:
         """q(z|x[, y]) of each image: (batch, d). For an autoencoder it is a point, its log-variance −∞."""
@@ -106,11 +111,11 @@ class Model(nn.Module):
         return Gaussian(mean, MOST_LOG_VARIANCE * torch.tanh(log_variance / MOST_LOG_VARIANCE))
 
     def decode(self, latent: Float[Tensor, "*samples batch d"], labels: Tensor | None = None) -> Likelihood:
-        """p(x|z[, y]) for whitened latents; labels are (batch,)."""
+        """p(x|z[, y]) for whitened latents; labels are (batch,), or weights of the labels, (batch, K)."""
         samples = latent.shape[:-2]
         flat = latent.flatten(0, -2)
         if labels is not None and samples:
-            labels = labels.expand(*samples, -1).flatten()
+            labels = labels.expand(*samples, *labels.shape).flatten(0, len(samples))
         parameters = self.decoder(flat, self.one_hot(labels)).unflatten(0, latent.shape[:-1])
         if self.likelihood is GaussianLikelihood:
             return GaussianLikelihood(parameters, len(self.shape), self.location, self.scale)
@@ -141,7 +146,9 @@ class Model(nn.Module):
                 mean, variance = level, (variance + (mean - level).square()).mean((1, 2), keepdim=True)
             if self.likelihood is GaussianLikelihood:  # which takes it in units of the standard deviation
                 mean, variance = (mean - self.location) / self.scale, variance / self.scale.square()
-            output.bias.copy_(self.likelihood.initial(mean, variance).flatten())
+            initial = self.likelihood.initial(mean, variance).flatten()
+            if output.bias.shape == initial.shape:  # a body of one's own may share its last layer between places
+                output.bias.copy_(initial)
 
 
 def build_model(config: ModelConfig, shape: tuple[int, ...], classes: int, *, seed: int = 0) -> Model:
@@ -159,25 +166,20 @@ def build_model(config: ModelConfig, shape: tuple[int, ...], classes: int, *, se
     Raises
     ------
     ConfigError
-        If the network does not take images of this shape.
+        If the network does not take images of this shape, or a body of one's own cannot be had or does not fit.
     """
     assert config.latent_dim is not None
     assert config.likelihood is not None
-    assert config.width is not None
     classes = classes if config.model == "cvae" else 0
     planes = LIKELIHOODS[config.likelihood].planes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if config.network == "conv":
-            encoder = ConvEncoder(shape, classes, config.width)
-            decoder = ConvDecoder(shape, planes, config.latent_dim, classes, config.width)
-        else:
-            encoder = DenseEncoder(shape, classes, config.width, config.depth)
-            decoder = DenseDecoder(shape, planes, config.latent_dim, classes, config.width, config.depth)
+        encoder, features = build_encoder(config, shape, classes)
+        decoder = build_decoder(config, shape, planes, classes)
         return Model(
             encoder,
             decoder,
-            features=encoder.features,
+            features=features,
             latent_dim=config.latent_dim,
             likelihood=config.likelihood,
             shape=shape,

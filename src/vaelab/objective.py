@@ -10,6 +10,7 @@ Burda et al. 2016, eq. 8 (importance-weighted bound).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,7 +46,42 @@ def terms(inference: Inference, images: Tensor) -> Terms:
     return Terms(-inference.likelihood.log_prob(images), inference.rate)
 
 
-def loss(terms: Terms, *, beta: float = 1.0, free_bits: float = 0.0) -> Float[Tensor, ""]:
+@dataclass(frozen=True)
+class Axes:
+    """What each of the d latent dimensions holds, over held-out images.
+
+    Attributes
+    ----------
+    rate
+        Its share of the rate in nats per image, ≥ 0; all 0 for an autoencoder, which has none.
+    mean, deviation
+        Mean and standard deviation, over the images, of the mean of q(z|x).
+    """
+
+    rate: tuple[float, ...]
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    @staticmethod
+    def over(rate: Float[Tensor, "n d"], mean: Float[Tensor, "n d"]) -> Axes:
+        """The axes of N images, from the rate of each dimension and the posterior mean of each image."""
+        mean = mean.double()
+        figures = (rate.double().mean(0), mean.mean(0), mean.std(0, correction=0))
+        return Axes(*(tuple(figure.tolist()) for figure in figures))
+
+    @staticmethod
+    def read(facts: Mapping[str, Sequence[float]] | None) -> Axes | None:
+        """The axes as JSON kept them, or None."""
+        return None if facts is None else Axes(**{name: tuple(values) for name, values in facts.items()})
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The dimensions by rate, highest first; those of an autoencoder by the deviation of its codes."""
+        size = self.rate if any(self.rate) else self.deviation
+        return tuple(sorted(range(len(size)), key=lambda axis: -size[axis]))
+
+
+def loss(terms: Terms, *, beta: float | Tensor = 1.0, free_bits: float = 0.0) -> Float[Tensor, ""]:
     """Mean of distortion + β · rate over the batch, in nats per image.
 
     With `free_bits` λ > 0 a dimension whose rate, averaged over the batch, is below λ nats counts as λ, so that

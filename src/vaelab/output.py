@@ -39,6 +39,21 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def expect_suffix(path: Path, *suffixes: str) -> None:
+    """Refuse an output that is not named as one of the kinds that can be written.
+
+    Raises
+    ------
+    OutputError
+        If the name of `path` ends in none of `suffixes`.
+    """
+    if path.suffix.lower() not in suffixes:
+        *others, last = suffixes
+        raise OutputError(
+            f"--out: got {path}; expected a name that ends in {' or '.join([', '.join(others), last] if others else [last])}"
+        )
+
+
 def cannot_write(path: Path, error: OSError) -> OutputError:
     """The one error of every output that fails."""
     reason = error.strerror or str(error)

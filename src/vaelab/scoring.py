@@ -5,37 +5,49 @@ Both are upper bounds on −log p(x[|y]) in expectation; the second falls toward
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from vaelab import objective
-from vaelab.data.batches import generator_for, latent_noise
+from vaelab.data.batches import generator_for, images_at_once, latent_noise, to_unit
 from vaelab.errors import ConfigError
 from vaelab.model import Model
+from vaelab.objective import Terms
 from vaelab.products import fast_products
 
 
-@fast_products()
 def negative_elbo(model: Model, images: Tensor, labels: Tensor | None = None, *, seed: int = 0) -> Tensor:
     """Distortion + rate of each image with one draw of z, nats, (N,).
 
     Parameters
     ----------
     images
-        As `held_out_input` gives them, (N, *shape).
+        As `held_out_levels` gives them, (N, *shape), or as the likelihood takes them.
     labels
         (N,), for a conditional model.
     seed
         Of the draws.
     """
     noise = latent_noise(len(images), model.latent_dim, seed).to(images.device)
-    return objective.held_out_terms(model, images, labels, noise).negative_elbo()
+    return held_out_terms(model, images, labels, noise).negative_elbo()
 
 
 @fast_products()
-@torch.no_grad()
+def held_out_terms(model: Model, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "n d"]) -> Terms:
+    """Distortion and rate of every image, one draw of z each from its own `noise`; images as for `negative_elbo`."""
+    at_once, parts = images_at_once(model.shape), []
+    for first in range(0, len(images), at_once):
+        part = slice(first, first + at_once)
+        y = None if labels is None else labels[part]
+        parts.append(objective.held_out_terms(model, to_unit(images[part]), y, noise[part]))
+    return Terms(torch.cat([terms.distortion for terms in parts]), torch.cat([terms.rate for terms in parts]))
+
+
 def negative_importance_bound(
     model: Model,
     images: Tensor,
@@ -45,15 +57,36 @@ def negative_importance_bound(
     seed: int = 0,
     most_at_once: int = 5000,
     progress: Callable[[int, int], None] | None = None,
-) -> Tensor:
-    """−log of the mean of K importance weights of each image, nats, (N,), float64.
+) -> Float[Tensor, " n"]:
+    """−log of the mean of K = `samples` importance weights of each image, nats, (N,), float64: see `negative_bound_curve`."""
+    curve = negative_bound_curve(
+        model, images, labels, samples=(samples,), seed=seed, most_at_once=most_at_once, progress=progress
+    )
+    return curve[:, 0]
+
+
+@fast_products()
+@torch.no_grad()
+def negative_bound_curve(
+    model: Model,
+    images: Tensor,
+    labels: Tensor | None = None,
+    *,
+    samples: Sequence[int],
+    seed: int = 0,
+    most_at_once: int = 5000,
+    progress: Callable[[int, int], None] | None = None,
+) -> Float[Tensor, "n k"]:
+    """−log of the mean of K importance weights of each image, nats, for every K asked for: (N, len(samples)), float64.
+
+    The bound at a smaller K takes the first of the draws that the largest takes, so the curve is one set of draws.
 
     Parameters
     ----------
     images, labels, seed
         As for `negative_elbo`.
     samples
-        K, draws of z per image.
+        The K: draws of z per image, rising.
     most_at_once
         Decoded images held in memory at a time. Weights of one image that fall in several chunks are combined by
         log-sum-exp, so the bound is that of all K whatever the chunks.
@@ -63,18 +96,27 @@ def negative_importance_bound(
     Raises
     ------
     ConfigError
-        If the model is an autoencoder.
+        If the model is an autoencoder, or the K do not rise from 1.
     """
     if not model.stochastic:
         raise ConfigError("got an autoencoder, which has no posterior to draw from; expected a vae or a cvae")
+    if not samples or samples[0] < 1 or any(b <= a for a, b in itertools.pairwise(samples)):
+        raise ConfigError(f"--importance-samples: got {list(samples)}; expected whole numbers of at least 1, rising")
     bounds = []
-    at_once = max(1, most_at_once // samples)
+    at_once = max(1, most_at_once // samples[-1])
     for first in range(0, len(images), at_once):
         part = slice(first, min(first + at_once, len(images)))
-        x, y = images[part], None if labels is None else labels[part]
-        noise = torch.stack([_noise(model, samples, seed, index) for index in range(part.start, part.stop)], dim=1)
-        weights = [objective.log_weights(model(x, y, draws.to(x)), x).double() for draws in noise.split(most_at_once)]
-        bounds.append(-objective.importance_weighted_bound(torch.cat(weights)))
+        x, y = to_unit(images[part]), None if labels is None else labels[part]
+        noise = torch.stack([_noise(model, samples[-1], seed, index) for index in range(part.start, part.stop)], dim=1)
+        total = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)
+        columns, begun = [], 0
+        for k in samples:
+            for draws in noise[begun:k].split(max(1, most_at_once // len(x))):
+                weights = objective.log_weights(model(x, y, draws.to(x)), x).double()
+                total = torch.logaddexp(total, torch.logsumexp(weights, dim=0))
+            columns.append(math.log(k) - total)
+            begun = k
+        bounds.append(torch.stack(columns, dim=1))
         if progress is not None:
             progress(part.stop, len(images))
     return torch.cat(bounds)

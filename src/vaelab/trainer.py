@@ -1,4 +1,4 @@
-"""The step: a model in training, its optimiser and its averaged weights.
+"""The trainer: a model in training, its averaged weights, and how far they have come.
 
 Images stay on the training device as uint8 and a batch is an index; order, binarisation and latent noise follow from
 (seed, step). A step waits for nothing on the device: figures are summed there and read when somebody asks.
@@ -14,25 +14,25 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from vaelab import objective
 from vaelab.config import Config, LikelihoodName, ModelConfig
 from vaelab.data.batches import (
     Order,
+    binarisation_bits,
     generator_for,
     held_out_levels,
     images_at_once,
     latent_noise,
     mean_and_variance,
     to_unit,
-    training_input,
 )
 from vaelab.data.dataset import Dataset, Split
 from vaelab.errors import TrainingError
 from vaelab.model import build_model
 from vaelab.products import fast_products
+from vaelab.step import Batch, Moving, Schedule, Tally, compile_descend, descend
 
 MOST_BAD_STEPS = 50
 """Steps with a loss that is NaN or infinite, in a row, after which a run gives up."""
@@ -93,68 +93,58 @@ class Trainer:
         validation = validation_part(dataset.validation, config.model, config.train.seed)
         self.validation = held_out_levels(validation.images, self.likelihood).to(device)
         self.validation_labels = _labels(validation, device)
-        self.optimiser = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=self.config.learning_rate,
-            betas=(0.9, 0.99),
-            weight_decay=self.config.weight_decay,
-            fused=True,
+        weights: list[Tensor] = list(self.model.parameters())
+        self.moving = Moving(
+            weights,
+            list(self.averaged.parameters()),
+            [torch.zeros_like(weight) for weight in weights],
+            [torch.zeros_like(weight) for weight in weights],
+            torch.zeros((), device=device),
         )
+        self.tally = Tally(*(torch.zeros(shape, device=device) for shape in ((3,), (2,), ())))
+        self._descend = descend
         self.step = 0
         self.best: dict[str, Tensor] | None = None
         self.best_step, self.best_averages = 0, None
         self.best_axes: objective.Axes | None = None
         self.best_objective = math.inf
-        # Sums since the last reading, kept on the device: distortion, rate, steps; then bad steps, in all and in a row.
-        self.sums = torch.zeros(3, device=device)
-        self.bad = torch.zeros(2, device=device)
-        # Running average of the gradient's norm; 0 before the first step.
-        self.usual_norm = torch.zeros((), device=device)
         self.skipped = 0
         self.last_validation: Averages | None = None
 
     @fast_products()
     def take_step(self, fraction: float) -> None:
         """One step of gradient descent, `fraction` (0…1) of the way through the training."""
-        config = self.config
-        index = self.order.at(self.step)
-        generator = generator_for("step", config.seed, self.step, self.device)
-        images = training_input(self.images[index], self.likelihood, generator)
-        labels = None if self.labels is None else self.labels[index]
-        noise = torch.randn(len(index), self.model.latent_dim, generator=generator, device=self.device)
-        terms = objective.terms(self.model(images, labels, noise), images)
-        beta = config.beta * (min(1.0, fraction / config.kl_warmup) if config.kl_warmup else 1.0)
-        loss = objective.loss(terms, beta=beta, free_bits=config.free_bits)
-        bad = self._descend(loss, config.learning_rate * learning_rate_factor(fraction, config.warmup))
-        figures = torch.stack(
-            [terms.distortion.detach().mean(), terms.rate.detach().sum(-1).mean(), torch.ones_like(bad)]
-        )
-        self.sums += torch.where(bad > 0, torch.zeros_like(figures), figures)
-        self.bad = torch.stack([self.bad[0] + bad, (self.bad[1] + 1) * bad])
+        schedule = self._schedule(fraction)
+        if self.compiled:  # then what changes must be tensors
+            schedule = Schedule(*torch.tensor(schedule, device=self.device))
+        self._descend(self.model, self.moving, self.tally, self._batch(), schedule, self.config, self.likelihood)
         self.step += 1
 
-    def _descend(self, loss: Tensor, learning_rate: float) -> Float[Tensor, ""]:
-        """Move the weights down the gradient, and their average after them; 1 if the step was bad and left out, else 0."""
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        bad = (~torch.isfinite(norm + loss.detach())).float()
-        usual = torch.where(self.usual_norm > 0, self.usual_norm, norm)
-        limit = self.config.gradient_clip * usual
-        self.usual_norm = torch.where(bad > 0, self.usual_norm, torch.lerp(usual, torch.minimum(norm, limit), 0.02))
-        # The fused optimiser divides the gradient and leaves a bad step out by itself, without waiting for the device: these
-        # are the two attributes that torch.amp.GradScaler sets.
-        tiny = torch.finfo(norm.dtype).tiny  # a gradient of exactly zero is no reason to divide by zero
-        setattr(self.optimiser, "grad_scale", (norm / limit.clamp_min(tiny)).clamp_min(1))  # noqa: B010
-        setattr(self.optimiser, "found_inf", bad)  # noqa: B010
-        self.optimiser.param_groups[0]["lr"] = learning_rate
-        self.optimiser.step()
+    @property
+    def compiled(self) -> bool:
+        """Whether the step is compiled."""
+        return self._descend is not descend
+
+    def compile(self) -> None:
+        """Compile the step; the next one takes the time for it (see `compile_descend`)."""
+        self._descend = compile_descend(self.device)
+
+    def _batch(self) -> Batch:
+        """What this step sees: it follows from (seed, step)."""
+        index = self.order.at(self.step)
+        generator = generator_for("step", self.config.seed, self.step, self.device)
+        raw = self.images.index_select(0, index)
+        bits = binarisation_bits(raw, self.likelihood, generator)
+        labels = None if self.labels is None else self.labels.index_select(0, index)
+        noise = torch.randn(len(index), self.model.latent_dim, generator=generator, device=self.device)
+        return Batch(raw, bits, labels, noise)
+
+    def _schedule(self, fraction: float) -> Schedule:
+        config = self.config
+        beta = config.beta * (min(1.0, fraction / config.kl_warmup) if config.kl_warmup else 1.0)
         # The average starts short, so that the first weights are soon forgotten.
-        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage] - as torch.optim.swa_utils does
-            list(self.averaged.parameters()), list(self.model.parameters()), 1 - decay
-        )
-        return bad
+        decay = min(config.ema, (1 + self.step) / (10 + self.step))
+        return Schedule(beta, config.learning_rate * learning_rate_factor(fraction, config.warmup), 1 - decay)
 
     def read(self) -> Sums:
         """Figures of the good steps since the last reading.
@@ -164,9 +154,9 @@ class Trainer:
         TrainingError
             If the last `MOST_BAD_STEPS` steps were all bad.
         """
-        distortion, rate, steps = self.sums.tolist()
-        self.sums.zero_()
-        self.skipped, in_a_row = (int(count) for count in self.bad.tolist())
+        distortion, rate, steps = self.tally.sums.tolist()
+        self.tally.sums.zero_()
+        self.skipped, in_a_row = (int(count) for count in self.tally.bad.tolist())
         if in_a_row >= MOST_BAD_STEPS:
             rate_and_beta = (
                 f"--learning-rate (it is {self.config.learning_rate:g}) or --beta (it is {self.config.beta:g})"
@@ -232,12 +222,17 @@ class Trainer:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in (self.best or {}).items()}
-        tensors |= {"bad": self.bad, "usual_norm": self.usual_norm}
-        for index, moments in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
+        tensors |= self._kept()
         objective_value = self.best_objective if math.isfinite(self.best_objective) else None
         facts = {"step": self.step, "best_objective": objective_value, "best": self._facts()}
         return tensors, facts
+
+    def _kept(self) -> dict[str, Tensor]:
+        """What going on needs beside the weights, by name; changed in place as training goes on."""
+        kept = {"bad": self.tally.bad, "usual_norm": self.tally.usual_norm, "updates": self.moving.updates}
+        for name, moments in (("mean", self.moving.means), ("square", self.moving.squares)):
+            kept |= {f"{name}.{index}": moment for index, moment in enumerate(moments)}
+        return kept
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Go back to what `state` gave."""
@@ -252,12 +247,8 @@ class Trainer:
         self.model.load_state_dict(part("model."))
         self.averaged.load_state_dict(part("averaged."))
         self.best = part("best.") or None
-        self.bad, self.usual_norm = tensors["bad"].to(self.device), tensors["usual_norm"].to(self.device)
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in part("optimiser.").items():
-            index, moment = name.split(".")
-            moments.setdefault(int(index), {})[moment] = value
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
+        for name, tensor in self._kept().items():
+            tensor.copy_(tensors[name])
         self.step, best = facts["step"], facts["best"]
         self.best_objective = math.inf if facts["best_objective"] is None else facts["best_objective"]
         self.best_step = best["step"]

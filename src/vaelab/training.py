@@ -18,8 +18,10 @@ import torch
 from vaelab import checkpoint
 from vaelab.config import DEFAULT_SECONDS, Config, ModelConfig, TrainConfig, option
 from vaelab.data.dataset import Dataset, default_likelihood
-from vaelab.errors import ConfigError, LabelError, RunError, TrainingError
+from vaelab.errors import ConfigError, DataError, LabelError, RunError, TrainingError
 from vaelab.model import Model
+from vaelab.objective import Axes
+from vaelab.step import check_compiler
 from vaelab.trainer import Averages, Sums, Trainer
 
 PROGRESS_EVERY = 0.2
@@ -27,6 +29,9 @@ PROGRESS_EVERY = 0.2
 
 FEW_IMAGES = 5000
 """Training images below which batches are small by default."""
+
+TABLE_EPOCHS, TABLE_STEPS = 20, 1000
+"""Passes over a table, and steps, that it is trained for at the least where no budget is given."""
 
 VALIDATE_EVERY = 0.04
 """Share of the training between two validations, at least; an epoch too, where epochs are counted."""
@@ -59,6 +64,8 @@ class Progress:
         Whether this is the last one, and the weights are saved.
     model
         The model itself, with averaged weights; at the end the best of those validated. It changes as training goes on.
+    axes
+        What each latent dimension of the best weights holds, or None where there were no validation images.
     """
 
     step: int
@@ -72,6 +79,7 @@ class Progress:
     skipped: int
     finished: bool
     model: Model
+    axes: Axes | None = None
 
 
 def complete(config: Config, dataset: Dataset) -> Config:
@@ -79,11 +87,15 @@ def complete(config: Config, dataset: Dataset) -> Config:
 
     Raises
     ------
+    DataError
+        If there are no images to learn from.
     LabelError
         If a conditional model is asked for and the data have no labels.
     ConfigError
         If the likelihood is not one for such data.
     """
+    if len(dataset.train) == 0:
+        raise DataError(f"{dataset.name}: got no training images; expected at least one to learn from")
     chosen, table = config.model, len(dataset.shape) == 1
     model = chosen.model or ("cvae" if dataset.labelled else "vae")
     if model == "cvae" and not dataset.labelled:
@@ -99,19 +111,26 @@ def complete(config: Config, dataset: Dataset) -> Config:
     colour = not table and dataset.shape[0] == 3
     small = table or (dataset.shape[0] == 1 and max(dataset.shape[1:]) <= 32)
     network = chosen.network or ("mlp" if small else "conv")
+    latent_dim = 32 if model != "cvae" else 16 if colour else 7
+    if table:
+        latent_dim = min(latent_dim, dataset.shape[0])
     filled = ModelConfig(
         model=model,
         network=network,
-        latent_dim=chosen.latent_dim or (32 if model != "cvae" else 16 if colour else 7),
+        latent_dim=chosen.latent_dim or latent_dim,
         likelihood=likelihood,
         width=chosen.width or (256 if network == "mlp" else 32),
         depth=chosen.depth,
+        encoder=chosen.encoder,
+        decoder=chosen.decoder,
     )
     train = config.train
     if train.batch_size is None:
         train = replace(train, batch_size=32 if len(dataset.train) < FEW_IMAGES else 128)
     if train.epochs is None and train.seconds is None:
-        train = replace(train, seconds=DEFAULT_SECONDS)
+        assert train.batch_size is not None
+        passes = max(TABLE_EPOCHS, math.ceil(TABLE_STEPS * train.batch_size / len(dataset.train)))
+        train = replace(train, epochs=passes) if table else replace(train, seconds=DEFAULT_SECONDS)
     return Config(filled, train)
 
 
@@ -179,7 +198,13 @@ def fit(
         config = resumed_config(run, config, dataset, facts["budget"])
     config = complete(config, dataset)
     device = pick_device(config.train.device)
+    if config.train.compile:
+        check_compiler()
     trainer = Trainer(config, dataset, device)
+    if config.train.compile and any(isinstance(part, torch.nn.RNNBase) for part in trainer.model.modules()):
+        raise ConfigError(
+            "--compile: got a recurrent network, which PyTorch's compiler does not take; expected it left out"
+        )
     loop = _Loop(config.train, trainer, started)
     if run is not None:
         trainer.restore(tensors, facts)
@@ -190,7 +215,7 @@ def fit(
             f"--seconds: got {budget:g}, but loading took {loop.elapsed():.1f} s of them; expected time to train in: give more"
         )
     elif folder is not None:
-        run = checkpoint.create_run(folder, config, dataset)
+        run = checkpoint.create_run(folder, config, checkpoint.DataCard.of(dataset))
     yield from loop.run_to_end(run)
 
 
@@ -217,7 +242,7 @@ def resumed_config(run: checkpoint.Run, asked: Config, dataset: Dataset, budget:
     ):
         for field in fields(part):
             got = getattr(part, field.name)
-            free = field.name in ("epochs", "seconds", "device")
+            free = field.name in ("epochs", "seconds", "device", "compile")
             if not free and got not in (getattr(default, field.name), getattr(own, field.name)):
                 raise ConfigError(
                     f"{option(field.name)}: got {got!r}, but {run.folder} was trained with {getattr(own, field.name)!r}; "
@@ -227,7 +252,7 @@ def resumed_config(run: checkpoint.Run, asked: Config, dataset: Dataset, budget:
     if asked.train.epochs is not None or asked.train.seconds is not None:
         budget = {"epochs": asked.train.epochs, "seconds": asked.train.seconds}
     device = own.device if asked.train.device == TrainConfig().device else asked.train.device
-    return Config(run.config.model, replace(own, device=device, **budget))
+    return Config(run.config.model, replace(own, device=device, compile=asked.train.compile, **budget))
 
 
 class _Loop:
@@ -299,6 +324,8 @@ class _Loop:
                     saved_at = self.elapsed()
                 reported_at = self.elapsed()
                 yield self._progress(train, speed, finished=False)
+                if self.config.compile and not trainer.compiled:
+                    trainer.compile()  # after a first sign of life, since the next step takes the time for it
         except (GeneratorExit, TrainingError):
             self._save()
             raise
@@ -355,6 +382,7 @@ class _Loop:
             skipped=self.trainer.skipped,
             finished=finished,
             model=self.trainer.averaged,
+            axes=self.trainer.best_axes,
         )
 
 

@@ -18,23 +18,11 @@ from vaelab.data.dataset import Dataset
 from vaelab.errors import OutputError
 from vaelab.figures import label_rows, reconstruction_sheet, save_picture, tiles, training_curve
 from vaelab.generation import Samples, TrainedModel, load
-from vaelab.output import cannot_write, written_whole
+from vaelab.output import cannot_write, expect_suffix, written_whole
 
 SHEET_COLUMNS = 16
 GRID_TEMPERATURE = 0.8
 """Of the grid that shows the labels: a little nearer to the middle than the prior, whose rarest hands hide a label."""
-
-
-def expect_suffix(path: Path, *suffixes: str) -> None:
-    """Refuse an output that is not named as one of the kinds that a command writes.
-
-    Raises
-    ------
-    OutputError
-        If the name of `path` ends in none of `suffixes`.
-    """
-    if path.suffix.lower() not in suffixes:
-        raise OutputError(f"--out: got {path}; expected a name that ends in {' or '.join(suffixes)}")
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
