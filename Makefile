@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 INSTALLED_DEV := .venv/installed-dev
 
-.PHONY: demo test test-slow test-mnist lint docs clean
+.PHONY: demo test test-slow test-mnist lint docs site clean
 
 # On Linux the index of pip gives PyTorch with gigabytes of CUDA; where there is no NVIDIA driver, PyTorch's own index of CPU
 # builds is asked as well, if it can be reached.
@@ -55,5 +55,12 @@ lint: $(INSTALLED_DEV)
 docs: $(INSTALLED_DEV)
 	$(BIN)/python docs/generate.py
 
+# The documentation as a site, in site/. A warning is an error: a link or picture that leads nowhere, a docstring that names a
+# parameter there is none of. The variable silences a banner about the generator's future, which is no warning about the site.
+site: $(INSTALLED_DEV)
+	$(BIN)/python docs/assemble.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site/index.html; to read it with its search: $(BIN)/python -m http.server --bind 127.0.0.1 --directory site"
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs build site

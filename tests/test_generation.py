@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from vaelab import load
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset
-from vaelab.data.batches import held_out_input
+from vaelab.data.batches import held_out_input, held_out_levels
 from vaelab.errors import ConfigError, DataError, LabelError
 from vaelab.generation import TrainedModel
+from vaelab.scoring import negative_importance_bound
 from vaelab.training import fit
 
 
@@ -181,3 +183,16 @@ def test_numbers_and_arrays_that_cannot_be_are_refused(cvae: TrainedModel, vae: 
         vae.encode(np.zeros((2, 9, 9), dtype=np.uint8))
     with pytest.raises(DataError, match="got images of type float64; expected uint8"):
         vae.encode(np.zeros((2, 8, 8)))
+
+
+def test_scores_are_the_importance_weighted_bound(tiny: Dataset, cvae: TrainedModel) -> None:
+    images, labels = tiny.test.images, tiny.test.labels
+    assert labels is not None
+    scores = cvae.score_samples(images, labels, samples=7, seed=3)
+    levels = held_out_levels(images, cvae.likelihood)
+    expected = negative_importance_bound(cvae.model, levels, torch.from_numpy(labels), samples=7, seed=3)
+    np.testing.assert_array_equal(scores, -expected.numpy())
+    assert scores.shape == (len(images),)
+    assert scores.max() < 0
+    with pytest.raises(ConfigError, match=r"--importance-samples: got \[0\]"):
+        cvae.score_samples(images, labels, samples=0)

@@ -12,7 +12,7 @@ from vaelab.data import Dataset
 from vaelab.data.batches import generator_for, held_out_input, latent_noise
 from vaelab.errors import ConfigError
 from vaelab.model import Model, build_model
-from vaelab.scoring import negative_elbo, negative_importance_bound
+from vaelab.scoring import negative_bound_curve, negative_elbo, negative_importance_bound
 
 
 @pytest.fixture
@@ -111,3 +111,24 @@ def test_progress_counts_images(model: Model, tiny: Dataset) -> None:
         model, x, samples=5, most_at_once=10, progress=lambda done, total: told.append((done, total))
     )
     assert told == [(2, 7), (4, 7), (6, 7), (7, 7)]
+
+
+def test_a_curve_is_the_bounds_of_its_first_draws(linear_gaussian: LinearGaussian) -> None:
+    """However much is held at a time."""
+    x, _ = linear_gaussian.draw(5)
+    linear_gaussian.spoil(0.8, 0.9)
+    model = linear_gaussian.model
+    noise = torch.stack([torch.randn(20, 2, generator=generator_for("importance", 0, index)) for index in range(5)], 1)
+    weights = objective.log_weights(model(x, None, noise.double()), x).detach()
+    expected = torch.stack([-torch.log(torch.exp(weights[:k]).mean(0)) for k in (1, 3, 20)], 1)
+    for most_at_once in (1, 7, 5000):
+        got = negative_bound_curve(model, x, samples=(1, 3, 20), most_at_once=most_at_once)
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("samples", [(), (0,), (5, 5), (5, 2)])
+def test_samples_of_a_curve_must_rise_from_one(linear_gaussian: LinearGaussian, samples: tuple[int, ...]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"--importance-samples: got .*; expected whole numbers of at least 1, rising"
+    ):
+        negative_bound_curve(linear_gaussian.model, linear_gaussian.draw(3)[0], samples=samples)

@@ -13,7 +13,10 @@ from vaelab.version import __version__
 if TYPE_CHECKING:
     from vaelab.config import Config, ModelConfig, TrainConfig
     from vaelab.data import Dataset, Split, load_dataset
+    from vaelab.data.prepare import prepare
     from vaelab.errors import VaelabError
+    from vaelab.estimator import VAE, Autoencoder, ConditionalVAE
+    from vaelab.exploration import interpolate, manifold, posterior, restyle, traverse
     from vaelab.generation import TrainedModel, load
     from vaelab.training import Progress, fit
 
@@ -24,7 +27,16 @@ _HOMES = {
     "Dataset": "data",
     "Split": "data",
     "load_dataset": "data",
+    "prepare": "data.prepare",
     "VaelabError": "errors",
+    "Autoencoder": "estimator",
+    "ConditionalVAE": "estimator",
+    "VAE": "estimator",
+    "interpolate": "exploration",
+    "manifold": "exploration",
+    "posterior": "exploration",
+    "restyle": "exploration",
+    "traverse": "exploration",
     "TrainedModel": "generation",
     "load": "generation",
     "Progress": "training",
@@ -32,6 +44,9 @@ _HOMES = {
 }
 
 __all__ = [
+    "VAE",
+    "Autoencoder",
+    "ConditionalVAE",
     "Config",
     "Dataset",
     "ModelConfig",
@@ -42,8 +57,14 @@ __all__ = [
     "VaelabError",
     "__version__",
     "fit",
+    "interpolate",
     "load",
     "load_dataset",
+    "manifold",
+    "posterior",
+    "prepare",
+    "restyle",
+    "traverse",
 ]
 
 

@@ -19,10 +19,12 @@ from torch import Tensor
 from vaelab import checkpoint, objective
 from vaelab.config import LikelihoodName, ModelName
 from vaelab.data.batches import generator_for, held_out_levels, images_at_once, latent_noise, to_unit
+from vaelab.data.layout import as_shown, as_stored
 from vaelab.distributions import Likelihood
 from vaelab.errors import ConfigError, DataError, LabelError, did_you_mean
 from vaelab.model import Model
 from vaelab.products import fast_products
+from vaelab.scoring import negative_importance_bound
 
 Decode = Literal["mean", "sample"]
 Labels: TypeAlias = Sequence[str | int] | np.ndarray
@@ -245,8 +247,40 @@ class TrainedModel:
             shown.append(self._shown(inference.likelihood))
             distortion.append(terms.distortion)
             rate.append(terms.rate.sum(-1))
-        originals = raw.numpy() if len(self.model.shape) == 1 else _channels_last(raw)
+        originals = as_shown(raw.numpy())
         return Reconstructions(originals, np.concatenate(shown), torch.cat(distortion).numpy(), torch.cat(rate).numpy())
+
+    def score_samples(
+        self,
+        images: np.ndarray,
+        labels: Labels | None = None,
+        *,
+        samples: int = 100,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        """How well each image is known: the importance-weighted bound on log p(x), or on log p(x|y), nats, float64 (N,).
+
+        Higher is better. By itself it is a poor detector of strange images: plain ones score high (Nalisnick et al. 2019).
+
+        Parameters
+        ----------
+        images, labels, seed
+            As for `reconstruct`.
+        samples
+            K, draws of z per image: the bound rises with it towards log p (Burda et al. 2016, eq. 8).
+        progress
+            Told of images done, and of all.
+
+        Raises
+        ------
+        ConfigError
+            If the model is an autoencoder, or `samples` is below 1.
+        """
+        raw = self.levels(images)
+        indices = self._label_tensor(labels, len(raw))
+        nats = negative_importance_bound(self.model, raw, indices, samples=samples, seed=seed, progress=progress)
+        return -nats.numpy()
 
     @fast_products()
     @torch.inference_mode()
@@ -330,20 +364,7 @@ class TrainedModel:
         DataError
             If they are not such images as the model was trained on.
         """
-        shape = self.model.shape
-        raw = np.asarray(images)
-        if len(shape) == 3 and raw.shape[1:] != shape:
-            if raw.ndim == 3:
-                raw = raw[:, None]
-            elif raw.ndim == 4 and raw.shape[-1] in (1, 3):
-                raw = np.moveaxis(raw, -1, 1)
-        if raw.shape[1:] != shape or len(raw) == 0:
-            raise DataError(
-                f"got {describe_shape(raw.shape[1:])}; expected {describe_shape(shape)}, as the model was trained on"
-            )
-        if len(shape) == 3 and raw.dtype != np.uint8:
-            raise DataError(f"got images of type {raw.dtype}; expected uint8 levels 0…255")
-        whole = np.ascontiguousarray(raw, dtype=np.uint8 if len(shape) == 3 else np.float32)
+        whole = as_stored(images, self.model.shape)
         return held_out_levels(whole, self.likelihood) if binarised else torch.from_numpy(whole)
 
     def _chunks(self, count: int) -> Iterator[slice]:
@@ -353,7 +374,9 @@ class TrainedModel:
 
     def _shown(self, likelihood: Likelihood, generator: torch.Generator | None = None) -> np.ndarray:
         values = likelihood.mean() if generator is None else likelihood.sample(generator)
-        return values.numpy() if len(self.model.shape) == 1 else _as_images(values)
+        if len(self.model.shape) == 1:
+            return values.numpy()
+        return as_shown((values.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
 
 
 def load(folder: str | os.PathLike[str]) -> TrainedModel:
@@ -370,23 +393,3 @@ def load(folder: str | os.PathLike[str]) -> TrainedModel:
     assert config.likelihood is not None
     axes = objective.Axes.read(checkpoint.weight_facts(run).get("axes"))
     return TrainedModel(checkpoint.load_model(run), config.model, config.likelihood, run.data.classes, axes)
-
-
-def describe_shape(shape: Sequence[int]) -> str:
-    """A shape in words, such as `grey images of 28×28` (height × width)."""
-    if len(shape) == 3 and shape[0] in (1, 3):
-        return f"{'grey' if shape[0] == 1 else 'RGB'} images of {shape[1]}×{shape[2]}"
-    if len(shape) == 1:
-        return f"rows of {shape[0]} reals"
-    return f"arrays of shape {tuple(shape)}"
-
-
-def _as_images(unit: Tensor) -> np.ndarray:
-    """Values 0…1, (N, C, H, W), as uint8 (N, H, W) or (N, H, W, 3)."""
-    return _channels_last((unit.clamp(0, 1) * 255).round().to(torch.uint8))
-
-
-def _channels_last(levels: Tensor) -> np.ndarray:
-    """Levels (N, C, H, W) as an array (N, H, W) or (N, H, W, 3)."""
-    array = levels.numpy()
-    return array[:, 0] if array.shape[1] == 1 else np.ascontiguousarray(np.moveaxis(array, 1, -1))

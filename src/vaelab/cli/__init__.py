@@ -12,10 +12,10 @@ from vaelab.cli.app import INTERRUPTED, app  # isort: skip - first: its clock is
 
 from cyclopts import CycloptsError
 
-from vaelab.cli import generate, train
+from vaelab.cli import explore, generate, train
 from vaelab.errors import TrainingError, VaelabError
 
-__all__ = ["app", "generate", "main", "train"]
+__all__ = ["app", "explore", "generate", "main", "train"]
 
 
 def _one_line(error: Exception) -> str:

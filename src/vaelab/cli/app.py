@@ -43,6 +43,15 @@ class SourceOptions:
     fit: Fit = "crop"
     """How another aspect is brought to the size: crop cuts, pad fills."""
 
+    skip_broken: Annotated[bool, Parameter(negative=())] = False
+    """Leave out image files that cannot be read, and say how many, instead of stopping at the first."""
+
+    limit: int | None = None
+    """Keep at most so many training images, each class thinned alike; validation and test images stay."""
+
+    classes: str | None = None
+    """Keep only these classes, in this order: names with commas between them."""
+
 
 Options = Annotated[SourceOptions | None, Parameter(name="*")]
 
@@ -51,7 +60,8 @@ def source_arguments(options: SourceOptions | None) -> list[str]:
     """The options that differ from their defaults, as they are typed."""
     given, default = options or SourceOptions(), SourceOptions()
     changed = [field.name for field in fields(given) if getattr(given, field.name) != getattr(default, field.name)]
-    return [word for name in changed for word in (option(name), str(getattr(given, name)))]
+    words = {name: () if getattr(given, name) is True else (str(getattr(given, name)),) for name in changed}
+    return [word for name in changed for word in (option(name), *words[name])]
 
 
 def load_source(source: str, options: SourceOptions | None) -> Dataset:

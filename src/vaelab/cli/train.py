@@ -26,7 +26,8 @@ def data(source: str | None = None, /, *, options: Options = None, out: Path | N
     Parameters
     ----------
     source
-        A built-in name, a folder of images (one folder per class, or flat), a folder of IDX files, or an .npz file.
+        A built-in name, a folder of images (one folder per class, or flat), a folder of IDX files, an .npz file, or a table
+        of paths and labels (.csv, .parquet).
     out
         The contact sheet, a PNG. Default: NAME-sheet.png in this folder.
     """
@@ -36,7 +37,10 @@ def data(source: str | None = None, /, *, options: Options = None, out: Path | N
         width = max(map(len, BUILTIN))
         for name, line in BUILTIN.items():
             print(f"{name:<{width}}  {line}")
-        print("or a folder of images (one folder per class, or flat), a folder of IDX files, an .npz file")
+        print(
+            "or a folder of images (one folder per class, or flat), a folder of IDX files, an .npz file, "
+            "a table with the columns path and label (.csv, .parquet)"
+        )
         return
     from vaelab.data.describe import describe_dataset
     from vaelab.figures import contact_sheet, save_picture
@@ -68,7 +72,8 @@ def train(
     Parameters
     ----------
     source
-        What to learn from: a built-in name, a folder of images, a folder of IDX files, or an .npz file.
+        What to learn from: a built-in name, a folder of images, a folder of IDX files, an .npz file, or a table of paths
+        and labels (.csv, .parquet).
     out
         The run folder. Default: a new one, runs/NAME-MODEL.
     resume
@@ -93,6 +98,8 @@ def train(
         assert folder is not None
         run = checkpoint.open_run(folder)
         say(_introduction(run, dataset))
+        if run.config.train.compile:
+            say("compiling the step: up to half a minute the first time, a few seconds after that")
         while not (state.finished or interrupted):
             display.show(state)
             state = next(training)

@@ -1,0 +1,50 @@
+"""A recurrent encoder and decoder of one's own, for rows that are sequences: see `docs/own-networks.md`.
+
+A sequence of T reals is a row of a table of T columns, so `shape` is (T,).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class Encoder(nn.Module):
+    """Reads a sequence, the label beside each value, and gives its last state, forwards and backwards."""
+
+    def __init__(self, *, classes: int, width: int) -> None:
+        super().__init__()
+        self.read = nn.GRU(1 + classes, width, batch_first=True, bidirectional=True)
+
+    def forward(self, sequences: Tensor, labels: Tensor | None) -> Tensor:
+        """Sequences (batch, T) and one-hot labels (batch, K), or None, to features (batch, 2 · width)."""
+        values = sequences[:, :, None]
+        if labels is not None:
+            values = torch.cat([values, labels[:, None].expand(-1, values.shape[1], -1)], dim=2)
+        _, states = self.read(values)
+        return states.transpose(0, 1).flatten(1)
+
+
+class Decoder(nn.Module):
+    """Writes a sequence: at each time it is given the latent, the label, and what time it is."""
+
+    times: Tensor
+
+    def __init__(self, *, shape: tuple[int, ...], planes: int, latent_dim: int, classes: int, width: int) -> None:
+        super().__init__()
+        time = torch.linspace(0, 1, shape[0])
+        waves = [wave(math.pi * 2**octave * time) for octave in range(4) for wave in (torch.sin, torch.cos)]
+        self.register_buffer("times", torch.stack(waves, dim=1))
+        self.start = nn.Linear(latent_dim + classes, width)
+        self.write = nn.GRU(latent_dim + classes + len(waves), width, batch_first=True)
+        self.output = nn.Linear(width, planes)
+
+    def forward(self, latent: Tensor, labels: Tensor | None) -> Tensor:
+        """Latents (batch, d) and one-hot labels to the likelihood's parameters, (batch, planes, T)."""
+        style = latent if labels is None else torch.cat([latent, labels], dim=1)
+        steps = len(self.times)
+        inputs = torch.cat([style[:, None].expand(-1, steps, -1), self.times.expand(len(style), -1, -1)], dim=2)
+        states, _ = self.write(inputs, torch.tanh(self.start(style))[None])
+        return self.output(states).transpose(1, 2)

@@ -1,0 +1,103 @@
+"""The how-to pages' own lines, run as printed, page by page from top to bottom; only budgets and the size of data are cut.
+
+The commands and the Python of a page share a folder, and its Python one namespace, as they would for a reader. What a
+page calls the reader's own (photographs, a table, a photographed digit) is drawn here.
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from vaelab.data.strokes import draw_strokes
+
+ROOT = Path(__file__).parent.parent
+PAGES = ("learn", "use", "research")
+CUTS = (
+    (r"\bseconds([= ])60\b", r"epochs\g<1>1"),
+    (r"--epochs 40\b", "--epochs 1"),
+    (r"\bepochs=(20|40)\b", "epochs=1"),
+    (r"\bsamples=(500|5000)\b", "samples=4"),
+    (r'load_dataset\("(?:strokes|mnist)"\)', 'load_dataset("few.npz")'),
+    (r"(?m)^(vaelab .*?) (?:strokes|mnist)(?= )", r"\g<1> few.npz"),
+)
+"""What is cut, and what it becomes: one pass over few images, and no MNIST, which is not at hand everywhere."""
+
+
+def blocks(page: str) -> Iterator[tuple[str, str]]:
+    """Language and text of each block of code that is meant to be run."""
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    for language, code in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        assert language in ("python", "sh", "text"), (page, language)
+        if language != "text":
+            yield language, code
+
+
+def shortened(text: str) -> str:
+    for pattern, replacement in CUTS:
+        text = re.sub(pattern, replacement, text)
+    return text
+
+
+def draw_belongings(folder: Path) -> None:
+    """`photos/`, a folder of colour images for each of three classes; `labels.csv`; `my-seven.jpg`, dark on light.
+
+    And `few.npz`, some strokes.
+    """
+    rng = np.random.default_rng(0)
+    lines = ["path,label"]
+    for kind in ("bird", "cat", "dog"):
+        (folder / "photos" / kind).mkdir(parents=True)
+        for number in range(40):
+            image = Image.new("RGB", (48, 40), tuple(rng.integers(0, 90, 3).tolist()))
+            x, y = rng.integers(8, 20, 2).tolist()
+            draw = ImageDraw.Draw(image)
+            {"bird": draw.ellipse, "cat": draw.rectangle, "dog": draw.line}[kind]((x, y, x + 20, y + 14), fill="white")
+            path = f"photos/{kind}/{number:04d}.png"
+            image.save(folder / path)
+            lines.append(f"{path},{kind}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    paper = Image.new("L", (300, 400), 225)
+    ImageDraw.Draw(paper).line([(70, 80), (230, 80), (120, 330)], fill=30, width=26, joint="curve")
+    paper.save(folder / "my-seven.jpg")
+    few = draw_strokes(2500, seed=0)
+    train, test = few[:2000], few[2000:]
+    arrays = {"images": train.images, "labels": train.labels, "test_images": test.images, "test_labels": test.labels}
+    np.savez(folder / "few.npz", **arrays)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_the_code_of_a_page_runs_as_printed(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VAELAB_CACHE_DIR", str(tmp_path / "cache"))
+    draw_belongings(tmp_path)
+    namespace: dict[str, object] = {}
+    for language, code in blocks(page):
+        if language == "python":
+            exec(compile(shortened(code), f"docs/{page}.md", "exec"), namespace)
+            continue
+        for line in shortened(code).splitlines():
+            command, *arguments = shlex.split(line, comments=True)
+            assert command == "vaelab", line
+            executable = str(Path(sys.executable).parent / "vaelab")
+            result = subprocess.run([executable, *arguments], cwd=tmp_path, capture_output=True, text=True)
+            assert result.returncode == 0, (line, result.stderr)
+            if "--out" in arguments:
+                assert (tmp_path / arguments[arguments.index("--out") + 1]).exists(), line
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_has_code_and_every_budget_is_cut(page: str) -> None:
+    code = [text for _, text in blocks(page)]
+    assert len(code) >= 5
+    for text in code:
+        cut = shortened(text)
+        assert not re.search(r"\bseconds[= ]\d|\bepochs[= ]([2-9]|\d\d)|\bsamples=\d\d", cut), cut
+        assert not re.search(r"(train|load_dataset\(.)\W?(mnist|strokes)", cut), cut

@@ -1,0 +1,393 @@
+"""Networks of one's own: how they are called, what is refused, and what a run keeps of them."""
+
+import functools
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import generator
+from torch import Tensor, nn
+
+import vaelab
+from vaelab.bodies import build_decoder, build_encoder, import_body
+from vaelab.cli import main
+from vaelab.config import ModelConfig, import_path
+from vaelab.data import Dataset
+from vaelab.errors import ConfigError
+from vaelab.model import build_model
+from vaelab.networks import with_labels
+
+SHAPE = (1, 8, 8)
+
+
+class Encoder(nn.Module):
+    """Does not name `depth`, and has no `features`."""
+
+    def __init__(self, shape: tuple[int, ...], classes: int, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(torch.Size(shape).numel() + classes, width)
+
+    def forward(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        return torch.tanh(self.layer(with_labels(images.flatten(1), labels)))
+
+
+class Decoder(nn.Module):
+    """Takes all there is."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__()
+        self.given = given
+        self.shape = (given["planes"], *given["shape"])
+        self.output = nn.Linear(given["latent_dim"] + given["classes"], torch.Size(self.shape).numel())
+
+    def forward(self, latent: Tensor, labels: Tensor | None) -> Tensor:
+        return self.output(with_labels(latent, labels)).unflatten(1, self.shape)
+
+
+class Lazy(nn.Module):
+    """Finds its input size at the first call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.LazyLinear(6)
+
+    def forward(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        return self.layer(with_labels(images.flatten(1), labels))
+
+
+class Tied(nn.Module):
+    """One layer under two names, a weight that nothing uses, dropout, and a last layer that all pixels share."""
+
+    def __init__(self, *, shape: tuple[int, ...], planes: int, latent_dim: int, classes: int) -> None:
+        super().__init__()
+        self.shape, self.planes = shape, planes
+        self.first = nn.Linear(latent_dim + classes, latent_dim + classes)
+        self.second = self.first
+        self.unused = nn.Parameter(torch.zeros(3))
+        self.dropout = nn.Dropout(0.5)
+        self.spread = nn.Linear(latent_dim + classes, 4 * torch.Size(shape).numel())
+        self.output = nn.Linear(4, planes)
+
+    def forward(self, latent: Tensor, labels: Tensor | None) -> Tensor:
+        hidden = self.dropout(self.second(torch.tanh(self.first(with_labels(latent, labels)))))
+        return self.output(self.spread(hidden).unflatten(1, (-1, 4))).transpose(1, 2).unflatten(2, self.shape)
+
+
+def made(*, classes: int) -> Encoder:
+    """A function that makes a network will do."""
+    return Encoder(SHAPE, classes, 5)
+
+
+class _Gives(nn.Module):
+    """Whatever it is told to give."""
+
+    output: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, values: Tensor, labels: Tensor | None) -> Any:
+        return self.output(values, labels)
+
+
+class OneRow(_Gives):
+    output = staticmethod(lambda values, labels: torch.zeros(64))
+
+
+class Flat(_Gives):
+    output = staticmethod(lambda values, labels: torch.zeros(len(values), 64))
+
+
+class Pair(_Gives):
+    output = staticmethod(lambda values, labels: (values, values))
+
+
+class Doubles(_Gives):
+    output = staticmethod(lambda values, labels: torch.zeros(len(values), 4, dtype=torch.float64))
+
+
+class Fails(_Gives):
+    output = staticmethod(lambda values, labels: values @ torch.zeros(9, 9))
+
+
+class NeedsMore(nn.Module):
+    def __init__(self, shape: tuple[int, ...], heads: int) -> None:
+        super().__init__()
+
+
+class Normed(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.BatchNorm1d(64))
+
+
+class Frozen(Encoder):
+    def __init__(self, shape: tuple[int, ...], classes: int) -> None:
+        super().__init__(shape, classes, 4)
+        self.layer.weight.requires_grad_(False)
+
+
+class NoModule:
+    pass
+
+
+A_NUMBER = 3
+renamed = type("Original", (nn.Module,), {})
+
+
+def config(**own: Any) -> ModelConfig:
+    return ModelConfig("cvae", "mlp", latent_dim=3, likelihood="bernoulli", width=16, depth=1, **own)
+
+
+def test_they_are_called_with_what_they_name() -> None:
+    model = build_model(config(encoder=Encoder, decoder=Decoder), SHAPE, classes=2)
+    assert isinstance(model.encoder, Encoder)
+    assert isinstance(model.decoder, Decoder)
+    assert model.encoder.layer.weight.shape == (16, 66)
+    assert model.decoder.given == {
+        "shape": SHAPE, "planes": 1, "latent_dim": 3, "classes": 2, "width": 16, "depth": 1
+    }  # fmt: skip
+    assert model.head.in_features == 16  # the features are counted
+    assert model.encoder.training
+    images, labels = torch.rand(5, *SHAPE, generator=generator(1)), torch.tensor([0, 1, 0, 1, 0])
+    assert model(images, labels, torch.zeros(5, 3)).likelihood.log_prob(images).shape == (5,)
+
+
+def test_without_labels_there_are_no_classes() -> None:
+    model = build_model(ModelConfig("vae", "mlp", 3, "logistic", 16, 1, Encoder, Decoder), SHAPE, classes=2)
+    assert isinstance(model.decoder, Decoder)
+    assert (model.decoder.given["classes"], model.decoder.given["planes"]) == (0, 2)
+
+
+def test_one_of_the_two_may_be_ones_own() -> None:
+    assert build_encoder(config(decoder=Decoder), SHAPE, 2)[1] == 16
+    assert type(build_decoder(config(encoder=Encoder), SHAPE, 1, 2)).__name__ == "DenseDecoder"
+
+
+def test_a_function_and_a_lazy_network_will_do() -> None:
+    assert build_encoder(config(encoder=made), SHAPE, 2)[1] == 5
+    first, again = (build_model(config(encoder=Lazy), SHAPE, 2, seed=4).state_dict() for _ in range(2))
+    assert first["encoder.layer.weight"].shape == (6, 66)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_building_leaves_the_global_random_state_alone() -> None:
+    before = torch.get_rng_state()
+    build_model(config(encoder=Lazy, decoder=Tied), SHAPE, 2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_class_becomes_its_import_path() -> None:
+    assert config(encoder=Encoder).encoder == "test_own_networks:Encoder"
+    assert config(encoder="package.module:Outer.Inner").encoder == "package.module:Outer.Inner"
+    assert import_body("encoder", "test_own_networks:Encoder") is Encoder
+
+
+def _local() -> type:
+    class Inner(nn.Module):
+        pass
+
+    return Inner
+
+
+MAIN = type("Mine", (nn.Module,), {"__module__": "__main__"})
+WHERE = "where no one can import it from again; expected a class at the top of a module: put it into my_networks.py and type"
+SAMPLE = (
+    "expected the class itself (encoder=Encoder, not encoder=Encoder()) or its import path, such as my_networks:Encoder"
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("my_networks", "--encoder: got 'my_networks'; expected an import path, such as my_networks:Encoder"),
+        ("my_networks:", "--encoder: got 'my_networks:'; expected an import path, such as my_networks:Encoder"),
+        ("a-b:c", "--encoder: got 'a-b:c'; expected an import path, such as my_networks:Encoder"),
+        ("../a:c", "--encoder: got '../a:c'; expected an import path, such as my_networks:Encoder"),
+        ("__main__:Mine", f"--encoder: got Mine, which is defined in the script or notebook itself, {WHERE}"),
+        (MAIN, f"--encoder: got Mine, which is defined in the script or notebook itself, {WHERE}"),
+        (_local(), f"--encoder: got _local.<locals>.Inner, which is defined in a function, {WHERE}"),
+        (lambda: None, f"--encoder: got <lambda>, which is defined in a function, {WHERE}"),
+        (nn.Identity(), f"--encoder: got an object of type Identity; {SAMPLE}"),
+        (functools.partial(Encoder, width=3), f"--encoder: got an object of type partial; {SAMPLE}"),
+        (3, f"--encoder: got an object of type int; {SAMPLE}"),
+        (
+            renamed,
+            "--encoder: got an object that calls itself test_own_networks:Original, but that is something else now; "
+            "expected a class at the top of a module, under its own name",
+        ),
+    ],
+)
+def test_what_cannot_be_imported_again_is_refused(given: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        import_path("encoder", given)
+    assert str(caught.value).startswith(message)
+    with pytest.raises(ConfigError):
+        ModelConfig(encoder=given)
+
+
+IMAGES = "given images (2, 1, 8, 8) and labels (2, 2)"
+LATENTS = "given latents (2, 3) and labels (2, 2)"
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (
+            {"encoder": "no_such_module:Encoder"},
+            "--encoder no_such_module:Encoder: cannot import no_such_module (ModuleNotFoundError: No module named "
+            "'no_such_module'); expected a module that Python finds: put its folder on the path, such as "
+            "PYTHONPATH=FOLDER vaelab …, or sys.path.insert(0, 'FOLDER') in Python",
+        ),
+        (
+            {"encoder": "test_own_networks:Encodr"},
+            "--encoder test_own_networks:Encodr: test_own_networks has no Encodr; expected a class of that name in it. "
+            "Did you mean 'Encoder'?",
+        ),
+        (
+            {"encoder": "test_own_networks:A_NUMBER"},
+            "--encoder test_own_networks:A_NUMBER: got an object of type int; expected a class",
+        ),
+        (
+            {"encoder": NoModule},
+            "--encoder test_own_networks:NoModule: got an object of type NoModule; expected a torch.nn.Module",
+        ),
+        (
+            {"encoder": NeedsMore},
+            "--encoder test_own_networks:NeedsMore: cannot be made (TypeError: NeedsMore.__init__() missing 1 required "
+            "positional argument: 'heads'); expected one that takes these, or those of them that it names: "
+            "shape=(1, 8, 8), classes=2, width=16, depth=1",
+        ),
+        (
+            {"encoder": Normed},
+            "--encoder test_own_networks:Normed: got BatchNorm1d as 1, whose running statistics the average of the weights "
+            "that is kept does not have; expected nn.GroupNorm or nn.LayerNorm in its place",
+        ),
+        (
+            {"encoder": Frozen},
+            "--encoder test_own_networks:Frozen: got the weight layer.weight with requires_grad=False; expected every weight "
+            "to be trained: make it a buffer (register_buffer) if it is to stay as it is",
+        ),
+        (
+            {"encoder": Fails},
+            f"--encoder test_own_networks:Fails: {IMAGES}, it failed (RuntimeError: ",
+        ),
+        (
+            {"encoder": Pair},
+            f"--encoder test_own_networks:Pair: {IMAGES}, it gave a tuple; expected one tensor",
+        ),
+        (
+            {"encoder": Doubles},
+            f"--encoder test_own_networks:Doubles: {IMAGES}, it gave torch.float64; expected torch.float32",
+        ),
+        (
+            {"encoder": OneRow},
+            "--encoder test_own_networks:OneRow: given images (2, 1, 8, 8), it gave shape (64,); expected (2, features)",
+        ),
+        (
+            {"decoder": Flat},
+            "--decoder test_own_networks:Flat: given latents (2, 3), it gave shape (2, 64); expected (2, 1, 1, 8, 8)",
+        ),
+        (
+            {"decoder": Fails},
+            f"--decoder test_own_networks:Fails: {LATENTS}, it failed (RuntimeError: ",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_when_the_model_is_built(own: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_model(config(**own), SHAPE, classes=2)
+    assert str(caught.value).startswith(message)
+
+
+def test_the_bias_starts_at_the_data_where_the_last_layer_has_one_for_each_value() -> None:
+    model = build_model(config(decoder=Decoder), SHAPE, 2)
+    mean = torch.rand(SHAPE, generator=generator(2))
+    model.fit_to(mean, mean * (1 - mean))
+    assert isinstance(model.decoder, Decoder)
+    torch.testing.assert_close(torch.sigmoid(model.decoder.output.bias), mean.flatten().clamp(1e-3, 1 - 1e-3))
+    shared = build_model(config(decoder=Tied), SHAPE, 2)
+    assert isinstance(shared.decoder, Tied)
+    before = shared.decoder.output.bias.clone()
+    shared.fit_to(mean, mean * (1 - mean))
+    assert torch.equal(shared.decoder.output.bias, before)
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = nn.GRU(8, 4, batch_first=True)
+
+    def forward(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        return self.read(images[:, 0])[0][:, -1]
+
+
+def test_a_recurrent_network_is_not_compiled(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vaelab.training.check_compiler", lambda: None)
+    model = vaelab.VAE(encoder=Recurrent, epochs=1, compile=True)
+    message = "--compile: got a recurrent network, which PyTorch's compiler does not take; expected it left out"
+    with pytest.raises(ConfigError, match=message):
+        model.fit(tiny.train.images)
+    model.set_params(compile=False).fit(tiny.train.images)
+
+
+def test_a_run_keeps_the_path_and_the_weights(tiny: Dataset, tmp_path: Path) -> None:
+    """Tied weights are written under both their names; what is loaded makes the same images."""
+    assert tiny.train.labels is not None
+    model = vaelab.ConditionalVAE(encoder=Encoder, decoder=Tied, latent_dim=3, width=16, epochs=4)
+    model.fit(tiny.train.images, tiny.train.labels)
+    model.save(tmp_path / "run")
+    written = json.loads((tmp_path / "run" / "config.json").read_text())["model"]
+    assert (written["encoder"], written["decoder"]) == ("test_own_networks:Encoder", "test_own_networks:Tied")
+    loaded = vaelab.load(tmp_path / "run")
+    np.testing.assert_array_equal(loaded.sample([0, 1, 2], seed=3), model.sample([0, 1, 2], seed=3))
+    assert isinstance(loaded.model.decoder, Tied)
+    assert loaded.model.decoder.second is loaded.model.decoder.first
+
+
+PAGE = (Path(__file__).parents[1] / "docs" / "own-networks.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def beside_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder where the page's network file is, on the path; the page's code that uses it, for one pass."""
+    networks, use = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "my_networks.py").write_text(networks, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_networks", raising=False)
+    return use.replace("epochs=20", "epochs=1")
+
+
+def test_the_page_does_as_it_says(beside_the_page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    exec(compile(beside_the_page, "own-networks.md", "exec"), {})
+    shell = re.findall(r"^PYTHONPATH=\. vaelab (.*)$", PAGE, re.MULTILINE)
+    assert len(shell) == 2
+    for line in shell:
+        with pytest.raises(SystemExit) as ended:
+            main(line.replace("--epochs 20", "--epochs 1").split())
+        assert ended.value.code in (0, None)
+    assert Path("samples.png").stat().st_size > 1000
+    assert vaelab.load("runs/own-2").kind == "cvae"
+
+    # Without the module, the error says what to do.
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(Path.cwd())])
+    monkeypatch.delitem(sys.modules, "my_networks")
+    with pytest.raises(ConfigError, match=r"cannot import my_networks \(ModuleNotFoundError.*PYTHONPATH=FOLDER vaelab"):
+        vaelab.load("runs/own")
+
+
+def test_the_page_quotes_the_error_as_it_is() -> None:
+    quoted = re.findall(r"```text\n(.*?)\n```", PAGE, re.DOTALL)[0]
+    with pytest.raises(ConfigError) as caught:
+        build_decoder(ModelConfig("vae", "mlp", 7, "bernoulli", 16, 1, decoder=EightByEight), SHAPE, 1, 0)
+    assert str(caught.value).replace("test_own_networks:EightByEight", "my_networks:Decoder") == quoted
+
+
+class EightByEight(_Gives):
+    output = staticmethod(lambda values, labels: torch.zeros(len(values), 8, 8))
