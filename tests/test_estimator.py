@@ -363,3 +363,12 @@ def test_the_global_random_state_is_left_alone() -> None:
     VAE(**SMALL, epochs=1).fit(drawn()[0]).sample(count=2)
     assert torch.equal(torch.get_rng_state(), before)
     np.testing.assert_array_equal(np.random.get_state(legacy=False)["state"]["key"], state)
+
+
+def test_scores_of_samples_are_those_of_the_trained_model() -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 4))
+    model = VAE(latent_dim=2, epochs=3, width=16).fit(rows)
+    scores = model.score_samples(rows[:7], samples=5)
+    np.testing.assert_array_equal(scores, model.trained_.score_samples(rows[:7].astype(np.float32), samples=5))
+    assert scores.shape == (7,)
+    assert np.isfinite(scores).all()

@@ -28,7 +28,7 @@ from sklearn.utils.validation import assert_all_finite, check_is_fitted, validat
 from vaelab import checkpoint, training
 from vaelab.config import Config, ModelConfig, ModelName, TrainConfig
 from vaelab.data import Dataset, Split
-from vaelab.data.arrays import channels_first
+from vaelab.data.arrays import channels_first, label_values
 from vaelab.data.layout import describe_shape
 from vaelab.data.split import hold_out
 from vaelab.errors import DataError, LabelError, RunError, did_you_mean
@@ -190,6 +190,12 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         indices = self._indices(y) if self.kind == "cvae" else None
         return -float(self.trained_.reconstruct(self._read(X), indices).nats.mean(dtype=np.float64))
 
+    def score_samples(self, X: Any, y: Any = None, *, samples: int = 100) -> np.ndarray:
+        """The importance-weighted bound of each on log p, nats, (N,): see `TrainedModel.score_samples`; X, y as for `score`."""
+        check_is_fitted(self, "trained_")
+        indices = self._indices(y) if self.kind == "cvae" else None
+        return self.trained_.score_samples(self._read(X), indices, samples=samples)
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write a run folder, as `vaelab train` does: `vaelab.load`, `load` and the command line read it.
 
@@ -233,7 +239,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         estimator.n_steps_ = facts["step"]
         estimator.n_features_in_ = math.prod(run.data.shape)
         if cls.kind == "cvae":
-            estimator.classes_ = _values(run.data.classes)
+            estimator.classes_ = label_values(run.data.classes)
         return estimator
 
     def _dataset(self, X: Any, y: Any) -> Dataset:
@@ -390,12 +396,3 @@ class ConditionalVAE(_Estimator):
         """
         check_is_fitted(self, "trained_")
         return restyle(self.trained_, image, None if label is None else self._indices([label]))
-
-
-def _values(names: tuple[str, ...]) -> np.ndarray:
-    """Class names as labels: integers, if all of them are written as integers are."""
-    try:
-        numbers = [int(name) for name in names]
-    except ValueError:
-        return np.array(names)
-    return np.array(numbers if [str(number) for number in numbers] == list(names) else names)

@@ -182,3 +182,12 @@ def _held_out(train: Part, split: str, classes: int, seed: int) -> tuple[Part, P
     part = f"{HELD_OUT_SHARE:.0%}, {how}, seed {seed}"
     note = f"Held out {len(held):,} of {N:,} images as the {split} set ({part})."
     return train.at(kept), train.at(held), note
+
+
+def label_values(names: tuple[str, ...]) -> np.ndarray:
+    """Class names as labels: integers, if all of them are written as integers are."""
+    try:
+        numbers = [int(name) for name in names]
+    except ValueError:
+        return np.array(names)
+    return np.array(numbers if [str(number) for number in numbers] == list(names) else names)
