@@ -190,8 +190,9 @@ def test_scores_are_the_importance_weighted_bound(tiny: Dataset, cvae: TrainedMo
     assert labels is not None
     scores = cvae.score_samples(images, labels, samples=7, seed=3)
     levels = held_out_levels(images, cvae.likelihood)
-    expected = negative_importance_bound(cvae.model, levels, torch.from_numpy(labels), samples=7, seed=3)
+    expected = negative_importance_bound(cvae.model, levels, torch.from_numpy(labels), samples=7, seed=3, shared=True)
     np.testing.assert_array_equal(scores, -expected.numpy())
+    np.testing.assert_allclose(cvae.score_samples(images[:1], labels[:1], samples=7, seed=3), scores[:1], rtol=1e-5)
     assert scores.shape == (len(images),)
     assert scores.max() < 0
     with pytest.raises(ConfigError, match=r"--importance-samples: got \[0\]"):

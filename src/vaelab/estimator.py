@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, check_consistent_length, column_or_1d
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
 
@@ -190,10 +191,11 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         indices = self._indices(y) if self.kind == "cvae" else None
         return -float(self.trained_.reconstruct(self._read(X), indices).nats.mean(dtype=np.float64))
 
+    @available_if(lambda self: self.kind != "ae")
     def score_samples(self, X: Any, y: Any = None, *, samples: int = 100) -> np.ndarray:
         """The importance-weighted bound of each on log p, nats, (N,): see `TrainedModel.score_samples`; X, y as for `score`."""
         check_is_fitted(self, "trained_")
-        indices = self._indices(y) if self.kind == "cvae" else None
+        indices = self._indices(y) if self.kind == "cvae" and y is not None else None
         return self.trained_.score_samples(self._read(X), indices, samples=samples)
 
     def save(self, folder: str | os.PathLike[str]) -> None:

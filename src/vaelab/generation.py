@@ -261,7 +261,8 @@ class TrainedModel:
     ) -> np.ndarray:
         """How well each image is known: the importance-weighted bound on log p(x), or on log p(x|y), nats, float64 (N,).
 
-        Higher is better. By itself it is a poor detector of strange images: plain ones score high (Nalisnick et al. 2019).
+        Higher is better; all images take the same draws of z. A conditional model that is given no labels takes all as equally
+        likely, p(x) = Σ p(x|y)/K. By itself it is a poor detector of strange images: plain ones score high (Nalisnick 2019).
 
         Parameters
         ----------
@@ -277,9 +278,15 @@ class TrainedModel:
         ConfigError
             If the model is an autoencoder, or `samples` is below 1.
         """
+        if self.conditional and labels is None:
+            under = [np.full(len(images), label) for label in range(len(self.classes))]
+            each = [self.score_samples(images, y, samples=samples, seed=seed, progress=progress) for y in under]
+            return np.logaddexp.reduce(each, axis=0) - np.log(len(each))
         raw = self.levels(images)
         indices = self._label_tensor(labels, len(raw))
-        nats = negative_importance_bound(self.model, raw, indices, samples=samples, seed=seed, progress=progress)
+        nats = negative_importance_bound(
+            self.model, raw, indices, samples=samples, seed=seed, shared=True, progress=progress
+        )
         return -nats.numpy()
 
     @fast_products()

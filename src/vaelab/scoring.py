@@ -55,12 +55,20 @@ def negative_importance_bound(
     *,
     samples: int,
     seed: int = 0,
+    shared: bool = False,
     most_at_once: int = 5000,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, " n"]:
     """−log of the mean of K = `samples` importance weights of each image, nats, (N,), float64: see `negative_bound_curve`."""
     curve = negative_bound_curve(
-        model, images, labels, samples=(samples,), seed=seed, most_at_once=most_at_once, progress=progress
+        model,
+        images,
+        labels,
+        samples=(samples,),
+        seed=seed,
+        shared=shared,
+        most_at_once=most_at_once,
+        progress=progress,
     )
     return curve[:, 0]
 
@@ -74,6 +82,7 @@ def negative_bound_curve(
     *,
     samples: Sequence[int],
     seed: int = 0,
+    shared: bool = False,
     most_at_once: int = 5000,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "n k"]:
@@ -87,6 +96,9 @@ def negative_bound_curve(
         As for `negative_elbo`.
     samples
         The K: draws of z per image, rising.
+    shared
+        Whether all images take the same draws: then each figure is a function of its image alone, wherever that stands, but
+        the errors of the figures go together, and their mean has no such standard error as that of independent ones.
     most_at_once
         Decoded images held in memory at a time. Weights of one image that fall in several chunks are combined by
         log-sum-exp, so the bound is that of all K whatever the chunks.
@@ -107,7 +119,9 @@ def negative_bound_curve(
     for first in range(0, len(images), at_once):
         part = slice(first, min(first + at_once, len(images)))
         x, y = to_unit(images[part]), None if labels is None else labels[part]
-        noise = torch.stack([_noise(model, samples[-1], seed, index) for index in range(part.start, part.stop)], dim=1)
+        noise = torch.stack(
+            [_noise(model, samples[-1], seed, 0 if shared else index) for index in range(part.start, part.stop)], dim=1
+        )
         total = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)
         columns, begun = [], 0
         for k in samples:
