@@ -197,3 +197,18 @@ def test_scores_are_the_importance_weighted_bound(tiny: Dataset, cvae: TrainedMo
     assert scores.max() < 0
     with pytest.raises(ConfigError, match=r"--importance-samples: got \[0\]"):
         cvae.score_samples(images, labels, samples=0)
+
+
+def test_without_labels_all_are_equally_likely(tiny: Dataset, cvae: TrainedModel) -> None:
+    """p(x) = 1/3 Σ p(x|y), so it lies within ln 3 below the best of the three."""
+    images = tiny.test.images[:5]
+    each = np.stack([cvae.score_samples(images, [label] * 5, samples=20) for label in range(3)])
+    scores = cvae.score_samples(images, samples=20)
+    np.testing.assert_allclose(np.exp(scores - each.max(0)), np.exp(each - each.max(0)).mean(0))
+    assert (scores <= each.max(0)).all()
+    assert (scores >= each.max(0) - np.log(3) - 1e-9).all()
+
+
+def test_an_autoencoder_scores_nothing(tiny: Dataset, ae: TrainedModel) -> None:
+    with pytest.raises(ConfigError, match="got an autoencoder, which has no posterior to draw from"):
+        ae.score_samples(tiny.test.images)

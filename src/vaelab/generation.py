@@ -257,7 +257,6 @@ class TrainedModel:
         *,
         samples: int = 100,
         seed: int = 0,
-        progress: Callable[[int, int], None] | None = None,
     ) -> np.ndarray:
         """How well each image is known: the importance-weighted bound on log p(x), or on log p(x|y), nats, float64 (N,).
 
@@ -270,8 +269,6 @@ class TrainedModel:
             As for `reconstruct`.
         samples
             K, draws of z per image: the bound rises with it towards log p (Burda et al. 2016, eq. 8).
-        progress
-            Told of images done, and of all.
 
         Raises
         ------
@@ -280,13 +277,11 @@ class TrainedModel:
         """
         if self.conditional and labels is None:
             under = [np.full(len(images), label) for label in range(len(self.classes))]
-            each = [self.score_samples(images, y, samples=samples, seed=seed, progress=progress) for y in under]
+            each = [self.score_samples(images, y, samples=samples, seed=seed) for y in under]
             return np.logaddexp.reduce(each, axis=0) - np.log(len(each))
         raw = self.levels(images)
         indices = self._label_tensor(labels, len(raw))
-        nats = negative_importance_bound(
-            self.model, raw, indices, samples=samples, seed=seed, shared=True, progress=progress
-        )
+        nats = negative_importance_bound(self.model, raw, indices, samples=samples, seed=seed, shared=True)
         return -nats.numpy()
 
     @fast_products()
