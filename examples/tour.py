@@ -35,7 +35,7 @@ CODE_WIDTH = 0.1
 """Width that a code of the autoencoder is given where its average is held against N(0, I); a point has none."""
 
 SHOWN = 4000
-"""Test images whose codes are drawn and averaged."""
+"""Test images whose codes are drawn as points."""
 
 Numbers = dict[str, str]
 
@@ -47,7 +47,9 @@ class Tour:
         self.data: Dataset = vaelab.load_dataset(source)
         self.epochs, self.pictures = epochs, pictures
         self.test = self.data.test if len(self.data.test) else self.data.validation
-        self.images, self.labels = self.test.images[:SHOWN], self.test.labels[:SHOWN]  # pyright: ignore[reportOptionalSubscript]
+        if self.test.labels is None:
+            raise SystemExit(f"--data: got {source} without labels; expected a labelled source")
+        self.images, self.labels = self.test.images, self.test.labels
         self.runs = Path(tempfile.mkdtemp(prefix="tour-"))
         self.trained: dict[str, TrainedModel] = {}
 
@@ -124,13 +126,14 @@ def what_we_want(tour: Tour) -> Numbers:
     ae, vae = tour.model("ae", latent_dim=2), tour.model("vae", latent_dim=2)
     ae_codes, vae_codes = (model.encode(tour.images).mean for model in (ae, vae))
     normal = vae.latents(SHOWN, seed=0)
-    tour.save("map", draw.three_maps(normal, ae_codes, vae_codes, tour.labels, tour.data.classes))
+    maps = draw.three_maps(normal, ae_codes[:SHOWN], vae_codes[:SHOWN], tour.labels[:SHOWN], tour.data.classes)
+    tour.save("map", maps)
     far = np.abs(ae_codes).max()
     return {
         "ae_spread": f"{ae_codes.std():.1f}",
         "ae_farthest": f"{far:.0f}",
         "vae_spread": f"{vae_codes.std():.2f}",
-        "shown": f"{len(tour.images):,}",
+        "shown": f"{min(SHOWN, len(tour.images)):,}",
     }
 
 
@@ -149,6 +152,7 @@ def the_encoder_as_a_distribution(tour: Tour) -> Numbers:
     apart = aggregate_divergence(posteriors)
     return {
         "code_width": f"{CODE_WIDTH:g}",
+        "averaged": f"{len(tour.images):,}",
         "ae_divergence": f"{aggregate_divergence(points).nats:.1f}",
         "ae_moments": f"{moment_divergence(points):.1f}",
         "vae_divergence": f"{apart.nats:.2f}",

@@ -48,16 +48,16 @@ def three_maps(
 def ellipses(
     mean: np.ndarray, log_variance: np.ndarray, labels: np.ndarray, chosen: np.ndarray, classes: Sequence[str]
 ) -> Image.Image:
-    """Posteriors of the `chosen` images as ellipses of one standard deviation, over the means of all."""
+    """Posteriors of the `chosen` images as ellipses of two standard deviations, over the means of all."""
     figure, (axes,) = _figure(1, (6.4, 6))
     axes.plot(*mean.T, ".", ms=1.5, color="#cccccc")
     for index in chosen:
         colour = COLOURS[labels[index] % len(COLOURS)]
-        sigma = np.exp(0.5 * log_variance[index])
-        axes.add_patch(Ellipse(tuple(mean[index]), *(2 * sigma), color=colour, alpha=0.45))
-        axes.add_patch(Ellipse(tuple(mean[index]), *(2 * sigma), color=colour, fill=False, lw=1.3))
+        reach = 2 * np.exp(0.5 * log_variance[index])
+        axes.add_patch(Ellipse(tuple(mean[index]), *(2 * reach), color=colour, alpha=0.45))
+        axes.add_patch(Ellipse(tuple(mean[index]), *(2 * reach), color=colour, fill=False, lw=1.3))
         axes.annotate(
-            classes[int(labels[index])], tuple((mean[index] + sigma).tolist()), fontsize=10, weight="bold", color=colour
+            classes[int(labels[index])], tuple((mean[index] + reach).tolist()), fontsize=10, weight="bold", color=colour
         )
     _plane(axes)
     axes.set_xlabel("z₁")
@@ -115,6 +115,7 @@ def rate_distortion(betas: Sequence[float], points: Sequence[tuple[float, float]
     for beta, rate, distortion in zip(betas, rates, distortions, strict=True):
         axes.annotate(f"β = {beta:g}", (rate, distortion), (6, 6), textcoords="offset points")
     best = min(sum(point) for point in points)
+    axes.margins(x=0.12)
     low = np.linspace(*axes.get_xlim(), 2)
     axes.plot(low, best - low, ":", color=GREY, label=f"rate + distortion = {best:.1f}")
     axes.set_ylim(min(distortions) - 12, max(distortions) + 12)
@@ -146,9 +147,12 @@ def holes(posteriors: Gaussian, empty: torch.Tensor, full: torch.Tensor) -> Imag
     """The average posterior, with points where it is thin and where it is thick."""
     figure, (axes,) = _figure(1, (6.4, 6))
     points, side = _grid()
-    density = aggregate_log_prob(points, posteriors).exp().reshape(side, side).numpy()
-    axes.imshow(density, origin="lower", extent=(-EDGE, EDGE, -EDGE, EDGE), cmap="Blues", vmin=0, vmax=0.25)
-    for part, marker, colour in ((empty, "x", BROWN), (full, "o", GREEN)):
+    ratio = (aggregate_log_prob(points, posteriors) - standard_normal_log_prob(points)).reshape(side, side).numpy()
+    extent = (-EDGE, EDGE, -EDGE, EDGE)
+    shades = axes.imshow(ratio, origin="lower", extent=extent, cmap="BrBG", vmin=-3, vmax=3)
+    bar = figure.colorbar(shades, ax=axes, shrink=0.8)
+    bar.set_label("nats above or below N(0, I)")
+    for part, marker, colour in ((empty, "x", "black"), (full, "o", "black")):
         for number, point in enumerate(part, 1):
             axes.plot(*point, marker, color=colour, mfc="none", ms=8, mew=1.8)
             axes.annotate(
@@ -167,7 +171,7 @@ def _figure(columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]
 def _plane(axes: Axes) -> None:
     """Equal axes from −4 to 4 with the rings of 1, 2 and 3 standard deviations of N(0, I)."""
     for radius in (1, 2, 3):
-        axes.add_patch(Circle((0, 0), radius, fill=False, color="black", lw=0.7, ls="--", alpha=0.6))
+        axes.add_patch(Circle((0, 0), radius, fill=False, color="black", lw=0.9, ls="--", zorder=4))
     axes.set_xlim(-EDGE, EDGE)
     axes.set_ylim(-EDGE, EDGE)
     axes.set_aspect("equal")
