@@ -154,7 +154,6 @@ def _divergences(subject: Subject, posteriors: Gaussian, some: Gaussian) -> Sect
         DIVERGENCE + BELOW,
         below.error,
         count,
-        "lower",
     )
     information = Quantity(
         "image_information",

@@ -1,0 +1,56 @@
+"""Figures as they are read: as many digits as their error bears, with a true minus sign and commas between thousands."""
+
+from __future__ import annotations
+
+import math
+
+SIGNIFICANT = 4
+"""Digits of a figure that has no error; one fewer below 1."""
+
+
+def rounded(value: float, error: float | None = None) -> str:
+    """A figure, and its standard error after ±.
+
+    Parameters
+    ----------
+    value
+        NaN becomes a dash.
+    error
+        Shown with two significant digits, to which `value` is rounded as well; None or NaN: none is shown.
+    """
+    if not math.isfinite(value):
+        return "–" if math.isnan(value) else "∞" if value > 0 else "−∞"
+    if error is None or not math.isfinite(error):
+        return _plain(value)
+    if error <= 0:
+        return f"{_plain(value)} ± 0"
+    places = 1 - int(f"{error:.1e}".partition("e")[2])  # of the error's second digit, once it is rounded
+    if places > 7:
+        return f"{_power(value, SIGNIFICANT)} ± {_power(error, 2)}"
+    return f"{_fixed(value, places)} ± {_fixed(error, places)}"
+
+
+def _plain(value: float) -> str:
+    """With a few significant digits, whole numbers whole."""
+    size = abs(value)
+    digits = SIGNIFICANT - (size < 1)
+    if value == round(value) and size < 1e7:
+        return _fixed(value, 0)
+    if not 1e-4 <= size < 1e7:
+        return _power(value, digits)
+    return _fixed(value, max(0, digits - 1 - int(f"{size:.{digits - 1}e}".partition("e")[2])))
+
+
+def _fixed(value: float, places: int) -> str:
+    text = f"{round(value, places):,.{max(0, places)}f}"
+    zero = not text.strip("-0.,")
+    return text.replace("-", "" if zero else "−")
+
+
+def _power(value: float, digits: int) -> str:
+    """As 1.234·10⁻⁵."""
+    if value == 0:
+        return "0"
+    mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")
+    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{mantissa.replace('-', '−')}·10{raised}"

@@ -1,0 +1,295 @@
+"""`vaelab evaluate` and `vaelab compare`: what they write, what they refuse, and that nothing finished is lost."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vaelab
+from vaelab.cli import main
+from vaelab.config import Config
+from vaelab.data import load_dataset
+from vaelab.data.dataset import Dataset, Split
+from vaelab.evaluation import report as reports
+from vaelab.evaluation.likelihood import likelihood_section
+from vaelab.evaluation.section import Section
+from vaelab.evaluation.subject import Subject
+from vaelab.training import fit
+
+
+@pytest.fixture(scope="module")
+def place(tiny: Dataset, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny.npz, other.npz and a run of each kind of model on the first."""
+    folder = tmp_path_factory.mktemp("place")
+    for name, part in (("tiny", tiny.train), ("other", tiny.train[::-1])):
+        write_npz(folder / f"{name}.npz", part, tiny.test)
+    dataset = load_dataset(folder / "tiny.npz")
+    for kind in ("ae", "vae", "cvae"):
+        model = replace(tiny_config.model, model=kind)
+        for _ in fit(Config(model, tiny_config.train), dataset, out=folder / kind):
+            pass
+    return folder
+
+
+def write_npz(path: Path, train: Split, test: Split) -> None:
+    assert train.labels is not None
+    assert test.labels is not None
+    np.savez(path, images=train.images, labels=train.labels, test_images=test.images, test_labels=test.labels)
+
+
+@pytest.fixture
+def here(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the test's own, with the same in it; only the likelihood is measured, and a section that costs nothing."""
+    for path in place.iterdir():
+        (tmp_path / path.name).symlink_to(path) if path.is_file() else copy(path, tmp_path / path.name)
+    monkeypatch.chdir(tmp_path)
+    measure(monkeypatch, likelihood=likelihood_section, other=other)
+    return tmp_path
+
+
+def copy(source: Path, target: Path) -> None:
+    target.mkdir()
+    for path in source.iterdir():
+        if path.is_file():
+            (target / path.name).write_bytes(path.read_bytes())
+
+
+def measure(monkeypatch: pytest.MonkeyPatch, **sections: Callable[[Subject], Section]) -> None:
+    monkeypatch.setattr(reports, "SECTIONS", sections)
+
+
+def other(subject: Subject) -> Section:
+    return Section("other", "Other", left_out=f"it is made up; versus {subject.versus and subject.versus.name}")
+
+
+def call(*arguments: object, status: int = 0) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    assert end.value.code == status
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line of a refused command, after the notes of loading."""
+    capsys.readouterr()
+    call(*arguments, status=2)
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("vaelab: ")
+    return line.removeprefix("vaelab: ")
+
+
+def read(path: Path) -> dict[str, Any]:
+    def never(text: str) -> None:
+        raise AssertionError(f"{text} is no JSON")
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=never)
+
+
+def test_a_run_is_measured_on_its_own_data(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call("evaluate", "cvae", "--importance-samples", "3", "--seed", "5")
+    told = capsys.readouterr()
+    first, second = told.out.splitlines()
+    assert first.startswith("Likelihood: A test image surprises the model by at most ")
+    assert second == "Other: left out: it is made up; versus None"
+    assert told.err.endswith(
+        "1 of 2 sections\n2 of 2 sections\nreport: cvae/report.html, and its figures as cvae/report.json\n"
+    )
+    report = read(here / "cvae" / "report.json")
+    assert report["schema"] == 1
+    assert report["data"]["split"] == "test"
+    assert report["data"]["images"] == 30
+    assert report["settings"] == {"importance_samples": 3, "quick": False, "seed": 5, "most_decoded": 5000}
+    assert report["run"]["name"] == "cvae"
+    assert report["run"]["source"] == "tiny"
+    assert report["run"]["same_data"] is True
+    assert report["run"]["trained_for"] == "3 epochs"
+    assert report["run"]["config"]["model"]["width"] == 32
+    bound = report["sections"]["likelihood"]["quantities"]["bound"]
+    assert bound["count"] == 30
+    assert bound["better"] == "lower"
+    assert 0 < bound["error"] < bound["value"]
+    page = (here / "cvae" / "report.html").read_text(encoding="utf-8")
+    assert "<h1>cvae on tiny</h1>" in page
+    assert "tiny, 3 epochs: the same data" in page
+
+
+def test_the_same_from_python(here: Path) -> None:
+    call("evaluate", "vae", "--importance-samples", "2")
+    written = read(here / "vae" / "report.json")
+    report = vaelab.evaluate(vaelab.load("vae"), load_dataset("tiny.npz"), importance_samples=2)
+    report.save("mine.json")
+    mine = read(here / "mine.json")
+    for one in (written, mine):
+        del one["made"]
+        for section in one["sections"].values():
+            del section["seconds"]
+    del written["run"]
+    assert mine == written
+    assert str(report).startswith("Likelihood: ")
+    assert report["likelihood"]["rate"].value == mine["sections"]["likelihood"]["quantities"]["rate"]["value"]
+    with pytest.raises(KeyError):
+        report["nothing"]
+    vaelab.save_page(report, "mine.html")
+    assert "<dt>Run</dt>" not in (here / "mine.html").read_text(encoding="utf-8")
+
+
+def test_another_source_is_named_as_such(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call("evaluate", "vae", "other.npz", "--importance-samples", "2", "--out", "elsewhere", "--versus", "tiny.npz")
+    told = capsys.readouterr()
+    assert "other is not the data that vae was trained on (tiny); the report says so" in told.err
+    assert "Other: left out: it is made up; versus tiny" in told.out
+    assert sorted(path.name for path in (here / "elsewhere").iterdir()) == ["evaluation", "report.html", "report.json"]
+    assert not (here / "vae" / "evaluation").exists()
+    assert not (here / "vae" / "report.json").exists()
+    assert read(here / "elsewhere" / "report.json")["versus"]["name"] == "tiny"
+    page = (here / "elsewhere" / "report.html").read_text(encoding="utf-8")
+    assert "tiny, 3 epochs: other data than these" in page
+
+
+def test_what_is_finished_is_kept_and_the_next_call_goes_on(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = []
+
+    def counted(subject: Subject) -> Section:
+        measured.append("likelihood")
+        return likelihood_section(subject)
+
+    def interrupted(subject: Subject) -> Section:
+        raise KeyboardInterrupt
+
+    command = ("evaluate", "vae", "--importance-samples", "2", "--quick")
+    measure(monkeypatch, likelihood=counted, other=interrupted)
+    call(*command, status=130)
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.endswith(
+        "stopped; finished sections: 1, kept in vae/evaluation; to go on: vaelab evaluate vae --importance-samples 2 --quick"
+    )
+    assert not (here / "vae" / "report.json").exists()
+    assert [path.name for path in (here / "vae" / "evaluation").iterdir()] == ["likelihood.npz"]
+    measure(monkeypatch, likelihood=counted, other=other)
+    call(*command)
+    assert measured == ["likelihood"]
+    assert read(here / "vae" / "report.json")["settings"]["quick"] is True
+    first = (here / "vae" / "report.html").read_text(encoding="utf-8")
+    assert "A quick look" in first
+    call(*command, "--versus", "other.npz")  # an outlier's section apart, nothing is measured again for it
+    assert measured == ["likelihood"]
+    call(*command, "--seed", "1")
+    assert measured == ["likelihood"] * 2
+    (here / "vae" / "evaluation" / "likelihood.npz").write_bytes(b"cut short")
+    call(*command)
+    assert measured == ["likelihood"] * 3
+
+
+def test_one_image_has_no_error(here: Path, tiny: Dataset) -> None:
+    write_npz(here / "one.npz", tiny.train, tiny.test[:1])
+    call("evaluate", "cvae", "one.npz", "--importance-samples", "2")
+    bound = read(here / "cvae" / "report.json")["sections"]["likelihood"]["quantities"]["bound"]
+    assert bound["error"] is None
+    assert bound["count"] == 1
+    assert "± nan" not in (here / "cvae" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere",), "nowhere: no such folder; expected a run folder, as `vaelab train` makes with --out"),
+        (("vae", "--importance-samples", 0), "--importance-samples: got 0; expected a whole number of at least 1"),
+        (("ae", "--importance-samples", 0), "--importance-samples: got 0; expected a whole number of at least 1"),
+        (("vae", "--seed", -1), "--seed: got -1; expected 0 or more"),
+        (
+            ("vae", "digits", "--size", "4"),
+            "digits: got grey images of 4×4; expected grey images of 8×8, as the model was trained on: type --size 8x8 to "
+            "scale them",
+        ),
+        (
+            ("vae", "tiny.npz", "--versus", "strokes"),
+            "strokes: got grey images of 28×28; expected grey images of 8×8, as the model was trained on: type --size 8x8 to "
+            "scale them",
+        ),
+        (
+            ("cvae", "bare.npz"),
+            "bare: got images without labels, but the model is a cvae; expected one folder per class",
+        ),
+        (("cvae", "digits"), "digits: "),
+        (("vae", "trained.npz"), "trained: got no test and no validation images; expected some to measure on"),
+        (("vae", "nothing"), "no data source 'nothing': expected a built-in name"),
+        (("vae", "--versus", "nothing"), "no data source 'nothing': expected a built-in name"),
+        (
+            ("vae", "--limit", 50),
+            "vae: it was trained on 'tiny' of fingerprint ",
+        ),
+        (("vae", "--out", "tiny.npz"), "cannot write tiny.npz: File exists; expected a place that can be written to"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_what_does_not_fit_is_refused(
+    here: Path, tiny: Dataset, capsys: pytest.CaptureFixture[str], arguments: tuple, message: str
+) -> None:
+    np.savez(here / "bare.npz", images=tiny.train.images)
+    np.savez(here / "trained.npz", images=tiny.train.images[:2])
+    assert refused(capsys, "evaluate", *arguments).startswith(message)
+    assert not list(here.rglob("report.*"))
+
+
+def test_data_that_are_not_found_again_are_asked_for(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "tiny.npz").unlink()
+    assert refused(capsys, "evaluate", "vae") == (
+        "vae: it was trained on 'tiny', which is no built-in name and not in this folder; expected its source: type vaelab "
+        "evaluate vae SOURCE"
+    )
+    (here / "tiny.npz").symlink_to((here / "other.npz").resolve())
+    message = refused(capsys, "evaluate", "vae")
+    assert message.startswith("vae: it was trained on 'tiny' of fingerprint ")
+    assert message.endswith(
+        "from 'tiny.npz'; expected the same data: type vaelab evaluate vae SOURCE, with the options (--size, --limit, "
+        "--classes) that it was trained with"
+    )
+
+
+def test_a_section_that_there_is_not_is_refused(here: Path) -> None:
+    model, dataset = vaelab.load("vae"), load_dataset("tiny.npz")
+    with pytest.raises(
+        vaelab.VaelabError, match=r"got section 'oter'; expected some of likelihood, other\. Did you mean"
+    ):
+        vaelab.evaluate(model, dataset, sections=["oter"])
+    assert [one.key for one in vaelab.evaluate(model, dataset, sections=["other"]).sections] == ["other"]
+
+
+def test_runs_are_compared(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for run in ("ae", "vae", "cvae"):
+        call("evaluate", run, "--importance-samples", "2")
+    capsys.readouterr()
+    call("compare", "ae", "vae", "cvae/report.json")
+    told = capsys.readouterr().out
+    head, *lines = [line.split() for line in told.splitlines() if line.strip()]
+    assert head == ["figure", "ae", "vae", "cvae"]
+    bound = next(line for line in lines if line[0] == "bound,")
+    assert bound[6:8] == ["image", "–"]
+    assert bound[9] == bound[12] == "±"
+    assert "*" not in bound
+    assert "An autoencoder has no likelihood: of its nats only the distortion compares" in told
+    assert "is worth ln 3 = 1.10 nats, so none is marked there." in told
+    assert "On 30 test images of tiny. Likelihood bernoulli, binarised once" in told
+
+
+def test_reports_of_other_protocols_are_not_compared(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call("evaluate", "vae", "--importance-samples", "2")
+    call("evaluate", "cvae", "other.npz", "--importance-samples", "3", "--quick")
+    message = refused(capsys, "compare", "vae", "cvae")
+    assert message.startswith("got reports that differ in data (vae: tiny ")
+    assert "; quick (vae: no, cvae: yes); importance samples (vae: 2, cvae: 3); expected the same" in message
+    assert message.endswith("type vaelab evaluate for each RUN with the same SOURCE and options")
+    assert refused(capsys, "compare", "vae") == (
+        "got 1 run; expected two or more to compare: type vaelab compare RUN RUN"
+    )
+    assert refused(capsys, "compare", "vae", "ae") == (
+        "ae holds no report.json; expected a report of the run: type vaelab evaluate ae"
+    )
+    assert refused(capsys, "compare", "vae", "nowhere") == (
+        "nowhere: no such folder or file; expected a report of the run: type vaelab evaluate RUN"
+    )

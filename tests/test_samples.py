@@ -1,0 +1,159 @@
+"""The samples section: real images in place of drawn ones score as real ones do, and worse ones worse."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from conftest import draw_tiny
+from judged import channels_last, subject_of, table, unlabelled
+
+from vaelab.data import Dataset
+from vaelab.evaluation import samples
+from vaelab.evaluation.samples import samples_section
+from vaelab.evaluation.section import Bars, Lines, Section
+from vaelab.evaluation.subject import Subject
+
+Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def many(tiny: Dataset) -> Dataset:
+    return Dataset("many", tiny.train, tiny.validation, draw_tiny(600, seed=3), tiny.classes)
+
+
+def measured(many: Dataset, monkeypatch: pytest.MonkeyPatch, change: Change, kind: str = "cvae") -> Section:
+    """The section with fresh real images, changed, in place of the model's."""
+
+    def draw(subject: Subject, labels: np.ndarray, *, seed: int | None = None) -> np.ndarray:
+        del subject, seed
+        pool = draw_tiny(2000, seed=8)
+        assert pool.labels is not None
+        place = {label: iter(np.flatnonzero(pool.labels == label)) for label in range(3)}
+        chosen = np.array([next(place[int(label)]) for label in labels])
+        return change(channels_last(pool.images[chosen]), labels)
+
+    monkeypatch.setattr(samples, "drawn", draw)
+    monkeypatch.setattr(samples, "SIZES", (75, 150))
+    return samples_section(subject_of(many, kind))
+
+
+def same(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    del labels
+    return images
+
+
+def faint(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    del labels
+    return images // 2
+
+
+def one_of_each(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    first = {int(label): images[np.flatnonzero(labels == label)[0]] for label in np.unique(labels)}
+    return np.stack([first[int(label)] for label in labels])
+
+
+def test_real_images_in_their_place_score_as_real_ones(many: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = measured(many, monkeypatch, same)
+    for key, near in (("precision", 0.1), ("recall", 0.1), ("coverage", 0.1), ("density", 0.2)):
+        beside = section[key].beside[0]
+        assert beside[0] == "real against real, as many"
+        assert section[key].value == pytest.approx(beside[1], rel=near)
+        assert section[key].count == 300
+    assert section["fid"].value < 0.5  # two sets of 300 fresh ones: 0.09 to 0.33
+    assert section["diversity_in_features"].value == pytest.approx(1, abs=0.1)
+    assert section["diversity_in_pixels"].value == pytest.approx(1, abs=0.1)
+
+
+def test_labels_are_drawn_apart_from_the_references_so_that_kid_is_without_bias(
+    many: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sets that share each class count exactly would look more alike than two random sets do: KID far below 0."""
+    asked: list[np.ndarray] = []
+
+    def spy(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        asked.append(labels)
+        return images
+
+    measured(many, monkeypatch, spy)
+    order = np.random.default_rng(0).permutation(600)
+    assert many.test.labels is not None
+    assert not np.array_equal(asked[0], many.test.labels[order[:300]])
+    assert np.array_equal(asked[0], many.test.labels[order[300:]])
+
+
+def test_worse_images_score_worse(many: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    good, bad = (measured(many, monkeypatch, change) for change in (same, faint))
+    assert bad["fid"].value > 3
+    assert bad["kid"].value > good["kid"].value + 0.05
+    assert bad["precision"].value < good["precision"].value - 20
+
+
+def test_one_image_of_each_class_is_precise_and_without_variety(many: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = measured(many, monkeypatch, one_of_each)
+    assert section["precision"].value == 100
+    assert section["coverage"].value < 20
+    assert section["diversity_in_features"].value == pytest.approx(0, abs=1e-6)
+    assert section["diversity_in_pixels"].value == pytest.approx(0, abs=1e-6)
+
+
+def test_fid_is_shown_at_several_sizes_beside_real_images(many: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines, bars = measured(many, monkeypatch, same).plots
+    assert isinstance(lines, Lines)
+    assert isinstance(bars, Bars)
+    assert [line.name for line in lines.series] == ["drawn against real", "real against real"]
+    assert [list(line.x) for line in lines.series] == [[75, 150, 300]] * 2
+    assert all(line.y[0] > line.y[-1] > 0 for line in lines.series)
+    assert bars.names == ("across", "down", "frame")
+
+
+def test_an_unconditional_model_is_read_by_the_judge(many: Dataset) -> None:
+    section = samples_section(subject_of(many, "vae"))
+    assert section["fid"].value > section["fid"].beside[0][1]
+
+
+def test_few_images_say_that_fid_is_bias_and_leave_diversity_out(tiny: Dataset) -> None:
+    section = samples_section(subject_of(tiny))
+    assert "15 images are fewer than the 128 features: FID is mostly bias here." in section.words
+    assert "Diversity is left out: no class has 10 images in each of the sets." in section.words
+    assert math.isfinite(section["fid"].value)
+    assert section["kid"].error is None
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (
+            lambda tiny: subject_of(tiny, "ae"),
+            "An autoencoder has no prior to draw from: see what its random points decode to.",
+        ),
+        (
+            lambda tiny: subject_of(Dataset("few", tiny.train, tiny.validation, tiny.test[:11], tiny.classes)),
+            "Half of 11 test images is too few: neighbours up to the 5th are needed, so at least 12 images.",
+        ),
+        (
+            lambda tiny: subject_of(Dataset("one", tiny.train, tiny.validation, tiny.test[:1], tiny.classes)),
+            "Half of 1 test images is too few: neighbours up to the 5th are needed, so at least 12 images.",
+        ),
+        (
+            lambda tiny: subject_of(unlabelled(tiny), "vae", judge=False),
+            "There is no judge whose features to compare in: tiny: got fewer than two classes; expected labelled images to train "
+            "a judge on.",
+        ),
+        (
+            lambda tiny: subject_of(table(), judge=False),
+            "There is no judge whose features to compare in: table: got a table; expected images for a judge to read.",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_left_out_with_the_reason(tiny: Dataset, make, reason: str) -> None:
+    assert samples_section(make(tiny)).left_out == reason
+
+
+def test_a_test_split_without_a_class_is_measured(tiny: Dataset) -> None:
+    test = draw_tiny(120, seed=3)
+    kept = test[np.flatnonzero(test.labels != 1)]
+    section = samples_section(subject_of(Dataset("two", tiny.train, tiny.validation, kept, tiny.classes)))
+    bars = section.plots[1]
+    assert isinstance(bars, Bars)
+    assert bars.names == ("across", "frame")

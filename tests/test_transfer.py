@@ -1,0 +1,111 @@
+"""Train on generated, test on real: what was drawn decides what is learnt."""
+
+import numpy as np
+import pytest
+from conftest import draw_tiny
+from judged import channels_last, subject_of, table
+
+from vaelab.data import Dataset, Split
+from vaelab.evaluation import judge, transfer
+from vaelab.evaluation.section import Section
+from vaelab.evaluation.subject import Subject
+from vaelab.evaluation.transfer import transfer_section
+
+
+@pytest.fixture(scope="module")
+def more(tiny: Dataset) -> Dataset:
+    return Dataset("more", draw_tiny(300, seed=1), tiny.validation, draw_tiny(150, seed=2), tiny.classes)
+
+
+def measured(data: Dataset, monkeypatch: pytest.MonkeyPatch, shift: int) -> Section:
+    """With real images in place of drawn ones, of the label that was asked for or of one `shift` further."""
+
+    def draw(subject: Subject, labels: np.ndarray, *, seed: int | None = None) -> np.ndarray:
+        del subject, seed
+        pool = draw_tiny(600, seed=9)
+        assert pool.labels is not None
+        chosen = [np.flatnonzero(pool.labels == (label + shift) % 3)[i % 150] for i, label in enumerate(labels)]
+        return channels_last(pool.images[chosen])
+
+    monkeypatch.setattr(transfer, "drawn", draw)
+    monkeypatch.setattr(transfer, "STEPS", 60)
+    return transfer_section(subject_of(data, judge=False))
+
+
+def test_real_images_in_their_place_teach_as_much(more: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = measured(more, monkeypatch, shift=0)
+    found = section["train_on_generated"]
+    assert found.value > 90
+    assert found.beside[0][0] == "trained on as many real images"
+    assert found.beside[0][1] > 90
+    assert found.count == 150
+    assert "100 images of each of 3 classes" in found.definition
+
+
+def test_wrong_labels_teach_wrong_answers(more: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = measured(more, monkeypatch, shift=1)
+    assert section["train_on_generated"].value < 10
+    assert section["train_on_generated"].beside[0][1] > 90
+
+
+def test_the_rarest_class_sets_the_number(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = draw_tiny(120, seed=1)
+    assert train.labels is not None
+    kept = train[np.flatnonzero((train.labels != 0) | (np.cumsum(train.labels == 0) <= 7))]
+    section = measured(Dataset("rare", kept, tiny.validation, tiny.test, tiny.classes), monkeypatch, shift=0)
+    assert "Here 7 images of each of 3 classes" in section["train_on_generated"].definition
+    fewer = kept[np.flatnonzero((kept.labels != 0) | (np.cumsum(kept.labels == 0) <= 4))]
+    section = transfer_section(
+        subject_of(Dataset("rare", fewer, tiny.validation, tiny.test, tiny.classes), judge=False)
+    )
+    assert section.left_out == "The rarest class has 4 training images; at least 5 are needed."
+
+
+def test_work_is_told_what_is_trained(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: set[str] = set()
+    monkeypatch.setattr(transfer, "STEPS", 10)
+    subject = subject_of(tiny, judge=False)
+    object.__setattr__(subject, "work", lambda what, done, total: told.add(what))
+    transfer_section(subject)
+    assert told == {"training on generated images", "training on real images"}
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda tiny: subject_of(tiny, "vae", judge=False), "This model (vae) draws no labelled images to learn from."),
+        (
+            lambda tiny: subject_of(tiny, judge=False, quick=True),
+            "It trains two classifiers, which a quick look has no time for.",
+        ),
+        (lambda tiny: subject_of(table(), judge=False), "These are rows of a table; the classifier reads images."),
+        (
+            lambda tiny: subject_of(
+                Dataset(
+                    "one", tiny.train[np.flatnonzero(tiny.train.labels == 0)], tiny.validation, tiny.test, tiny.classes
+                ),
+                judge=False,
+            ),
+            "The training images are of fewer than two classes.",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_left_out_with_the_reason(tiny: Dataset, make, reason: str) -> None:
+    assert transfer_section(make(tiny)).left_out == reason
+
+
+def test_a_classifier_leaves_the_global_random_state_alone_and_follows_its_seed(tiny: Dataset) -> None:
+    import torch
+
+    state = torch.get_rng_state()
+    one, same, other = (judge.classifier_of(tiny.train, 3, tiny.test, steps=3, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(one.probabilities(tiny.test.images), same.probabilities(tiny.test.images))
+    assert not torch.equal(one.probabilities(tiny.test.images), other.probabilities(tiny.test.images))
+    assert one.held_out == 30
+
+
+def test_a_judge_needs_training_images(tiny: Dataset) -> None:
+    empty = Split(tiny.train.images[:0], tiny.test.labels[:0])  # type: ignore[index]
+    with pytest.raises(judge.DataError, match="empty: got no training images; expected some to train a judge on"):
+        judge.judge_of(Dataset("empty", empty, tiny.validation, tiny.test, tiny.classes))
