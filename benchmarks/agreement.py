@@ -12,11 +12,11 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from judge import accuracy, judge_for, read
 from machine import machine
 from train_run import train_run
 
 import vaelab
+from vaelab.evaluation.judge import judge_of
 
 PER_LABEL = 1000
 
@@ -32,10 +32,9 @@ def main() -> None:
     print(machine())
     for source in arguments.sources:
         dataset = vaelab.load_dataset(source)
-        judge = judge_for(dataset)
+        judge = judge_of(dataset)
         assert dataset.test.labels is not None
-        own = accuracy(judge, dataset.test.images, dataset.test.labels)
-        print(f"{source}: the judge reads {own:.2%} of the {len(dataset.test):,} real test images right")
+        print(f"{source}: the judge reads {judge.accuracy:.2%} of the {len(dataset.test):,} real test images right")
         for seed in range(arguments.seeds):
             options = [
                 "--model",
@@ -48,7 +47,7 @@ def main() -> None:
             ]
             model = vaelab.load(train_run(f"agreement-{source}-{seed}", source, *options))
             samples = model.grid(count=PER_LABEL, seed=seed)
-            right = read(judge, samples.images) == samples.labels
+            right = judge.read(samples.images) == samples.labels
             each = right.reshape(len(dataset.classes), PER_LABEL).mean(1)
             text = "  ".join(f"{name} {share:.1%}" for name, share in zip(dataset.classes, each, strict=True))
             n, share = right.size, float(np.mean(right))

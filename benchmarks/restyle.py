@@ -16,11 +16,11 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from judge import accuracy, judge_for, read
 from machine import machine
 from train_run import train_run
 
 import vaelab
+from vaelab.evaluation.judge import judge_of
 from vaelab.evaluation.style import slant, stroke_width
 from vaelab.exploration import styles
 
@@ -38,20 +38,22 @@ def main() -> None:
     arguments = parser.parse_args()
     print(machine())
     dataset = vaelab.load_dataset(arguments.source)
-    judge = judge_for(dataset)
+    judge = judge_of(dataset)
     options = ["--model", "cvae", "--seconds", str(arguments.seconds), "--seed", str(arguments.seed)]
     run = arguments.run or train_run(f"restyle-{arguments.source}-{arguments.seed}", arguments.source, *options)
     model = vaelab.load(run)
     test = dataset.test[: arguments.count]
     assert test.labels is not None
     originals, labels, K = test.images[:, 0], test.labels, len(dataset.classes)
-    own = accuracy(judge, originals, labels)
-    print(f"{dataset.name}: the judge reads {own:.2%} of the {len(labels):,} real test images right", flush=True)
+    print(
+        f"{dataset.name}: the judge reads {judge.accuracy:.2%} of the {judge.held_out:,} real test images right",
+        flush=True,
+    )
 
     restyled = styles(model, originals, labels)
     other = np.arange(K) != labels[:, None]  # (N, K)
     flat = restyled.reshape(-1, *originals.shape[1:])
-    as_asked = read(judge, flat).reshape(-1, K) == np.arange(K)
+    as_asked = judge.read(flat).reshape(-1, K) == np.arange(K)
     right = as_asked[other]
     error = (right.mean() * (1 - right.mean()) / right.size) ** 0.5
     each = [as_asked[other[:, k], k].mean() for k in range(K)]

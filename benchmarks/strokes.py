@@ -2,7 +2,7 @@
 
     python benchmarks/strokes.py            # MNIST from VAELAB_DATA_DIR, or downloaded; five minutes on two cores
 
-The same small network (`judge.py`, with its light augmentation) is trained twice, on drawings alone and on MNIST alone,
+The same small network (`vaelab.evaluation.judge`, with its light augmentation) is trained twice, on drawings alone and on MNIST alone,
 and each reads the other's test set.
 """
 
@@ -11,20 +11,19 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from judge import judge_for, read
 from machine import machine
-from torch import nn
 
 import vaelab
 from vaelab.data.dataset import Dataset, between_share
 from vaelab.data.strokes import draw_strokes
+from vaelab.evaluation.judge import Judge, judge_of
 
 COUNT = 60_000
 
 
-def report(judge: nn.Module, learnt: str, dataset: Dataset) -> None:
+def report(judge: Judge, learnt: str, dataset: Dataset) -> None:
     """One line: the share of a data set's test images that the judge reads right, over all and per class."""
-    right = read(judge, dataset.test.images) == dataset.test.labels
+    right = judge.read(dataset.test.images) == dataset.test.labels
     assert dataset.test.labels is not None
     each = [f"{name} {right[dataset.test.labels == k].mean():.1%}" for k, name in enumerate(dataset.classes)]
     print(f"trained on {learnt}, reading {dataset.name}: {np.mean(right):.2%}   {'  '.join(each)}", flush=True)
@@ -40,7 +39,7 @@ def main() -> None:
     for name, dataset in sets.items():
         print(f"{name}: {between_share(dataset.train.images):.2%} of the pixels between 10 % and 90 % of white")
     for learnt in sets:
-        judge = judge_for(sets[learnt])
+        judge = judge_of(sets[learnt])
         for dataset in sets.values():
             report(judge, learnt, dataset)
 
