@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 INSTALLED_DEV := .venv/installed-dev
 
-.PHONY: demo test test-slow test-mnist lint docs site clean
+.PHONY: demo test test-slow test-mnist test-browser lint docs site clean
 
 # On Linux the index of pip gives PyTorch with gigabytes of CUDA; where there is no NVIDIA driver, PyTorch's own index of CPU
 # builds is asked as well, if it can be reached.
@@ -44,6 +44,10 @@ test-slow: $(INSTALLED_DEV)
 
 test-mnist: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -m mnist
+
+# Needs a Chromium browser: apt-get install chromium fonts-dejavu, or Chrome.
+test-browser: $(INSTALLED_DEV)
+	$(BIN)/python -m pytest -m browser
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff format --check

@@ -2,8 +2,8 @@
 
     python benchmarks/strokes.py            # MNIST from VAELAB_DATA_DIR, or downloaded; five minutes on two cores
 
-The same small network (`vaelab.evaluation.judge`, with its light augmentation) is trained twice, on drawings alone and on MNIST alone,
-and each reads the other's test set.
+The same small network (`vaelab.evaluation.judge`, with its light augmentation) is trained twice, on drawings alone and on
+MNIST alone, and each reads the other's test set.
 """
 
 from __future__ import annotations

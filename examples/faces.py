@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vaelab import ConditionalVAE, load_dataset
+from vaelab import ConditionalVAE, VaelabError, load_dataset
 from vaelab.figures import label_rows, reconstruction_sheet, save_picture
 
 SIDE, SCALE = 64, 4
@@ -125,4 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except VaelabError as error:
+        raise SystemExit(f"faces.py: {error}") from None

@@ -3,7 +3,8 @@
     python examples/sequence.py --out sequences.png
 
 The sequences are drawn here: sine, triangle and sawtooth waves of any period, phase and height, and a little noise. The
-picture shows some of them beside what the model writes for the same name.
+picture shows some of them beside what the model writes for the same name. It works at the default budget, 20 passes over
+4,000 sequences, some 20 seconds; much shorter ones learn only that the waves go up and down.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from recurrent import Decoder, Encoder
 
-from vaelab import ConditionalVAE
+from vaelab import ConditionalVAE, VaelabError
 
 LENGTH = 32
 WAVES = {
@@ -52,7 +53,9 @@ def picture(path: Path, drawn: dict[str, np.ndarray], written: dict[str, np.ndar
 def main(arguments: Sequence[str] | None = None) -> float:
     """Train, draw the picture; print, and return, the nats per sequence of held-out ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=20, help="passes over the sequences")
+    parser.add_argument(
+        "--epochs", type=int, default=20, help="passes over the sequences: 20 tell the waves apart, 5 do not"
+    )
     parser.add_argument("--count", type=int, default=4000, help="sequences to learn from")
     parser.add_argument("--out", type=Path, default=Path("sequences.png"), help="the picture")
     options = parser.parse_args(arguments)
@@ -78,4 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except VaelabError as error:
+        raise SystemExit(f"sequence.py: {error}") from None

@@ -21,7 +21,7 @@ from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from vaelab import VAE
+from vaelab import VAE, VaelabError
 
 
 def contestants(latent_dim: int, epochs: int) -> dict[str, Pipeline]:
@@ -46,11 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     folds = RepeatedStratifiedKFold(n_splits=5, n_repeats=options.repeats, random_state=0)
     accuracy = {}
     for name, pipeline in contestants(options.latent_dim, options.epochs).items():
-        scores = cross_val_score(pipeline, table, benign, cv=folds)
+        scores = cross_val_score(pipeline, table, benign, cv=folds, error_score="raise")  # pyright: ignore[reportArgumentType]
         accuracy[name] = float(scores.mean())
         print(f"{name:<16} {scores.mean():6.1%} ± {scores.std(ddof=1) / np.sqrt(len(scores)):.1%}")
     return accuracy
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except VaelabError as error:
+        raise SystemExit(f"table.py: {error}") from None

@@ -93,7 +93,7 @@ def test_a_config_that_is_none_is_said(run: checkpoint.Run, text: str) -> None:
 def test_a_newer_format_is_said(run: checkpoint.Run) -> None:
     edit(run.folder / checkpoint.CONFIG, format=99)
     with pytest.raises(
-        RunError, match="got a run of format 99; this vaelab reads up to 1: pip install --upgrade vaelab$"
+        RunError, match=r"got a run of format 99; this vaelab reads up to 1: pip install --upgrade vaelab$"
     ):
         load(run.folder)
 

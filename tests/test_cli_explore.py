@@ -165,7 +165,7 @@ def test_restyle(run: Path, here: Path, tiny: Dataset, capsys: pytest.CaptureFix
     call("restyle", run, "one.png", "--out", "b.png")
     read = exploration.restyle(model, tiny.test.images[1])
     assert np.array_equal(pixels("b.png"), np.asarray(read.sheet()))
-    assert f"one.png: {read.names[0]}; --label says otherwise" in capsys.readouterr().err
+    assert f"one.png: {read.names[0]}; type --label to say otherwise" in capsys.readouterr().err
     call("restyle", run, "one.png", "tiny.npz:0", "--label", "frame", "--out", "c.png")
     told = exploration.restyle(model, tiny.test.images[[1, 0]], ["frame", "frame"])
     assert np.array_equal(pixels("c.png"), np.asarray(told.sheet()))
@@ -252,7 +252,7 @@ BAD = {
     ),
     "one image to go between": (
         ["interpolate", "run", "one.png", "--out", "x.png"],
-        "got 1 images to interpolate between; expected two, or none to take two of --seed",
+        "got 1 image to interpolate between; expected two, or none to take two of --seed",
     ),
     "an image and a seed": (
         ["traverse", "run", "--image", "one.png", "--seed", "1", "--out", "x.png"],
@@ -264,7 +264,7 @@ BAD = {
     ),
     "too many labels": (
         ["restyle", "run", "one.png", "--label", "0", "--label", "1", "--out", "x.png"],
-        "--label: got 2 labels for 1 images; expected one for all, or one for each",
+        "--label: got 2 labels for 1 image; expected one for all, or one for each",
     ),
     "a model without labels": (
         ["restyle", "vae", "one.png", "--out", "x.png"],

@@ -5,7 +5,19 @@ import pytest
 from PIL import Image
 
 from vaelab.data import Dataset
-from vaelab.figures import CELL, GAP, contact_sheet, label_rows, reconstruction_sheet, sheet, tiles, training_curve
+from vaelab.figures import (
+    CELL,
+    COLOURS,
+    GAP,
+    RATE,
+    contact_sheet,
+    label_rows,
+    posterior_map,
+    reconstruction_sheet,
+    sheet,
+    tiles,
+    training_curve,
+)
 
 
 def images(count: int, *, side: int = 28, colour: bool = False) -> np.ndarray:
@@ -61,3 +73,36 @@ def test_a_training_curve_of_any_length() -> None:
         picture = training_curve(lines, "a title")
         assert isinstance(picture, Image.Image)
         assert np.asarray(picture).std() > 5
+
+
+def coloured(picture: Image.Image, colour: str) -> np.ndarray:
+    """Where a picture has nearly this colour, (H, W)."""
+    wanted = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+    return np.abs(np.asarray(picture).astype(int) - wanted).max(axis=2) < 12
+
+
+def test_a_rate_that_is_small_beside_the_distortion_is_seen_to_rise() -> None:
+    lines = [
+        {
+            "epoch": float(n),
+            "train": {"nats": 99.0},
+            "validation": {"nats": 99.0, "distortion": 98.0 - n, "rate": 9 + n / 9},
+        }
+        for n in range(1, 10)
+    ]
+    curve = coloured(training_curve(lines, ""), RATE)
+    height, width = curve.shape
+    inside = curve[:, width * 55 // 100 : width * 92 // 100]  # without the axis and its name
+    rows = np.flatnonzero(inside.any(axis=1))
+    assert rows[-1] - rows[0] > height / 2
+
+
+def test_a_named_mark_leaves_a_small_ellipse_to_be_seen() -> None:
+    place = {"mean": np.zeros((1, 2)), "labels": np.zeros(1, dtype=int), "axes": ("", ""), "title": ""}
+    with_ellipse, without = (
+        posterior_map(deviation=np.full((1, 2), size), classes=("disc", "cross"), **place) for size in (0.04, 0.0)
+    )
+    mark = coloured(without, COLOURS[0])[:, : without.width * 4 // 5]  # without the legend
+    assert 4 < mark.sum() < 20
+    difference = np.abs(np.asarray(with_ellipse).astype(int) - np.asarray(without)).max(axis=2)
+    assert (difference > 20).sum() > 20

@@ -160,7 +160,7 @@ def test_labels_that_cannot_be_are_refused(cvae: TrainedModel, vae: TrainedModel
         cvae.sample(count=3)
     with pytest.raises(LabelError, match="got no labels; expected one of across, down, frame for every image"):
         cvae.decode(cvae.latents(2))
-    with pytest.raises(LabelError, match="got 1 labels for 2 images"):
+    with pytest.raises(LabelError, match="got 1 label for 2 images"):
         cvae.decode(cvae.latents(2), [0])
 
 

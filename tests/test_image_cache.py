@@ -110,7 +110,8 @@ def test_broken_files_that_were_left_out_are_remembered(
         load_dataset(folder, size=4)
     monkeypatch.setattr(image_files, "decode_images", None)
     again = load_dataset(folder, size=4, skip_broken=True)
-    assert f"Left out 1 broken file: a{os.sep}x.png." in again.notes
+    left = "17 training, 2 validation and 1 test images are left"
+    assert f"Left out 1 broken file of these: a{os.sep}x.png; {left}." in again.notes
     assert again.fingerprint == first.fingerprint
 
 

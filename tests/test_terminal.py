@@ -1,14 +1,16 @@
 """What a person sees while a training runs."""
 
+import io
 import math
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from vaelab import terminal
 from vaelab.config import Config
 from vaelab.data import Dataset
-from vaelab.terminal import TrainingDisplay, describe
+from vaelab.terminal import TrainingDisplay, describe, work_bar
 from vaelab.trainer import Averages
 from vaelab.training import Progress, fit
 
@@ -52,3 +54,15 @@ def test_without_a_terminal_a_line_now_and_then(
         monkeypatch.setattr(terminal, "PLAIN_EVERY", 1e9)
         display.show(replace(progress, finished=True, fraction=1.0, seconds_left=0))
         assert capsys.readouterr().err.startswith("100%  epoch")
+
+
+def test_the_work_at_hand_has_a_bar_and_the_whole_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(terminal, "console", Console(file=shown, force_terminal=True, width=80))
+    with work_bar(over="sections") as report:
+        report("sections", 1, 3)
+        report("encoding", 1, 1)
+        report("decoding", 0, 4)
+    *_, last = shown.getvalue().split("sections")
+    assert "decoding" in last
+    assert "encoding" not in last

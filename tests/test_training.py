@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,15 @@ from vaelab.data.batches import held_out_input, latent_noise
 from vaelab.errors import ConfigError, LabelError, RunError, TrainingError
 from vaelab.generation import load
 from vaelab.model import Inference
-from vaelab.trainer import MOST_BAD_STEPS, MOST_VALIDATED, Trainer, learning_rate_factor, validation_part
-from vaelab.training import Progress, complete, fit, pick_device
+from vaelab.trainer import (
+    MOST_BAD_STEPS,
+    MOST_VALIDATED,
+    Trainer,
+    learning_rate_factor,
+    pick_device,
+    validation_part,
+)
+from vaelab.training import Progress, complete, fit
 
 
 def with_train(config: Config, **changes: object) -> Config:
@@ -38,8 +46,7 @@ def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
 
 def test_training_lowers_the_nats_and_ends_with_the_best_weights(tiny: Dataset, tiny_config: Config) -> None:
     config = with_train(tiny_config, epochs=40)
-    first = next(fit(config, tiny))
-    last = run_through(config, tiny)
+    first, *_, last = (progress for progress in fit(config, tiny) if progress.validation is not None)
     assert last.finished
     assert last.fraction == 1.0
     assert last.step == math.ceil(40 * len(tiny.train) / 32)
@@ -196,6 +203,21 @@ def test_the_metrics_are_one_line_per_validation(tiny: Dataset, tiny_config: Con
             assert figures["nats"] == pytest.approx(figures["distortion"] + figures["rate"])
 
 
+def test_the_validation_shown_is_that_of_the_last_line_of_metrics(
+    tiny: Dataset, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first step on: what the untrained model gives is not shown."""
+    monkeypatch.setattr("vaelab.training.PROGRESS_EVERY", 0.0)
+    shown = []
+    for progress in fit(with_train(tiny_config, epochs=4), tiny, out=tmp_path / "run"):
+        lines = checkpoint.read_metrics(checkpoint.open_run(tmp_path / "run"))
+        nats = None if progress.validation is None else progress.validation.nats
+        assert nats == (lines[-1]["validation"]["nats"] if lines else None) or progress.finished
+        shown.append(nats)
+    assert shown[0] is None
+    assert shown[-2] is not None
+
+
 def test_a_bad_step_is_skipped_counted_and_changes_nothing(tiny: Dataset, tiny_config: Config) -> None:
     trainer = Trainer(complete(tiny_config, tiny), tiny, torch.device("cpu"))
     trainer.take_step(0.5)
@@ -228,9 +250,13 @@ def test_many_bad_steps_in_a_row_stop_with_the_good_weights(tiny: Dataset, tiny_
 
     Trainer.take_step = bad_step  # type: ignore[method-assign]
     try:
-        with pytest.raises(TrainingError, match=f"NaN or infinite in {MOST_BAD_STEPS} steps in a row.*--learning-rate"):
+        message = (
+            r"NaN or infinite in (\d+) steps in a row.*--learning-rate.*; the last good weights are kept in .*run$"
+        )
+        with pytest.raises(TrainingError, match=message) as caught:
             for _ in training:
                 pass
+        assert int(re.search(message, str(caught.value)).group(1)) >= MOST_BAD_STEPS  # type: ignore[union-attr]
     finally:
         Trainer.take_step = take_step  # type: ignore[method-assign]
     # The averaged weights still came nearer to the last good ones, as an average does; none of them is NaN.

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from vaelab.data.prepare import prepare
     from vaelab.errors import VaelabError
     from vaelab.estimator import VAE, Autoencoder, ConditionalVAE
+    from vaelab.evaluation.report import Report, evaluate
     from vaelab.exploration import interpolate, manifold, posterior, restyle, traverse
     from vaelab.generation import TrainedModel, load
+    from vaelab.page import save_page
     from vaelab.training import Progress, fit
 
 _HOMES = {
@@ -32,6 +34,8 @@ _HOMES = {
     "Autoencoder": "estimator",
     "ConditionalVAE": "estimator",
     "VAE": "estimator",
+    "Report": "evaluation.report",
+    "evaluate": "evaluation.report",
     "interpolate": "exploration",
     "manifold": "exploration",
     "posterior": "exploration",
@@ -39,6 +43,7 @@ _HOMES = {
     "traverse": "exploration",
     "TrainedModel": "generation",
     "load": "generation",
+    "save_page": "page",
     "Progress": "training",
     "fit": "training",
 }
@@ -51,11 +56,13 @@ __all__ = [
     "Dataset",
     "ModelConfig",
     "Progress",
+    "Report",
     "Split",
     "TrainConfig",
     "TrainedModel",
     "VaelabError",
     "__version__",
+    "evaluate",
     "fit",
     "interpolate",
     "load",
@@ -64,6 +71,7 @@ __all__ = [
     "posterior",
     "prepare",
     "restyle",
+    "save_page",
     "traverse",
 ]
 

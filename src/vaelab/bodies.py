@@ -34,7 +34,7 @@ BODIES = {"mlp": (DenseEncoder, DenseDecoder), "conv": (ConvEncoder, ConvDecoder
 """Encoder and decoder by the name of `ModelConfig.network`."""
 
 TRIED = 2
-"""Images that a body of one's own is tried on when the model is built."""
+"""Images of noise that a body of one's own is tried on when the model is built."""
 
 
 def build_encoder(config: ModelConfig, shape: tuple[int, ...], classes: int) -> tuple[nn.Module, int]:
@@ -50,7 +50,7 @@ def build_encoder(config: ModelConfig, shape: tuple[int, ...], classes: int) -> 
         encoder = _called(BODIES[config.network or "mlp"][0], facts)
         return encoder, encoder.features
     body = _own("encoder", config.encoder, facts)
-    output = _tried("encoder", config.encoder, body, "images", torch.zeros(TRIED, *shape), classes)
+    output = _tried("encoder", config.encoder, body, "images", (TRIED, *shape), classes)
     if output.ndim != 2 or len(output) != TRIED or output.shape[1] == 0:
         raise _misfit("encoder", config.encoder, output, f"({TRIED}, features)", f"images {(TRIED, *shape)}")
     return body, output.shape[1]
@@ -70,10 +70,10 @@ def build_decoder(config: ModelConfig, shape: tuple[int, ...], planes: int, clas
     if config.decoder is None:
         return _called(BODIES[config.network or "mlp"][1], facts)
     body = _own("decoder", config.decoder, facts)
-    latent = torch.zeros(TRIED, config.latent_dim)
-    output = _tried("decoder", config.decoder, body, "latents", latent, classes)
+    latents = (TRIED, config.latent_dim)
+    output = _tried("decoder", config.decoder, body, "latents", latents, classes)
     if output.shape != (expected := (TRIED, planes, *shape)):
-        raise _misfit("decoder", config.decoder, output, str(expected), f"latents {tuple(latent.shape)}")
+        raise _misfit("decoder", config.decoder, output, str(expected), f"latents {latents}")
     return body
 
 
@@ -89,7 +89,12 @@ def import_body(name: str, path: str) -> Callable[..., Any]:
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as error:
-        what = _said(error)
+        what, missing = _said(error), error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is None or not f"{module_name}.".startswith(f"{missing}."):
+            raise ConfigError(
+                f"{option(name)} {path}: {module_name} was found, but fails when it is imported ({what}); expected a module "
+                f"that imports: mend it, and try python -c 'import {module_name}'"
+            ) from error
         raise ConfigError(
             f"{option(name)} {path}: cannot import {module_name} ({what}); expected a module that Python finds: put its "
             "folder on the path, such as PYTHONPATH=FOLDER vaelab …, or sys.path.insert(0, 'FOLDER') in Python"
@@ -147,10 +152,11 @@ def _own(name: str, path: OwnBody, facts: dict[str, Any]) -> nn.Module:
     return body
 
 
-def _tried(name: str, path: OwnBody, body: nn.Module, what: str, inputs: Tensor, classes: int) -> Tensor:
-    """What `body` gives for `inputs` (zeros) and the label 0; it stays in training mode."""
+def _tried(name: str, path: OwnBody, body: nn.Module, what: str, shape: tuple[int, ...], classes: int) -> Tensor:
+    """What `body` gives for noise of `shape` and the label 0; it stays in training mode."""
+    inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     labels = torch.eye(classes)[:1].expand(len(inputs), -1) if classes else None
-    given = f"{what} {tuple(inputs.shape)} and labels {None if labels is None else tuple(labels.shape)}"
+    given = f"{what} {shape} and labels {None if labels is None else tuple(labels.shape)}"
     training = {layer: layer.training for layer in body.modules()}
     try:
         with torch.no_grad():
@@ -167,6 +173,8 @@ def _tried(name: str, path: OwnBody, body: nn.Module, what: str, inputs: Tensor,
         raise ConfigError(f"{option(name)} {path}: given {given}, it gave a {got}; expected one tensor")
     if output.dtype != torch.float32:
         raise ConfigError(f"{option(name)} {path}: given {given}, it gave {output.dtype}; expected torch.float32")
+    if not output.isfinite().all():
+        raise ConfigError(f"{option(name)} {path}: given {given}, it gave NaN or infinity; expected finite numbers")
     return output
 
 

@@ -17,6 +17,7 @@ import dataclasses
 import hashlib
 import json
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,14 @@ def check_new(folder: Path) -> None:
         raise RunError(f"{folder} exists and is not an empty folder; expected a new one: give another --out")
 
 
+def discard(run: Run) -> None:
+    """Take away the files of a run that has learnt nothing, and its folder, if nothing else is in it."""
+    for name in (CONFIG, WEIGHTS, RESUME, METRICS):
+        (run.folder / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        run.folder.rmdir()
+
+
 def open_run(folder: Path) -> Run:
     """Read a run's `config.json`.
 
@@ -127,9 +136,12 @@ def open_run(folder: Path) -> Run:
         data["shape"], data["classes"] = tuple(data["shape"]), tuple(data["classes"])
         config = Config(ModelConfig(**values["model"]), TrainConfig(**values["train"]))
         return Run(folder, config, DataCard(**data), dict(values["versions"]))
+    except RunError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+        what = f"there is no {error} in it" if isinstance(error, KeyError) else error
         raise RunError(
-            f"{path}: it was altered or is damaged ({error}); expected it as `vaelab train` wrote it"
+            f"{path}: it was altered or is damaged ({what}); expected it as `vaelab train` wrote it"
         ) from error
 
 
@@ -150,7 +162,7 @@ def load_model(run: Run) -> Model:
     Raises
     ------
     RunError
-        If the run has no weights yet, or they or `config.json` were altered or cut short.
+        If the run has no weights yet, they or `config.json` were altered or cut short, or they do not fit a network of one's own.
     """
     weights, metadata = _load(run.folder / WEIGHTS, missing="it holds no weights yet: its training has not saved any")
     _check_config(run, metadata)
@@ -160,7 +172,15 @@ def load_model(run: Run) -> Model:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise RunError(f"{run.folder / WEIGHTS}: its weights do not fit {CONFIG}; expected both of one run") from error
+        own = [path for path in (run.config.model.encoder, run.config.model.decoder) if path is not None]
+        if not own:
+            raise RunError(
+                f"{run.folder / WEIGHTS}: its weights do not fit {CONFIG}; expected both of one run"
+            ) from error
+        raise RunError(
+            f"{run.folder / WEIGHTS}: its weights do not fit the networks of {' and '.join(map(str, own))}, which may have "
+            "changed; expected them as they were when the run was trained: bring them back, or train anew"
+        ) from error
     return model.eval()
 
 

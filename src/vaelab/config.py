@@ -161,6 +161,9 @@ def import_path(name: str, got: object) -> str:
                 f"{option(name)}: got {got!r}; expected an import path, such as my_networks:{name.title()}"
             )
         module, qualified = got.split(":")
+        if module.endswith(".py"):
+            right = f"{module.removesuffix('.py')}:{qualified}"
+            raise ConfigError(f"{option(name)}: got {got!r}; expected an import path, without .py: {right}")
     else:
         module, qualified = getattr(got, "__module__", None), getattr(got, "__qualname__", None)
         if not callable(got) or module is None or qualified is None:
@@ -170,7 +173,7 @@ def import_path(name: str, got: object) -> str:
                 f"{name}={body}()) or its import path, such as my_networks:{body}"
             )
     if module == "__main__" or "<" in qualified:
-        place = "the script or notebook itself" if module == "__main__" else "a function"
+        place = "a function" if "<" in qualified else "the script or notebook itself"
         raise ConfigError(
             f"{option(name)}: got {qualified}, which is defined in {place}, where no one can import it from again; "
             f"expected a class at the top of a module: put it into my_networks.py and type from my_networks import "

@@ -38,6 +38,11 @@ class TrainingError(VaelabError, RuntimeError):
     """Training that cannot go on, such as a loss that stays NaN."""
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 image`, `2 images`, `1,000 images`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def did_you_mean(got: str, choices: Iterable[str]) -> str:
     """' Did you mean “x”?' for the nearest of `choices`, or '' where none is near."""
     near = difflib.get_close_matches(got, list(choices), n=1)

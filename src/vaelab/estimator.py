@@ -4,8 +4,7 @@ What is learnt from are images, uint8 of shape (N, H, W), (N, H, W, C) or (N, C,
 (N, D). Latents z have shape (N, d). Figures are in nats per image or row.
 
 scikit-learn's law is kept: no logic in `__init__`, `fit` returns the estimator, what was fitted ends in `_`. Inheriting from
-its base classes is part of that law. The parameters are the fields of `ModelConfig` (but for `model`, which the class
-itself says) and of `TrainConfig`, with their defaults and meanings: they stand there, and nowhere else.
+its base classes is part of that law. The parameters are those of `vaelab.parameters`.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ import math
 import os
 from collections.abc import Generator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, final
+from typing import Any, ClassVar, Self, final
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -30,39 +28,22 @@ from vaelab import checkpoint, training
 from vaelab.config import Config, ModelConfig, ModelName, TrainConfig
 from vaelab.data import Dataset, Split
 from vaelab.data.arrays import channels_first, label_values
-from vaelab.data.layout import describe_shape
+from vaelab.data.layout import describe_shape, expect_levels
 from vaelab.data.split import hold_out
-from vaelab.errors import DataError, LabelError, RunError, did_you_mean
+from vaelab.errors import DataError, LabelError, RunError, TrainingError
 from vaelab.exploration import restyle
-from vaelab.generation import Decode, TrainedModel, load
+from vaelab.generation import Decode, Reconstructions, TrainedModel, load
+from vaelab.labels import expect_list, unknown_label
 from vaelab.model import build_model
+from vaelab.parameters import OF_MODEL, OF_TRAINING, Parameters
 from vaelab.pictures import Pictures
 from vaelab.placing import place
 from vaelab.terminal import TrainingDisplay
 from vaelab.trainer import Averages
 from vaelab.training import Progress
 
-OF_MODEL = tuple(parameter for parameter in dataclasses.fields(ModelConfig) if parameter.name != "model")
-OF_TRAINING = dataclasses.fields(TrainConfig)
 
-if TYPE_CHECKING:
-
-    @dataclass(frozen=True)
-    class _Parameters(ModelConfig, TrainConfig):
-        """The constructor as a type checker sees it."""
-
-        model: ModelName | None = field(default=None, init=False)
-        verbose: bool = False
-
-else:
-    # A plain constructor with a signature that can be read, made from the fields; none of what they check happens in it.
-    parameters = [(own.name, own.type, field(default=own.default)) for own in OF_MODEL + OF_TRAINING]
-    parameters.append(("verbose", bool, field(default=False)))
-    how = {"eq": False, "repr": False, "kw_only": True, "namespace": {"__module__": __name__}}
-    _Parameters = dataclasses.make_dataclass("_Parameters", parameters, **how)
-
-
-class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, _Parameters):
+class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Parameters):
     """What the three share: see `VAE`."""
 
     kind: ClassVar[ModelName]
@@ -89,7 +70,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         ConfigError, DataError, LabelError
             If a parameter or the data cannot be. They are `ValueError`s, as are those that scikit-learn raises of a table.
         TrainingError
-            If the loss stays NaN or infinite.
+            If the loss stays NaN or infinite; nothing is fitted then.
         """
         with TrainingDisplay() if self.verbose else nullcontext() as display:
             for progress in self.fit_steps(X, y):
@@ -111,6 +92,9 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         try:
             for last in steps:
                 yield last
+        except TrainingError:
+            last = None
+            raise
         finally:
             steps.close()
             if last is not None:
@@ -172,9 +156,15 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             If labels are missing, unknown, or given to a model that takes none.
         """
         check_is_fitted(self, "trained_")
+        expect_list(labels, conditional=self.kind == "cvae", grid="trained_.grid")
         return self.trained_.sample(
             self._indices(labels), count=count, temperature=temperature, seed=seed, decode=decode
         )
+
+    def reconstruct(self, X: Any, y: Any = None) -> Reconstructions:
+        """Each image or row encoded and decoded again, and its nats: see `TrainedModel.reconstruct`; X, y as for `score`."""
+        check_is_fitted(self, "trained_")
+        return self.trained_.reconstruct(self._read(X), self._indices(y) if self.kind == "cvae" else None)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Mean −(rate + distortion), nats per image or row, of one seeded draw of z each: the ELBO; higher is better.
@@ -187,9 +177,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             The label of each, for a `ConditionalVAE`; the others do without. Of an `Autoencoder` it is −distortion: not to be
             compared with the others'.
         """
-        check_is_fitted(self, "trained_")
-        indices = self._indices(y) if self.kind == "cvae" else None
-        return -float(self.trained_.reconstruct(self._read(X), indices).nats.mean(dtype=np.float64))
+        return -float(self.reconstruct(X, y).nats.mean(dtype=np.float64))
 
     @available_if(lambda self: self.kind != "ae")
     def score_samples(self, X: Any, y: Any = None, *, samples: int = 100) -> np.ndarray:
@@ -269,8 +257,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             X = np.asarray(X)
         if getattr(X, "ndim", 2) > 2:
             images = channels_first(np.asarray(X), "X")
-            if images.dtype != np.uint8:
-                raise DataError(f"X: got images of type {images.dtype}; expected uint8 levels 0…255")
+            expect_levels(images, "X: ")
             if reset:
                 self.n_features_in_ = math.prod(images.shape[1:])
         else:
@@ -289,10 +276,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         given = column_or_1d(np.atleast_1d(labels)).tolist()
         for label in given:
             if label not in known and str(label) not in known:
-                raise LabelError(
-                    f"unknown label {label!r}; expected one of {', '.join(self.data_.classes[:20])}."
-                    f"{did_you_mean(str(label), self.data_.classes)}"
-                )
+                raise unknown_label(label, self.data_.classes, indices=False)
         return np.array([known[label] if label in known else known[str(label)] for label in given], dtype=np.int64)
 
     def _keep(self, config: Config, dataset: Dataset, last: Progress) -> None:

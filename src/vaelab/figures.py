@@ -33,6 +33,8 @@ COLOURS = ("#1f77b4", "#d95f02", "#2a8a3c", "#c22b2b", "#7b52ab", "#7a4a3a", "#d
 SHAPES = ("o", "s", "^", "v", "D", "P", "X", "*", "<", ">", "h", "d", "8")
 """Of labels, in turn; their numbers have no common divisor, so that colour and shape together tell 130 apart."""
 MOST_IN_LEGEND = 26
+DISTORTION, RATE = "#b5651d", "#3a7d44"
+"""The colours of the two halves of −ELBO."""
 
 
 def sheet(
@@ -159,6 +161,7 @@ def training_curve(lines: Sequence[dict[str, Any]], title: str) -> Image.Image:
     figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=DOTS_PER_INCH)
     FigureCanvasAgg(figure)
     total, halves = figure.subplots(1, 2)
+    rates = halves.twinx()  # the rate is often a tenth of the distortion
     lines = [line for line in lines if "train" in line]
     epochs = [line["epoch"] for line in lines]
     total.plot(epochs, [line["train"]["nats"] for line in lines], color="#999999", label="training, as it went")
@@ -178,10 +181,10 @@ def training_curve(lines: Sequence[dict[str, Any]], title: str) -> Image.Image:
             [line["validation"]["distortion"] for line in checked],
             "o-",
             ms=3,
-            color="#b5651d",
+            color=DISTORTION,
             label="distortion",
         )
-        halves.plot(at, [line["validation"]["rate"] for line in checked], "o-", ms=3, color="#3a7d44", label="rate")
+        rates.plot(at, [line["validation"]["rate"] for line in checked], "o-", ms=3, color=RATE, label="rate")
     # The first fall from an untrained model would flatten all that follows.
     later = [line["train"]["nats"] for line in lines[len(lines) // 10 :]]
     later += [line["validation"]["nats"] for line in checked[len(checked) // 10 :]]
@@ -190,12 +193,15 @@ def training_curve(lines: Sequence[dict[str, Any]], title: str) -> Image.Image:
         total.set_ylim(low - 0.05 * (high - low) - 0.5, high + 0.05 * (high - low) + 0.5)
     total.set_title(title, fontsize=10)
     halves.set_title("its two halves, validation", fontsize=10)
+    total.set_ylabel("nats per image")
+    for axes, name, colour in ((halves, "distortion", DISTORTION), (rates, "rate", RATE)):
+        axes.set_ylabel(f"{name}, nats per image", color=colour)
+        axes.tick_params(axis="y", labelcolor=colour)
     for axes in (total, halves):
         axes.set_xlabel("epochs")
-        axes.set_ylabel("nats per image")
         axes.grid(alpha=0.25)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8, frameon=False)
+    if total.get_legend_handles_labels()[0]:
+        total.legend(fontsize=8, frameon=False)
     return _drawn(figure)
 
 
@@ -227,6 +233,7 @@ def posterior_map(
     from matplotlib.patches import Circle
 
     short = all(len(name) == 1 and name.isascii() and name.isalnum() for name in classes)
+    named = labels is not None and not short
     figure = Figure(figsize=(6.6 if short else 8.2, 6.6), layout="constrained", dpi=DOTS_PER_INCH)
     FigureCanvasAgg(figure)
     plane = figure.subplots()
@@ -251,13 +258,15 @@ def posterior_map(
             facecolors=colour + "18",
             edgecolors=colour + "90",
             linewidths=0.6,
+            zorder=3 if named else 1,
         )
         plane.add_collection(ellipses)
         name = "" if label is None else classes[label]
         mark = "." if label is None else rf"$\mathrm{{{name}}}$" if short else SHAPES[label % len(SHAPES)]
         few = label is None or label < MOST_IN_LEGEND
-        plane.scatter(*mean[chosen].T, s=26, marker=mark, color=colour, linewidths=0.4, label=name if few else None)
-    if labels is not None and not short:
+        size = 8 if named else 26  # a letter is to be read, and a shape must not hide the ellipse
+        plane.scatter(*mean[chosen].T, s=size, marker=mark, color=colour, linewidths=0.4, label=name if few else None)
+    if named:
         more = f"the first {MOST_IN_LEGEND} of {len(classes)}" if len(classes) > MOST_IN_LEGEND else None
         figure.legend(loc="outside right upper", frameon=False, fontsize=9, title=more, alignment="left")
     plane.set_title(title, fontsize=10)

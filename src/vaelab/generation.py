@@ -21,7 +21,8 @@ from vaelab.config import LikelihoodName, ModelName
 from vaelab.data.batches import generator_for, held_out_levels, images_at_once, latent_noise, to_unit
 from vaelab.data.layout import as_shown, as_stored
 from vaelab.distributions import Likelihood
-from vaelab.errors import ConfigError, DataError, LabelError, did_you_mean
+from vaelab.errors import ConfigError, DataError, LabelError, counted
+from vaelab.labels import expect_list, unknown_label
 from vaelab.model import Model
 from vaelab.products import fast_products
 from vaelab.scoring import negative_importance_bound
@@ -108,11 +109,7 @@ class TrainedModel:
             index = -1
         if 0 <= index < len(self.classes):
             return index
-        shown = ", ".join(self.classes[:20]) + (", …" if len(self.classes) > 20 else "")
-        raise LabelError(
-            f"unknown label {str(label)!r}; expected one of {shown}, or an index 0 to {len(self.classes) - 1}."
-            f"{did_you_mean(str(label), self.classes)}"
-        )
+        raise unknown_label(str(label), self.classes, indices=True)
 
     def latents(self, count: int, *, temperature: float = 1.0, seed: int = 0) -> np.ndarray:
         """`count` draws of z ~ N(0, temperature² I), float32 (count, d); the first ones are the same for any `count`.
@@ -150,6 +147,7 @@ class TrainedModel:
         LabelError
             If labels are missing, unknown, or given to a model that takes none.
         """
+        expect_list(labels, conditional=self.conditional)
         if self.conditional:
             if labels is None:
                 raise LabelError(
@@ -157,7 +155,7 @@ class TrainedModel:
                 )
             if count not in (None, len(labels)):
                 raise ConfigError(
-                    f"got {len(labels)} labels and count={count}; expected one label per image: leave count out"
+                    f"got {counted(len(labels), 'label')} and count={count}; expected one label per image: leave count out"
                 )
             indices = np.array([self.label_index(label) for label in labels], dtype=np.int64)
             return self.decode(
@@ -349,7 +347,9 @@ class TrainedModel:
         if labels is None:
             raise LabelError(f"got no labels; expected one of {', '.join(self.classes[:20])} for every image")
         if len(labels) != count:
-            raise LabelError(f"got {len(labels)} labels for {count} images; expected one label per image")
+            raise LabelError(
+                f"got {counted(len(labels), 'label')} for {counted(count, 'image')}; expected one label per image"
+            )
         if isinstance(labels, np.ndarray) and labels.ndim == 2:
             if labels.shape[1] != len(self.classes) or not np.isfinite(labels).all():
                 raise LabelError(

@@ -16,7 +16,7 @@ import torch
 from vaelab import objective
 from vaelab.data.layout import describe_shape
 from vaelab.distributions import Gaussian
-from vaelab.errors import ConfigError, DataError, LabelError
+from vaelab.errors import ConfigError, DataError, LabelError, counted
 from vaelab.evaluation.labels import label_nats
 from vaelab.generation import Labels, TrainedModel
 
@@ -64,7 +64,9 @@ def place(model: TrainedModel, images: np.ndarray, labels: OwnLabels = None) -> 
     several = [labels] if isinstance(labels, str | int | np.integer) else labels
     given = [None] * len(batch) if several is None else list(several)
     if len(given) != len(batch):
-        raise LabelError(f"got {len(given)} labels for {len(batch)} images; expected one label per image")
+        raise LabelError(
+            f"got {counted(len(given), 'label')} for {counted(len(batch), 'image')}; expected one label per image"
+        )
     if not model.conditional:
         for label in given:
             if label is not None:

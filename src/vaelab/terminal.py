@@ -33,8 +33,14 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def work_bar() -> Iterator[Report]:
-    """A bar for work of known size; silent where there is no terminal."""
+def work_bar(over: str = "") -> Iterator[Report]:
+    """A bar for the work at hand, of known size; silent where there is no terminal.
+
+    Parameters
+    ----------
+    over
+        The name of a work that the others are parts of: its bar stays beside theirs.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -47,6 +53,8 @@ def work_bar() -> Iterator[Report]:
         def report(what: str, done: int, total: int, /) -> None:
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=total)
+            for name, task in tasks.items():
+                bar.update(task, visible=name in (what, over))
             bar.update(tasks[what], completed=done, total=total)
 
         yield report

@@ -27,9 +27,10 @@ from vaelab.data.batches import (
     latent_noise,
     mean_and_variance,
     to_unit,
+    training_input,
 )
 from vaelab.data.dataset import Dataset, Split
-from vaelab.errors import TrainingError
+from vaelab.errors import ConfigError, TrainingError
 from vaelab.model import build_model
 from vaelab.products import fast_products
 from vaelab.step import Batch, Moving, Schedule, Tally, compile_descend, descend
@@ -104,6 +105,7 @@ class Trainer:
         self.tally = Tally(*(torch.zeros(shape, device=device) for shape in ((3,), (2,), ())))
         self._descend = descend
         self.step = 0
+        self.validated_step = 0
         self.best: dict[str, Tensor] | None = None
         self.best_step, self.best_averages = 0, None
         self.best_axes: objective.Axes | None = None
@@ -146,31 +148,49 @@ class Trainer:
         decay = min(config.ema, (1 + self.step) / (10 + self.step))
         return Schedule(beta, config.learning_rate * learning_rate_factor(fraction, config.warmup), 1 - decay)
 
-    def read(self) -> Sums:
-        """Figures of the good steps since the last reading.
+    def read(self, *, ended: bool = False) -> Sums:
+        """Figures of the good steps since the last reading; `ended` says that it is the last.
 
         Raises
         ------
         TrainingError
-            If the last `MOST_BAD_STEPS` steps were all bad.
+            If the last `MOST_BAD_STEPS` steps were all bad; at the end, the later half of the steps will do.
         """
         distortion, rate, steps = self.tally.sums.tolist()
         self.tally.sums.zero_()
         self.skipped, in_a_row = (int(count) for count in self.tally.bad.tolist())
-        if in_a_row >= MOST_BAD_STEPS:
-            rate_and_beta = (
-                f"--learning-rate (it is {self.config.learning_rate:g}) or --beta (it is {self.config.beta:g})"
-            )
-            raise TrainingError(
-                f"the loss was NaN or infinite in {MOST_BAD_STEPS} steps in a row, at step {self.step}; "
-                f"the last good weights are kept: try a smaller {rate_and_beta}"
-            )
+        if in_a_row >= MOST_BAD_STEPS or (ended and in_a_row >= max(1, self.step / 2)):
+            raise self._diverged(f"the loss was NaN or infinite in {in_a_row} step{'s' * (in_a_row > 1)} in a row")
+        if not math.isfinite(distortion + rate):
+            raise self._diverged("the loss is past what float32 holds")
         return Sums(distortion, rate, int(steps))
+
+    def _diverged(self, what: str) -> TrainingError:
+        """The error of figures that are not finite: `what` happened, and what to type."""
+        if self.skipped == self.step:  # not one good step, so that no learning rate is to blame
+            return TrainingError(
+                f"{what}, from the first step on: expected data and networks that give finite numbers: look for very large "
+                "values in the data, or for a division by 0 in an --encoder or --decoder of your own"
+            )
+        config = self.config
+        return TrainingError(
+            f"{what}, at step {self.step}: try a smaller --learning-rate (it is {config.learning_rate:g}) or --beta (it is "
+            f"{config.beta:g})"
+        )
 
     @fast_products()
     def validate(self) -> Averages | None:
-        """Held-out figures of the averaged weights; the best so far are kept, by distortion + final β · rate."""
+        """Held-out figures of the averaged weights; the best so far are kept, by distortion + final β · rate.
+
+        Raises
+        ------
+        TrainingError
+            If the figures are not finite; or, where there are no validation images, those of a batch of training images.
+        """
+        self.validated_step = self.step
         if len(self.validation) == 0:
+            if not self._sound():
+                raise self._diverged("the averaged weights give figures that are NaN or infinite")
             self._keep(None, None)
             return None
         noise = latent_noise(len(self.validation), self.model.latent_dim, self.config.seed).to(self.device)
@@ -188,12 +208,23 @@ class Trainer:
             mean.append(inference.posterior.mean.cpu())
         rates = torch.cat(rate)
         averages = Averages(torch.cat(distortion).double().mean().item(), rates.sum(-1).double().mean().item())
-        self.last_validation = averages
+        if not math.isfinite(averages.nats):
+            raise self._diverged("the validation figures are NaN or infinite")
+        self.last_validation = averages if self.step else None  # those of the untrained model are no news
         value = averages.distortion + self.config.beta * averages.rate
         if value < self.best_objective or self.best is None:
             self.best_objective = value
             self._keep(averages, objective.Axes.over(rates, torch.cat(mean)))
         return averages
+
+    @torch.no_grad()
+    def _sound(self) -> bool:
+        """Whether the averaged weights give finite figures for a batch of training images."""
+        batch = self._batch()
+        images = training_input(batch.raw, self.likelihood, batch.bits)
+        return bool(
+            objective.terms(self.averaged(images, batch.labels, batch.noise), images).negative_elbo().isfinite().all()
+        )
 
     def _keep(self, averages: Averages | None, axes: objective.Axes | None) -> None:
         self.best = {name: tensor.clone() for name, tensor in self.averaged.state_dict().items()}
@@ -205,11 +236,14 @@ class Trainer:
         self.averaged.load_state_dict(self.best)
         self.last_validation = self.best_averages
 
-    def weights_to_use(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The best weights and the numbers beside them; the averaged ones where none but the first were validated yet."""
-        if self.best is None or (self.best_step == 0 and self.step > 0):
-            return self.averaged.state_dict(), {"step": self.step}
-        return self.best, self._facts()
+    def weights_to_use(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The best weights and the numbers beside them; the averaged ones where none but the first were validated yet.
+
+        None where those are of no use: their figures are not finite.
+        """
+        if self.best is not None and (self.validated_step > 0 or self.step == 0):
+            return self.best, self._facts()
+        return (self.averaged.state_dict(), {"step": self.step}) if self._sound() else None
 
     def _facts(self) -> dict[str, Any]:
         best = self.best_averages
@@ -254,7 +288,26 @@ class Trainer:
         self.best_step = best["step"]
         self.best_averages = Averages(best["distortion"], best["rate"]) if "rate" in best else None
         self.best_axes = objective.Axes.read(best.get("axes"))
-        self.last_validation = self.best_averages
+        self.validated_step = facts["validated"][0]
+        self.last_validation = self.best_averages if self.best_step else None
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that `name` means; `auto` is CUDA if there is a GPU for it, else the CPU.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device: got {name!r}, which is not to be had here; expected auto, cpu or cuda") from error
+    return device
 
 
 def validation_part(split: Split, config: ModelConfig, seed: int) -> Split:

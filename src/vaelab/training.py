@@ -22,7 +22,7 @@ from vaelab.errors import ConfigError, DataError, LabelError, RunError, Training
 from vaelab.model import Model
 from vaelab.objective import Axes
 from vaelab.step import check_compiler
-from vaelab.trainer import Averages, Sums, Trainer
+from vaelab.trainer import Averages, Sums, Trainer, pick_device
 
 PROGRESS_EVERY = 0.2
 """Seconds between two yields of progress."""
@@ -57,7 +57,8 @@ class Progress:
     train
         Over the images since the last progress: drawn afresh, with the weights as they moved.
     validation
-        Of the averaged weights at the last validation, or None before the first or with no validation images.
+        Of the averaged weights at the last validation, as `metrics.jsonl` has it; None before the first since the start, or
+        with no validation images.
     skipped
         Steps left out because their loss or gradient was NaN or infinite.
     finished
@@ -134,24 +135,6 @@ def complete(config: Config, dataset: Dataset) -> Config:
     return Config(filled, train)
 
 
-def pick_device(name: str) -> torch.device:
-    """The device that `name` means; `auto` is CUDA if there is a GPU for it, else the CPU.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such device here.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device: got {name!r}, which is not to be had here; expected auto, cpu or cuda") from error
-    return device
-
-
 def fit(
     config: Config,
     dataset: Dataset,
@@ -185,7 +168,7 @@ def fit(
     RunError
         If `out` holds a run already, or, to resume, none that these data and this configuration can go on with.
     TrainingError
-        If the loss stays NaN or infinite.
+        If the loss stays NaN or infinite; good weights are kept, and where there are none, no new run is left behind.
     """
     started = time.perf_counter() if started is None else started
     folder = None if out is None else Path(out)
@@ -294,14 +277,14 @@ class _Loop:
     def run_to_end(self, run: checkpoint.Run | None) -> Generator[Progress]:
         """Steps until the budget is used up; saves at the end, on leaving, and every `SAVE_EVERY` seconds."""
         self.run, trainer = run, self.trainer
-        opening = self.elapsed()
-        if trainer.best is None:  # figures of the start, and a first measure of what closing takes
-            trainer.validate()
-            self._save()
-        self.closing = self.elapsed() - opening
-        saved_at = reported_at = self.elapsed()
+        opening, fresh = self.elapsed(), trainer.best is None
         train, speed = Sums().averages(), 0.0
         try:
+            if fresh:  # figures of the start, and a first measure of what closing takes
+                trainer.validate()
+                self._save()
+            self.closing = self.elapsed() - opening
+            saved_at = reported_at = self.elapsed()
             while True:
                 if (fraction := self.fraction()) < 1.0 or trainer.step == 0:
                     trainer.take_step(fraction)
@@ -311,7 +294,7 @@ class _Loop:
                 elapsed = self.elapsed() - reported_at
                 if not due and elapsed < PROGRESS_EVERY:
                     continue
-                sums = trainer.read()
+                sums = trainer.read(ended=ended)
                 self.since_validation += sums
                 train = sums.averages() if sums.steps else train
                 speed = sums.steps * self.batch_size / max(elapsed, 1e-9) if sums.steps else speed
@@ -326,9 +309,11 @@ class _Loop:
                 yield self._progress(train, speed, finished=False)
                 if self.config.compile and not trainer.compiled:
                     trainer.compile()  # after a first sign of life, since the next step takes the time for it
-        except (GeneratorExit, TrainingError):
+        except GeneratorExit:
             self._save()
             raise
+        except TrainingError as error:
+            raise TrainingError(f"{error}{self._rescued(fresh)}") from error
         self._save()
         trainer.take_best()
         yield self._progress(train, speed, finished=True)
@@ -365,8 +350,21 @@ class _Loop:
         tensors, facts = self.trainer.state()
         budget = {"epochs": self.config.epochs, "seconds": self.config.seconds}
         facts |= {"seconds": self.elapsed(), "validated": self.validated, "budget": budget}
-        checkpoint.save_weights(self.run, *self.trainer.weights_to_use())
+        if (weights := self.trainer.weights_to_use()) is not None:
+            checkpoint.save_weights(self.run, *weights)
         checkpoint.save_resume(self.run, tensors, facts)
+
+    def _rescued(self, fresh: bool) -> str:
+        """Save what was good before the loss was not, and say what became of the run; a `fresh` one may go."""
+        if self.run is None:
+            return ""
+        weights = self.trainer.weights_to_use()
+        if weights is not None and weights[1]["step"] > 0:
+            checkpoint.save_weights(self.run, *weights)
+            return f"; the last good weights are kept in {self.run.folder}"
+        if fresh:
+            checkpoint.discard(self.run)
+        return f"; nothing good was learnt, and {self.run.folder} is {'not kept' if fresh else 'as it was'}"
 
     def _progress(self, train: Averages, speed: float, *, finished: bool) -> Progress:
         fraction, elapsed = self.fraction(), self.elapsed()

@@ -10,15 +10,19 @@ from collections.abc import Sequence
 
 from vaelab.cli.app import INTERRUPTED, app  # isort: skip - first: its clock is where a budget in seconds begins
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, UnusedCliTokensError
 
-from vaelab.cli import explore, generate, train
+from vaelab.cli import evaluate, explore, generate, train
 from vaelab.errors import TrainingError, VaelabError
 
-__all__ = ["app", "explore", "generate", "main", "train"]
+__all__ = ["app", "evaluate", "explore", "generate", "main", "train"]
 
 
 def _one_line(error: Exception) -> str:
+    if isinstance(error, UnusedCliTokensError):
+        command = " ".join(["vaelab", *(error.command_chain or ())])
+        words = " ".join(error.unused_tokens or ())
+        return f"got {words!r} beyond what {command} takes; expected it left out: see {command} --help"
     return " ".join(str(error).split())
 
 

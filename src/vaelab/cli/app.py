@@ -7,12 +7,12 @@ import time
 STARTED = time.perf_counter()  # a budget in seconds counts from the command, imports included
 
 from dataclasses import asdict, dataclass, fields  # noqa: E402
-from typing import TYPE_CHECKING, Annotated, Literal  # noqa: E402
+from typing import TYPE_CHECKING, Annotated, Literal, get_args  # noqa: E402
 
-from cyclopts import App, Parameter  # noqa: E402
+from cyclopts import App, ArgumentCollection, Parameter  # noqa: E402
 
 from vaelab.config import option  # noqa: E402
-from vaelab.errors import DataError  # noqa: E402
+from vaelab.errors import ConfigError, DataError  # noqa: E402
 from vaelab.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
@@ -26,10 +26,21 @@ INTERRUPTED = 130
 Fit = Literal["crop", "pad"]
 SplitName = Literal["train", "validation", "test", "all"]
 
+
+def _expect_whole_numbers(_: App, __: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Refuse a fraction for a whole number, which the reader of the command line would round."""
+    for argument in arguments:
+        if int in (argument.hint, *get_args(argument.hint)):
+            for token in argument.tokens:
+                if "." in token.value:
+                    raise ConfigError(f"{argument.name}: got {token.value}; expected a whole number")
+
+
 app = App(
     name="vaelab",
     version=__version__,
     help="Train autoencoders, VAEs and conditional VAEs on images, and generate the label you ask for.",
+    config=_expect_whole_numbers,
 )
 
 

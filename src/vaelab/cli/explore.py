@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from vaelab.cli.app import Options, SourceOptions, SplitName, app, load_source, part_of
 from vaelab.cli.generate import MOST_CELLS
 from vaelab.cli.images import PartName, Reader, Seen
-from vaelab.errors import ConfigError, LabelError
+from vaelab.errors import ConfigError, LabelError, counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -141,7 +141,7 @@ def interpolate(
     expect_suffix(out, ".png", *ANIMATED)
     if len(images) not in (0, 2):
         raise ConfigError(
-            f"got {len(images)} images to interpolate between; expected two, or none to take two of --seed"
+            f"got {counted(len(images), 'image')} to interpolate between; expected two, or none to take two of --seed"
         )
     model = load(run)
     if not images:
@@ -250,13 +250,14 @@ def restyle(
     _expect_cells(len(seen) * (1 + len(model.classes)))
     if label and len(label) not in (1, len(seen)):
         raise LabelError(
-            f"--label: got {len(label)} labels for {len(seen)} images; expected one for all, or one for each"
+            f"--label: got {counted(len(label), 'label')} for {counted(len(seen), 'image')}; expected one for all, or one for "
+            "each"
         )
     own = [one.label for one in seen] if not label else label * len(seen) if len(label) == 1 else label
     restyled = exploration.restyle(model, _stack(seen), own)
     for one, given, name in zip(seen, own, restyled.names, strict=True):
         if given is None:
-            say(f"{one.name}: {name}; --label says otherwise")
+            say(f"{one.name}: {name}; type --label to say otherwise")
     _save(restyled, out)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from vaelab.cli.app import Options, SplitName, app, load_source, nats_text, part_of
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, counted
 
 MOST_CELLS = 20_000
 """Images on one picture: a sheet of more is no longer one to look at."""
@@ -60,7 +60,7 @@ def sample(
         )
     samples = model.grid(label, count=count, temperature=temperature, seed=seed, decode=decode)
     write_samples(out, as_folder, model, samples, count)
-    say(f"{len(samples.images):,} images: {out}")
+    say(f"{counted(len(samples.images), 'image')}: {out}")
 
 
 @app.command
@@ -111,7 +111,7 @@ def reconstruct(
         title = f"{Path(source).name}, {split}: nats per image ({nats_name(model)})"
         save_picture(out, reconstruction_sheet(result.originals, result.images, result.nats, title=title))
     text = nats_text(result.distortion.mean().item(), result.rate.mean().item(), model.kind == "ae")
-    say(f"{len(images)} images, {text} per image: {out}")
+    say(f"{counted(len(images), 'image')}, {text} per image: {out}")
 
 
 @app.command

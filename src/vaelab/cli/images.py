@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from vaelab.cli.app import SourceOptions, load_source
-from vaelab.errors import DataError
+from vaelab.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +19,16 @@ PLACE = re.compile(r"(?P<source>.+?)(?::(?P<split>train|validation|test))?:(?P<i
 
 
 PartName = Literal["train", "validation", "test"]
+SPLITS = get_args(PartName)
+
+
+def _is_source(text: str) -> bool:
+    """Whether `text` names a built-in source, or something here that could be one."""
+    from vaelab.data import BUILTIN
+    from vaelab.data.path_table import SUFFIXES
+
+    path = Path(text).expanduser()
+    return text in BUILTIN or path.is_dir() or (path.is_file() and path.suffix.lower() in (".npz", *SUFFIXES))
 
 
 class Seen(NamedTuple):
@@ -50,6 +60,12 @@ class Reader:
         place = PLACE.fullmatch(text)
         if place is None or Path(text).exists():
             return self._file(text)
+        source, _, split = place["source"].rpartition(":")
+        if source and _is_source(source) and not _is_source(place["source"]):
+            raise DataError(
+                f"{text}: got the split {split!r}; expected {', '.join(SPLITS[:-1])} or {SPLITS[-1]}."
+                f"{did_you_mean(split, SPLITS)}"
+            )
         dataset, split = self.dataset(place["source"]), place["split"] or "test"
         part, index = getattr(dataset, split), int(place["index"])
         if index >= len(part):
@@ -66,6 +82,12 @@ class Reader:
         file = Path(text).suffix.lower() in EXTENSIONS and not Path(text).is_dir()
         if file or (PLACE.fullmatch(text) is not None and not Path(text).exists()):
             return [self.one(text)]
+        if Path(text).suffix and not _is_source(text):
+            got = f"a file of kind {Path(text).suffix}" if Path(text).is_file() else "no such file or source"
+            raise DataError(
+                f"{text}: got {got}; expected an image file ({', '.join(sorted(EXTENSIONS))}), a place such as mnist:test:12, "
+                f"or a source: a built-in name, a folder, an .npz file or a table of paths"
+            )
         dataset = self.dataset(text)
         part = getattr(dataset, split)
         if not len(part):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +14,14 @@ from cyclopts import Parameter
 
 from vaelab.cli.app import INTERRUPTED, STARTED, Options, app, load_source, nats_text, source_arguments
 from vaelab.config import Config, ModelConfig, TrainConfig
+from vaelab.errors import counted
 
 if TYPE_CHECKING:
     from vaelab.checkpoint import Run
     from vaelab.data import Dataset
+
+MUCH = 0.2
+"""Share of a budget in seconds that loading may take without a word."""
 
 
 @app.command
@@ -92,12 +97,14 @@ def train(
     from vaelab.writing import run_pictures
 
     folder = out if resume else out or _new_folder(f"{dataset.name}-{complete(config, dataset).model.model}")
+    loading = time.perf_counter() - STARTED
     training = fit_model(config, dataset, out=folder, resume=resume, started=STARTED)
     with TrainingDisplay() as display, _interruption() as interrupted:
         state = next(training)  # what cannot be is refused here, before anything is said
         assert folder is not None
         run = checkpoint.open_run(folder)
-        say(_introduction(run, dataset))
+        for line in _introduction(run, dataset, None if resume else loading):
+            say(line)
         if run.config.train.compile:
             say("compiling the step: up to half a minute the first time, a few seconds after that")
         while not (state.finished or interrupted):
@@ -110,6 +117,11 @@ def train(
         say(f"stopped at step {state.step:,} and saved; to go on: {again}")
         raise SystemExit(INTERRUPTED)
     say(f"weights saved after {state.seconds:.1f} s: {folder / checkpoint.WEIGHTS}")
+    if checkpoint.weight_facts(run)["step"] == 0:
+        rate = run.config.train.learning_rate
+        say(
+            f"note: no later weights were better than those before the first step: try a smaller --learning-rate than {rate:g}"
+        )
     if state.validation is not None:
         autoencoder = run.config.model.model == "ae"
         say(f"validation: {nats_text(state.validation.distortion, state.validation.rate, autoencoder)} per image")
@@ -135,15 +147,20 @@ def _interruption() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _introduction(run: Run, dataset: Dataset) -> str:
+def _introduction(run: Run, dataset: Dataset, loading: float | None) -> Iterator[str]:
+    """What is trained on what; what makes that doubtful; and what is left where `loading` took much of the seconds."""
+    from vaelab.data.describe import doubts
     from vaelab.trainer import validation_part
 
-    model = run.config.model
+    model, budget = run.config.model, run.config.train.seconds
     validated = len(validation_part(dataset.validation, model, run.config.train.seed))
-    return (
+    yield (
         f"{model.model} ({model.network}, {model.latent_dim} latent dimensions, {model.likelihood}) on {dataset.name}: "
-        f"{len(dataset.train):,} images to learn from, {validated:,} to validate → {run.folder}"
+        f"{counted(len(dataset.train), 'image')} to learn from, {validated:,} to validate → {run.folder}"
     )
+    yield from (f"note: {doubt}" for doubt in doubts(dataset, conditional=model.model == "cvae"))
+    if budget is not None and loading is not None and loading > MUCH * budget:
+        yield f"loading took {loading:.0f} s of --seconds {budget:g}: {budget - loading:.0f} s are left to train in"
 
 
 def _new_folder(name: str) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 
 from vaelab.data.dataset import Dataset, Split
 from vaelab.data.split import HELD_OUT_SHARE, hold_out
-from vaelab.errors import DataError
+from vaelab.errors import DataError, counted
 
 MOST_NAMED = 5
 """How many classes or files a note names before it counts the rest."""
@@ -177,7 +177,8 @@ def _held_out(train: Part, split: str, classes: int, seed: int) -> tuple[Part, P
     kept, held = hold_out(N if train.labels is None else train.labels, seed=seed)
     if len(held) == 0:
         of = f" of {classes:,} classes" if classes and N >= 1 / HELD_OUT_SHARE else ""
-        return train, train.at(held), f"Held out no {split} set: {N:,} images{of} are too few to part."
+        few = f"{counted(N, 'image')}{of} {'is' if N == 1 else 'are'} too few to part"
+        return train, train.at(held), f"Held out no {split} set: {few}."
     how = "at random" if train.labels is None else "stratified by class"
     part = f"{HELD_OUT_SHARE:.0%}, {how}, seed {seed}"
     note = f"Held out {len(held):,} of {N:,} images as the {split} set ({part})."

@@ -11,6 +11,22 @@ from vaelab.data.dataset import NEAR_BINARY_SHARE, Dataset, between_share, defau
 MOST_CLASSES = 30
 
 
+def doubts(dataset: Dataset, *, conditional: bool) -> Iterator[str]:
+    """Sentences on data that a model can be trained on, but learns nothing from."""
+    images = dataset.train.images
+    what = "image" if images.ndim == 4 else "row"
+    if len(images) == 1:
+        yield f"There is 1 {what} to learn from: the model can only learn that one."
+    elif all(np.array_equal(image, images[0]) for image in images):
+        yield f"All {len(images):,} {what}s to learn from are alike: the model can only learn that one."
+    labels = dataset.train.labels
+    if conditional and labels is not None and (labels == labels[0]).all():
+        yield (
+            f"All {what}s to learn from have the label {dataset.classes[labels[0]]!r}: there is no other to tell it from; "
+            "--model vae would learn as much."
+        )
+
+
 def describe_dataset(dataset: Dataset) -> Iterator[str]:
     """Lines: counts, size, channels, grey levels, the likelihood it would get and why, counts per class."""
     counts = [f"{len(getattr(dataset, name)):,} {name}" for name in ("train", "validation", "test")]

@@ -20,7 +20,7 @@ from vaelab.data.decoding import MANY_FILES, decode_images
 from vaelab.data.formats import Decoded, header_size, only_bombs_warn
 from vaelab.data.resize import Fit, Progress, fit_note
 from vaelab.data.select import EVERYTHING, Selection, select
-from vaelab.errors import DataError
+from vaelab.errors import DataError, counted
 
 
 class Files(NamedTuple):
@@ -80,7 +80,8 @@ def load_image_files(
         present = part.at(np.flatnonzero(row[part.images] >= 0))
         parts[split] = Part(read.images[row[present.images]], present.labels)
     limited = reading.selection.limit is not None
-    said = [*read.notes, *notes, *arranged.notes, *chosen.notes]
+    broken = [paths[i] for i in np.delete(needed, read.positions)]
+    said = [*read.notes, *notes, *arranged.notes, *chosen.notes, *_left_out(source, broken, parts)]
     return as_dataset(name, parts, chosen.classes, [*said, *class_notes(parts, chosen.classes, limited=limited)])
 
 
@@ -130,12 +131,10 @@ def _collect(source: Path, paths: Sequence[str], size: tuple[int, int], fit: Fit
     images = _allocate(source, (len(paths), 1, *size))
     read: list[Decoded] = []
     positions: list[int] = []
-    errors: list[str] = []
     for i, image in enumerate(decode_images(paths, size, fit)):
         if image.error:
             if not reading.skip_broken:
                 raise DataError(image.error)
-            errors.append(paths[i])
         elif image.pixels is None:
             raise _mixed(source, paths, image.size)
         else:
@@ -149,10 +148,11 @@ def _collect(source: Path, paths: Sequence[str], size: tuple[int, int], fit: Fit
         if reading.progress:
             reading.progress("reading images", i + 1, len(paths))
     if not read:
+        which = "none of which can" if len(paths) > 1 else "which cannot"
         raise DataError(
-            f"{source}: got {len(paths):,} files, none of which can be read; expected images: look at {paths[0]}"
+            f"{source}: got {counted(len(paths), 'file')}, {which} be read; expected images: look at {paths[0]}"
         )
-    return _Read(images[: len(read)], np.array(positions), [*_notes(read, size, fit), *_left_out(source, errors)])
+    return _Read(images[: len(read)], np.array(positions), _notes(read, size, fit))
 
 
 def _notes(read: Sequence[Decoded], size: tuple[int, int], fit: Fit | None) -> list[str]:
@@ -170,12 +170,17 @@ def _notes(read: Sequence[Decoded], size: tuple[int, int], fit: Fit | None) -> l
     return notes
 
 
-def _left_out(source: Path, broken: Sequence[str]) -> list[str]:
+def _left_out(source: Path, broken: Sequence[str], parts: Mapping[str, Part]) -> list[str]:
+    """The files that could not be read, and what that leaves: they were parted and counted with the others before."""
     if not broken:
         return []
     names = [os.path.relpath(path, _root(source)) for path in broken[:MOST_NAMED]]
     more = f" and {len(broken) - len(names):,} more" if len(broken) > len(names) else ""
-    return [f"Left out {len(broken):,} broken file{'s' * (len(broken) > 1)}: {', '.join(names)}{more}."]
+    left = [f"{len(part.images):,} {'training' if split == 'train' else split}" for split, part in parts.items()]
+    return [
+        f"Left out {counted(len(broken), 'broken file')} of these: {', '.join(names)}{more}; "
+        f"{', '.join(left[:-1])} and {left[-1]} images are left."
+    ]
 
 
 def _root(source: Path) -> Path:

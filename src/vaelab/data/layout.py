@@ -27,9 +27,19 @@ def as_stored(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
         raise DataError(
             f"got {describe_shape(raw.shape[1:])}; expected {describe_shape(shape)}, as the model was trained on"
         )
-    if len(shape) == 3 and raw.dtype != np.uint8:
-        raise DataError(f"got images of type {raw.dtype}; expected uint8 levels 0…255")
+    if len(shape) == 3:
+        expect_levels(raw)
     return np.ascontiguousarray(raw, dtype=np.uint8 if len(shape) == 3 else np.float32)
+
+
+def expect_levels(images: np.ndarray, where: str = "") -> None:
+    """Refuse images that are not uint8; `where` begins the error."""
+    if images.dtype == np.uint8:
+        return
+    mend = ""
+    if images.dtype.kind == "f" and images.size and 0 <= images.min() <= images.max() <= 1:
+        mend = ': type (255 * X).round().astype("uint8")'
+    raise DataError(f"{where}got images of type {images.dtype}; expected uint8 levels 0…255{mend}")
 
 
 def as_shown(stored: np.ndarray) -> np.ndarray:

@@ -1,0 +1,213 @@
+"""A training whose figures are no longer finite ends with an error of one line, and leaves no weights that are of no use."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import NotFittedError
+from torch import Tensor, nn
+
+import vaelab
+from vaelab import checkpoint
+from vaelab.bodies import build_encoder
+from vaelab.cli import main
+from vaelab.config import Config, ModelConfig, TrainConfig
+from vaelab.data import Dataset, Split
+from vaelab.errors import ConfigError, TrainingError
+from vaelab.trainer import Trainer
+from vaelab.training import fit
+
+
+def with_train(config: Config, **changes: object) -> Config:
+    return replace(config, train=replace(config.train, **changes))
+
+
+def run_through(config: Config, dataset: Dataset, **options: object) -> vaelab.Progress:
+    *_, last = fit(config, dataset, **options)  # type: ignore[arg-type]
+    return last
+
+
+@pytest.fixture
+def failing_from(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """From a step on, the weights that the next steps see are infinite."""
+
+    def begin(first: int) -> None:
+        take_step = Trainer.take_step
+
+        def spoilt(self: Trainer, fraction: float) -> None:
+            take_step(self, fraction)
+            if self.step >= first:
+                with torch.no_grad():
+                    for weights in (self.model, self.averaged):
+                        weights.head.weight.fill_(torch.inf)
+
+        monkeypatch.setattr(Trainer, "take_step", spoilt)
+
+    return begin
+
+
+@pytest.fixture
+def told_of_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vaelab.training.PROGRESS_EVERY", 0.0)
+
+
+def test_a_hopeless_learning_rate_is_one_line_and_leaves_no_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(SystemExit) as end:
+        main(["train", "digits", "--epochs", "2", "--learning-rate", "1e9", "--width", "16", "--out", str(out)])
+    assert end.value.code == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == (
+        "vaelab: the validation figures are NaN or infinite, at step 46: try a smaller --learning-rate (it is 1e+09) or --beta "
+        f"(it is 1); nothing good was learnt, and {out} is not kept"
+    )
+    assert not out.exists()  # so that the same command with another rate works
+
+
+@pytest.mark.parametrize(("good", "raises"), [(3, True), (8, False)])
+def test_few_steps_that_are_bad_are_enough(
+    tiny: Dataset, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good: int, raises: bool
+) -> None:
+    """Of ten steps the later ones are bad, while the averaged weights are those of the good ones."""
+    take_step = Trainer.take_step
+
+    def bad_step(self: Trainer, fraction: float) -> None:
+        if self.step == good:
+            forward = self.model.decoder.forward
+            self.model.decoder.forward = lambda *inputs: forward(*inputs) * torch.nan  # type: ignore[method-assign]
+        take_step(self, fraction)
+
+    monkeypatch.setattr(Trainer, "take_step", bad_step)
+    few, config = replace(tiny, train=tiny.train[:32]), with_train(tiny_config, epochs=10)
+    if raises:
+        message = (
+            r"NaN or infinite in 7 steps in a row, at step 10: try a smaller .*; the last good weights are kept in"
+        )
+        with pytest.raises(TrainingError, match=message):
+            run_through(config, few, out=tmp_path / "run")
+    else:
+        assert run_through(config, few, out=tmp_path / "run").skipped == 2
+    assert checkpoint.weight_facts(checkpoint.open_run(tmp_path / "run"))["step"] > 0
+
+
+def test_a_hopeless_learning_rate_is_found_without_validation_images(
+    tiny: Dataset, tiny_config: Config, tmp_path: Path
+) -> None:
+    bare = replace(tiny, validation=tiny.validation[:0])
+    with pytest.raises(TrainingError, match="try a smaller --learning-rate"):
+        run_through(with_train(tiny_config, epochs=2, learning_rate=1e30, warmup=0.0), bare, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_give_no_figures_are_found_without_validation_images(
+    tiny: Dataset, tiny_config: Config, tmp_path: Path, failing_from: Callable[[int], None]
+) -> None:
+    failing_from(12)  # the last of the steps: all were good
+    bare = replace(tiny, train=tiny.train[:32], validation=tiny.validation[:0])
+    with pytest.raises(
+        TrainingError, match=r"averaged weights give figures that are NaN or infinite, at step 12: try a"
+    ):
+        run_through(with_train(tiny_config, epochs=12), bare)
+
+
+def test_the_weights_before_are_kept(
+    tiny: Dataset, tiny_config: Config, tmp_path: Path, failing_from: Callable[[int], None]
+) -> None:
+    failing_from(60)
+    message = r"at step 60: try a smaller --learning-rate .*; the last good weights are kept in .*run$"
+    with pytest.raises(TrainingError, match=message):
+        run_through(with_train(tiny_config, epochs=20), tiny, out=tmp_path / "run")
+    run = checkpoint.open_run(tmp_path / "run")
+    steps = [line["step"] for line in checkpoint.read_metrics(run)]
+    assert checkpoint.weight_facts(run)["step"] in steps
+    assert 0 < max(steps) < 60
+    assert all(value.isfinite().all() for value in checkpoint.load_model(run).state_dict().values())
+    for line in (tmp_path / "run" / checkpoint.METRICS).read_text().splitlines():
+        assert np.isfinite(json.loads(line)["validation"]["nats"])
+
+
+@pytest.mark.usefixtures("told_of_every_step")
+def test_a_run_that_is_resumed_stays_as_it_was(
+    tiny: Dataset, tiny_config: Config, tmp_path: Path, failing_from: Callable[[int], None]
+) -> None:
+    training = fit(with_train(tiny_config, epochs=100), tiny, out=tmp_path / "run")
+    assert next(training).step == 1  # nothing was validated yet: what was reached is kept
+    training.close()
+    before = (tmp_path / "run" / checkpoint.WEIGHTS).read_bytes()
+    failing_from(2)
+    with pytest.raises(TrainingError, match=r"nothing good was learnt, and .*run is as it was$"):
+        run_through(Config(), tiny, out=tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / checkpoint.WEIGHTS).read_bytes() == before
+
+
+@pytest.mark.usefixtures("told_of_every_step")
+def test_leaving_the_loop_saves_no_weights_that_are_not_finite(
+    tiny: Dataset, tiny_config: Config, tmp_path: Path, failing_from: Callable[[int], None]
+) -> None:
+    failing_from(1)
+    training = fit(with_train(tiny_config, epochs=100), tiny, out=tmp_path / "run")
+    assert not next(training).model.head.weight.isfinite().any()
+    training.close()
+    model = checkpoint.load_model(checkpoint.open_run(tmp_path / "run"))
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+
+
+def test_data_that_no_model_can_take_are_told_from_a_learning_rate() -> None:
+    rows = Split(np.full((40, 3), 3e38, dtype=np.float32) * np.linspace(-1, 1, 40, dtype=np.float32)[:, None])
+    with pytest.raises(
+        TrainingError, match="from the first step on: expected data and networks that give finite numbers"
+    ):
+        run_through(Config(train=TrainConfig(epochs=1)), Dataset("large", rows, rows, rows))
+
+
+def test_an_estimator_is_not_fitted_by_it() -> None:
+    table = np.random.default_rng(0).normal(size=(60, 4))
+    model = vaelab.VAE(epochs=3, learning_rate=1e30, width=8)
+    with pytest.raises(TrainingError, match="try a smaller --learning-rate"):
+        model.fit(table)
+    with pytest.raises(NotFittedError):
+        model.sample()
+
+
+def test_weights_saved_are_those_whose_figures_are_told(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
+    """Where training only made it worse, these are the first, and not the last ones."""
+    config = with_train(tiny_config, epochs=2, learning_rate=0.3, warmup=0.0, ema=0.0)
+    last = run_through(config, tiny, out=tmp_path / "run")
+    run = checkpoint.open_run(tmp_path / "run")
+    assert checkpoint.weight_facts(run)["step"] == 0
+    assert checkpoint.weight_facts(run)["distortion"] == last.validation.distortion  # type: ignore[union-attr]
+    kept, told = checkpoint.load_model(run).state_dict(), last.model.state_dict()
+    assert all(torch.equal(kept[name], told[name]) for name in kept)
+
+
+class Nan(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        return images.flatten(1) * torch.nan
+
+
+class Standardising(nn.Module):
+    """Divides by each image's deviation, which is 0 of an image of zeros, and of no other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        flat = images.flatten(1)
+        return (flat - flat.mean(1, keepdim=True)) / flat.std(1, keepdim=True)
+
+
+def test_a_network_of_ones_own_is_tried_for_finite_numbers() -> None:
+    config = ModelConfig("vae", "mlp", 2, "bernoulli", 8, 1, encoder=Nan)
+    message = r"^--encoder test_divergence:Nan: given images \(2, 1, 8, 8\) and labels None, it gave NaN or infinity; expected"
+    with pytest.raises(ConfigError, match=message):
+        build_encoder(config, (1, 8, 8), 0)
+    assert build_encoder(replace(config, encoder=Standardising), (1, 8, 8), 0)[1] == 64
