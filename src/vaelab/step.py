@@ -21,7 +21,6 @@ from torch import Tensor
 
 from vaelab import objective
 from vaelab.config import LikelihoodName, TrainConfig
-from vaelab.data.batches import training_input
 from vaelab.errors import ConfigError
 from vaelab.model import Model
 
@@ -42,10 +41,9 @@ class Schedule(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step sees: raw data (batch, *shape), random bits to binarise them by, labels (batch,), noise ε (batch, d)."""
+    """What a step sees: images as the likelihood takes them (batch, *shape), labels (batch,), noise ε (batch, d)."""
 
-    raw: Tensor
-    bits: Tensor | None
+    images: Tensor
     labels: Int[Tensor, " batch"] | None
     noise: Float[Tensor, "batch d"]
 
@@ -90,8 +88,7 @@ def descend(
     likelihood: LikelihoodName,
 ) -> None:
     """Move the weights down the gradient of the objective, and their average after them; or leave a bad step out."""
-    images = training_input(batch.raw, likelihood, batch.bits)
-    terms = objective.terms(model(images, batch.labels, batch.noise), images)
+    terms = objective.terms(model(batch.images, batch.labels, batch.noise), batch.images)
     loss = objective.loss(terms, beta=schedule.beta, free_bits=config.free_bits)
     gradients = torch.autograd.grad(loss, moving.weights, allow_unused=True, materialize_grads=True)
     with torch.no_grad():
@@ -184,15 +181,23 @@ def _adamw(
 ) -> None:
     """The same in single operations, for a compiler to fuse: one pass over each parameter, its moments and its average."""
     updates, rate = moving.updates.clamp_min(1), schedule.learning_rate
-    mean_scale, square_scale = 1 / (1 - DECAY_OF_MEAN**updates), 1 / (1 - DECAY_OF_SQUARE**updates)
+    scalars = [
+        1 / divisor,
+        1 - bad,
+        rate / (1 - DECAY_OF_MEAN**updates),
+        1 / (1 - DECAY_OF_SQUARE**updates).sqrt(),
+        1 - rate * weight_decay,
+    ]
+    # A product with the identity: what the compiler cannot see through, it works out once, and not again for every weight.
+    once = torch.nan_to_num(torch.stack([torch.as_tensor(scalar) for scalar in scalars]))[None]
+    shrink, good, pace, square_scale, keep = (once @ torch.eye(5)).squeeze(0).unbind()
     for weight, averaged, mean, square, gradient in zip(
         moving.weights, moving.averaged, moving.means, moving.squares, gradients, strict=True
     ):
-        scaled = gradient / divisor
-        new_mean = torch.lerp(mean, scaled, 1 - DECAY_OF_MEAN)
-        new_square = torch.lerp(square, scaled.square(), 1 - DECAY_OF_SQUARE)
-        pace = new_mean * mean_scale / ((new_square * square_scale).sqrt() + EPSILON)
-        new_weight = weight * (1 - rate * weight_decay) - rate * pace
+        scaled = gradient * shrink
+        new_mean = mean + (1 - DECAY_OF_MEAN) * (scaled - mean)
+        new_square = square + (1 - DECAY_OF_SQUARE) * (scaled.square() - square)
+        new_weight = weight * keep - pace * new_mean / (new_square.sqrt() * square_scale + EPSILON)
         for old, new in ((mean, new_mean), (square, new_square), (weight, new_weight)):
-            old.copy_(torch.where(bad > 0, old, new))
+            old.copy_(torch.where(good > 0, new, old))
         averaged.lerp_(weight, schedule.share)

@@ -136,10 +136,10 @@ class Trainer:
         index = self.order.at(self.step)
         generator = generator_for("step", self.config.seed, self.step, self.device)
         raw = self.images.index_select(0, index)
-        bits = binarisation_bits(raw, self.likelihood, generator)
+        images = training_input(raw, self.likelihood, binarisation_bits(raw, self.likelihood, generator))
         labels = None if self.labels is None else self.labels.index_select(0, index)
         noise = torch.randn(len(index), self.model.latent_dim, generator=generator, device=self.device)
-        return Batch(raw, bits, labels, noise)
+        return Batch(images, labels, noise)
 
     def _schedule(self, fraction: float) -> Schedule:
         config = self.config
@@ -221,10 +221,8 @@ class Trainer:
     def _sound(self) -> bool:
         """Whether the averaged weights give finite figures for a batch of training images."""
         batch = self._batch()
-        images = training_input(batch.raw, self.likelihood, batch.bits)
-        return bool(
-            objective.terms(self.averaged(images, batch.labels, batch.noise), images).negative_elbo().isfinite().all()
-        )
+        terms = objective.terms(self.averaged(batch.images, batch.labels, batch.noise), batch.images)
+        return bool(terms.negative_elbo().isfinite().all())
 
     def _keep(self, averages: Averages | None, axes: objective.Axes | None) -> None:
         self.best = {name: tensor.clone() for name, tensor in self.averaged.state_dict().items()}
