@@ -190,7 +190,7 @@ def _adamw(
     ]
     # A product with the identity: what the compiler cannot see through, it works out once, and not again for every weight.
     once = torch.nan_to_num(torch.stack([torch.as_tensor(scalar) for scalar in scalars]))[None]
-    shrink, good, pace, square_scale, keep = (once @ torch.eye(5)).squeeze(0).unbind()
+    shrink, good, pace, square_scale, keep = (once @ torch.eye(5, device=once.device)).squeeze(0).unbind()
     for weight, averaged, mean, square, gradient in zip(
         moving.weights, moving.averaged, moving.means, moving.squares, gradients, strict=True
     ):
