@@ -69,7 +69,9 @@ def test_without_a_compiler_one_is_told_so(tiny: Dataset, tiny_config: Config, m
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="needs a C++ compiler: g++")
+@pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "g++")) is None, reason="needs a C++ compiler: apt-get install g++"
+)
 def test_compiled_it_is_the_same_step(tmp_path: Path) -> None:
     """To rounding; and what the compiled one leaves, the plain one goes on with. In processes of their own, where no shapes
     are checked: the compiler does not see through that.
