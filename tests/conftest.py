@@ -27,7 +27,7 @@ install_import_hook(
 
 from vaelab.config import Config, ModelConfig, TrainConfig  # noqa: E402 - after the hook
 from vaelab.data import Dataset, Split  # noqa: E402
-from vaelab.model import MOST_LOG_VARIANCE, Model  # noqa: E402
+from vaelab.model import MOST_LOG_VARIANCE, Flat, Model  # noqa: E402
 from vaelab.networks import with_labels  # noqa: E402
 
 # The tests' tensors are small: several threads only wait for one another, for minutes where other work shares the cores.
@@ -71,6 +71,12 @@ def tiny_config() -> Config:
     """A conditional model of `tiny` that trains in well under a second."""
     model = ModelConfig(model="cvae", network="mlp", latent_dim=2, likelihood="bernoulli", width=32, depth=1)
     return Config(model, TrainConfig(epochs=3, batch_size=32, device="cpu"))
+
+
+def flat(model: Model) -> Flat:
+    """The model, known to be a flat one, whose encoder, head and decoder a test looks at."""
+    assert isinstance(model, Flat)
+    return model
 
 
 class _Inputs(nn.Module):
@@ -121,7 +127,7 @@ class LinearGaussian:
         # The decoder gives x in units of √variance about the location, and its log-variance as softplus(raw + 10) − 10.
         unit = variance.sqrt()
         raw = torch.log(torch.expm1((self.noise_variance / variance).log() + 10)) - 10
-        self.model = Model(
+        self.model = Flat(
             _Inputs(),
             _LinearDecoder(
                 self.weight / unit[:, None], (self.bias - location) / unit, self.label_weight / unit[:, None], raw

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import flat
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
@@ -43,7 +44,7 @@ def failing_from(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
             if self.step >= first:
                 with torch.no_grad():
                     for weights in (self.model, self.averaged):
-                        weights.head.weight.fill_(torch.inf)
+                        flat(weights).head.weight.fill_(torch.inf)
 
         monkeypatch.setattr(Trainer, "take_step", spoilt)
 
@@ -79,7 +80,7 @@ def test_few_steps_that_are_bad_are_enough(
 
     def bad_step(self: Trainer, fraction: float) -> None:
         if self.step == good:
-            forward = self.model.decoder.forward
+            forward = flat(self.model).decoder.forward
             self.model.decoder.forward = lambda *inputs: forward(*inputs) * torch.nan  # type: ignore[method-assign]
         take_step(self, fraction)
 
@@ -152,7 +153,7 @@ def test_leaving_the_loop_saves_no_weights_that_are_not_finite(
 ) -> None:
     failing_from(1)
     training = fit(with_train(tiny_config, epochs=100), tiny, out=tmp_path / "run")
-    assert not next(training).model.head.weight.isfinite().any()
+    assert not flat(next(training).model).head.weight.isfinite().any()
     training.close()
     model = checkpoint.load_model(checkpoint.open_run(tmp_path / "run"))
     assert all(value.isfinite().all() for value in model.state_dict().values())

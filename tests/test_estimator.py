@@ -232,7 +232,7 @@ def test_the_others_take_no_labels() -> None:
     ("parameters", "message"),
     [
         ({"latent_dim": 0}, "--latent-dim: got 0; expected a whole number of at least 1"),
-        ({"network": "cnn"}, "--network: got 'cnn'; expected one of mlp, conv."),
+        ({"network": "cnn"}, "--network: got 'cnn'; expected one of mlp, conv, ladder."),
         ({"epochs": 1, "seconds": 1}, "got both --epochs and --seconds; expected one of them: leave the other out"),
         ({"seed": -1}, "--seed: got -1; expected a whole number of at least 0"),
         ({"likelihood": "gaussian", "epochs": 1}, "--likelihood gaussian: got images; expected bernoulli"),

@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import flat
 
+from vaelab.build import build_model
 from vaelab.config import ModelConfig, ModelName
 from vaelab.data import Dataset
 from vaelab.evaluation.latent_section import latent_section
 from vaelab.evaluation.section import Bars, Points, Section
 from vaelab.evaluation.subject import Settings, Subject
 from vaelab.generation import TrainedModel
-from vaelab.model import build_model
 
 WIDTH = 4
 
@@ -22,7 +23,7 @@ def untrained(dataset: Dataset, kind: ModelName, width: int = WIDTH) -> TrainedM
     config = ModelConfig(model=kind, network="mlp", latent_dim=width, likelihood="bernoulli", width=16, depth=1)
     model = build_model(config, dataset.shape, len(dataset.classes), seed=3).eval()
     with torch.no_grad():
-        model.head.weight *= 5  # as if it had learnt: the posteriors differ from image to image
+        flat(model).head.weight *= 5  # as if it had learnt: the posteriors differ from image to image
     return TrainedModel(model, kind, "bernoulli", dataset.classes if kind == "cvae" else ())
 
 
@@ -31,8 +32,8 @@ def collapse(trained: TrainedModel, *axes: int) -> TrainedModel:
     with torch.no_grad():
         for axis in axes:
             for row in (axis, trained.model.latent_dim + axis):
-                trained.model.head.weight[row] = 0
-                trained.model.head.bias[row] = 0
+                flat(trained.model).head.weight[row] = 0
+                flat(trained.model).head.bias[row] = 0
     return trained
 
 
@@ -126,9 +127,9 @@ def test_codes_on_a_line_have_no_divergence_by_moments(tiny: Dataset) -> None:
     """Their covariance has no inverse, and the figure would be infinite."""
     model = untrained(tiny, "ae")
     with torch.no_grad():
-        model.model.head.weight[1] = model.model.head.weight[0]
-        model.model.head.bias[1] = model.model.head.bias[0]
-        model.model.head.weight[2:] = 0
+        flat(model.model).head.weight[1] = flat(model.model).head.weight[0]
+        flat(model.model).head.bias[1] = flat(model.model).head.bias[0]
+        flat(model.model).head.weight[2:] = 0
     section = of(tiny, model)
     assert "moment_divergence" not in keys(section)
     assert section["active_units"].value == 2

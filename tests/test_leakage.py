@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import draw_tiny
+from conftest import draw_tiny, flat
 from judged import subject_of, table
 
 from vaelab.data import Dataset
@@ -97,11 +97,11 @@ def test_the_section_reads_the_label_that_an_encoder_passes_on(tiny: Dataset) ->
     test = draw_tiny(150, seed=5)
     subject = subject_of(Dataset("more", tiny.train, tiny.validation, test, tiny.classes))
     section = leakage_section(subject)
-    weight = subject.model.model.head.weight.data
+    weight = flat(subject.model.model).head.weight.data
     plain = section["linear_probe"].value
     assert section["dense_probe"].count == 150
     assert dict(section["dense_probe"].beside)["chance: always the most frequent label"] == pytest.approx(100 / 3)
-    encoder = subject.model.model.encoder
+    encoder = flat(subject.model.model).encoder
     weight.zero_()
 
     def tell(images, labels):

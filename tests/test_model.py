@@ -5,15 +5,16 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from conftest import generator
+from conftest import flat, generator
 from torch import Tensor, nn
 
 from vaelab import objective
+from vaelab.build import build_model
 from vaelab.config import LikelihoodName, ModelConfig, ModelName
 from vaelab.data import Dataset
 from vaelab.data.batches import held_out_input, mean_and_variance
 from vaelab.errors import ConfigError
-from vaelab.model import MOST_LOG_VARIANCE, Model, build_model
+from vaelab.model import MOST_LOG_VARIANCE, Flat, Model
 
 IMAGE_LIKELIHOODS = ["bernoulli", "continuous-bernoulli", "logistic"]
 VARIANTS = [
@@ -117,14 +118,14 @@ def test_an_autoencoder_has_a_point_and_no_rate() -> None:
     assert torch.equal(one.rate, torch.zeros(6, 3))
     assert torch.equal(one.latent, one.posterior.mean)
     assert torch.equal(one.likelihood.parameters, other.likelihood.parameters)
-    assert model.head.out_features == 3
+    assert flat(model).head.out_features == 3
 
 
 def test_the_log_variance_is_bounded() -> None:
     model, x = built("mlp", "vae", "bernoulli", (1, 8, 8)), images_for("bernoulli", (1, 8, 8))
     with torch.no_grad():
-        model.head.bias[3:] = torch.tensor([-1e6, 0.0, 1e6])
-        model.head.weight[3:] = 0
+        flat(model).head.bias[3:] = torch.tensor([-1e6, 0.0, 1e6])
+        flat(model).head.weight[3:] = 0
     expected = torch.tensor([-MOST_LOG_VARIANCE, 0, MOST_LOG_VARIANCE]).expand(6, -1)
     torch.testing.assert_close(model.posterior(x).log_variance, expected)
     assert model.posterior(x).rate().isfinite().all()
@@ -240,7 +241,7 @@ def test_the_encoder_sees_deviations_from_the_mean() -> None:
             seen.append(images)
             return images[:, :2]
 
-    model = Model(
+    model = Flat(
         Listener(),
         nn.Identity(),
         features=2,

@@ -5,11 +5,12 @@ import torch
 from conftest import LinearGaussian, generator
 from torch import Tensor
 
+from vaelab.build import build_model
 from vaelab.config import ModelConfig
 from vaelab.data import Dataset
 from vaelab.data.batches import held_out_input, mean_and_variance
 from vaelab.distributions import Gaussian, standard_normal_log_prob
-from vaelab.model import Model, build_model
+from vaelab.model import Model
 from vaelab.objective import Terms, held_out_terms, importance_weighted_bound, log_weights, loss, terms
 
 TERMS = Terms(torch.tensor([10.0, 20.0]), torch.tensor([[1.0, 0.1, 0.0], [3.0, 0.5, 0.2]]))

@@ -13,6 +13,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 import vaelab.evaluation.outliers as module
+from vaelab.build import build_model
 from vaelab.config import Config
 from vaelab.data import Dataset, Split
 from vaelab.errors import DataError
@@ -20,7 +21,6 @@ from vaelab.evaluation.outliers import auroc, outliers_section, png_bits, roc_cu
 from vaelab.evaluation.section import Lines, Section, Sheet
 from vaelab.evaluation.subject import Settings, Subject
 from vaelab.generation import TrainedModel
-from vaelab.model import build_model
 
 
 def test_auroc_is_the_share_of_pairs_with_ties_counting_half() -> None:

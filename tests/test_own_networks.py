@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import generator
+from conftest import flat, generator
 from torch import Tensor, nn
 
 import vaelab
 from vaelab.bodies import build_decoder, build_encoder, import_body
+from vaelab.build import build_model
 from vaelab.cli import main
 from vaelab.config import ModelConfig, import_path
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
-from vaelab.model import build_model
 from vaelab.networks import with_labels
 
 SHAPE = (1, 8, 8)
@@ -152,7 +152,7 @@ def test_they_are_called_with_what_they_name() -> None:
     assert model.decoder.given == {
         "shape": SHAPE, "planes": 1, "latent_dim": 3, "classes": 2, "width": 16, "depth": 1
     }  # fmt: skip
-    assert model.head.in_features == 16  # the features are counted
+    assert flat(model).head.in_features == 16  # the features are counted
     assert model.encoder.training
     images, labels = torch.rand(5, *SHAPE, generator=generator(1)), torch.tensor([0, 1, 0, 1, 0])
     assert model(images, labels, torch.zeros(5, 3)).likelihood.log_prob(images).shape == (5,)

@@ -8,11 +8,12 @@ import torch
 from conftest import LinearGaussian
 
 from vaelab import objective
+from vaelab.build import build_model
 from vaelab.config import ModelConfig
 from vaelab.data import Dataset
 from vaelab.data.batches import generator_for, held_out_input, latent_noise
 from vaelab.errors import ConfigError
-from vaelab.model import Model, build_model
+from vaelab.model import Model
 from vaelab.scoring import held_out_terms, negative_bound_curve, negative_elbo, negative_importance_bound
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import flat
 from torch import Tensor, nn
 
 import vaelab.evaluation.style_section as module
@@ -17,7 +18,7 @@ from vaelab.evaluation.section import Bars, Matrix, Section, Sheet
 from vaelab.evaluation.style_section import correlation_across, growing_direction, style_section
 from vaelab.evaluation.subject import Settings, Subject
 from vaelab.generation import TrainedModel
-from vaelab.model import Model
+from vaelab.model import Flat
 
 SIDE, WIDTH = 28, 3
 CLASSES = tuple("0123456789")
@@ -49,7 +50,7 @@ class Bar(nn.Module):
 
 def hand(kind: ModelName = "cvae", *, turned: bool = False) -> TrainedModel:
     torch.manual_seed(0)
-    model = Model(
+    model = Flat(
         Pixels(),
         Bar(turned),
         features=SIDE * SIDE,
@@ -176,7 +177,7 @@ def test_the_label_explains_slant_that_z_does_not_hold(drawn: Dataset) -> None:
     """Digits lean by themselves: the label beside z explains more of slant than z alone, of a z that knows nothing."""
     model = hand()
     with torch.no_grad():
-        model.model.head.weight.zero_()
+        flat(model.model).head.weight.zero_()
     readout = of(drawn, model)["slant_readout"]
     assert readout.value < 0.02
     assert dict(readout.beside)["of z and the label"] > readout.value + 0.02
@@ -199,7 +200,7 @@ def test_dark_drawings_on_white_are_turned(drawn: Dataset) -> None:
     dark = replace(drawn, test=replace(drawn.test, images=255 - drawn.test.images))
     model = hand()
     with torch.no_grad():
-        model.model.head.weight.zero_()
+        flat(model.model).head.weight.zero_()
     for key in ("slant", "width"):
         before, after = (dict(of(data, model)[f"{key}_readout"].beside)["of z and the label"] for data in (drawn, dark))
         assert before == pytest.approx(after, abs=1e-6)

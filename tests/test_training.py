@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import flat
 
 from vaelab import checkpoint, objective, step
 from vaelab.config import Config, ModelConfig, TrainConfig
@@ -222,7 +223,7 @@ def test_a_bad_step_is_skipped_counted_and_changes_nothing(tiny: Dataset, tiny_c
     trainer = Trainer(complete(tiny_config, tiny), tiny, torch.device("cpu"))
     trainer.take_step(0.5)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    forward = trainer.model.decoder.forward
+    forward = flat(trainer.model).decoder.forward
     trainer.model.decoder.forward = lambda *inputs: forward(*inputs) * torch.nan  # type: ignore[method-assign]
     trainer.take_step(0.5)
     assert all(torch.equal(before[name], value) for name, value in trainer.model.state_dict().items())
@@ -232,7 +233,7 @@ def test_a_bad_step_is_skipped_counted_and_changes_nothing(tiny: Dataset, tiny_c
     assert trainer.skipped == 1
     assert sums.steps == 2
     assert math.isfinite(sums.averages().nats)
-    assert not torch.equal(before["head.weight"], trainer.model.head.weight)
+    assert not torch.equal(before["head.weight"], flat(trainer.model).head.weight)
 
 
 def test_many_bad_steps_in_a_row_stop_with_the_good_weights(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
@@ -244,7 +245,7 @@ def test_many_bad_steps_in_a_row_stop_with_the_good_weights(tiny: Dataset, tiny_
     def bad_step(self: Trainer, fraction: float) -> None:
         if not good:
             good.update({name: value.clone() for name, value in self.averaged.state_dict().items()})
-            forward = self.model.decoder.forward
+            forward = flat(self.model).decoder.forward
             self.model.decoder.forward = lambda *inputs: forward(*inputs) * torch.nan  # type: ignore[method-assign]
         take_step(self, fraction)
 
@@ -414,7 +415,7 @@ def test_a_gradient_far_beyond_the_usual_is_scaled_down(
         usual = trainer.tally.usual_norm.item()
         assert usual > 0
         before = torch.cat([p.detach().flatten().clone() for p in trainer.model.parameters()])
-        forward = trainer.model.decoder.forward
+        forward = flat(trainer.model).decoder.forward
         if scale != 1:
             trainer.model.decoder.forward = lambda *inputs: scale * forward(*inputs)  # type: ignore[method-assign]
         trainer.take_step(0.5)

@@ -28,10 +28,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vaelab.build import build_model
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data.dataset import Dataset
 from vaelab.errors import ConfigError, RunError
-from vaelab.model import Model, build_model
+from vaelab.model import Model
 from vaelab.output import cannot_write, written_whole
 from vaelab.version import __version__
 

@@ -8,20 +8,23 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from vaelab.errors import ConfigError, did_you_mean
 
 ModelName = Literal["ae", "vae", "cvae"]
-NetworkName = Literal["mlp", "conv"]
+NetworkName = Literal["mlp", "conv", "ladder"]
+MixingName = Literal["free", "conv"]
 LikelihoodName = Literal["bernoulli", "continuous-bernoulli", "logistic", "gaussian"]
 
 if TYPE_CHECKING:
     OwnBody = str | Callable[..., Any]
+    Rungs = str | Sequence[int]
 else:
     OwnBody = str  # what the command line reads and a run keeps; a class becomes its import path
+    Rungs = str  # and a sequence becomes its numbers, with commas
 
 DEFAULT_SECONDS = 90.0
 """Training time where neither epochs nor seconds are given: about a minute and a half."""
@@ -35,7 +38,8 @@ class ModelConfig:
     """Autoencoder, variational autoencoder or conditional VAE. Default: cvae if the data are labelled, else vae."""
 
     network: NetworkName | None = None
-    """Dense or strided convolutional encoder and decoder. Default: mlp for grey images up to 32×32 and tables, else conv."""
+    """Dense or strided convolutional encoder and decoder, or a ladder, which has a hierarchy of latents. Default: mlp for grey
+    images up to 32×32 and tables, else conv."""
 
     latent_dim: int | None = None
     """Dimensions of the latent, 1 or more. Default: 7 for cvae (16 in colour), 32 for ae and vae; at most a table's columns."""
@@ -44,10 +48,11 @@ class ModelConfig:
     """Distribution p(x|z) of an image. Default: bernoulli for near-binary grey images, else logistic; gaussian for tables."""
 
     width: int | None = None
-    """Units of a dense hidden layer (default 256), or channels of the first convolution (default 32)."""
+    """Units of a dense hidden layer (default 256), channels of the first convolution (default 32) or of a ladder (default 64)."""
 
-    depth: int = 3
-    """Hidden layers of a dense encoder, and of its decoder. A convolutional one is as deep as the image's size asks."""
+    depth: int | None = None
+    """Hidden layers of a dense encoder, and of its decoder (default 3); blocks of a ladder's encoder (default 2). A convolutional
+    network is as deep as the image's size asks."""
 
     encoder: OwnBody | None = None
     """An encoder of your own by its import path, such as my_networks:Encoder, in place of that of --network."""
@@ -55,11 +60,24 @@ class ModelConfig:
     decoder: OwnBody | None = None
     """A decoder of your own by its import path, such as my_networks:Decoder, in place of that of --network."""
 
+    rungs: Rungs | None = None
+    """Latent dimensions of a ladder's rungs, such as 16,1,1: of the whole image for the first, at each position for the others.
+    They stand in place of --latent-dim. Default: 16,1,1."""
+
+    patch: int | None = None
+    """Pixels per side of a ladder's positions; 0 makes one position of all, as a table is. Default: 4 for 28×28, so 7×7."""
+
+    mixing: MixingName | None = None
+    """How a ladder's positions hear of one another: by free matrices over positions, or by 3×3 convolutions. Default: free."""
+
     def __post_init__(self) -> None:
         _check_choices(self)
         for name in ("encoder", "decoder"):
             if (got := getattr(self, name)) is not None:
                 object.__setattr__(self, name, import_path(name, got))
+        if self.rungs is not None:
+            object.__setattr__(self, "rungs", _rungs(self.rungs))
+        _check_whole("patch", self.patch, least=0, most=1024)
         for name, most in (("latent_dim", 65536), ("width", 65536), ("depth", 1000)):
             _check_whole(name, getattr(self, name), most=most)
 
@@ -187,6 +205,29 @@ def import_path(name: str, got: object) -> str:
     return f"{module}:{qualified}"
 
 
+def rung_dims(rungs: Rungs) -> tuple[int, ...]:
+    """The numbers of `ModelConfig.rungs`."""
+    return tuple(int(part) for part in _rungs(rungs).split(","))
+
+
+def _rungs(got: object) -> str:
+    """Numbers with commas, from such a text or from a sequence of numbers.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither, or a number is below 1.
+    """
+    parts = got.split(",") if isinstance(got, str) else list(got) if isinstance(got, Sequence) else [got]
+    texts = [str(part).strip() for part in parts]
+    if not texts or not all(re.fullmatch(r"[1-9]\d{0,3}", text) for text in texts):
+        raise ConfigError(
+            f"--rungs: got {got if isinstance(got, str) else parts!r}; expected whole numbers of at least 1 with commas, such as "
+            "16,1,1"
+        )
+    return ",".join(texts)
+
+
 def _imported(module: str, qualified: str) -> object:
     found: object = sys.modules.get(module)
     for part in qualified.split("."):
@@ -195,7 +236,7 @@ def _imported(module: str, qualified: str) -> object:
 
 
 def _check_choices(config: ModelConfig) -> None:
-    choices = {"model": ModelName, "network": NetworkName, "likelihood": LikelihoodName}
+    choices = {"model": ModelName, "network": NetworkName, "likelihood": LikelihoodName, "mixing": MixingName}
     for name, literal in choices.items():
         got = getattr(config, name)
         if got is not None and got not in get_args(literal):

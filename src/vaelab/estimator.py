@@ -25,6 +25,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
 
 from vaelab import checkpoint, training
+from vaelab.build import build_model
 from vaelab.config import Config, ModelConfig, ModelName, TrainConfig
 from vaelab.data import Dataset, Split
 from vaelab.data.arrays import channels_first, label_values
@@ -34,7 +35,6 @@ from vaelab.errors import DataError, LabelError, RunError, TrainingError
 from vaelab.exploration import restyle
 from vaelab.generation import Decode, Reconstructions, TrainedModel, load
 from vaelab.labels import expect_list, unknown_label
-from vaelab.model import build_model
 from vaelab.parameters import OF_MODEL, OF_TRAINING, Parameters
 from vaelab.pictures import Pictures
 from vaelab.placing import place

@@ -10,16 +10,16 @@ is a deterministic function of it.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import final
+from typing import TypedDict, Unpack, final
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vaelab.bodies import build_decoder, build_encoder
-from vaelab.config import LikelihoodName, ModelConfig
+from vaelab.config import LikelihoodName
 from vaelab.distributions import LIKELIHOODS, Gaussian, GaussianLikelihood, Likelihood
 
 MOST_LOG_VARIANCE = 12.0
@@ -33,31 +33,44 @@ class Inference:
     Attributes
     ----------
     posterior
-        q(z|x), whitened, (batch, d).
+        q(z|x), whitened, (batch, d); of a ladder, each rung's given the rungs above as they were drawn, (..., batch, d).
     latent
         The sample z of it that was decoded, (..., batch, d).
     rate
-        KL of each latent dimension in nats, (batch, d); zero for an autoencoder, which has none.
+        KL of each latent dimension in nats, of the posterior's shape; zero for an autoencoder, which has none.
     likelihood
         p(x|z) at that sample.
     """
 
     posterior: Gaussian
     latent: Float[Tensor, "*samples batch d"]
-    rate: Float[Tensor, "batch d"]
+    rate: Float[Tensor, "*drawn batch d"]
     likelihood: Likelihood
 
 
-@final
-class Model(nn.Module):
-    """Encoder, latent and decoder.
+class Facts(TypedDict):
+    """What every model is made with: see the attributes of `Model`."""
 
-    Parameters
+    latent_dim: int
+    likelihood: LikelihoodName
+    shape: tuple[int, ...]
+    classes: int
+    stochastic: bool
+
+
+def bounded(output: Float[Tensor, "*batch two_d"]) -> Gaussian:
+    """The Gaussian whose mean and log-variance a network gives side by side, the latter within ± `MOST_LOG_VARIANCE`."""
+    mean, log_variance = output.chunk(2, dim=-1)
+    return Gaussian(mean, MOST_LOG_VARIANCE * torch.tanh(log_variance / MOST_LOG_VARIANCE))
+
+
+class Model(nn.Module, ABC):
+    """What all models share: the data's place and scale, labels, the likelihood, and the verbs written on `parameters`.
+
+    Attributes
     ----------
-    encoder, decoder
-        Bodies with the signatures that `vaelab.networks` documents.
-    features
-        Size of the encoder body's output.
+    latent_dim
+        d, the size of the whitened latent vector.
     shape
         Shape of one image, (C, H, W), or of one row of a table, (D,).
     classes
@@ -70,24 +83,29 @@ class Model(nn.Module):
     scale: Tensor
 
     def __init__(
-        self,
-        encoder: nn.Module,
-        decoder: nn.Module,
-        *,
-        features: int,
-        latent_dim: int,
-        likelihood: LikelihoodName,
-        shape: tuple[int, ...],
-        classes: int,
-        stochastic: bool,
+        self, *, latent_dim: int, likelihood: LikelihoodName, shape: tuple[int, ...], classes: int, stochastic: bool
     ) -> None:
         super().__init__()
-        self.encoder, self.decoder = encoder, decoder
-        self.head = nn.Linear(features, 2 * latent_dim if stochastic else latent_dim)
         self.likelihood = LIKELIHOODS[likelihood]
         self.latent_dim, self.shape, self.classes, self.stochastic = latent_dim, shape, classes, stochastic
         self.register_buffer("location", torch.zeros(shape))
         self.register_buffer("scale", torch.ones(shape))
+
+    @abstractmethod
+    def posterior(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None = None) -> Gaussian:
+        """q(z|x[, y]) of each image, whitened: (batch, d). For an autoencoder it is a point, its log-variance −∞."""
+
+    @abstractmethod
+    def parameters_of(self, latent: Float[Tensor, "batch d"], labels: Tensor | None) -> Float[Tensor, "batch *planes"]:
+        """The likelihood's parameters for latents and one-hot labels, (batch, planes, *shape)."""
+
+    @abstractmethod
+    def forward(self, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "*samples batch d"]) -> Inference:
+        """Infer z from the images with ε = `noise` and decode it; leading dimensions of `noise` are further samples."""
+
+    @abstractmethod
+    def output_bias(self) -> Tensor | None:
+        """The last bias, which starts where the data are: for every value, or for every channel; None if there is none."""
 
     def one_hot(
         self, labels: Int[Tensor, " batch"] | Float[Tensor, "batch k"] | None
@@ -101,14 +119,9 @@ class Model(nn.Module):
         assert labels is not None, "a conditional model needs labels"
         return (labels if labels.is_floating_point() else F.one_hot(labels, self.classes)).to(self.location.dtype)
 
-    def posterior(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None = None) -> Gaussian:
-        """q(z|x[, y]) of each image: (batch, d). For an autoencoder it is a point, its log-variance −∞."""
-        centred = (images - self.location) / self.scale
-        output = self.head(self.encoder(centred, self.one_hot(labels)))
-        if not self.stochastic:
-            return Gaussian(output, torch.full_like(output, -math.inf))
-        mean, log_variance = output.chunk(2, dim=-1)
-        return Gaussian(mean, MOST_LOG_VARIANCE * torch.tanh(log_variance / MOST_LOG_VARIANCE))
+    def centred(self, images: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
+        """Images as an encoder sees them: as deviations from the data's mean, in units of `scale`."""
+        return (images - self.location) / self.scale
 
     def decode(self, latent: Float[Tensor, "*samples batch d"], labels: Tensor | None = None) -> Likelihood:
         """p(x|z[, y]) for whitened latents; labels are (batch,), or weights of the labels, (batch, K)."""
@@ -116,17 +129,13 @@ class Model(nn.Module):
         flat = latent.flatten(0, -2)
         if labels is not None and samples:
             labels = labels.expand(*samples, *labels.shape).flatten(0, len(samples))
-        parameters = self.decoder(flat, self.one_hot(labels)).unflatten(0, latent.shape[:-1])
+        return self.likelihood_of(self.parameters_of(flat, self.one_hot(labels)).unflatten(0, latent.shape[:-1]))
+
+    def likelihood_of(self, parameters: Tensor) -> Likelihood:
+        """p(x|z) with these parameters, (..., batch, planes, *shape)."""
         if self.likelihood is GaussianLikelihood:
             return GaussianLikelihood(parameters, len(self.shape), self.location, self.scale)
         return self.likelihood(parameters, len(self.shape))
-
-    def forward(self, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "*samples batch d"]) -> Inference:
-        """Infer z = μ + σ·`noise` from the images and decode it; leading dimensions of `noise` are further samples."""
-        posterior = self.posterior(images, labels)
-        latent = posterior.sample(noise)
-        rate = posterior.rate() if self.stochastic else torch.zeros_like(posterior.mean)
-        return Inference(posterior, latent, rate, self.decode(latent, labels))
 
     @torch.no_grad()
     def fit_to(self, mean: Tensor, variance: Tensor) -> None:
@@ -139,50 +148,58 @@ class Model(nn.Module):
         self.location.copy_(mean)
         if len(self.shape) == 1:
             self.scale.copy_(variance.clamp_min(1e-12).sqrt())
-        output = getattr(self.decoder, "output", None)
-        if isinstance(output, nn.Linear | nn.Conv2d) and output.bias is not None:
-            if isinstance(output, nn.Conv2d):  # one bias per plane and channel: mean and variance over all its pixels
-                level = mean.mean((1, 2), keepdim=True)
-                mean, variance = level, (variance + (mean - level).square()).mean((1, 2), keepdim=True)
-            if self.likelihood is GaussianLikelihood:  # which takes it in units of the standard deviation
-                mean, variance = (mean - self.location) / self.scale, variance / self.scale.square()
-            initial = self.likelihood.initial(mean, variance).flatten()
-            if output.bias.shape == initial.shape:  # a body of one's own may share its last layer between places
-                output.bias.copy_(initial)
+        bias = self.output_bias()
+        values, planes = mean.numel(), self.likelihood.planes
+        if bias is None or bias.numel() not in (planes * values, planes * self.shape[0]):
+            return
+        if bias.numel() < planes * values:  # one for each channel: mean and variance over all its pixels
+            level = mean.mean((1, 2), keepdim=True)
+            mean, variance = level, (variance + (mean - level).square()).mean((1, 2), keepdim=True)
+        if self.likelihood is GaussianLikelihood:  # which takes it in units of the standard deviation
+            mean, variance = (mean - self.location) / self.scale, variance / self.scale.square()
+        bias.copy_(self.likelihood.initial(mean, variance).view_as(bias))
 
 
-def build_model(config: ModelConfig, shape: tuple[int, ...], classes: int, *, seed: int = 0) -> Model:
-    """The model that a complete `config` describes, for images of `shape` and K = `classes` labels.
+@final
+class Flat(Model):
+    """Encoder, one latent, decoder: the autoencoder, the VAE and the conditional VAE of the textbooks.
 
     Parameters
     ----------
-    config
-        With no field left at None: see `vaelab.training.complete`.
-    classes
-        Class count of the data; used by a conditional model alone.
-    seed
-        Of the initial weights. The global random state is left as it was.
-
-    Raises
-    ------
-    ConfigError
-        If the network does not take images of this shape, or a body of one's own cannot be had or does not fit.
+    encoder, decoder
+        Bodies with the signatures that `vaelab.networks` documents.
+    features
+        Size of the encoder body's output.
+    facts
+        What every model has, see `Model`.
     """
-    assert config.latent_dim is not None
-    assert config.likelihood is not None
-    classes = classes if config.model == "cvae" else 0
-    planes = LIKELIHOODS[config.likelihood].planes
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        encoder, features = build_encoder(config, shape, classes)
-        decoder = build_decoder(config, shape, planes, classes)
-        return Model(
-            encoder,
-            decoder,
-            features=features,
-            latent_dim=config.latent_dim,
-            likelihood=config.likelihood,
-            shape=shape,
-            classes=classes,
-            stochastic=config.model != "ae",
-        )
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, *, features: int, **facts: Unpack[Facts]) -> None:
+        super().__init__(**facts)
+        self.encoder, self.decoder = encoder, decoder
+        self.head = nn.Linear(features, (1 + self.stochastic) * self.latent_dim)
+
+    def posterior(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None = None) -> Gaussian:
+        """Of each image: (batch, d), independent of one another."""
+        output = self.head(self.encoder(self.centred(images), self.one_hot(labels)))
+        if not self.stochastic:
+            return Gaussian(output, torch.full_like(output, -math.inf))
+        return bounded(output)
+
+    def parameters_of(self, latent: Float[Tensor, "batch d"], labels: Tensor | None) -> Float[Tensor, "batch *planes"]:
+        """By the decoder body."""
+        return self.decoder(latent, labels)
+
+    def forward(self, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "*samples batch d"]) -> Inference:
+        """Z = μ + σ·`noise`, decoded."""
+        posterior = self.posterior(images, labels)
+        latent = posterior.sample(noise)
+        rate = posterior.rate() if self.stochastic else torch.zeros_like(posterior.mean)
+        return Inference(posterior, latent, rate, self.decode(latent, labels))
+
+    def output_bias(self) -> Tensor | None:
+        """That of the decoder body's layer `output`, if it has one for every value, or is a convolution."""
+        layer = getattr(self.decoder, "output", None)
+        if isinstance(layer, nn.Linear) and layer.out_features < self.likelihood.planes * math.prod(self.shape):
+            return None  # a body of one's own may share its last layer between places
+        return layer.bias if isinstance(layer, nn.Linear | nn.Conv2d) else None

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vaelab import objective
+from vaelab.build import build_model
 from vaelab.config import Config, LikelihoodName, ModelConfig
 from vaelab.data.batches import (
     Order,
@@ -31,7 +32,6 @@ from vaelab.data.batches import (
 )
 from vaelab.data.dataset import Dataset, Split
 from vaelab.errors import ConfigError, TrainingError
-from vaelab.model import build_model
 from vaelab.products import fast_products
 from vaelab.step import Batch, Moving, Schedule, Tally, compile_descend, descend
 
@@ -39,7 +39,7 @@ MOST_BAD_STEPS = 50
 """Steps with a loss that is NaN or infinite, in a row, after which a run gives up."""
 
 
-MOST_VALIDATED = {"mlp": 2**23, "conv": 2**22}
+MOST_VALIDATED = {"mlp": 2**23, "conv": 2**22, "ladder": 2**22}
 """Pixel values that a validation looks at, at the most, by network: enough to choose by, and not all of a short budget."""
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from vaelab import checkpoint
+from vaelab.build import complete_model
 from vaelab.config import DEFAULT_SECONDS, Config, ModelConfig, TrainConfig, option
 from vaelab.data.dataset import Dataset, default_likelihood
 from vaelab.errors import ConfigError, DataError, LabelError, RunError, TrainingError
@@ -109,22 +110,7 @@ def complete(config: Config, dataset: Dataset) -> Config:
         data = "a table of reals" if table else "images"
         fit_for = "gaussian" if table else "bernoulli, continuous-bernoulli or logistic"
         raise ConfigError(f"--likelihood {likelihood}: got {data}; expected {fit_for} for such data")
-    colour = not table and dataset.shape[0] == 3
-    small = table or (dataset.shape[0] == 1 and max(dataset.shape[1:]) <= 32)
-    network = chosen.network or ("mlp" if small else "conv")
-    latent_dim = 32 if model != "cvae" else 16 if colour else 7
-    if table:
-        latent_dim = min(latent_dim, dataset.shape[0])
-    filled = ModelConfig(
-        model=model,
-        network=network,
-        latent_dim=chosen.latent_dim or latent_dim,
-        likelihood=likelihood,
-        width=chosen.width or (256 if network == "mlp" else 32),
-        depth=chosen.depth,
-        encoder=chosen.encoder,
-        decoder=chosen.decoder,
-    )
+    filled = complete_model(replace(chosen, model=model, likelihood=likelihood), dataset.shape)
     train = config.train
     if train.batch_size is None:
         train = replace(train, batch_size=32 if len(dataset.train) < FEW_IMAGES else 128)

@@ -1,0 +1,137 @@
+"""From a configuration to its model: the parts that it names, put together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from vaelab.bodies import build_decoder, build_encoder
+from vaelab.config import ModelConfig, option, rung_dims
+from vaelab.distributions import LIKELIHOODS
+from vaelab.errors import ConfigError
+from vaelab.ladder import Ladder, latent_dims
+from vaelab.model import Facts, Flat, Model
+from vaelab.positions import Convolve, Grid, Mix
+
+DEFAULT_RUNGS = "16,1,1"
+"""Latent dimensions of a ladder's rungs where none are given."""
+
+WIDTHS = {"mlp": 256, "conv": 32, "ladder": 64}
+"""Units or channels by network."""
+
+DEPTHS = {"mlp": 3, "conv": 3, "ladder": 2}
+"""Layers or blocks by network."""
+
+TOP_WIDTH = 256
+"""Units of the dense layers around a ladder's first rung."""
+
+MOST_POSITIONS_AT_ALL = 1024
+"""Positions of a ladder that are taken: its matrices have as many rows and columns."""
+
+
+def build_model(config: ModelConfig, shape: tuple[int, ...], classes: int, *, seed: int = 0) -> Model:
+    """The model that a complete `config` describes, for images of `shape` and K = `classes` labels.
+
+    Parameters
+    ----------
+    config
+        With no field left at None: see `vaelab.training.complete`.
+    classes
+        Class count of the data; used by a conditional model alone.
+    seed
+        Of the initial weights. The global random state is left as it was.
+
+    Raises
+    ------
+    ConfigError
+        If the network does not take images of this shape, or a body of one's own cannot be had or does not fit.
+    """
+    assert config.latent_dim is not None
+    assert config.likelihood is not None
+    facts: Facts = {
+        "latent_dim": config.latent_dim,
+        "likelihood": config.likelihood,
+        "shape": shape,
+        "classes": classes if config.model == "cvae" else 0,
+        "stochastic": config.model != "ae",
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _ladder(config, facts) if config.network == "ladder" else _flat(config, facts)
+
+
+def _flat(config: ModelConfig, facts: Facts) -> Flat:
+    shape, classes = facts["shape"], facts["classes"]
+    encoder, features = build_encoder(config, shape, classes)
+    decoder = build_decoder(config, shape, LIKELIHOODS[facts["likelihood"]].planes, classes)
+    return Flat(encoder, decoder, features=features, **facts)
+
+
+def _ladder(config: ModelConfig, facts: Facts) -> Ladder:
+    assert config.rungs is not None
+    assert config.width is not None
+    grid = Grid.over(facts["shape"], config.patch)
+    assert config.depth is not None
+    channels = config.width
+
+    def block() -> nn.Module:
+        if config.mixing == "conv" and grid.positions > 1:
+            return Convolve(grid, channels)
+        return Mix(grid.positions, channels)
+
+    return Ladder(grid, rung_dims(config.rungs), block, channels=channels, depth=config.depth, width=TOP_WIDTH, **facts)
+
+
+def complete_model(config: ModelConfig, shape: tuple[int, ...]) -> ModelConfig:
+    """`config` with its networks' fields filled in for data of `shape`; which model and likelihood it is, it says already.
+
+    Raises
+    ------
+    ConfigError
+        If fields exclude each other, or one of a ladder is given for another network.
+    """
+    table = len(shape) == 1
+    colour = not table and shape[0] == 3
+    small = table or (shape[0] == 1 and max(shape[1:]) <= 32)
+    network = config.network or ("mlp" if small else "conv")
+    config = replace(
+        config, network=network, width=config.width or WIDTHS[network], depth=config.depth or DEPTHS[network]
+    )
+    if network == "ladder":
+        return _complete_ladder(config, shape)
+    for name in ("rungs", "patch", "mixing"):
+        if (got := getattr(config, name)) is not None:
+            raise ConfigError(
+                f"{option(name)}: got {got}, but --network {network} has none; expected --network ladder with it"
+            )
+    latent_dim = 32 if config.model != "cvae" else 16 if colour else 7
+    return replace(config, latent_dim=config.latent_dim or (min(latent_dim, shape[0]) if table else latent_dim))
+
+
+def _complete_ladder(config: ModelConfig, shape: tuple[int, ...]) -> ModelConfig:
+    """The same for a ladder: its own fields, checked against each other and against the data."""
+    if config.model == "ae":
+        raise ConfigError("--network ladder: got an autoencoder; expected --model vae or cvae, which have a prior")
+    for name in ("encoder", "decoder"):
+        if getattr(config, name) is not None:
+            raise ConfigError(
+                f"--network ladder: got --{name} too; expected it left out: a ladder has its own networks"
+            )
+    grid = Grid.over(shape, config.patch)
+    if config.patch and (len(shape) == 1 or config.patch > max(shape[1:])):
+        got = "a table" if len(shape) == 1 else f"images of {shape[1]}×{shape[2]}"
+        raise ConfigError(f"--patch: got {config.patch} for {got}; expected at most their side, or 0: leave it out")
+    if grid.positions > MOST_POSITIONS_AT_ALL:
+        raise ConfigError(
+            f"--patch: got {config.patch}, which makes {grid.rows}×{grid.columns} positions; expected at most "
+            f"{MOST_POSITIONS_AT_ALL:,}: give a larger one"
+        )
+    rungs = config.rungs or DEFAULT_RUNGS
+    dims = latent_dims(grid, rung_dims(rungs))
+    if config.latent_dim not in (None, dims):
+        raise ConfigError(
+            f"--latent-dim: got {config.latent_dim}, but --rungs {rungs} make {dims}; expected it left out: --rungs says it"
+        )
+    return replace(config, rungs=rungs, latent_dim=dims, patch=grid.patch, mixing=config.mixing or "free")

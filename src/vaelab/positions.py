@@ -1,0 +1,178 @@
+"""States that have a place: an image cut into patches, one vector per patch, and the layers that work on such states.
+
+A state is (N, batch, C): N positions, rows × columns of a grid, and C channels. With the positions first, a product over
+positions and a product over channels are each one large matrix product with nothing to move between them. A table, or a
+dense network, is a grid of one position.
+
+Sources: Shi et al. 2016 (space to depth and back); Tolstikhin et al. 2021, MLP-Mixer (products over positions and over
+channels in turn); He et al. 2016 (residual blocks).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+MOST_POSITIONS = 64
+"""Positions that a grid has at the most where the size of the patches is left open."""
+
+HEADS = 4
+"""Groups of channels, each of which a `Mix` gives a matrix over positions of its own."""
+
+SMALL = 0.02
+"""Standard deviation of the initial weights of a block's last layer: a block starts close to doing nothing."""
+
+
+@final
+@dataclass(frozen=True)
+class Grid:
+    """How an image (channels, H, W) is cut: `rows` × `columns` patches of `patch` pixels a side, the last ones padded.
+
+    With `patch` 0 all values are one patch, as those of a table's row always are.
+    """
+
+    shape: tuple[int, ...]
+    rows: int
+    columns: int
+    patch: int
+
+    @staticmethod
+    def over(shape: tuple[int, ...], patch: int | None = None) -> Grid:
+        """The grid over such images; by default with the smallest even patches that leave at most `MOST_POSITIONS`."""
+        if len(shape) == 1 or patch == 0:
+            return Grid(shape, 1, 1, 0)
+        height, width = shape[1:]
+
+        def positions(size: int) -> int:
+            return math.ceil(height / size) * math.ceil(width / size)
+
+        if patch is None:
+            patch = 2
+            while positions(patch) > MOST_POSITIONS:
+                patch += 2
+        return Grid(shape, math.ceil(height / patch), math.ceil(width / patch), patch)
+
+    @property
+    def positions(self) -> int:
+        """N."""
+        return self.rows * self.columns
+
+    @property
+    def values(self) -> int:
+        """Values of the data in one patch, over all colour channels."""
+        return self.shape[0] * self.patch**2 if self.patch else math.prod(self.shape)
+
+    def cut(self, images: Float[Tensor, "batch *shape"]) -> Float[Tensor, "n batch values"]:
+        """Patches of images, position by position; padded with zeros to the right and below."""
+        if not self.patch:
+            return images.flatten(1).unsqueeze(0)
+        below = self.rows * self.patch - images.shape[-2]
+        right = self.columns * self.patch - images.shape[-1]
+        if below or right:
+            images = F.pad(images, (0, right, 0, below))
+        cut = images.unflatten(-2, (self.rows, self.patch)).unflatten(-1, (self.columns, self.patch))
+        return cut.permute(2, 4, 0, 1, 3, 5).reshape(self.positions, images.shape[0], -1)
+
+    def join(self, patches: Float[Tensor, "n batch values"], planes: int) -> Float[Tensor, "batch planes *shape"]:
+        """What `cut` cut, put together again; `planes` images are cut together, as if they were colour channels."""
+        batch = patches.shape[1]
+        if not self.patch:
+            return patches.view(batch, planes, *self.shape)
+        wide = patches.view(self.rows, self.columns, batch, planes, self.shape[0], self.patch, self.patch)
+        joined = wide.permute(2, 3, 4, 0, 5, 1, 6).reshape(
+            batch, planes, self.shape[0], self.rows * self.patch, self.columns * self.patch
+        )
+        return joined[..., : self.shape[1], : self.shape[2]]
+
+
+@final
+class Mix(nn.Module):
+    """A residual block: every position hears of every other, then the channels of each pass a hidden layer.
+
+    x ← x + V·SiLU(W·(T x) + b) + c, T a matrix over positions for each of `HEADS` groups of channels, W and V matrices over
+    channels that all positions share. T starts half as the identity. With one position there is no T.
+    """
+
+    def __init__(self, positions: int, channels: int) -> None:
+        super().__init__()
+        self.heads = HEADS if channels % HEADS == 0 else 1
+        if positions > 1:
+            start = torch.randn(self.heads, positions, positions) / math.sqrt(positions)
+            self.between = nn.Parameter(0.5 * (start + torch.eye(positions)))
+            self.place = nn.Parameter(torch.zeros(positions, 1, 1))
+        else:
+            self.between = self.place = None
+        self.inner, self.outer = nn.Linear(channels, channels), nn.Linear(channels, channels)
+        nn.init.normal_(self.outer.weight, std=SMALL)
+        nn.init.zeros_(self.outer.bias)
+
+    def forward(self, state: Float[Tensor, "n batch c"]) -> Float[Tensor, "n batch c"]:
+        heard = state
+        if self.between is not None and self.place is not None:
+            n, batch, channels = state.shape
+            grouped = state.view(n, batch, self.heads, -1).permute(2, 0, 1, 3).reshape(self.heads, n, -1)
+            mixed = torch.bmm(self.between, grouped).view(self.heads, n, batch, -1).permute(1, 2, 0, 3)
+            heard = mixed.reshape(n, batch, channels) + self.place
+        return state + self.outer(F.silu(self.inner(heard)))
+
+
+@final
+class Convolve(nn.Module):
+    """`Mix` with a 3×3 convolution over the grid in place of the matrix over positions and the first one over channels."""
+
+    def __init__(self, grid: Grid, channels: int) -> None:
+        super().__init__()
+        self.grid = grid
+        self.inner, self.outer = nn.Conv2d(channels, channels, 3, padding=1), nn.Linear(channels, channels)
+        nn.init.normal_(self.outer.weight, std=SMALL)
+        nn.init.zeros_(self.outer.bias)
+
+    def forward(self, state: Float[Tensor, "n batch c"]) -> Float[Tensor, "n batch c"]:
+        plane = state.unflatten(0, (self.grid.rows, self.grid.columns)).permute(2, 3, 0, 1)
+        heard = self.inner(plane).permute(2, 3, 0, 1).flatten(0, 1)
+        return state + self.outer(F.silu(heard))
+
+
+@final
+class Gather(nn.Module):
+    """From all positions to one vector: channels cut to a `SHARE`-th at each position, laid side by side, one dense layer."""
+
+    SHARE = 4
+
+    @staticmethod
+    def few_of(positions: int, channels: int) -> int:
+        """Channels that each position keeps; all of them, if there is but one position."""
+        return max(1, channels // Gather.SHARE) if positions > 1 else channels
+
+    def __init__(self, positions: int, channels: int, width: int) -> None:
+        super().__init__()
+        few = self.few_of(positions, channels)
+        self.few = nn.Linear(channels, few)
+        self.all = nn.Linear(positions * few, width)
+
+    def forward(self, state: Float[Tensor, "n batch c"]) -> Float[Tensor, "batch width"]:
+        few = F.silu(self.few(state)).transpose(0, 1).flatten(1)
+        return F.silu(self.all(few))
+
+
+@final
+class Spread(nn.Module):
+    """From one vector to all positions: the way back of `Gather`."""
+
+    def __init__(self, inputs: int, positions: int, channels: int, width: int) -> None:
+        super().__init__()
+        few = Gather.few_of(positions, channels)
+        self.positions = positions
+        self.first, self.all = nn.Linear(inputs, width), nn.Linear(width, positions * few)
+        self.wide = nn.Linear(few, channels)
+        self.place = nn.Parameter(SMALL * torch.randn(positions, 1, channels))
+
+    def forward(self, values: Float[Tensor, "batch inputs"]) -> Float[Tensor, "n batch c"]:
+        few = self.all(F.silu(self.first(values))).unflatten(1, (self.positions, -1)).transpose(0, 1)
+        return self.wide(few) + self.place

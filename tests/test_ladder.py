@@ -1,0 +1,221 @@
+"""The ladder: with one rung it is the flat model, its latents are white, and its bound climbs to a log p(x) that is known."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from conftest import generator
+from torch import Tensor, nn
+
+from vaelab import objective
+from vaelab.build import build_model, complete_model
+from vaelab.config import LikelihoodName, MixingName, ModelConfig, ModelName
+from vaelab.distributions import Gaussian
+from vaelab.errors import ConfigError
+from vaelab.ladder import Ladder
+from vaelab.model import Flat, Model
+from vaelab.objective import importance_weighted_bound, log_weights, terms
+
+SHAPES: list[tuple[tuple[int, ...], LikelihoodName, int | None, MixingName]] = [
+    ((1, 8, 8), "bernoulli", None, "free"),
+    ((1, 9, 13), "logistic", 4, "free"),
+    ((3, 9, 13), "continuous-bernoulli", 4, "conv"),
+    ((1, 8, 8), "bernoulli", 0, "free"),
+    ((5,), "gaussian", None, "free"),
+]
+LABELS = torch.tensor([0, 1, 2, 1])
+
+
+def ladder(
+    shape: tuple[int, ...],
+    likelihood: LikelihoodName,
+    *,
+    model: ModelName = "vae",
+    rungs: str = "3,2,1",
+    patch: int | None = None,
+    mixing: MixingName | None = None,
+    stirred: float = 0.3,
+) -> Ladder:
+    """A small ladder; its weights are `stirred`, so that posterior and prior are not what they start as."""
+    config = ModelConfig(model, "ladder", None, likelihood, 8, 1, rungs=rungs, patch=patch, mixing=mixing)
+    built = build_model(complete_model(config, shape), shape, 3, seed=0)
+    assert isinstance(built, Ladder)
+    random = generator(5)
+    with torch.no_grad():
+        for weight in built.parameters():
+            weight.add_(stirred * torch.randn(weight.shape, generator=random))
+    return built
+
+
+def images_for(likelihood: str, shape: tuple[int, ...]) -> Tensor:
+    unit = torch.rand(4, *shape, generator=generator(1))
+    return unit.round() if likelihood == "bernoulli" else torch.round(unit * 255) / 255
+
+
+@pytest.mark.parametrize(("shape", "likelihood", "patch", "mixing"), SHAPES)
+@pytest.mark.parametrize("kind", ["vae", "cvae"])
+def test_what_is_drawn_on_the_way_down_is_what_decode_makes_of_it(
+    shape: tuple[int, ...], likelihood: LikelihoodName, patch: int | None, mixing: MixingName, kind: ModelName
+) -> None:
+    model, images = ladder(shape, likelihood, model=kind, patch=patch, mixing=mixing), images_for(likelihood, shape)
+    for samples in ((), (1,), (2, 3)):
+        inference = model(images, LABELS, torch.randn(*samples, 4, model.latent_dim, generator=generator(2)))
+        decoded = model.decode(inference.latent, LABELS)
+        assert inference.likelihood.parameters.shape[: len(samples) + 1] == (*samples, 4)
+        torch.testing.assert_close(decoded.parameters, inference.likelihood.parameters)
+        figures = terms(inference, images)
+        assert figures.distortion.shape == (*samples, 4)
+        assert figures.rate.shape == (*samples, 4, model.latent_dim)
+    loss = objective.loss(terms(model(images, LABELS, torch.zeros(4, model.latent_dim)), images))
+    gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+    dead = [name for (name, _), g in zip(model.named_parameters(), gradients, strict=True) if g is None or not g.any()]
+    assert not dead
+
+
+@pytest.mark.parametrize("kind", ["vae", "cvae"])
+@pytest.mark.parametrize("patch", [0, 4])
+def test_with_one_rung_it_is_the_flat_model(kind: ModelName, patch: int) -> None:
+    """The same parts, put into a flat model as its encoder, head and decoder, give the same figures to the last bit."""
+    shape = (1, 8, 8)
+    model = ladder(shape, "bernoulli", model=kind, rungs="3", patch=patch)
+
+    class Encoder(nn.Module):
+        def forward(self, images: Tensor, labels: Tensor | None) -> Tensor:
+            return model.top.gather(model.features(images + model.location, labels))
+
+    class Decoder(nn.Module):
+        def forward(self, latent: Tensor, labels: Tensor | None) -> Tensor:
+            return model.parameters_of(latent, labels)
+
+    classes = 3 if kind == "cvae" else 0
+    flat = Flat(
+        Encoder(),
+        Decoder(),
+        features=model.top.posterior.in_features,
+        latent_dim=3,
+        likelihood="bernoulli",
+        shape=shape,
+        classes=classes,
+        stochastic=True,
+    )
+    flat.head = model.top.posterior
+    images, noise = images_for("bernoulli", shape), torch.randn(2, 4, 3, generator=generator(3))
+    ours, theirs = model(images, LABELS, noise), flat(images, LABELS, noise)
+    assert torch.equal(ours.latent, theirs.latent)
+    assert torch.equal(ours.likelihood.parameters, theirs.likelihood.parameters)
+    assert torch.equal(ours.rate[0], theirs.rate)
+    assert torch.equal(log_weights(ours, images), log_weights(theirs, images))
+    assert torch.equal(model.posterior(images, LABELS).mean, flat.posterior(images, LABELS).mean)
+
+
+def test_an_untrained_posterior_is_the_prior() -> None:
+    model = ladder((1, 8, 8), "bernoulli", stirred=0)
+    images = images_for("bernoulli", (1, 8, 8))
+    inference = model(images, None, torch.randn(4, model.latent_dim, generator=generator(0)))
+    assert not inference.rate.any()
+
+
+def test_a_rungs_rate_is_that_of_its_latent_against_its_prior() -> None:
+    """KL of whitened Gaussians is KL of the latents themselves: N(m + sμ, (sσ)²) against N(m, s²), in closed form."""
+    random = generator(0)
+    m, mean, log_variance = (torch.randn(6, generator=random) for _ in range(3))
+    s = torch.rand(6, generator=random) + 0.5
+    q = torch.distributions.Normal(m + s * mean, s * torch.exp(log_variance / 2))
+    exact = torch.distributions.kl_divergence(q, torch.distributions.Normal(m, s))
+    torch.testing.assert_close(Gaussian(mean, log_variance).rate(), exact)
+
+
+def test_weights_average_to_the_elbo_and_rise_to_the_evidence() -> None:
+    """In three latent dimensions log p(x) = log ∫ N(z; 0, I) p(x|z) dz is a sum over a fine grid of whitened z."""
+    model = ladder((5,), "gaussian", rungs="1,1,1", stirred=0.1)
+    images = images_for("gaussian", (5,))
+    axis = torch.linspace(-5, 5, 61)
+    points = torch.cartesian_prod(axis, axis, axis)
+    with torch.no_grad():
+        inside = model.decode(points[:, None].expand(-1, 4, -1)).log_prob(images)
+        prior = -0.5 * (points.square() + math.log(2 * math.pi)).sum(-1)
+        evidence = torch.logsumexp(inside + prior[:, None], 0) + 3 * math.log(10 / 60)
+        inference = model(images, None, torch.randn(20_000, 4, 3, generator=generator(0)))
+        weights = log_weights(inference, images)
+        elbo = -terms(inference, images).negative_elbo()
+    # Two estimates of the same ELBO: by log-densities, and by distortion and closed-form rates.
+    error = (weights - elbo).std(0) / math.sqrt(len(weights))
+    assert ((weights.mean(0) - elbo.mean(0)).abs() < 4 * error).all()
+    assert (elbo.mean(0) < evidence).all()
+    bound = importance_weighted_bound(weights)
+    assert (bound > elbo.mean(0)).all()
+    torch.testing.assert_close(bound, evidence, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["vae", "cvae"])
+def test_an_image_is_by_itself(kind: ModelName) -> None:
+    model, images = ladder((1, 8, 8), "bernoulli", model=kind), images_for("bernoulli", (1, 8, 8))
+    noise = torch.randn(4, model.latent_dim, generator=generator(0))
+    whole = terms(model(images, LABELS, noise), images)
+    for index in range(4):
+        part = slice(index, index + 1)
+        alone = terms(model(images[part], LABELS[part], noise[part]), images[part])
+        torch.testing.assert_close(alone.negative_elbo(), whole.negative_elbo()[part], atol=1e-4, rtol=1e-5)
+
+
+def test_the_posterior_follows_the_means() -> None:
+    model, images = ladder((1, 8, 8), "bernoulli"), images_for("bernoulli", (1, 8, 8))
+    posterior = model.posterior(images)
+    inference = model(images, None, torch.zeros(4, model.latent_dim))
+    assert torch.equal(posterior.mean, inference.latent)
+    assert torch.equal(posterior.log_variance, inference.posterior.log_variance)
+
+
+def test_it_starts_where_the_data_are() -> None:
+    model = ladder((1, 9, 13), "bernoulli", stirred=0)
+    images = images_for("bernoulli", (1, 9, 13))
+    model.fit_to(images.mean(0), images.var(0))
+    with torch.no_grad():
+        model.output.weight.zero_()
+    start = model.decode(torch.zeros(1, model.latent_dim)).mean()[0]
+    torch.testing.assert_close(start, images.mean(0).clamp(1e-3, 1 - 1e-3))
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"rungs": "16,x"}, r"--rungs: got '16,x'; expected whole numbers of at least 1 with commas"),
+        ({"rungs": (4, 0)}, r"--rungs: got \[4, 0\]; expected whole numbers"),
+        ({"model": "ae"}, r"--network ladder: got an autoencoder; expected --model vae or cvae"),
+        ({"latent_dim": 7}, r"--latent-dim: got 7, but --rungs 16,1,1 make 48; expected it left out: --rungs says it"),
+        ({"encoder": "module:Encoder"}, r"--network ladder: got --encoder too; expected it left out"),
+        ({"patch": 9}, r"--patch: got 9 for images of 8×8; expected at most their side, or 0: leave it out"),
+        (
+            {"network": "mlp", "patch": 4},
+            r"--patch: got 4, but --network mlp has none; expected --network ladder with it",
+        ),
+        ({"mixing": "conf"}, r"--mixing: got 'conf'; expected one of free, conv\. Did you mean 'conv'\?"),
+    ],
+)
+def test_what_does_not_fit_is_refused(own: dict[str, object], message: str) -> None:
+    given = {"model": "vae", "network": "ladder", "likelihood": "bernoulli", **own}
+    with pytest.raises(ConfigError, match=message):
+        complete_model(ModelConfig(**given), (1, 8, 8))  # pyright: ignore[reportArgumentType]
+
+
+def test_too_many_positions_are_refused() -> None:
+    config = ModelConfig("vae", "ladder", None, "bernoulli", patch=2)
+    with pytest.raises(ConfigError, match=r"--patch: got 2, which makes 64×64 positions; expected at most 1,024"):
+        complete_model(config, (1, 128, 128))
+
+
+def test_completed_it_is_complete() -> None:
+    config = complete_model(ModelConfig("cvae", "ladder", None, "bernoulli"), (1, 28, 28))
+    assert (config.rungs, config.patch, config.latent_dim, config.mixing) == ("16,1,1", 4, 16 + 2 * 49, "free")
+    assert complete_model(config, (1, 28, 28)) == config
+    assert ModelConfig(rungs=(3, 2)).rungs == "3,2"
+
+
+def test_models_of_any_kind_share_their_verbs() -> None:
+    for network, kind in itertools.product(("mlp", "conv", "ladder"), ("vae", "cvae")):
+        config = complete_model(ModelConfig(kind, network, None, "bernoulli", 8, 1), (1, 8, 8))  # pyright: ignore[reportArgumentType]
+        model = build_model(config, (1, 8, 8), 3)
+        assert isinstance(model, Model)
+        z = torch.zeros(2, model.latent_dim)
+        assert model.decode(z, LABELS[:2]).mean().shape == (2, 1, 8, 8)
