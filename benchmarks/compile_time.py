@@ -1,0 +1,60 @@
+"""Seconds before the first step where the step is compiled: with empty caches, and with what an earlier start left in them.
+
+Each start is a process of its own. The seconds count from asking for the compiled step, with the data in memory: to the end
+of the next step, whichever it is, and to the end of the first compiled one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from steps import DENSE, compile_step, drawings, trainer_for
+from turns import Scale, note, spread, table
+
+BATCH = 128
+
+
+def compile_times(scale: Scale) -> str:
+    """A table: so many starts of each kind as are half of the runs of a command."""
+    cold, warm = [], []
+    for _ in range((scale.commands + 1) // 2):
+        with tempfile.TemporaryDirectory() as folder:
+            caches = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor", "VAELAB_CACHE_DIR": f"{folder}/vaelab"}
+            note("compiling with empty caches")
+            cold.append(_start(caches))
+            note("compiling with warm caches")
+            warm.append(_start(caches))
+    rows = []
+    for name, starts in (("empty", cold), ("warm", warm)):
+        columns = zip(*starts, strict=True)
+        rows.append([name, *(spread(column, ".1f") for column in columns), str(len(starts))])
+    return table(["compile cache", "s to the next step", "s to the first compiled step", "n"], rows)
+
+
+def _start(caches: dict[str, str]) -> tuple[float, float]:
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__))],
+        env={**os.environ, **caches},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    first, compiled = json.loads(done.stdout)
+    return first, compiled
+
+
+def main() -> None:
+    """Print both figures as JSON: what a start is."""
+    trainer = trainer_for(DENSE, drawings(10 * BATCH), BATCH)
+    trainer.take_step(0.5)
+    trainer.read()
+    print(json.dumps(compile_step(trainer)))
+
+
+if __name__ == "__main__":
+    main()

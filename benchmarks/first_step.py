@@ -1,0 +1,61 @@
+"""The command line as it is, ended after the first training step: what remains is the time to that step.
+
+python benchmarks/first_step.py step train mnist --out FOLDER               # or `compiled`: after the first compiled step
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import os
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from types import ModuleType
+from typing import Any
+
+
+class EndAfter(MetaPathFinder):
+    """Finds `vaelab.trainer` when it is imported, no sooner, and lets its first step (or compiled step) be the last."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The module's own, but for `take_step`."""
+        if fullname != "vaelab.trainer":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        assert spec is not None
+        assert spec.loader is not None
+        execute = spec.loader.exec_module
+
+        def execute_and_wrap(module: ModuleType) -> None:
+            execute(module)
+            module.Trainer.take_step = self._ending(module.Trainer.take_step)
+
+        spec.loader.exec_module = execute_and_wrap
+        return spec
+
+    def _ending(self, take_step: Any) -> Any:
+        def step(trainer: Any, fraction: float) -> None:
+            last = self.kind == "step" or trainer.compiled
+            take_step(trainer, fraction)
+            if last:
+                trainer.read()  # waits for the device
+                os._exit(0)
+
+        return step
+
+
+def main() -> None:
+    """Run the command in `sys.argv`, but for its first word."""
+    sys.meta_path.insert(0, EndAfter(sys.argv.pop(1)))
+    from vaelab.cli import main as command_line
+
+    command_line()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The matrix products and convolutions of a training step, recorded, and run again with nothing between them: its limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from steps import images_per_second
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from vaelab.products import fast_products
+from vaelab.trainer import Trainer
+
+aten = torch.ops.aten
+HEAVY = {aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.convolution, aten.convolution_backward}
+
+
+class _Recorder(TorchDispatchMode):
+    """Keeps what is called of `HEAVY`, with its arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Callable[..., Any], Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket in HEAVY:
+            self.calls.append((func, args, kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+class Recorded:
+    """What a step of `trainer`, which is not compiled, multiplies and convolves.
+
+    Attributes
+    ----------
+    flops
+        Floating-point operations of it for one image.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.batch = trainer.order.batch_size
+        trainer.take_step(0.5)  # the first step of a process also tries products out, which are no part of it
+        with FlopCounterMode(display=False) as counter, _Recorder() as recorder:
+            trainer.take_step(0.5)
+        self.flops = counter.get_total_flops() / self.batch
+        self.calls = recorder.calls
+
+    @fast_products()
+    @torch.no_grad()
+    def speed(self, seconds: float) -> float:
+        """Images a second of these alone."""
+        return images_per_second(self.batch, seconds, self._run)
+
+    def _run(self) -> None:
+        for call, arguments, keywords in self.calls:
+            call(*arguments, **keywords)

@@ -1,0 +1,117 @@
+"""Tables of the training step: the 784-400-20 model against its peers and the limit, and the convolutional model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+
+import torch
+from compile_time import compile_times
+from pythae_peer import PeerError, Pythae, environment
+from recorded import Recorded
+from steps import CONV, DENSE, FLOPS, compile_step, drawings, products_speed, speed, trainer_for
+from textbook_loop import SameNetworks, TextbookLoop, TextbookVAE
+from turns import Scale, note, ratios, spread, table, take_turns
+
+BATCH, LARGE = 128, 512
+LIMIT = "the limit: its matrix products"
+
+
+def dense_step(scale: Scale) -> Iterator[str]:
+    """784-400-20 in float32 on all cores: images/s, ratios and shares; then what compiling takes."""
+    torch.manual_seed(0)
+    dataset = drawings(scale.images)
+    loop = _Loop(TextbookLoop(TextbookVAE(), dataset.train, dataset.test, BATCH))
+    with ExitStack() as stack:
+        peers: dict[str, Callable[[], float]] = {}
+        try:
+            pythae = stack.enter_context(Pythae(environment(), dataset.train.images[:, 0], BATCH))
+            peers[f"{pythae.name}, no evaluation"] = pythae.speed
+        except PeerError as error:
+            yield f"pythae was left out: {error}"
+        contestants = {f"textbook loop, {BATCH}": loop.speed}
+        contestants |= {f"{name}, {BATCH}": peer for name, peer in peers.items()}
+        for batch in (BATCH, LARGE):
+            note(f"compiling the step at batch {batch}")
+            plain, faster = (trainer_for(DENSE, dataset, batch) for _ in range(2))
+            compile_step(faster)
+            contestants |= {
+                f"vaelab, {batch}": partial(speed, plain, scale.seconds),
+                f"vaelab, compiled, {batch}": partial(speed, faster, scale.seconds),
+                f"{LIMIT} alone, {batch}": partial(products_speed, batch, scale.seconds / 2),
+            }
+        for batch in (BATCH, LARGE):  # to warm up
+            products_speed(batch, 0.1)
+        given = take_turns(contestants, scale.rounds)
+    yield _table(given, f"textbook loop, {BATCH}", [f"{name}, {BATCH}" for name in peers])
+    for batch in (BATCH, LARGE):
+        rates = [value * FLOPS / 1e9 for value in given[f"{LIMIT} alone, {batch}"]]
+        yield f"The limit at batch {batch}: {FLOPS / 1e6:.3f} MFLOP an image, {spread(rates)} GFLOP/s."
+    yield (
+        f"The loop's training alone, its evaluation of {len(dataset.test):,} images after each epoch of {len(dataset.train):,} "
+        f"left out: {spread(loop.training)} images/s; vaelab, compiled, at {BATCH}: "
+        f"{spread(ratios(given[f'vaelab, compiled, {BATCH}'], loop.training), '.2f')} times that."
+    )
+    yield compile_times(scale)
+
+
+def conv_step(scale: Scale) -> Iterator[str]:
+    """The default convolutional network likewise: the loop's model has the same networks, and the limit convolves too."""
+    torch.manual_seed(0)
+    dataset = drawings(scale.conv_images)
+    plain, faster, other = (trainer_for(CONV, dataset, BATCH) for _ in range(3))
+    limit = Recorded(plain)
+    note("compiling the convolutional step")
+    compile_step(faster)
+    loop = _Loop(TextbookLoop(SameNetworks(other.model), dataset.train, dataset.test, BATCH))
+    weights = sum(weight.numel() for weight in plain.model.parameters())
+    contestants = {
+        f"textbook loop, {BATCH}": loop.speed,
+        f"vaelab, {BATCH}": partial(speed, plain, scale.seconds),
+        f"vaelab, compiled, {BATCH}": partial(speed, faster, scale.seconds),
+        f"{LIMIT} and convolutions alone, {BATCH}": partial(limit.speed, scale.seconds),
+    }
+    given = take_turns(contestants, scale.rounds)
+    yield (
+        f"{weights:,} weights, {plain.model.latent_dim} latent dimensions, {limit.flops / 1e6:.1f} MFLOP an image. "
+        "The limit is of convolutions as PyTorch runs them eagerly: "
+        "a compiled step, which lays out images as it likes, could pass it."
+    )
+    yield _table(given, f"textbook loop, {BATCH}", [])
+
+
+class _Loop:
+    """The loop's speed with its evaluation, as it stands; that of its training alone is kept beside it."""
+
+    def __init__(self, loop: TextbookLoop) -> None:
+        self.loop = loop
+        self.training: list[float] = []
+
+    def speed(self) -> float:
+        """Images learnt from a second, of an epoch and the evaluation after it."""
+        epoch = self.loop.epoch()
+        self.training.append(epoch.images / epoch.training)
+        return epoch.images / (epoch.training + epoch.evaluation)
+
+
+def _table(given: Mapping[str, Sequence[float]], loop: str, peers: Sequence[str]) -> str:
+    """A row for each; what is compared has the same batch."""
+    header = [
+        "",
+        "batch",
+        "images/s",
+        "× textbook loop",
+        *(f"× {peer.split(',')[0]}" for peer in peers),
+        "share of the limit",
+    ]
+    limits = {name.rpartition(", ")[2]: values for name, values in given.items() if name.startswith(LIMIT)}
+    rows = []
+    for name, values in given.items():
+        what, _, batch = name.rpartition(", ")
+        against = [
+            spread(ratios(values, given[other]), ".2f") if batch == str(BATCH) else "" for other in (loop, *peers)
+        ]
+        share = spread(ratios(values, limits[batch]), ".0%")
+        rows.append([what, batch, spread(values), *against, share])
+    return table(header, rows)

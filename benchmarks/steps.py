@@ -1,0 +1,97 @@
+"""vaelab's training step at full speed, and the matrix products inside that of the 784-400-20 model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache, partial
+
+import torch
+
+from vaelab.config import Config, ModelConfig, TrainConfig
+from vaelab.data.dataset import Dataset
+from vaelab.data.strokes import draw_strokes
+from vaelab.products import fast_products
+from vaelab.trainer import Trainer
+from vaelab.training import complete
+
+DENSE = ModelConfig(model="vae", network="mlp", latent_dim=20, width=400, depth=1, likelihood="bernoulli")
+"""784-400-20."""
+
+CONV = ModelConfig(model="vae", network="conv", likelihood="bernoulli")
+"""The convolutional network as it is by default."""
+
+WIDTHS = ((784, 400), (400, 40), (20, 400), (400, 784))
+"""Inputs and outputs of the four dense layers; half of the second's outputs are log-variances."""
+
+FLOPS = 2 * (3 * sum(n * m for n, m in WIDTHS) - WIDTHS[0][0] * WIDTHS[0][1])
+"""Of an image in training: forward, and both gradients but for that of the first layer's input."""
+
+STEPS = 20
+"""Steps between two readings of the figures, which wait for the device."""
+
+
+@cache
+def drawings(count: int) -> Dataset:
+    """`count` drawings to learn from, and as many to hold out as the textbook's data have for them: a sixth."""
+    drawn = draw_strokes(count + count // 6, seed=0)
+    return Dataset("strokes", drawn[:count], drawn[:0], drawn[count:], tuple("0123456789"))
+
+
+def trainer_for(model: ModelConfig, dataset: Dataset, batch: int, device: str = "cpu") -> Trainer:
+    """The model in training."""
+    config = Config(model, TrainConfig(epochs=1, batch_size=batch, device=device))
+    return Trainer(complete(config, dataset), dataset, torch.device(device))
+
+
+def compile_step(trainer: Trainer) -> tuple[float, float]:
+    """Have the step compiled; seconds from here to the end of the next step, and to that of the first compiled one."""
+    began, first = time.perf_counter(), 0.0
+    trainer.compile()
+    while True:
+        ready = trainer.compiled
+        trainer.take_step(0.5)
+        trainer.read()
+        taken = time.perf_counter() - began
+        first = first or taken
+        if ready:
+            return first, taken
+
+
+def speed(trainer: Trainer, seconds: float) -> float:
+    """Images a second of vaelab's step, with all it does: schedule, binarising, clipping, averaged weights, figures."""
+    return images_per_second(trainer.order.batch_size, seconds, partial(trainer.take_step, 0.5), trainer.read)
+
+
+@fast_products()
+def products_speed(batch: int, seconds: float) -> float:
+    """Images a second of the matrix products alone, forward and backward, into memory that is there already."""
+    inputs = [torch.randn(batch, n) for n, _ in WIDTHS]
+    outputs = [torch.randn(batch, m) for _, m in WIDTHS]
+    weights = [torch.randn(n, m) for n, m in WIDTHS]
+    made, upstream = [torch.empty_like(each) for each in outputs], [torch.empty_like(each) for each in inputs]
+    gradients = [torch.empty_like(each) for each in weights]
+
+    def multiply() -> None:
+        for x, w, y in zip(inputs, weights, made, strict=True):
+            torch.mm(x, w, out=y)
+        for layer in (3, 2, 1, 0):
+            torch.mm(inputs[layer].t(), outputs[layer], out=gradients[layer])
+            if layer:
+                torch.mm(outputs[layer], weights[layer].t(), out=upstream[layer])
+
+    return images_per_second(batch, seconds, multiply)
+
+
+def images_per_second(
+    batch: int, seconds: float, step: Callable[[], object], settle: Callable[[], object] = lambda: None
+) -> float:
+    """Images a second where `step` takes `batch` of them; `settle` waits for what is still under way."""
+    taken, began = 0, time.perf_counter()
+    while not taken or time.perf_counter() - began < seconds:
+        step()
+        taken += 1
+        if taken % STEPS == 0:
+            settle()
+    settle()
+    return taken * batch / (time.perf_counter() - began)
