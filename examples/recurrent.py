@@ -45,6 +45,6 @@ class Decoder(nn.Module):
         """Latents (batch, d) and one-hot labels to the likelihood's parameters, (batch, planes, T)."""
         style = latent if labels is None else torch.cat([latent, labels], dim=1)
         steps = len(self.times)
-        inputs = torch.cat([style[:, None].expand(-1, steps, -1), self.times.expand(len(style), -1, -1)], dim=2)
+        inputs = torch.cat([style[:, None].expand(-1, steps, -1), self.times.expand(style.shape[0], -1, -1)], dim=2)
         states, _ = self.write(inputs, torch.tanh(self.start(style))[None])
         return self.output(states).transpose(1, 2)

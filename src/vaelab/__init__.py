@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vaelab.estimator import VAE, Autoencoder, ConditionalVAE
     from vaelab.evaluation.report import Report, evaluate
     from vaelab.exploration import interpolate, manifold, posterior, restyle, traverse
+    from vaelab.export import export_onnx
     from vaelab.generation import TrainedModel, load
     from vaelab.page import save_page
     from vaelab.training import Progress, fit
@@ -36,6 +37,7 @@ _HOMES = {
     "VAE": "estimator",
     "Report": "evaluation.report",
     "evaluate": "evaluation.report",
+    "export_onnx": "export",
     "interpolate": "exploration",
     "manifold": "exploration",
     "posterior": "exploration",
@@ -63,6 +65,7 @@ __all__ = [
     "VaelabError",
     "__version__",
     "evaluate",
+    "export_onnx",
     "fit",
     "interpolate",
     "load",

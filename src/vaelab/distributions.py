@@ -59,6 +59,9 @@ class Likelihood(ABC):
     planes: ClassVar[int]
     """Numbers that the decoder gives for every value of x."""
 
+    stated_as: ClassVar[tuple[str, ...]]
+    """What the formula of the distribution calls its parameters: see `stated`."""
+
     event_dims: int
 
     def __init__(self, parameters: Tensor, event_dims: int) -> None:
@@ -76,6 +79,10 @@ class Likelihood(ABC):
     @abstractmethod
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-probability or log-density of each x in nats, shape (..., batch); x is (batch, *shape)."""
+
+    @abstractmethod
+    def stated(self) -> Tensor:
+        """The parameters as `stated_as` names them, on x's own scale, (..., batch, len(stated_as), *shape of x)."""
 
     @abstractmethod
     def mean(self) -> Tensor:
@@ -96,10 +103,14 @@ class Bernoulli(Likelihood):
     """Pixels that are 0 or 1; the decoder gives the log-odds of 1."""
 
     planes = 1
+    stated_as = ("logit",)
 
     def log_prob(self, x: Tensor) -> Tensor:
         logits = self.plane(0)
         return -self._sum(F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none"))
+
+    def stated(self) -> Tensor:
+        return self.parameters
 
     def mean(self) -> Tensor:
         return torch.sigmoid(self.plane(0))
@@ -117,6 +128,7 @@ class ContinuousBernoulli(Likelihood):
     """Values in [0, 1] with density C(λ) λˣ (1−λ)¹⁻ˣ (Loaiza-Ganem & Cunningham 2019, eq. 2); the decoder gives logit λ."""
 
     planes = 1
+    stated_as = ("logit",)
 
     def log_prob(self, x: Tensor) -> Tensor:
         # With η = logit λ the density is exp(ηx) η / (e^η − 1) = exp(η(x − ½)) · (η/2) / sinh(η/2), and near η = 0
@@ -128,6 +140,9 @@ class ContinuousBernoulli(Likelihood):
         square = eta.square()
         near = square * (-1 / 24 + square / 2880)
         return self._sum(eta * (x - 0.5) + torch.where(small, near, far))
+
+    def stated(self) -> Tensor:
+        return self.parameters
 
     def mean(self) -> Tensor:
         # 1/(1 − e^−η) − 1/η, and near η = 0: ½ + η/12 − η³/720.
@@ -166,6 +181,7 @@ class DiscretisedLogistic(Likelihood):
     """
 
     planes = 2
+    stated_as = ("centre", "log_scale")
     half_bin = 0.5 / 255
     least_log_scale = -7.0
     """About a quarter of a grey level: finer than that, the level is certain."""
@@ -187,6 +203,9 @@ class DiscretisedLogistic(Likelihood):
         return self._sum(
             torch.where(x < self.half_bin, below_upper, torch.where(x > 1 - self.half_bin, above_lower, inside))
         )
+
+    def stated(self) -> Tensor:
+        return torch.stack(self._centre_and_log_scale(), -self.event_dims - 1)
 
     def mean(self) -> Tensor:
         # E[min(max(X, 0), 1)] = ∫₀¹ P(X > t) dt of the logistic X; its 256 levels move that by less than half a level.
@@ -214,6 +233,7 @@ class GaussianLikelihood(Likelihood):
     """
 
     planes = 2
+    stated_as = ("mean", "log_variance")
     least_log_variance = -10.0
 
     def __init__(
@@ -231,6 +251,10 @@ class GaussianLikelihood(Likelihood):
         return Gaussian(
             gaussian.mean.flatten(-self.event_dims), gaussian.log_variance.flatten(-self.event_dims)
         ).log_prob(x.flatten(-self.event_dims))
+
+    def stated(self) -> Tensor:
+        gaussian = self._gaussian()
+        return torch.stack([gaussian.mean, gaussian.log_variance], -self.event_dims - 1)
 
     def mean(self) -> Tensor:
         return self.location + self.scale * self.plane(0)

@@ -34,6 +34,10 @@ class OutputError(VaelabError, OSError):
     """A file or folder that cannot be written; what was there before is left as it was."""
 
 
+class ExportError(VaelabError, RuntimeError):
+    """A model that cannot be written as ONNX, or whose file would not do what the model does."""
+
+
 class TrainingError(VaelabError, RuntimeError):
     """Training that cannot go on, such as a loss that stays NaN."""
 
