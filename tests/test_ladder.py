@@ -15,7 +15,7 @@ from vaelab.distributions import Gaussian
 from vaelab.errors import ConfigError
 from vaelab.ladder import Ladder
 from vaelab.model import Flat, Model
-from vaelab.objective import importance_weighted_bound, log_weights, terms
+from vaelab.objective import importance_weighted_bound, importance_weighted_loss, log_weights, terms
 
 SHAPES: list[tuple[tuple[int, ...], LikelihoodName, int | None, MixingName]] = [
     ((1, 8, 8), "bernoulli", None, "free"),
@@ -107,6 +107,55 @@ def test_with_one_rung_it_is_the_flat_model(kind: ModelName, patch: int) -> None
     assert torch.equal(ours.rate[0], theirs.rate)
     assert torch.equal(log_weights(ours, images), log_weights(theirs, images))
     assert torch.equal(model.posterior(images, LABELS).mean, flat.posterior(images, LABELS).mean)
+
+
+def gradients(model: Model, images: Tensor, samples: int, seed: int, *, doubly: bool) -> list[Tensor]:
+    """Of minus the importance-weighted bound: the doubly reparameterised one, or what differentiating the bound gives."""
+    noise = torch.randn(samples, len(images), model.latent_dim, generator=generator(seed))
+    if doubly:
+        loss, _ = importance_weighted_loss(model, images, None, noise)
+    else:
+        loss = -importance_weighted_bound(log_weights(model(images, None, noise), images)).mean()
+    return [g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))]
+
+
+@pytest.mark.parametrize("rungs", ["2", "2,1,1"])
+def test_the_doubly_reparameterised_gradient_is_that_of_the_bound(rungs: str) -> None:
+    """On average over the noise, for every weight; and for the encoder's it is the quieter one."""
+    model = ladder((5,), "gaussian", rungs=rungs, stirred=0.1)
+    images = images_for("gaussian", (5,)).repeat(100, 1)
+    means, errors, noise = [], [], []
+    for doubly in (True, False):
+        draws = [torch.cat(gradients(model, images, 4, seed, doubly=doubly)) for seed in range(60)]
+        every = torch.stack(draws)
+        means.append(every.mean(0))
+        errors.append(every.std(0) / math.sqrt(len(every)))
+        head = [gradients(model, images, 64, seed, doubly=doubly) for seed in range(10)]
+        place = [name for name, _ in model.named_parameters()].index("top.posterior.weight")
+        noise.append(torch.stack([each[place] for each in head]).var(0).sum().item())
+    difference, error = means[0] - means[1], (errors[0].square() + errors[1].square()).sqrt()
+    assert (difference.abs() <= 6 * error + 1e-6).all()
+    assert (means[0].abs() > 6 * error).sum() > 20  # there is a gradient to be seen above its noise
+    assert noise[0] < 0.5 * noise[1]
+
+
+def test_the_value_of_the_loss_is_the_bound() -> None:
+    model, images = ladder((1, 8, 8), "bernoulli", model="cvae"), images_for("bernoulli", (1, 8, 8))
+    noise = torch.randn(7, 4, model.latent_dim, generator=generator(0))
+    value, figures = importance_weighted_loss(model, images, LABELS, noise)
+    drawn = model(images, LABELS, noise)
+    expected = -importance_weighted_bound(log_weights(drawn, images)).mean()
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(figures.negative_elbo(), terms(drawn, images).negative_elbo())
+
+
+def test_free_bits_are_a_rungs() -> None:
+    model = ladder((1, 8, 8), "bernoulli", rungs="3,2", patch=4)
+    assert model.groups == (3, 8)
+    rate = torch.cat([torch.full((2, 3), 0.1), torch.full((2, 8), 0.5)], dim=1)
+    figures = objective.Terms(torch.zeros(2), rate)
+    value = objective.loss(figures, free_bits=0.3, groups=model.groups)
+    assert value.item() == pytest.approx(3 * 0.3 + 8 * 0.5)
 
 
 def test_an_untrained_posterior_is_the_prior() -> None:

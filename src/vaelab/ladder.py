@@ -130,6 +130,7 @@ class Ladder(Model):
         self.top = Top(dims[0], self.classes, grid.positions, channels, width)
         self.rungs = nn.ModuleList([Rung(block(), each, grid.positions, channels) for each in dims[1:]])
         self.blocks = nn.ModuleList([nn.Sequential(*[block() for _ in range(depth)]) for _ in dims])
+        self.groups = tuple(self._sizes())
         self.output = nn.Linear(channels, self.likelihood.planes * grid.values, bias=False)
         nn.init.normal_(self.output.weight, std=SMALL)
         self.bias = nn.Parameter(torch.zeros(self.likelihood.planes, *self.shape))
@@ -159,14 +160,26 @@ class Ladder(Model):
         posterior, latent, parameters = self._climb_down(images, labels, noise)
         return Inference(posterior, latent, posterior.rate(), self.likelihood_of(parameters))
 
+    def at(self, images: Tensor, labels: Tensor | None, latent: Float[Tensor, "*samples batch d"]) -> Inference:
+        """Each rung's posterior given the latents above it."""
+        posterior, _, parameters = self._climb_down(images, labels, latent, given=True)
+        return Inference(posterior, latent, posterior.rate(), self.likelihood_of(parameters))
+
     def output_bias(self) -> Tensor | None:
         """One for every value."""
         return self.bias
 
     def _climb_down(
-        self, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "*samples batch d"]
+        self, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "*samples batch d"], *, given: bool = False
     ) -> tuple[Gaussian, Tensor, Tensor]:
-        """Posterior, latents and parameters; the encoder runs once for an image, however many its samples."""
+        """Posterior, latents and parameters; the encoder runs once for an image, however many its samples.
+
+        With `given`, `noise` are the latents themselves.
+        """
+
+        def drawn(posterior: Gaussian, values: Tensor) -> Tensor:
+            return values if given else posterior.sample(values)
+
         samples = noise.shape[:-2]
         one_hot = self.one_hot(labels)
         features = self.features(images, one_hot)
@@ -176,11 +189,11 @@ class Ladder(Model):
             one_hot = None if one_hot is None else one_hot.repeat(count, 1)
         first, *others = noise.flatten(0, -2).split(self._sizes(), dim=-1)
         posteriors = [self.top.infer(features)]
-        latents = [posteriors[0].sample(first)]
+        latents = [drawn(posteriors[0], first)]
         state = self.blocks[0](self.top.begin(latents[0], one_hot))
         for rung, block, values in zip(self._below(), self.blocks[1:], others, strict=True):
             posteriors.append(rung.infer(features, state))
-            latents.append(posteriors[-1].sample(values))
+            latents.append(drawn(posteriors[-1], values))
             state = block(rung.move(state, latents[-1]))
 
         def as_given(parts: list[Tensor]) -> Tensor:

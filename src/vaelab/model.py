@@ -77,6 +77,8 @@ class Model(nn.Module, ABC):
         K for a conditional model, 0 for one without labels.
     stochastic
         False for an autoencoder: its posterior is a point and its rate is not counted.
+    groups
+        Numbers of latent dimensions that free bits take together; None if each is taken by itself.
     """
 
     location: Tensor
@@ -88,6 +90,7 @@ class Model(nn.Module, ABC):
         super().__init__()
         self.likelihood = LIKELIHOODS[likelihood]
         self.latent_dim, self.shape, self.classes, self.stochastic = latent_dim, shape, classes, stochastic
+        self.groups: tuple[int, ...] | None = None
         self.register_buffer("location", torch.zeros(shape))
         self.register_buffer("scale", torch.ones(shape))
 
@@ -102,6 +105,10 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "*samples batch d"]) -> Inference:
         """Infer z from the images with ε = `noise` and decode it; leading dimensions of `noise` are further samples."""
+
+    @abstractmethod
+    def at(self, images: Tensor, labels: Tensor | None, latent: Float[Tensor, "*samples batch d"]) -> Inference:
+        """The pass that would have drawn these latents: the posterior that they are weighed by, and what they decode to."""
 
     @abstractmethod
     def output_bias(self) -> Tensor | None:
@@ -196,6 +203,11 @@ class Flat(Model):
         latent = posterior.sample(noise)
         rate = posterior.rate() if self.stochastic else torch.zeros_like(posterior.mean)
         return Inference(posterior, latent, rate, self.decode(latent, labels))
+
+    def at(self, images: Tensor, labels: Tensor | None, latent: Float[Tensor, "*samples batch d"]) -> Inference:
+        """The posterior does not depend on them."""
+        posterior = self.posterior(images, labels)
+        return Inference(posterior, latent, posterior.rate(), self.decode(latent, labels))
 
     def output_bias(self) -> Tensor | None:
         """That of the decoder body's layer `output`, if it has one for every value, or is a convolution."""

@@ -4,7 +4,7 @@ Symbols: distortion −log p(x|z) and rate KL(q(z|x) ‖ p(z)), both in nats per
 −(distortion + rate) ≤ log p(x). Everything keeps one figure per image; the mean over images is taken once, by the caller.
 
 Sources: Kingma & Welling 2014 (ELBO, eq. 3); Higgins et al. 2017 (β); Kingma et al. 2016, appendix C.8 (free bits);
-Burda et al. 2016, eq. 8 (importance-weighted bound).
+Burda et al. 2016, eq. 8 (importance-weighted bound); Tucker et al. 2019, eq. 8 (its doubly reparameterised gradient).
 """
 
 from __future__ import annotations
@@ -81,15 +81,21 @@ class Axes:
         return tuple(sorted(range(len(size)), key=lambda axis: -size[axis]))
 
 
-def loss(terms: Terms, *, beta: float | Tensor = 1.0, free_bits: float = 0.0) -> Float[Tensor, ""]:
+def loss(
+    terms: Terms, *, beta: float | Tensor = 1.0, free_bits: float = 0.0, groups: Sequence[int] | None = None
+) -> Float[Tensor, ""]:
     """Mean of distortion + β · rate over the batch, in nats per image.
 
     With `free_bits` λ > 0 a dimension whose rate, averaged over the batch, is below λ nats counts as λ, so that
-    nothing presses it down further (Kingma et al. 2016, eq. 15).
+    nothing presses it down further (Kingma et al. 2016, eq. 15). `groups` are numbers of dimensions that are taken together, the
+    rungs of a ladder: n of them count at least n · λ.
     """
     rate = terms.rate.mean(0)
-    if free_bits > 0:
+    if free_bits > 0 and groups is None:
         rate = rate.clamp_min(free_bits)
+    elif free_bits > 0 and groups is not None:
+        parts = rate.split(list(groups))
+        rate = torch.stack([part.sum().clamp_min(free_bits * len(part)) for part in parts])
     return terms.distortion.mean() + beta * rate.sum()
 
 
@@ -102,6 +108,28 @@ def log_weights(inference: Inference, images: Tensor) -> Float[Tensor, "*samples
 def importance_weighted_bound(log_weights: Float[Tensor, "k batch"]) -> Float[Tensor, " batch"]:
     """Log of the mean of K importance weights, in nats per image: a lower bound on log p(x), rising with K."""
     return torch.logsumexp(log_weights, dim=0) - math.log(len(log_weights))
+
+
+def importance_weighted_loss(
+    model: Model, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "k batch d"]
+) -> tuple[Float[Tensor, ""], Terms]:
+    """Minus the importance-weighted bound, averaged over the batch, and the terms of its K draws; for training.
+
+    Its value is the bound's; its gradient is the doubly reparameterised one (Tucker et al. 2019, eq. 8), whose signal for the
+    encoder does not fade as K grows. With w̃ the normalised weights it is Σ w̃ ∂log p(x, z)/∂θ at the drawn z, and
+    Σ w̃² ∂log w/∂z · ∂z/∂θ along the way that z was drawn, for all weights θ of the model alike: those of a ladder's state
+    serve both p and q.
+    """
+    drawn = model(images, labels, noise)
+    latent = drawn.latent.detach().requires_grad_()
+    inference = model.at(images, labels, latent)
+    weights = log_weights(inference, images)
+    share = torch.softmax(weights.detach(), dim=0)
+    (path,) = torch.autograd.grad((share.square() * weights).sum(), latent, retain_graph=True)
+    inside = (share * inference.likelihood.log_prob(images)).sum(0)
+    surrogate = -(inside.sum() + (path.detach() * drawn.latent).sum()) / len(images)
+    value = -importance_weighted_bound(weights.detach()).mean()
+    return surrogate + (value - surrogate).detach(), terms(drawn, images)
 
 
 @torch.no_grad()
