@@ -34,8 +34,8 @@ def start_up(scale: Scale) -> Iterator[str]:
         for source in ("mnist", "strokes"):
             first = [*watched, "step", "train", source]
             commands[f"vaelab train {source}: to the first step"] = (first, FIRST_STEP)
-        compiled = [*watched, "compiled", "train", "mnist", "--compile"]
-        commands["vaelab train mnist --compile: to the first compiled step"] = (compiled, None)
+        compiled = [*watched, "compiled", "train", "mnist", "--compile", "yes"]
+        commands["vaelab train mnist --compile yes: to the first compiled step"] = (compiled, None)
         for what, (command, goal) in commands.items():
             note(what)
             seconds = [_seconds(command) for _ in range(scale.commands + 1)][1:]

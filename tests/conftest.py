@@ -70,7 +70,7 @@ def tiny() -> Dataset:
 def tiny_config() -> Config:
     """A conditional model of `tiny` that trains in well under a second."""
     model = ModelConfig(model="cvae", network="mlp", latent_dim=2, likelihood="bernoulli", width=32, depth=1)
-    return Config(model, TrainConfig(epochs=3, batch_size=32, device="cpu"))
+    return Config(model, TrainConfig(epochs=3, batch_size=32, device="cpu", compile="no"))
 
 
 def flat(model: Model) -> Flat:

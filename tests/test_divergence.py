@@ -53,7 +53,7 @@ def failing_from(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 @pytest.fixture
 def told_of_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vaelab.training.PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr("vaelab.loop.PROGRESS_EVERY", 0.0)
 
 
 def test_a_hopeless_learning_rate_is_one_line_and_leaves_no_run(

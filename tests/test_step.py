@@ -1,19 +1,15 @@
-"""The step: what it moves follows AdamW's formula, a bad one moves nothing, and compiled it is the same step."""
+"""The step: what it moves follows AdamW's formula, a bad one moves nothing, and in parts it is the same step."""
 
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from vaelab import Config, Dataset, TrainConfig, fit
-from vaelab.errors import ConfigError
-from vaelab.step import Moving, Schedule, _adamw, _fused_adamw
+from vaelab import Config, Dataset
+from vaelab.step import Batch, Moving, Schedule, fused_adamw, look, look_in_parts, plain_adamw
+from vaelab.trainer import Trainer
+from vaelab.training import complete
 
 
 def moving(count: int = 3) -> Moving:
@@ -23,7 +19,7 @@ def moving(count: int = 3) -> Moving:
     return Moving(lists[0], lists[1], means, squares, torch.zeros(()))
 
 
-@pytest.mark.parametrize("move", [_adamw, _fused_adamw])
+@pytest.mark.parametrize("move", [plain_adamw, fused_adamw])
 def test_adamw_is_that_of_pytorch(move: Callable[..., None]) -> None:
     """Ten steps with decay and a divided gradient, against torch.optim.AdamW in its plainest form."""
     ours = moving()
@@ -41,7 +37,7 @@ def test_adamw_is_that_of_pytorch(move: Callable[..., None]) -> None:
         torch.testing.assert_close(mine, other.detach(), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("move", [_adamw, _fused_adamw])
+@pytest.mark.parametrize("move", [plain_adamw, fused_adamw])
 def test_a_bad_step_moves_neither_weights_nor_moments(move: Callable[..., None]) -> None:
     ours = moving()
     before = [tensor.clone() for part in (ours.weights, ours.means, ours.squares) for tensor in part]
@@ -56,52 +52,48 @@ def test_average_follows_the_weights() -> None:
     expected = [torch.lerp(a, w, 0.25) for a, w in zip(ours.averaged, ours.weights, strict=True)]
     gradients = [torch.zeros_like(weight) for weight in ours.weights]
     ours.updates.add_(1)
-    _fused_adamw(ours, gradients, torch.ones(()), torch.zeros(()), Schedule(1.0, 0.01, 0.25), 0.0)
+    fused_adamw(ours, gradients, torch.ones(()), torch.zeros(()), Schedule(1.0, 0.01, 0.25), 0.0)
     for mine, other in zip(ours.averaged, expected, strict=True):
         torch.testing.assert_close(mine, other)
 
 
-def test_without_a_compiler_one_is_told_so(tiny: Dataset, tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    config = Config(tiny_config.model, TrainConfig(epochs=1, compile=True, device="cpu"))
-    with pytest.raises(ConfigError, match=r"--compile: got no no-such-compiler .* leave --compile out"):
-        next(fit(config, tiny))
+def trainer_of(config: Config, dataset: Dataset, **changes: object) -> Trainer:
+    config = replace(config, train=replace(config.train, **changes))
+    return Trainer(complete(config, dataset), dataset, torch.device("cpu"))
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
-    shutil.which(os.environ.get("CXX", "g++")) is None, reason="needs a C++ compiler: apt-get install g++"
-)
-def test_compiled_it_is_the_same_step(tmp_path: Path) -> None:
-    """To rounding; and what the compiled one leaves, the plain one goes on with. In processes of their own, where no shapes
-    are checked: the compiler does not see through that.
-    """
+def taken(trainer: Trainer) -> tuple[Batch, Schedule]:
+    """The batch and the schedule that the next step would see."""
+    return trainer._batch(), trainer._schedule(0.5)
 
-    def train(out: str, *options: str) -> None:
-        command = [
-            str(Path(sys.executable).parent / "vaelab"),
-            "train",
-            "digits",
-            "--out",
-            out,
-            "--device",
-            "cpu",
-            *options,
-        ]
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
-        assert result.returncode == 0, result.stderr
 
-    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-    for name, options in (("plain", ()), ("compiled", ("--compile",))):
-        train(name, "--epochs", "2", *options)
-        train(name, "--epochs", "3", "--resume")
-    assert any((tmp_path / "cache").rglob("*.so"))
-    plain, compiled = (
-        {file: load_file(tmp_path / name / file) for file in ("model.safetensors", "resume.safetensors")}
-        for name in ("plain", "compiled")
-    )
-    for file, tensors in plain.items():
-        for name, tensor in tensors.items():
-            torch.testing.assert_close(
-                compiled[file][name], tensor, rtol=0.02, atol=2e-3, msg=lambda m, n=name: f"{n}: {m}"
-            )
+@pytest.mark.parametrize("at_once", [1, 7, 16, 31])
+@pytest.mark.parametrize("changes", [{}, {"beta": 3.0}, {"free_bits": 0.02}, {"free_bits": 5.0}])
+def test_in_parts_a_batch_has_the_same_loss_and_gradients(
+    tiny: Dataset, tiny_config: Config, at_once: int, changes: dict[str, float]
+) -> None:
+    """Free bits are of the mean over the batch: with parts taken by themselves, other dimensions would be below them."""
+    trainer = trainer_of(tiny_config, tiny, **changes)
+    for _ in range(20):
+        trainer.take_step(0.5)
+    batch, schedule = taken(trainer)
+    given = trainer.model, trainer.moving.weights, batch, schedule, trainer.config
+    whole, parts = look(*given), look_in_parts(*given, at_once)
+    for one, other in zip((*whole[:3], *whole.gradients), (*parts[:3], *parts.gradients), strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-6)
+    assert any(gradient.abs().max() > 1e-2 for gradient in whole.gradients)
+
+
+def test_an_autoencoder_is_taken_in_parts_too(tiny: Dataset, tiny_config: Config) -> None:
+    trainer = trainer_of(replace(tiny_config, model=replace(tiny_config.model, model="ae")), tiny)
+    given = trainer.model, trainer.moving.weights, *taken(trainer), trainer.config
+    for one, other in zip(look(*given).gradients, look_in_parts(*given, 10).gradients, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-6)
+
+
+def test_parts_of_a_batch_are_its_images_in_order() -> None:
+    whole = Batch(torch.arange(10.0)[:, None], torch.arange(10), torch.arange(20.0).view(2, 10, 1))
+    parts = whole.parts(4)
+    assert [len(part.images) for part in parts] == [4, 4, 2]
+    assert torch.equal(torch.cat([part.noise for part in parts], dim=-2), whole.noise)
+    assert all(torch.equal(part.images[:, 0].long(), part.labels) for part in parts if part.labels is not None)

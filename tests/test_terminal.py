@@ -66,3 +66,17 @@ def test_the_work_at_hand_has_a_bar_and_the_whole_of_it(monkeypatch: pytest.Monk
     *_, last = shown.getvalue().split("sections")
     assert "decoding" in last
     assert "encoding" not in last
+
+
+def test_a_remark_is_a_line_and_what_is_waited_for_is_told(progress: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(terminal, "console", Console(file=shown, width=100))
+    monkeypatch.setattr(terminal, "PLAIN_EVERY", 0.0)
+    with TrainingDisplay() as display:
+        display.show(replace(progress, remark="memory is short", seconds_left=math.inf))
+        display.show(progress)
+    lines = shown.getvalue().splitlines()
+    assert lines[0] == "note: memory is short"
+    assert lines[1].endswith("23,047/s  compiling the step")
+    assert lines[2].endswith("61 s left")
+    assert len(lines) == 3

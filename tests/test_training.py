@@ -208,7 +208,7 @@ def test_the_validation_shown_is_that_of_the_last_line_of_metrics(
     tiny: Dataset, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the first step on: what the untrained model gives is not shown."""
-    monkeypatch.setattr("vaelab.training.PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr("vaelab.loop.PROGRESS_EVERY", 0.0)
     shown = []
     for progress in fit(with_train(tiny_config, epochs=4), tiny, out=tmp_path / "run"):
         lines = checkpoint.read_metrics(checkpoint.open_run(tmp_path / "run"))

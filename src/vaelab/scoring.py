@@ -19,6 +19,7 @@ from vaelab.errors import ConfigError
 from vaelab.model import Model
 from vaelab.objective import Terms
 from vaelab.products import fast_products
+from vaelab.shortage import in_parts, with_less
 
 
 def negative_elbo(model: Model, images: Tensor, labels: Tensor | None = None, *, seed: int = 0) -> Tensor:
@@ -40,11 +41,12 @@ def negative_elbo(model: Model, images: Tensor, labels: Tensor | None = None, *,
 @fast_products()
 def held_out_terms(model: Model, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "n d"]) -> Terms:
     """Distortion and rate of every image, one draw of z each from its own `noise`; images as for `negative_elbo`."""
-    at_once, parts = images_at_once(model.shape), []
-    for first in range(0, len(images), at_once):
-        part = slice(first, first + at_once)
+
+    def terms_of(part: slice) -> Terms:
         y = None if labels is None else labels[part]
-        parts.append(objective.held_out_terms(model, to_unit(images[part]), y, noise[part]))
+        return objective.held_out_terms(model, to_unit(images[part]), y, noise[part])
+
+    parts = in_parts(len(images), images_at_once(model.shape), terms_of)
     return Terms(torch.cat([terms.distortion for terms in parts]), torch.cat([terms.rate for terms in parts]))
 
 
@@ -100,8 +102,8 @@ def negative_bound_curve(
         Whether all images take the same draws: then each figure is a function of its image alone, wherever that stands, but
         the errors of the figures go together, and their mean has no such standard error as that of independent ones.
     most_at_once
-        Decoded images held in memory at a time. Weights of one image that fall in several chunks are combined by
-        log-sum-exp, so the bound is that of all K whatever the chunks.
+        Decoded images held in memory at a time, and fewer where it runs out. Weights of one image that fall in several chunks
+        are combined by log-sum-exp, so the bound is that of all K whatever the chunks.
     progress
         Told of images done and images in all.
 
@@ -114,10 +116,10 @@ def negative_bound_curve(
         raise ConfigError("got an autoencoder, which has no posterior to draw from; expected a vae or a cvae")
     if not samples or samples[0] < 1 or any(b <= a for a, b in itertools.pairwise(samples)):
         raise ConfigError(f"--importance-samples: got {list(samples)}; expected whole numbers of at least 1, rising")
-    bounds = []
-    at_once = max(1, most_at_once // samples[-1])
-    for first in range(0, len(images), at_once):
-        part = slice(first, min(first + at_once, len(images)))
+    bounds, done = [], 0
+
+    def of_next(most_at_once: int) -> Tensor:
+        part = slice(done, min(done + max(1, most_at_once // samples[-1]), len(images)))
         x, y = to_unit(images[part]), None if labels is None else labels[part]
         noise = torch.stack(
             [_noise(model, samples[-1], seed, 0 if shared else index) for index in range(part.start, part.stop)], dim=1
@@ -130,9 +132,14 @@ def negative_bound_curve(
                 total = torch.logaddexp(total, torch.logsumexp(weights, dim=0))
             columns.append(math.log(k) - total)
             begun = k
-        bounds.append(torch.stack(columns, dim=1))
+        return torch.stack(columns, dim=1)
+
+    while done < len(images):
+        found, most_at_once = with_less(of_next, most_at_once)
+        bounds.append(found)
+        done += len(found)
         if progress is not None:
-            progress(part.stop, len(images))
+            progress(done, len(images))
     return torch.cat(bounds)
 
 

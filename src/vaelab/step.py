@@ -8,21 +8,18 @@ Sources: Kingma & Welling 2014, algorithm 1 (the step); Loshchilov & Hutter 2019
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from vaelab import objective
-from vaelab.config import LikelihoodName, TrainConfig
-from vaelab.errors import ConfigError
+from vaelab.config import TrainConfig
 from vaelab.model import Model
+from vaelab.objective import Terms
 
 DECAY_OF_MEAN, DECAY_OF_SQUARE, EPSILON = 0.9, 0.99, 1e-8
 """AdamW's β₁ and β₂, and what keeps its division finite."""
@@ -45,7 +42,13 @@ class Batch:
 
     images: Tensor
     labels: Int[Tensor, " batch"] | None
-    noise: Float[Tensor, "batch d"]
+    noise: Float[Tensor, "*samples batch d"]
+
+    def parts(self, at_once: int) -> list[Batch]:
+        """The same in parts of `at_once` images; the last may be smaller."""
+        images, noise = self.images.split(at_once), self.noise.split(at_once, dim=-2)
+        labels = [None] * len(images) if self.labels is None else self.labels.split(at_once)
+        return [Batch(*part) for part in zip(images, labels, noise, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -78,78 +81,107 @@ class Tally:
     usual_norm: Float[Tensor, ""]
 
 
+class AdamW(Protocol):
+    """Moves weights, moments and average by gradients / divisor; not where `bad` is 1."""
+
+    def __call__(
+        self,
+        moving: Moving,
+        gradients: Sequence[Tensor],
+        divisor: Tensor,
+        bad: Tensor,
+        schedule: Schedule,
+        weight_decay: float,
+    ) -> None: ...
+
+
+class Found(NamedTuple):
+    """What a batch says of the weights: mean distortion and rate in nats per image, the loss, and its gradients."""
+
+    distortion: Float[Tensor, ""]
+    rate: Float[Tensor, ""]
+    loss: Float[Tensor, ""]
+    gradients: Sequence[Tensor]
+
+
 def descend(
-    model: Model,
-    moving: Moving,
-    tally: Tally,
-    batch: Batch,
-    schedule: Schedule,
-    config: TrainConfig,
-    likelihood: LikelihoodName,
+    model: Model, moving: Moving, tally: Tally, batch: Batch, schedule: Schedule, config: TrainConfig, adamw: AdamW
 ) -> None:
-    """Move the weights down the gradient of the objective, and their average after them; or leave a bad step out."""
+    """Move the weights down the gradient of the objective, and their average after them; or leave a bad step out.
+
+    `adamw` is `fused_adamw`, or `plain_adamw` for a compiler, whose schedule must be of tensors.
+    """
+    move(moving, tally, look(model, moving.weights, batch, schedule, config), schedule, config, adamw)
+
+
+def look(model: Model, weights: Sequence[Tensor], batch: Batch, schedule: Schedule, config: TrainConfig) -> Found:
+    """Loss and gradients of a batch. Nothing is moved."""
     terms = objective.terms(model(batch.images, batch.labels, batch.noise), batch.images)
     loss = objective.loss(terms, beta=schedule.beta, free_bits=config.free_bits)
-    gradients = torch.autograd.grad(loss, moving.weights, allow_unused=True, materialize_grads=True)
+    gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
+    return Found(*_means(terms), loss.detach(), gradients)
+
+
+def look_in_parts(
+    model: Model, weights: Sequence[Tensor], batch: Batch, schedule: Schedule, config: TrainConfig, at_once: int
+) -> Found:
+    """The same for less memory and more time: `at_once` images at a time, with loss and gradients of the whole batch.
+
+    A first look at all parts, without gradients, gives the loss of the batch and how it hangs on the figures of each image,
+    whatever the loss is made of (free bits look at the mean over the batch). By these the gradients of the parts are
+    weighted and added up. A network of one's own that looks from image to image, as batch normalisation does, sees the
+    images of a part only.
+    """
+    parts = batch.parts(at_once)
     with torch.no_grad():
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
-        bad = (~torch.isfinite(norm + loss)).float()
-        usual = torch.where(tally.usual_norm > 0, tally.usual_norm, norm)
-        limit = config.gradient_clip * usual
-        # a gradient of exactly zero is no reason to divide by zero
-        divisor = (norm / limit.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_min(1)
-        moving.updates.add_(1 - bad)
-        move = _adamw if torch.compiler.is_compiling() else _fused_adamw
-        move(moving, gradients, divisor, bad, schedule, config.weight_decay)
-        followed = torch.lerp(usual, torch.minimum(norm, limit), FOLLOWING)
-        tally.usual_norm.copy_(torch.where(bad > 0, tally.usual_norm, followed))
-        figures = torch.stack([terms.distortion.mean(), terms.rate.sum(-1).mean(), torch.ones_like(bad)])
-        tally.sums.add_(torch.where(bad > 0, torch.zeros_like(figures), figures))
-        tally.bad.copy_(torch.stack([tally.bad[0] + bad, (tally.bad[1] + 1) * bad]))
-
-
-def check_compiler() -> None:
-    """Make sure that PyTorch's compiler finds the C++ compiler that it needs.
-
-    Raises
-    ------
-    ConfigError
-        If there is none.
-    """
-    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
-    if shutil.which(compiler) is None:
-        raise ConfigError(
-            f"--compile: got no {compiler} on this machine; expected a C++ compiler: install it (on Debian apt-get install g++), "
-            "name another in CXX, or leave --compile out"
+        seen = [objective.terms(model(part.images, part.labels, part.noise), part.images) for part in parts]
+    terms = Terms(
+        torch.cat([each.distortion for each in seen], dim=-1).requires_grad_(),
+        torch.cat([each.rate for each in seen], dim=-2).requires_grad_(),
+    )
+    loss = objective.loss(terms, beta=schedule.beta, free_bits=config.free_bits)
+    per_image = torch.autograd.grad(loss, (terms.distortion, terms.rate), allow_unused=True, materialize_grads=True)
+    gradients = [torch.zeros_like(weight) for weight in weights]
+    weighing = zip(per_image[0].split(at_once, dim=-1), per_image[1].split(at_once, dim=-2), strict=True)
+    for part, weighed in zip(parts, weighing, strict=True):
+        each = objective.terms(model(part.images, part.labels, part.noise), part.images)
+        # an autoencoder's rate hangs on no weight
+        figures = [pair for pair in zip((each.distortion, each.rate), weighed, strict=True) if pair[0].requires_grad]
+        added = torch.autograd.grad(
+            [figure for figure, _ in figures],
+            weights,
+            [weight for _, weight in figures],
+            allow_unused=True,
+            materialize_grads=True,
         )
+        torch._foreach_add_(gradients, list(added))  # pyright: ignore[reportPrivateImportUsage]
+    return Found(*_means(terms), loss.detach(), gradients)
 
 
-def compile_descend(device: torch.device) -> Callable[..., None]:
-    """`descend` as one compiled graph; its schedule must be of tensors, and every call of the same shapes.
-
-    The first call compiles, in some 10 s, and once that is cached on disk in about 2.
-    """
-    wrapper: dict[str, Any] = {
-        "cpp_wrapper": device.type == "cpu"
-    }  # graph and kernels called from C++, not from Python
-    compiled = torch.compile(descend, fullgraph=True, dynamic=False, options=wrapper)
-    fresh = True
-
-    def call(*arguments: Any) -> None:
-        nonlocal fresh
-        if not fresh:
-            compiled(*arguments)
-            return
-        from torch._dynamo import config
-
-        with config.patch(trace_autograd_ops=True):
-            compiled(*arguments)
-        fresh = False
-
-    return call
+def _means(terms: Terms) -> tuple[Tensor, Tensor]:
+    return terms.distortion.detach().mean(), terms.rate.detach().sum(-1).mean()
 
 
-def _fused_adamw(
+@torch.no_grad()
+def move(moving: Moving, tally: Tally, found: Found, schedule: Schedule, config: TrainConfig, adamw: AdamW) -> None:
+    """Take the step that was `found`, its gradient scaled down where it is far larger than usual, and count it."""
+    gradients = found.gradients
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
+    bad = (~torch.isfinite(norm + found.loss)).float()
+    usual = torch.where(tally.usual_norm > 0, tally.usual_norm, norm)
+    limit = config.gradient_clip * usual
+    # a gradient of exactly zero is no reason to divide by zero
+    divisor = (norm / limit.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_min(1)
+    moving.updates.add_(1 - bad)
+    adamw(moving, gradients, divisor, bad, schedule, config.weight_decay)
+    followed = torch.lerp(usual, torch.minimum(norm, limit), FOLLOWING)
+    tally.usual_norm.copy_(torch.where(bad > 0, tally.usual_norm, followed))
+    figures = torch.stack([found.distortion, found.rate, torch.ones_like(bad)])
+    tally.sums.add_(torch.where(bad > 0, torch.zeros_like(figures), figures))
+    tally.bad.copy_(torch.stack([tally.bad[0] + bad, (tally.bad[1] + 1) * bad]))
+
+
+def fused_adamw(
     moving: Moving, gradients: Sequence[Tensor], divisor: Tensor, bad: Tensor, schedule: Schedule, weight_decay: float
 ) -> None:
     """AdamW on `gradients` / `divisor` by PyTorch's fused kernel, which leaves the step out by itself where `bad` is 1."""
@@ -176,7 +208,7 @@ def _fused_adamw(
     torch._foreach_lerp_(moving.averaged, moving.weights, share)  # pyright: ignore[reportPrivateImportUsage]
 
 
-def _adamw(
+def plain_adamw(
     moving: Moving, gradients: Sequence[Tensor], divisor: Tensor, bad: Tensor, schedule: Schedule, weight_decay: float
 ) -> None:
     """The same in single operations, for a compiler to fuse: one pass over each parameter, its moments and its average."""

@@ -82,8 +82,11 @@ class TrainingDisplay:
         self.bar.stop()
 
     def show(self, progress: TrainingProgress) -> None:
-        """Bring the display up to date."""
-        text = f"{describe(progress)}  {progress.seconds_left:.0f} s left"
+        """Bring the display up to date; a remark becomes a line of its own."""
+        if progress.remark is not None:
+            say(f"note: {progress.remark}")
+        left = "compiling the step" if math.isinf(progress.seconds_left) else f"{progress.seconds_left:.0f} s left"
+        text = f"{describe(progress)}  {left}"
         if console.is_terminal:
             self.bar.update(self.task, completed=progress.fraction, description=text)
         elif progress.finished or time.perf_counter() - self.last_line >= PLAIN_EVERY:

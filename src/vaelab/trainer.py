@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vaelab import objective
 from vaelab.build import build_model
+from vaelab.compiled import Recipe
 from vaelab.config import Config, LikelihoodName, ModelConfig
 from vaelab.data.batches import (
     Order,
@@ -33,7 +34,9 @@ from vaelab.data.batches import (
 from vaelab.data.dataset import Dataset, Split
 from vaelab.errors import ConfigError, TrainingError
 from vaelab.products import fast_products
-from vaelab.step import Batch, Moving, Schedule, Tally, compile_descend, descend
+from vaelab.shortage import in_parts
+from vaelab.step import Batch, Moving, Schedule, Tally
+from vaelab.stepping import Stepper
 
 MOST_BAD_STEPS = 50
 """Steps with a loss that is NaN or infinite, in a row, after which a run gives up."""
@@ -103,7 +106,7 @@ class Trainer:
             torch.zeros((), device=device),
         )
         self.tally = Tally(*(torch.zeros(shape, device=device) for shape in ((3,), (2,), ())))
-        self._descend = descend
+        self.stepper = Stepper(self.model, self.moving, self.tally, config, len(dataset.classes))
         self.step = 0
         self.validated_step = 0
         self.best: dict[str, Tensor] | None = None
@@ -115,21 +118,22 @@ class Trainer:
 
     @fast_products()
     def take_step(self, fraction: float) -> None:
-        """One step of gradient descent, `fraction` (0…1) of the way through the training."""
-        schedule = self._schedule(fraction)
-        if self.compiled:  # then what changes must be tensors
-            schedule = Schedule(*torch.tensor(schedule, device=self.device))
-        self._descend(self.model, self.moving, self.tally, self._batch(), schedule, self.config, self.likelihood)
+        """One step of gradient descent, `fraction` (0…1) of the way through the training: see `Stepper.take`."""
+        self.stepper.take(self._batch(), self._schedule(fraction))
         self.step += 1
 
     @property
     def compiled(self) -> bool:
         """Whether the step is compiled."""
-        return self._descend is not descend
+        return self.stepper.compiled
+
+    def recipe(self) -> Recipe:
+        """What a compiled step of this training is made from."""
+        return self.stepper.recipe(self._batch(), self._schedule(0.0))
 
     def compile(self) -> None:
-        """Compile the step; the next one takes the time for it (see `compile_descend`)."""
-        self._descend = compile_descend(self.device)
+        """Have the step compiled, and wait for that: see `Stepper.compile`."""
+        self.stepper.compile(self.recipe() if self.device.type == "cpu" else None)
 
     def _batch(self) -> Batch:
         """What this step sees: it follows from (seed, step)."""
@@ -194,27 +198,25 @@ class Trainer:
             self._keep(None, None)
             return None
         noise = latent_noise(len(self.validation), self.model.latent_dim, self.config.seed).to(self.device)
-        distortion, rate, mean = [], [], []
-        at_once = images_at_once(self.model.shape)
-        for first in range(0, len(noise), at_once):
-            part = slice(first, first + at_once)
+
+        @torch.no_grad()
+        def figures(part: slice) -> tuple[Tensor, Tensor, Tensor]:
             labels = None if self.validation_labels is None else self.validation_labels[part]
             images = to_unit(self.validation[part])
-            with torch.no_grad():
-                inference = self.averaged(images, labels, noise[part])
-                terms = objective.terms(inference, images)
-            distortion.append(terms.distortion.cpu())
-            rate.append(terms.rate.cpu())
-            mean.append(inference.posterior.mean.cpu())
-        rates = torch.cat(rate)
-        averages = Averages(torch.cat(distortion).double().mean().item(), rates.sum(-1).double().mean().item())
+            inference = self.averaged(images, labels, noise[part])
+            terms = objective.terms(inference, images)
+            return terms.distortion.cpu(), terms.rate.cpu(), inference.posterior.mean.cpu()
+
+        found = in_parts(len(noise), images_at_once(self.model.shape), figures)
+        distortions, rates, means = (torch.cat(part) for part in zip(*found, strict=True))
+        averages = Averages(distortions.double().mean().item(), rates.sum(-1).double().mean().item())
         if not math.isfinite(averages.nats):
             raise self._diverged("the validation figures are NaN or infinite")
         self.last_validation = averages if self.step else None  # those of the untrained model are no news
         value = averages.distortion + self.config.beta * averages.rate
         if value < self.best_objective or self.best is None:
             self.best_objective = value
-            self._keep(averages, objective.Axes.over(rates, torch.cat(mean)))
+            self._keep(averages, objective.Axes.over(rates, means))
         return averages
 
     @torch.no_grad()

@@ -15,10 +15,13 @@ from cyclopts import Parameter
 from vaelab.cli.app import INTERRUPTED, STARTED, Options, app, load_source, nats_text, source_arguments
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.errors import counted
+from vaelab.presets import PRESETS, PresetName, with_preset
 
 if TYPE_CHECKING:
     from vaelab.checkpoint import Run
     from vaelab.data import Dataset
+
+PRESET_HELP = "Settings for a budget: " + "; ".join(f"{name}: {preset.summary}" for name, preset in PRESETS.items()) + "."
 
 MUCH = 0.2
 """Share of a budget in seconds that loading may take without a word."""
@@ -69,6 +72,7 @@ def train(
     model_config: Annotated[ModelConfig | None, Parameter(name="*")] = None,
     train_config: Annotated[TrainConfig | None, Parameter(name="*")] = None,
     options: Options = None,
+    preset: Annotated[PresetName | None, Parameter(help=PRESET_HELP)] = None,
     out: Path | None = None,
     resume: bool = False,
 ) -> None:
@@ -87,6 +91,8 @@ def train(
     from vaelab.terminal import TrainingDisplay, say
 
     config = Config(model_config or ModelConfig(), train_config or TrainConfig())
+    if preset is not None:
+        config = with_preset(preset, config)
     from vaelab import checkpoint
 
     if out is not None:  # before the data are read, which may take long
@@ -105,8 +111,6 @@ def train(
         run = checkpoint.open_run(folder)
         for line in _introduction(run, dataset, None if resume else loading):
             say(line)
-        if run.config.train.compile:
-            say("compiling the step: up to half a minute the first time, a few seconds after that")
         while not (state.finished or interrupted):
             display.show(state)
             state = next(training)

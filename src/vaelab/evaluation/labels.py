@@ -13,6 +13,7 @@ from vaelab import objective
 from vaelab.data.batches import images_at_once, to_unit
 from vaelab.model import Model
 from vaelab.products import fast_products
+from vaelab.shortage import in_parts
 
 
 def likeliest_labels(model: Model, images: Tensor) -> Int[Tensor, " n"]:
@@ -37,10 +38,11 @@ def label_nats(model: Model, images: Tensor) -> Float[Tensor, "n k"]:
     images
         As `held_out_levels` gives them, (N, *shape).
     """
-    found = []
-    for part in images.split(images_at_once(model.shape)):
-        x, noise = to_unit(part), torch.zeros(len(part), model.latent_dim)
-        labels = [torch.full((len(part),), label) for label in range(model.classes)]
+
+    def nats_of(part: slice) -> Tensor:
+        x = to_unit(images[part])
+        noise, labels = torch.zeros(len(x), model.latent_dim), [torch.full((len(x),), y) for y in range(model.classes)]
         nats = [objective.held_out_terms(model, x, y, noise).negative_elbo() for y in labels]
-        found.append(torch.stack(nats, dim=1))
-    return torch.cat(found)
+        return torch.stack(nats, dim=1)
+
+    return torch.cat(in_parts(len(images), images_at_once(model.shape), nats_of))

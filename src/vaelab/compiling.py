@@ -1,0 +1,146 @@
+"""When a training has its step compiled: at once, beside its first steps, before them, or not at all.
+
+Compiling takes half a minute of one core, once for a network and a batch size; what was made is kept, and loaded in
+milliseconds from then on. So a training that counts seconds starts without, and goes over when the step is made; it
+leaves that out where too little time would be left to win it back. Compiled and plain steps round differently, so a
+training that counts epochs, whose weights follow from its seed, has all of its steps compiled or none.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+
+from vaelab.compiled import NotCompiledError, missing_compiler
+from vaelab.config import Config
+from vaelab.preparing import Preparation
+from vaelab.trainer import Trainer
+
+WORTH_SECONDS = {"mlp": 60.0, "conv": 120.0, "ladder": 180.0}
+"""Seconds that must be left of a training for `auto` to compile beside it, by network: what that costs is won back by then.
+
+Compiling takes some 15, 20 and 40 s of one core; steps are then 1.5, 1.15 and 1.25 times as fast.
+"""
+
+WORTH_SECONDS_HERE = 300.0
+"""The same where the training itself must wait for the compiler, as on a GPU."""
+
+WORTH_STEPS = 20_000
+"""Steps that a training in epochs must have, in all, for `auto` to compile before the first: about two minutes' worth."""
+
+LOOK_EVERY = 0.1
+"""Seconds between two looks at a compiler that is waited for."""
+
+Plan = Literal["never", "before", "beside"]
+
+
+def plan(config: Config, steps: int | None) -> Plan:
+    """When to compile; `steps` is how many there will be in all, None where seconds are counted.
+
+    A network of one's own is compiled only if asked for: it is traced once, and may do other things the next time.
+    """
+    wish = config.train.compile
+    own = config.model.encoder is not None or config.model.decoder is not None
+    if wish == "no" or (wish == "auto" and own):
+        return "never"
+    if steps is None:
+        return "beside"
+    return "before" if wish == "yes" or steps >= WORTH_STEPS else "never"
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Compiling:
+    """Has the step of a training compiled when that pays; `close` ends it wherever it is."""
+
+    def __init__(self, trainer: Trainer, config: Config, steps: int | None) -> None:
+        self.stepper, self.config = trainer.stepper, config
+        self.plan = plan(config, steps)
+        self.asked = config.train.compile == "yes"
+        self.on_cpu = trainer.device.type == "cpu"
+        self._preparation: Preparation | None = None
+        self._threads = 0
+        if config.train.compile == "auto" and trainer.device.type not in ("cpu", "cuda"):
+            self.plan = "never"
+        self._recipe = trainer.recipe() if self.plan != "never" and self.on_cpu else None
+
+    def begin(self) -> Iterator[None]:
+        """Before the first step: yields while that has to wait."""
+        if self.plan == "never" or self._load():
+            return
+        if self.plan == "before":
+            self._start()
+            while self._preparation is not None:
+                yield
+                time.sleep(LOOK_EVERY)
+                self._look()
+
+    def tend(self, seconds_left: float) -> None:
+        """From time to time, with so many seconds of the training left."""
+        if self.stepper.at_once is not None:  # what is compiled takes a batch whole
+            self.close()
+        elif self._preparation is not None:
+            self._look()
+        elif self.plan == "beside" and (self.asked or seconds_left >= self._worth):
+            self._start()
+
+    def close(self) -> None:
+        """End a compiler that still runs; none is started from now on."""
+        self.plan = "never"
+        if self._preparation is not None:
+            self._preparation.close()
+            self._preparation = None
+            torch.set_num_threads(self._threads)
+
+    @property
+    def _worth(self) -> float:
+        assert self.config.model.network is not None
+        return WORTH_SECONDS[self.config.model.network] if self.on_cpu else WORTH_SECONDS_HERE
+
+    def _start(self) -> None:
+        if any(isinstance(part, torch.nn.RNNBase) for part in self.stepper.model.modules()):
+            self._give_up("a recurrent network is nothing for PyTorch's compiler")
+            return
+        try:
+            if self._recipe is None:
+                self.stepper.compile()
+                self.close()
+            elif (missing := missing_compiler()) is not None:
+                self._give_up(missing)
+            else:
+                self._preparation = Preparation(self._recipe)
+                self._make_room()
+        except NotCompiledError as error:
+            self._give_up(str(error))
+
+    def _make_room(self) -> None:
+        """Leave a core to the compiler: threads that wait for one that has none make a thirtieth of the steps, measured."""
+        self._threads = torch.get_num_threads()
+        if self._threads > 1 and self._threads >= cores():
+            torch.set_num_threads(self._threads - 1)
+
+    def _look(self) -> None:
+        assert self._preparation is not None
+        try:
+            if self._preparation.done() and not self._load():
+                self._give_up("what was compiled cannot be loaded")
+        except NotCompiledError as error:
+            self._give_up(str(error))
+
+    def _load(self) -> bool:
+        """Whether the compiled step is at hand, and taken from now on."""
+        if self._recipe is None or not self.stepper.load_compiled(self._recipe):
+            return False
+        self.close()
+        return True
+
+    def _give_up(self, reason: str) -> None:
+        self.close()
+        self.stepper.not_compiled(reason)

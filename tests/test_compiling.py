@@ -1,0 +1,521 @@
+"""When a training is compiled, what happens where that fails, and that a compiled step is the step."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vaelab import Config, Dataset, checkpoint, compiled, compiling, fit
+from vaelab.compiled import NotCompiledError, Recipe, as_function, flat, missing_compiler, torch_options
+from vaelab.compiling import plan
+from vaelab.config import TrainConfig
+from vaelab.errors import ConfigError
+from vaelab.preparing import Preparation, compare
+from vaelab.step import Schedule, descend, plain_adamw
+from vaelab.stepping import Stepper
+from vaelab.trainer import Trainer
+from vaelab.training import Progress, complete
+
+NEEDS_COMPILER = pytest.mark.skipif(
+    missing_compiler() is not None, reason="needs a C++ compiler: on Debian apt-get install g++"
+)
+WITHOUT = "the step is not compiled, and training goes on without: "
+
+
+def with_train(config: Config, **changes: Any) -> Config:
+    return replace(config, train=replace(config.train, **changes))
+
+
+def trainer_of(config: Config, dataset: Dataset) -> Trainer:
+    return Trainer(complete(config, dataset), dataset, torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VAELAB_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+class Made:
+    """In place of the process that compiles: done after so many looks, or failed."""
+
+    looks = 0
+    error: str | None = None
+    started: list["Made"] = []  # noqa: RUF012 - emptied by the fixture
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe, self.seen, self.closed = recipe, 0, False
+        self.started.append(self)
+
+    def done(self) -> bool:
+        if self.error is not None:
+            raise NotCompiledError(self.error)
+        self.seen += 1
+        return self.seen > self.looks
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Made]]:
+    """The compilers that were started; what they make is the step as a compiler is given it."""
+
+    def load(recipe: Recipe) -> Any:
+        done = [each for each in Made.started if each.recipe == recipe and each.seen > each.looks]
+        return (lambda *given: descend(*given, adamw=plain_adamw)) if done else None
+
+    monkeypatch.setattr("vaelab.compiling.Preparation", Made)
+    monkeypatch.setattr("vaelab.stepping.load", load)
+    monkeypatch.setattr("vaelab.compiling.missing_compiler", lambda: None)
+    monkeypatch.setattr("vaelab.loop.PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr("vaelab.compiling.LOOK_EVERY", 0.0)
+    monkeypatch.setattr(Made, "looks", 3)
+    yield Made.started
+    Made.started.clear()
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of every step, whether it was compiled."""
+    seen: list[bool] = []
+    take = Stepper.take
+
+    def taking(self: Stepper, *given: Any) -> None:
+        seen.append(self.compiled)
+        take(self, *given)
+
+    monkeypatch.setattr(Stepper, "take", taking)
+    return seen
+
+
+def remarks(progress: list[Progress]) -> list[str]:
+    return [each.remark for each in progress if each.remark is not None]
+
+
+@pytest.mark.parametrize(
+    ("wish", "steps", "own", "expected"),
+    [
+        ("auto", None, None, "beside"),
+        ("auto", 19_999, None, "never"),
+        ("auto", 20_000, None, "before"),
+        ("auto", None, "my:Net", "never"),
+        ("auto", 20_000, "my:Net", "never"),
+        ("yes", 1, None, "before"),
+        ("yes", None, "my:Net", "beside"),
+        ("no", None, None, "never"),
+        ("no", 20_000, None, "never"),
+    ],
+)
+def test_the_plan(tiny_config: Config, wish: str, steps: int | None, own: str | None, expected: str) -> None:
+    config = with_train(replace(tiny_config, model=replace(tiny_config.model, decoder=own)), compile=wish)
+    assert plan(config, steps) == expected
+
+
+def test_a_long_training_in_seconds_goes_over_when_the_step_is_made(
+    tiny: Dataset, tiny_config: Config, made: list[Made], steps: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(compiling.WORTH_SECONDS, "mlp", 0.1)
+    progress = list(fit(with_train(tiny_config, epochs=None, seconds=1.0, compile="auto"), tiny))
+    assert len(made) == 1
+    assert made[0].closed
+    assert steps == sorted(steps)
+    assert 3 <= steps.count(False) <= 8  # the first one, one for each look, and the validations between
+    assert steps.count(True) > 50
+    assert remarks(progress) == []
+    assert progress[0].step == 1
+
+
+def test_a_short_one_does_without(tiny: Dataset, tiny_config: Config, made: list[Made], steps: list[bool]) -> None:
+    list(fit(with_train(tiny_config, epochs=None, seconds=0.5, compile="auto"), tiny))
+    assert not made
+    assert not any(steps)
+
+
+def test_what_is_kept_is_taken_from_the_first_step_on(
+    tiny: Dataset, tiny_config: Config, made: list[Made], steps: list[bool]
+) -> None:
+    config = with_train(tiny_config, epochs=None, seconds=0.5, compile="auto")
+    ready = Made(trainer_of(config, tiny).recipe())
+    ready.seen = 4
+    list(fit(config, tiny))
+    assert made == [ready]
+    assert all(steps)
+
+
+@pytest.mark.parametrize(("wish", "least", "expected"), [("auto", 8, True), ("auto", 13, False), ("yes", 99, True)])
+def test_a_training_in_epochs_is_compiled_from_its_first_step_or_not_at_all(
+    tiny: Dataset,
+    tiny_config: Config,
+    made: list[Made],
+    steps: list[bool],
+    monkeypatch: pytest.MonkeyPatch,
+    wish: str,
+    least: int,
+    expected: bool,
+) -> None:
+    monkeypatch.setattr(compiling, "WORTH_STEPS", least)
+    progress = list(fit(with_train(tiny_config, compile=wish), tiny))
+    assert steps == [expected] * 12
+    assert len(made) == expected
+    if expected:
+        assert [each.step for each in progress[:3]] == [0, 0, 0]
+        assert progress[0].seconds_left == float("inf")
+
+
+@pytest.mark.parametrize("budget", [{"seconds": 0.5, "epochs": None}, {"epochs": 3}])
+def test_a_compiler_that_fails_is_one_line_and_training_goes_on(
+    tiny: Dataset,
+    tiny_config: Config,
+    made: list[Made],
+    steps: list[bool],
+    monkeypatch: pytest.MonkeyPatch,
+    budget: dict[str, Any],
+) -> None:
+    monkeypatch.setattr(Made, "error", "No space left on device")
+    progress = list(fit(with_train(tiny_config, **budget, compile="yes"), tiny))
+    assert remarks(progress) == [WITHOUT + "No space left on device"]
+    assert not any(steps)
+    assert len(made) == 1
+    assert made[0].closed
+    assert progress[-1].finished
+
+
+def test_a_missing_compiler_is_one_line(
+    tiny: Dataset, tiny_config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    expected = (
+        WITHOUT + "got no no-such-compiler on this machine; expected a C++ compiler: on Debian apt-get install g++, or "
+        "name another in CXX"
+    )
+    plain = list(fit(tiny_config, tiny))
+    progress = list(fit(with_train(tiny_config, compile="yes"), tiny, out=tmp_path / "run"))
+    assert remarks(progress) == [expected]
+    assert progress[-1].validation == plain[-1].validation
+
+
+def test_a_compiled_step_that_fails_is_given_up(tiny: Dataset, tiny_config: Config) -> None:
+    trainer, plain = (trainer_of(tiny_config, tiny) for _ in range(2))
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a kernel that is not there\nand much more")
+
+    trainer.stepper._compiled = broken
+    for _ in range(2):
+        trainer.take_step(0.5)
+        plain.take_step(0.5)
+    assert trainer.stepper.remarks == [WITHOUT + "RuntimeError: a kernel that is not there"]
+    assert not trainer.compiled
+    assert torch.equal(trainer.moving.weights[0], plain.moving.weights[0])
+
+
+def test_leaving_the_loop_ends_the_compiler(
+    tiny: Dataset, tiny_config: Config, made: list[Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Made, "looks", 10**9)
+    for budget in ({"seconds": 600.0, "epochs": None}, {"epochs": 3}):
+        training = fit(with_train(tiny_config, **budget, compile="yes"), tiny)
+        next(training)
+        next(training)
+        assert not made[-1].closed
+        training.close()
+        assert made[-1].closed
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize(("cores", "meanwhile"), [(2, 1), (4, 2)])
+def test_a_core_is_left_to_the_compiler(
+    tiny: Dataset,
+    tiny_config: Config,
+    made: list[Made],
+    monkeypatch: pytest.MonkeyPatch,
+    cores: int,
+    meanwhile: int,
+) -> None:
+    monkeypatch.setattr(compiling, "cores", lambda: cores)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        training = fit(with_train(tiny_config, epochs=None, seconds=600.0, compile="yes"), tiny)
+        next(training)
+        next(training)
+        assert torch.get_num_threads() == meanwhile
+        training.close()
+        assert torch.get_num_threads() == 2
+        assert made[0].recipe.threads == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_short_memory_ends_the_compiler(tiny: Dataset, tiny_config: Config, made: list[Made]) -> None:
+    trainer = trainer_of(with_train(tiny_config, compile="yes", epochs=None, seconds=600.0), tiny)
+    minder = compiling.Compiling(trainer, complete(with_train(tiny_config, compile="yes"), tiny), None)
+    minder.tend(600.0)
+    assert len(made) == 1
+    trainer.stepper.at_once = 16
+    minder.tend(600.0)
+    assert made[0].closed
+    minder.tend(600.0)
+    assert len(made) == 1
+
+
+def test_old_runs_kept_a_yes_or_no(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
+    assert [TrainConfig(compile=old).compile for old in (True, False)] == ["yes", "no"]  # type: ignore[arg-type]
+    list(fit(tiny_config, tiny, out=tmp_path / "run"))
+    path = tmp_path / "run" / checkpoint.CONFIG
+    assert '"compile": "no"' in path.read_text()
+    path.write_text(path.read_text().replace('"compile": "no"', '"compile": false'))
+    assert checkpoint.open_run(tmp_path / "run").config == complete(tiny_config, tiny)
+
+
+def test_going_on_need_not_match_it(tiny: Dataset, tiny_config: Config, tmp_path: Path, made: list[Made]) -> None:
+    list(fit(tiny_config, tiny, out=tmp_path / "run"))
+    asked = Config(train=TrainConfig(epochs=4, compile="yes"))
+    assert list(fit(asked, tiny, out=tmp_path / "run", resume=True))[-1].step == 15
+    assert len(made) == 1
+
+
+def test_another_wish_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^--compile: got 'maybe'; expected one of auto, yes, no\.$"):
+        TrainConfig(compile="maybe")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["ae", "vae", "cvae"])
+def test_the_step_as_a_function_of_tensors_is_the_step(tiny: Dataset, tiny_config: Config, kind: str) -> None:
+    config = replace(tiny_config, model=replace(tiny_config.model, model=kind))
+    trainer = trainer_of(config, tiny)
+    for _ in range(3):
+        trainer.take_step(0.5)
+    batch, schedule = trainer._batch(), Schedule(*torch.tensor(trainer._schedule(0.5)))
+    tensors = flat(trainer.model, trainer.moving, trainer.tally, batch, schedule)
+    copies = [tensor.detach().clone() for tensor in tensors]
+    other = trainer_of(with_train(config, seed=1), tiny).model  # its own weights are not looked at
+    as_function(other, trainer.config)(*copies)
+    trainer.take_step(0.5)
+    for ours, theirs in zip(copies, tensors, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_compiled_step_that_does_something_else_is_not_used() -> None:
+    examples = [torch.ones(3), torch.zeros(2)]
+
+    def step(first: torch.Tensor, second: torch.Tensor) -> None:
+        first.add_(1)
+        second.add_(3)
+
+    compare(lambda tensors: step(*tensors), step, examples)
+    with pytest.raises(ArithmeticError, match=r"moves tensor 1 by 0\.42\d* beside its 4\.24"):
+        compare(lambda tensors: (step(*tensors), tensors[1].add_(0.3)), step, examples)
+    with pytest.raises(ArithmeticError, match="tensor 0 by nan"):
+        compare(lambda tensors: (step(*tensors), tensors[0].mul_(torch.nan)), step, examples)
+
+
+def test_a_name_follows_from_all_that_a_step_depends_on(tiny: Dataset, tiny_config: Config) -> None:
+    def path(config: Config) -> Path:
+        return trainer_of(config, tiny).recipe().path
+
+    first = path(tiny_config)
+    for changes in (
+        {"beta": 2.0},
+        {"seed": 7},
+        {"epochs": 9},
+        {"learning_rate": 0.1},
+        {"ema": 0.5},
+        {"compile": "yes"},
+    ):
+        assert path(with_train(tiny_config, **changes)) == first
+    others = [path(with_train(tiny_config, **changes)) for changes in ({"batch_size": 16}, {"free_bits": 0.1})]
+    others += [path(with_train(tiny_config, weight_decay=0.5)), path(with_train(tiny_config, gradient_clip=9.0))]
+    others += [path(replace(tiny_config, model=replace(tiny_config.model, latent_dim=3)))]
+    assert len({first, *others}) == 6
+
+
+def test_a_recipe_is_read_as_it_was_written(tiny: Dataset, tiny_config: Config) -> None:
+    recipe = trainer_of(tiny_config, tiny).recipe()
+    assert Recipe.read(recipe.text()) == recipe
+
+
+def test_what_cannot_be_loaded_counts_as_missing(tiny: Dataset, tiny_config: Config) -> None:
+    recipe = trainer_of(tiny_config, tiny).recipe()
+    assert compiled.load(recipe) is None
+    recipe.path.parent.mkdir(parents=True)
+    recipe.path.write_bytes(b"no library")
+    assert compiled.load(recipe) is None
+
+
+def test_the_newest_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "MOST_KEPT", 2)
+    source = tmp_path / "source"
+    source.write_bytes(b"made")
+    for age, name in enumerate(("d", "c", "b", "a")):
+        compiled.keep(source, tmp_path / "kept" / f"{name}.so")
+        os.utime(tmp_path / "kept" / f"{name}.so", (age, age))
+    compiled.keep(source, tmp_path / "kept" / "e.so")
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["a.so", "e.so"]
+
+
+def test_cuda_steps_are_recorded_as_graphs() -> None:
+    assert torch_options(torch.device("cuda")) == {"triton.cudagraphs": True}
+    assert torch_options(torch.device("mps")) == {}
+
+
+def gone(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def waited(until: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not until():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_a_preparation_that_is_closed_leaves_nothing(tiny: Dataset, tiny_config: Config) -> None:
+    preparation = Preparation(trainer_of(tiny_config, tiny).recipe())
+    process, folder = preparation._process.pid, Path(preparation._folder.name)
+    assert not preparation.done()
+    assert folder.is_dir()
+    preparation.close()
+    preparation.close()
+    assert gone(process)
+    assert not folder.exists()
+
+
+def test_a_preparation_that_fails_says_why(
+    tiny: Dataset, tiny_config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    recipe = trainer_of(tiny_config, tiny).recipe()
+    (tmp_path / "cache").write_text("in the way")
+    wrong = replace(recipe, tensors=recipe.tensors[:-1])
+    preparation = Preparation(wrong)
+    with pytest.raises(NotCompiledError, match=r"^\w+Error: .+"):
+        waited(preparation.done, 60)
+    preparation.close()
+    monkeypatch.setattr(sys, "executable", "/usr/bin/a-frozen-app")
+    with pytest.raises(NotCompiledError, match="this is no Python that another process of it could be started of"):
+        Preparation(recipe)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_compiler_ends_with_the_process_that_asked_for_it(tiny: Dataset, tiny_config: Config) -> None:
+    preparation = Preparation(trainer_of(tiny_config, tiny).recipe())
+    assert preparation._process.stdin is not None
+    preparation._process.stdin.close()  # as the end of this process would do
+    assert waited(lambda: preparation._process.poll() is not None, 30)
+    assert preparation._process.poll() in (1, -signal.SIGKILL)
+    preparation.close()
+
+
+def command(folder: Path, *options: str) -> list[str]:
+    program = str(Path(sys.executable).parent / "vaelab")
+    return [program, "train", "digits", "--out", str(folder), "--device", "cpu", *options]
+
+
+@pytest.mark.slow
+@NEEDS_COMPILER
+def test_compiled_it_is_the_same_step(tmp_path: Path, empty_cache: Path) -> None:
+    """To rounding; and what the compiled one leaves, the plain one goes on with."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for name in ("plain", "compiled", "again"):
+        wish = "no" if name == "plain" else "yes"
+        for options in (("--epochs", "2", "--compile", wish), ("--epochs", "3", "--resume", "--compile", "no")):
+            result = subprocess.run(command(tmp_path / name, *options), capture_output=True, text=True, env=environment)
+            assert result.returncode == 0, result.stderr
+            assert "not compiled" not in result.stderr
+    assert len(list((empty_cache / "compiled").glob("*.so"))) == 1
+    plain, first, again = (
+        {file: load_file(tmp_path / name / file) for file in ("model.safetensors", "resume.safetensors")}
+        for name in ("plain", "compiled", "again")
+    )
+    for file, tensors in plain.items():
+        for name, tensor in tensors.items():
+            torch.testing.assert_close(
+                first[file][name], tensor, rtol=0.02, atol=2e-3, msg=lambda m, n=name: f"{n}: {m}"
+            )
+            assert torch.equal(first[file][name], again[file][name])  # made or kept, it is one step
+
+
+@pytest.mark.slow
+@NEEDS_COMPILER
+@pytest.mark.parametrize("network", ["mlp", "conv", "ladder"])
+def test_every_network_is_compiled(tiny: Dataset, tiny_config: Config, network: str) -> None:
+    """On images of 16×16, the least that a convolutional network takes; three steps beside three plain ones."""
+    grown = replace(
+        tiny, **{name: replace(part, images=part.images.repeat(2, 2).repeat(2, 3)) for name, part in parts_of(tiny)}
+    )
+    model = replace(tiny_config.model, network=network, width=16, depth=None, latent_dim=None)
+    trainer, plain = (trainer_of(replace(tiny_config, model=model), grown) for _ in range(2))
+    before = [weight.detach().clone() for weight in trainer.moving.weights]
+    trainer.compile()
+    for _ in range(3):
+        trainer.take_step(0.5)
+        plain.take_step(0.5)
+    assert trainer.compiled
+    assert not trainer.stepper.remarks
+    torch.testing.assert_close(trainer.tally.sums, plain.tally.sums, rtol=1e-4, atol=1e-3)
+    for start, one, other in zip(before, trainer.moving.weights, plain.moving.weights, strict=True):
+        assert (one - other).norm() <= 0.05 * (other - start).norm()
+
+
+def parts_of(dataset: Dataset) -> list[tuple[str, Any]]:
+    return [(name, getattr(dataset, name)) for name in ("train", "validation", "test")]
+
+
+def children(process: int) -> list[int]:
+    """Processes that it started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # one that ended meanwhile
+            number, _, rest = path.read_text().partition(" (")
+            if int(rest.rpartition(") ")[2].split()[1]) == process:
+                found.append(int(number))
+    return found
+
+
+@pytest.mark.slow
+@NEEDS_COMPILER
+@pytest.mark.skipif(os.name == "nt" or not Path("/proc").is_dir(), reason="looks for processes as Linux lists them")
+def test_ctrl_c_while_compiling_saves_and_leaves_no_process(tmp_path: Path) -> None:
+    training = subprocess.Popen(
+        command(tmp_path / "run", "--seconds", "600"), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+    assert waited(lambda: bool(children(training.pid)), 60)
+    time.sleep(3)
+    processes = children(training.pid)
+    processes += [each for process in processes for each in children(process)]
+    os.killpg(training.pid, signal.SIGINT)
+    _, told = training.communicate(timeout=30)
+    assert training.returncode == 130
+    assert "stopped at step" in told
+    assert all(gone(process) for process in processes)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_it_is_the_same_step(tiny: Dataset, tiny_config: Config) -> None:
+    config = complete(with_train(tiny_config, device="cuda"), tiny)
+    trainer, plain = (Trainer(config, tiny, torch.device("cuda")) for _ in range(2))
+    trainer.compile()
+    for _ in range(5):
+        trainer.take_step(0.5)
+        plain.take_step(0.5)
+    assert trainer.compiled
+    assert not trainer.stepper.remarks
+    torch.testing.assert_close(trainer.tally.sums, plain.tally.sums, rtol=1e-3, atol=1e-2)
