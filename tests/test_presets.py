@@ -1,0 +1,45 @@
+"""A preset fills what was left open, gives way to what was said, and says what it costs."""
+
+from typing import get_args
+
+import pytest
+
+from vaelab.build import complete_model
+from vaelab.config import Config, ModelConfig, TrainConfig
+from vaelab.errors import ConfigError
+from vaelab.presets import PRESETS, PresetName, with_preset
+
+
+@pytest.mark.parametrize("name", get_args(PresetName))
+def test_a_preset_is_a_whole_configuration(name: PresetName) -> None:
+    config = with_preset(name)
+    assert config.train.seconds == PRESETS[name].train["seconds"]
+    assert config.model.network == "ladder"
+    complete = complete_model(ModelConfig(**{**vars(config.model), "model": "vae", "likelihood": "bernoulli"}), (1, 28, 28))
+    assert complete.latent_dim is not None
+    assert str(round(PRESETS[name].train["seconds"])) in PRESETS[name].summary or "min" in PRESETS[name].summary
+
+
+def test_what_is_said_goes_before_the_preset() -> None:
+    said = Config(ModelConfig(width=32), TrainConfig(learning_rate=1e-4, seconds=7.0))
+    config = with_preset("standard", said)
+    assert (config.model.width, config.train.learning_rate, config.train.seconds) == (32, 1e-4, 7.0)
+    assert config.model.rungs == PRESETS["standard"].model["rungs"]
+
+
+def test_epochs_stand_in_place_of_the_presets_seconds() -> None:
+    config = with_preset("quick", Config(train=TrainConfig(epochs=3)))
+    assert (config.train.epochs, config.train.seconds) == (3, None)
+
+
+def test_what_is_no_preset_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"--preset: got 'fast'; expected one of quick, standard, best"):
+        with_preset("fast")
+    with pytest.raises(ConfigError, match=r"--preset quick: got --network conv too; expected it left out"):
+        with_preset("quick", Config(ModelConfig(network="conv")))
+
+
+def test_a_preset_is_for_images() -> None:
+    config = with_preset("quick").model
+    table = ModelConfig(**{**vars(config), "model": "vae", "likelihood": "gaussian"})
+    assert complete_model(table, (9,)).patch == 0  # a table's ladder has one position
