@@ -15,7 +15,9 @@ def test_a_preset_is_a_whole_configuration(name: PresetName) -> None:
     config = with_preset(name)
     assert config.train.seconds == PRESETS[name].train["seconds"]
     assert config.model.network == "ladder"
-    complete = complete_model(ModelConfig(**{**vars(config.model), "model": "vae", "likelihood": "bernoulli"}), (1, 28, 28))
+    complete = complete_model(
+        ModelConfig(**{**vars(config.model), "model": "vae", "likelihood": "bernoulli"}), (1, 28, 28)
+    )
     assert complete.latent_dim is not None
     assert str(round(PRESETS[name].train["seconds"])) in PRESETS[name].summary or "min" in PRESETS[name].summary
 

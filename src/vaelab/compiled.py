@@ -38,7 +38,20 @@ MOST_KEPT = 50
 """Compiled steps kept in the cache folder: the newest. Each is 1 to 2 MB."""
 
 NOT_BUILT_IN = (
-    *("epochs", "seconds", "learning_rate", "warmup", "ema", "beta", "kl_warmup", "seed", "device", "compile"),
+    *(
+        "epochs",
+        "seconds",
+        "learning_rate",
+        "warmup",
+        "ema",
+        "beta",
+        "kl_warmup",
+        "seed",
+        "device",
+        "compile",
+        "finish",
+        "finish_samples",
+    ),
 )
 """Fields of `TrainConfig` that a compiled step does not depend on: they reach it as tensors, or not at all."""
 

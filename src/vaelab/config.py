@@ -121,6 +121,12 @@ class TrainConfig:
     free_bits: float = 0.0
     """Nats per latent dimension below which the rate is not pressed down (averaged over a batch)."""
 
+    finish_samples: int = 1
+    """Draws of z per image in a finish that minimises the importance-weighted bound in place of −ELBO; 1: no such finish."""
+
+    finish: float = 0.1
+    """Share of the training, at its end, that the finish of --finish-samples takes, 0…1. It knows no beta and no free bits."""
+
     seed: int = 0
     """Seed of the initial weights, the order of the images, the binarisation and the latent noise."""
 
@@ -138,13 +144,14 @@ class TrainConfig:
         _check_choices(self)
         _check_whole("epochs", self.epochs)
         _check_whole("batch_size", self.batch_size)
+        _check_whole("finish_samples", self.finish_samples, most=1000)
         _check_whole("seed", self.seed, least=0, most=2**63 - 1)
         _check_real("seconds", self.seconds, above=0.0)
         _check_real("learning_rate", self.learning_rate, above=0.0)
         _check_real("gradient_clip", self.gradient_clip, above=0.0)
         for name in ("weight_decay", "beta", "free_bits"):
             _check_real(name, getattr(self, name), least=0.0)
-        for name in ("warmup", "kl_warmup"):
+        for name in ("warmup", "kl_warmup", "finish"):
             _check_real(name, getattr(self, name), least=0.0, most=1.0)
         _check_real("ema", self.ema, least=0.0, below=1.0)
         if self.epochs is not None and self.seconds is not None:

@@ -129,7 +129,8 @@ def importance_weighted_loss(
     inside = (share * inference.likelihood.log_prob(images)).sum(0)
     surrogate = -(inside.sum() + (path.detach() * drawn.latent).sum()) / len(images)
     value = -importance_weighted_bound(weights.detach()).mean()
-    return surrogate + (value - surrogate).detach(), terms(drawn, images)
+    distortion = -drawn.likelihood.log_prob(images)
+    return surrogate + (value - surrogate).detach(), Terms(distortion, drawn.rate.expand(*distortion.shape, -1))
 
 
 @torch.no_grad()

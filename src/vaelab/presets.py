@@ -40,13 +40,13 @@ PRESETS: dict[PresetName, Preset] = {
         "60 s on two cores",
     ),
     "standard": Preset(
-        {"network": "ladder", "rungs": "16,1,1,1,1", "width": 96, "depth": 1},
-        {"seconds": 600.0, "learning_rate": 8e-3, "kl_warmup": 0.05, "ema": 0.999},
+        {"network": "ladder", "rungs": "16,1,1,1,1", "width": 64, "depth": 1},
+        {"seconds": 600.0, "learning_rate": 8e-3, "kl_warmup": 0.1, "ema": 0.999},
         "10 min",
     ),
     "best": Preset(
-        {"network": "ladder", "rungs": "16,1,1,1,1,1", "width": 128, "depth": 1},
-        {"seconds": 3600.0, "learning_rate": 6e-3, "kl_warmup": 0.03, "ema": 0.9995},
+        {"network": "ladder", "rungs": "16,1,1,1,1", "width": 96, "depth": 1},
+        {"seconds": 3600.0, "learning_rate": 6e-3, "kl_warmup": 0.1, "ema": 0.9995},
         "60 min",
     ),
 }

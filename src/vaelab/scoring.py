@@ -58,7 +58,7 @@ def negative_importance_bound(
     samples: int,
     seed: int = 0,
     shared: bool = False,
-    most_at_once: int = 5000,
+    most_at_once: int = 500,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, " n"]:
     """−log of the mean of K = `samples` importance weights of each image, nats, (N,), float64: see `negative_bound_curve`."""
@@ -85,7 +85,7 @@ def negative_bound_curve(
     samples: Sequence[int],
     seed: int = 0,
     shared: bool = False,
-    most_at_once: int = 5000,
+    most_at_once: int = 500,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "n k"]:
     """−log of the mean of K importance weights of each image, nats, for every K asked for: (N, len(samples)), float64.

@@ -38,7 +38,10 @@ class Schedule(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step sees: images as the likelihood takes them (batch, *shape), labels (batch,), noise ε (batch, d)."""
+    """What a step sees: images as the likelihood takes them (batch, *shape), labels (batch,), noise ε (batch, d).
+
+    With noise (K, batch, d), K draws of z per image, it is the importance-weighted bound that is minimised.
+    """
 
     images: Tensor
     labels: Int[Tensor, " batch"] | None
@@ -116,8 +119,10 @@ def descend(
 
 def look(model: Model, weights: Sequence[Tensor], batch: Batch, schedule: Schedule, config: TrainConfig) -> Found:
     """Loss and gradients of a batch. Nothing is moved."""
+    if batch.noise.ndim == 3:
+        return _look_weighted(model, weights, batch)
     terms = objective.terms(model(batch.images, batch.labels, batch.noise), batch.images)
-    loss = objective.loss(terms, beta=schedule.beta, free_bits=config.free_bits)
+    loss = objective.loss(terms, beta=schedule.beta, free_bits=config.free_bits, groups=model.groups)
     gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
     return Found(*_means(terms), loss.detach(), gradients)
 
@@ -133,13 +138,17 @@ def look_in_parts(
     images of a part only.
     """
     parts = batch.parts(at_once)
+    if batch.noise.ndim == 3:  # a mean over images
+        found = [_look_weighted(model, weights, part) for part in parts]
+        shares = [len(part.images) / len(batch.images) for part in parts]
+        return _averaged(found, shares)
     with torch.no_grad():
         seen = [objective.terms(model(part.images, part.labels, part.noise), part.images) for part in parts]
     terms = Terms(
         torch.cat([each.distortion for each in seen], dim=-1).requires_grad_(),
         torch.cat([each.rate for each in seen], dim=-2).requires_grad_(),
     )
-    loss = objective.loss(terms, beta=schedule.beta, free_bits=config.free_bits)
+    loss = objective.loss(terms, beta=schedule.beta, free_bits=config.free_bits, groups=model.groups)
     per_image = torch.autograd.grad(loss, (terms.distortion, terms.rate), allow_unused=True, materialize_grads=True)
     gradients = [torch.zeros_like(weight) for weight in weights]
     weighing = zip(per_image[0].split(at_once, dim=-1), per_image[1].split(at_once, dim=-2), strict=True)
@@ -156,6 +165,24 @@ def look_in_parts(
         )
         torch._foreach_add_(gradients, list(added))  # pyright: ignore[reportPrivateImportUsage]
     return Found(*_means(terms), loss.detach(), gradients)
+
+
+def _look_weighted(model: Model, weights: Sequence[Tensor], batch: Batch) -> Found:
+    """The same of the importance-weighted bound."""
+    loss, terms = objective.importance_weighted_loss(model, batch.images, batch.labels, batch.noise)
+    gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
+    return Found(*_means(terms), loss.detach(), gradients)
+
+
+def _averaged(found: Sequence[Found], shares: Sequence[float]) -> Found:
+    """What parts of a batch say, each by its share of it."""
+
+    def mean(values: Sequence[Tensor]) -> Tensor:
+        return torch.stack([share * value for share, value in zip(shares, values, strict=True)]).sum(0)
+
+    gradients = [mean(parts) for parts in zip(*(each.gradients for each in found), strict=True)]
+    distortion, rate, loss = (mean([getattr(each, name) for each in found]) for name in ("distortion", "rate", "loss"))
+    return Found(distortion, rate, loss, gradients)
 
 
 def _means(terms: Terms) -> tuple[Tensor, Tensor]:

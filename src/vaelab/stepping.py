@@ -44,7 +44,8 @@ class Stepper:
         TrainingError
             If there is not enough memory for one image at a time.
         """
-        if self._compiled is None or not self._take_compiled(self._compiled, batch, schedule):
+        compiled = self._compiled if batch.noise.ndim == 2 else None  # one of several draws is not what was compiled
+        if compiled is None or not self._take_compiled(compiled, batch, schedule):
             found = self._look(batch, schedule)
             move(self.moving, self.tally, found, schedule, self.config.train, fused_adamw)
 

@@ -42,7 +42,7 @@ MOST_BAD_STEPS = 50
 """Steps with a loss that is NaN or infinite, in a row, after which a run gives up."""
 
 
-MOST_VALIDATED = {"mlp": 2**23, "conv": 2**22, "ladder": 2**22}
+MOST_VALIDATED = {"mlp": 2**23, "conv": 2**22, "ladder": 2**20}
 """Pixel values that a validation looks at, at the most, by network: enough to choose by, and not all of a short budget."""
 
 
@@ -113,13 +113,16 @@ class Trainer:
         self.best_step, self.best_averages = 0, None
         self.best_axes: objective.Axes | None = None
         self.best_objective = math.inf
+        self.finishing = False
         self.skipped = 0
         self.last_validation: Averages | None = None
 
     @fast_products()
     def take_step(self, fraction: float) -> None:
         """One step of gradient descent, `fraction` (0…1) of the way through the training: see `Stepper.take`."""
-        self.stepper.take(self._batch(), self._schedule(fraction))
+        self.finishing = self.config.finish_samples > 1 and fraction >= 1 - self.config.finish
+        samples = self.config.finish_samples if self.finishing else None
+        self.stepper.take(self._batch(samples), self._schedule(fraction))
         self.step += 1
 
     @property
@@ -135,14 +138,16 @@ class Trainer:
         """Have the step compiled, and wait for that: see `Stepper.compile`."""
         self.stepper.compile(self.recipe() if self.device.type == "cpu" else None)
 
-    def _batch(self) -> Batch:
-        """What this step sees: it follows from (seed, step)."""
+    def _batch(self, samples: int | None = None) -> Batch:
+        """What this step sees: it follows from (seed, step); with `samples` that many draws of z per image."""
         index = self.order.at(self.step)
         generator = generator_for("step", self.config.seed, self.step, self.device)
         raw = self.images.index_select(0, index)
         images = training_input(raw, self.likelihood, binarisation_bits(raw, self.likelihood, generator))
         labels = None if self.labels is None else self.labels.index_select(0, index)
-        noise = torch.randn(len(index), self.model.latent_dim, generator=generator, device=self.device)
+        size = (len(index), self.model.latent_dim)
+        size = size if samples is None else (samples, *size)
+        noise = torch.randn(size, generator=generator, device=self.device)
         return Batch(images, labels, noise)
 
     def _schedule(self, fraction: float) -> Schedule:
@@ -186,6 +191,8 @@ class Trainer:
     def validate(self) -> Averages | None:
         """Held-out figures of the averaged weights; the best so far are kept, by distortion + final β · rate.
 
+        In the finish, if there is one, they are kept by the importance-weighted bound.
+
         Raises
         ------
         TrainingError
@@ -213,11 +220,29 @@ class Trainer:
         if not math.isfinite(averages.nats):
             raise self._diverged("the validation figures are NaN or infinite")
         self.last_validation = averages if self.step else None  # those of the untrained model are no news
-        value = averages.distortion + self.config.beta * averages.rate
+        value = self._finished_value() if self.finishing else averages.distortion + self.config.beta * averages.rate
         if value < self.best_objective or self.best is None:
             self.best_objective = value
             self._keep(averages, objective.Axes.over(rates, means))
         return averages
+
+    def _finished_value(self) -> float:
+        """What the finish minimises, of the averaged weights on held-out images: by it they are told apart then.
+
+        It lies below −ELBO, so that the finish's weights go before those that it began with.
+        """
+        samples, count = self.config.finish_samples, len(self.validation)
+        noise = latent_noise(samples * count, self.model.latent_dim, self.config.seed).view(samples, count, -1)
+
+        @torch.no_grad()
+        def bound(part: slice) -> Tensor:
+            labels = None if self.validation_labels is None else self.validation_labels[part]
+            images = to_unit(self.validation[part])
+            inference = self.averaged(images, labels, noise[:, part].to(self.device))
+            return objective.importance_weighted_bound(objective.log_weights(inference, images)).cpu()
+
+        at_once = max(1, images_at_once(self.model.shape) // samples)
+        return -torch.cat(in_parts(count, at_once, bound)).double().mean().item()
 
     @torch.no_grad()
     def _sound(self) -> bool:

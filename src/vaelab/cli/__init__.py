@@ -5,6 +5,7 @@ A command imports torch only when it runs, so that `--help` is instant. A user's
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -28,6 +29,9 @@ def _one_line(error: Exception) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line and status 2."""
+    # Threads that wait for one another give their core away, which is read when torch is imported: spinning, as they would by
+    # default, they train a hundred times slower as soon as any other program wants a core (docs/decisions/threads.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except (CycloptsError, VaelabError) as error:

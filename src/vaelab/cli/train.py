@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from vaelab.checkpoint import Run
     from vaelab.data import Dataset
 
-PRESET_HELP = "Settings for a budget: " + "; ".join(f"{name}: {preset.summary}" for name, preset in PRESETS.items()) + "."
+PRESET_HELP = (
+    "Settings for a budget: " + "; ".join(f"{name}: {preset.summary}" for name, preset in PRESETS.items()) + "."
+)
 
 MUCH = 0.2
 """Share of a budget in seconds that loading may take without a word."""

@@ -38,7 +38,7 @@ def bounds_under_labels(
     *,
     samples: int,
     seed: int = 0,
-    most_at_once: int = 5000,
+    most_at_once: int = 500,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "n k"]:
     """b(x, y): the importance-weighted bound of each image under each label, nats, float64.

@@ -56,6 +56,8 @@ def latent_section(subject: Subject) -> Section:
     if subject.model.model.stochastic:
         found.append(_divergences(subject, posteriors, some))
     found += [_prior(subject, posteriors, some), _labels(subject, encoded.mean, most)]
+    if subject.model.model.groups is not None:
+        found.insert(0, _part([LADDER], []))
     return Section(
         key,
         title,
@@ -263,6 +265,12 @@ DIVERGENCE = (
     "encoded to, and the other way round. 0 is the goal. By 2,000 draws and the mixture of the N posteriors. "
 )
 ABOVE = "The mixture knows the images that it is made of: it is too high on average, and never below rate − ln N."
+LADDER = (
+    "This model is a ladder: the posterior of a rung depends on what was drawn above it. Here each is taken where the rungs "
+    "above are at their means; what follows is of those Gaussians, and close to the model's own only where the rungs above leave "
+    "little open."
+)
+
 BELOW = "Each draw's own posterior is left out of its mixture: it is too low on average, and may be far below 0."
 INFORMATION = "Rate less KL(q(z) ‖ N(0, I)) from above: what z says of which image it was (Hoffman & Johnson 2016)."
 MOMENTS = (

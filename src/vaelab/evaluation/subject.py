@@ -44,7 +44,7 @@ class Settings:
     importance_samples: int = 500
     quick: bool = False
     seed: int = 0
-    most_decoded: int = 5000
+    most_decoded: int = 500
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,66 @@
+"""A finish that minimises the importance-weighted bound: when it comes, what it lowers, and that parts add up to the whole."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vaelab.config import Config, ModelConfig, TrainConfig
+from vaelab.data import Dataset
+from vaelab.data.batches import held_out_levels
+from vaelab.errors import ConfigError
+from vaelab.scoring import negative_elbo, negative_importance_bound
+from vaelab.step import Schedule, look, look_in_parts
+from vaelab.trainer import Trainer
+from vaelab.training import complete, fit
+
+
+def config(**train: object) -> Config:
+    model = ModelConfig(model="vae", network="mlp", latent_dim=4, likelihood="bernoulli", width=32, depth=1)
+    return Config(model, TrainConfig(batch_size=32, device="cpu", compile="no", **train))  # pyright: ignore[reportArgumentType]
+
+
+def test_it_comes_at_the_end(tiny: Dataset) -> None:
+    trainer = Trainer(complete(config(epochs=2, finish_samples=5, finish=0.25), tiny), tiny, torch.device("cpu"))
+    for fraction, finishing in ((0.0, False), (0.74, False), (0.75, True), (1.0, True)):
+        trainer.take_step(fraction)
+        assert trainer.finishing is finishing
+    assert torch.equal(trainer._batch().noise, trainer._batch(None).noise)
+    assert trainer._batch(5).noise.shape == (5, 32, 4)
+
+
+def test_it_lowers_the_bound_and_its_weights_are_kept(tiny: Dataset) -> None:
+    """The same training with and without: the bound of its own K is lower, at the cost of −ELBO."""
+    bounds, elbos = [], []
+    levels = held_out_levels(tiny.test.images, "bernoulli")
+    for samples in (1, 20):
+        *_, last = fit(config(epochs=200, finish_samples=samples, finish=0.5), tiny)
+        bounds.append(negative_importance_bound(last.model, levels, samples=20).mean().item())
+        elbos.append(negative_elbo(last.model, levels).mean().item())
+    assert bounds[1] < bounds[0] - 0.1
+    assert elbos[1] > elbos[0]
+
+
+def test_parts_add_up_to_the_whole(tiny: Dataset) -> None:
+    made = Trainer(complete(config(epochs=1, finish_samples=3), tiny), tiny, torch.device("cpu"))
+    batch = made._batch(3)
+    given = made.model, made.moving.weights, batch, Schedule(1.0, 1e-3, 0.1), made.config
+    whole, parts = look(*given), look_in_parts(*given, 7)
+    for one, other in zip(
+        (whole.loss, whole.distortion, whole.rate), (parts.loss, parts.distortion, parts.rate), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+    for one, other in zip(whole.gradients, parts.gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
+def test_an_autoencoder_has_none(tiny: Dataset) -> None:
+    asked = config(epochs=1, finish_samples=5)
+    with pytest.raises(
+        ConfigError, match=r"--finish-samples: got 5 for an autoencoder, which draws no z; expected --model vae"
+    ):
+        complete(replace(asked, model=replace(asked.model, model="ae")), tiny)
+    with pytest.raises(
+        ConfigError, match=r"--finish: got 1\.5; expected a finite number of at least 0 and of at most 1"
+    ):
+        TrainConfig(finish=1.5)
