@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vaelab.export import export_onnx
     from vaelab.generation import TrainedModel, load
     from vaelab.page import save_page
+    from vaelab.presets import with_preset
     from vaelab.training import Progress, fit
 
 _HOMES = {
@@ -48,6 +49,7 @@ _HOMES = {
     "save_page": "page",
     "Progress": "training",
     "fit": "training",
+    "with_preset": "presets",
 }
 
 __all__ = [
@@ -76,6 +78,7 @@ __all__ = [
     "restyle",
     "save_page",
     "traverse",
+    "with_preset",
 ]
 
 

@@ -5,6 +5,7 @@ Images are uint8, (N, H, W) or (N, H, W, 3). Sheets are exact: every pixel of an
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -281,9 +282,10 @@ def _drawn(figure: Figure) -> Image.Image:
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib brings along: it has the minus sign, Greek and Cyrillic."""
-    import matplotlib
-
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+    spec = importlib.util.find_spec("matplotlib")  # its import takes a while, and is not needed for that
+    assert spec is not None
+    assert spec.origin is not None
+    return ImageFont.truetype(Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import math
+import sys
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -118,6 +120,9 @@ class Loop:
         self.run, trainer = run, self.trainer
         opening, fresh = self.elapsed(), trainer.best is None
         train, speed = Sums().averages(), 0.0
+        atexit.register(
+            self._save
+        )  # for a program that ends in the middle: once it is ending, tensors are out of reach
         try:
             if fresh:  # figures of the start, and a first measure of what closing takes
                 trainer.validate()
@@ -150,11 +155,13 @@ class Loop:
                 yield self._progress(train, speed, finished=False)
                 self.compiling.tend((self.config.seconds or 0.0) - self.elapsed())
         except GeneratorExit:
-            self._save()
+            if not sys.is_finalizing():
+                self._save()
             raise
         except TrainingError as error:
             raise TrainingError(f"{error}{self._rescued(fresh)}") from error
         finally:
+            atexit.unregister(self._save)
             self.compiling.close()
         self._save()
         trainer.take_best()
