@@ -18,6 +18,7 @@ ModelName = Literal["ae", "vae", "cvae"]
 NetworkName = Literal["mlp", "conv", "ladder"]
 MixingName = Literal["free", "conv"]
 CompileName = Literal["auto", "yes", "no"]
+PrecisionName = Literal["auto", "float32", "bfloat16"]
 LikelihoodName = Literal["bernoulli", "continuous-bernoulli", "logistic", "gaussian"]
 
 if TYPE_CHECKING:
@@ -129,6 +130,9 @@ class TrainConfig:
 
     seed: int = 0
     """Seed of the initial weights, the order of the images, the binarisation and the latent noise."""
+
+    precision: PrecisionName = "auto"
+    """Matrix products of the step: float32, or bfloat16 beside float32 weights and distributions. auto: bfloat16 on a GPU alone."""
 
     device: str = "auto"
     """Where to train: auto, cpu, cuda, cuda:1. auto is cuda if there is such a GPU, else cpu."""
@@ -250,7 +254,7 @@ def _imported(module: str, qualified: str) -> object:
 
 def _check_choices(config: ModelConfig | TrainConfig) -> None:
     choices = {"model": ModelName, "network": NetworkName, "likelihood": LikelihoodName, "mixing": MixingName}
-    choices["compile"] = CompileName
+    choices |= {"compile": CompileName, "precision": PrecisionName}
     for name, literal in choices.items():
         got = getattr(config, name, None)
         if got is not None and got not in get_args(literal):

@@ -26,6 +26,11 @@ from vaelab.config import LikelihoodName
 LOG_2PI = math.log(2 * math.pi)
 
 
+def precise(values: Tensor) -> Tensor:
+    """`values` in float32 where they were made in less; float64 stays."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
 @final
 @dataclass(frozen=True)
 class Gaussian:

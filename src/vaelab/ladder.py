@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vaelab.distributions import Gaussian
+from vaelab.distributions import Gaussian, precise
 from vaelab.model import Facts, Inference, Model, bounded
 from vaelab.positions import SMALL, Gather, Grid, Spread
 
@@ -79,7 +79,7 @@ class Rung(nn.Module):
 
     def move(self, state: State, noise: Float[Tensor, "batch d"]) -> State:
         """The state after whitened latents: `noise` is put in the prior's units first."""
-        mean, log_scale = self.prior(F.silu(state)).chunk(2, dim=-1)
+        mean, log_scale = precise(self.prior(F.silu(state))).chunk(2, dim=-1)
         scale = torch.exp(MOST_LOG_SCALE * torch.tanh(log_scale / MOST_LOG_SCALE))
         placed = noise.unflatten(-1, (self.positions, self.each)).transpose(0, 1)
         return state + self.enter(mean + scale * placed)

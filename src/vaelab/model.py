@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vaelab.config import LikelihoodName
-from vaelab.distributions import LIKELIHOODS, Gaussian, GaussianLikelihood, Likelihood
+from vaelab.distributions import LIKELIHOODS, Gaussian, GaussianLikelihood, Likelihood, precise
 
 MOST_LOG_VARIANCE = 12.0
 """The encoder's log-variance stays within ± this (nats), by a tanh, so that no step can overflow its exponential."""
@@ -59,8 +59,11 @@ class Facts(TypedDict):
 
 
 def bounded(output: Float[Tensor, "*batch two_d"]) -> Gaussian:
-    """The Gaussian whose mean and log-variance a network gives side by side, the latter within ± `MOST_LOG_VARIANCE`."""
-    mean, log_variance = output.chunk(2, dim=-1)
+    """The Gaussian whose mean and log-variance a network gives side by side, the latter within ± `MOST_LOG_VARIANCE`.
+
+    It is in float32, whatever the network's products were made in.
+    """
+    mean, log_variance = precise(output).chunk(2, dim=-1)
     return Gaussian(mean, MOST_LOG_VARIANCE * torch.tanh(log_variance / MOST_LOG_VARIANCE))
 
 
@@ -139,7 +142,8 @@ class Model(nn.Module, ABC):
         return self.likelihood_of(self.parameters_of(flat, self.one_hot(labels)).unflatten(0, latent.shape[:-1]))
 
     def likelihood_of(self, parameters: Tensor) -> Likelihood:
-        """p(x|z) with these parameters, (..., batch, planes, *shape)."""
+        """p(x|z) with these parameters, (..., batch, planes, *shape), in float32 whatever they were made in."""
+        parameters = precise(parameters)
         if self.likelihood is GaussianLikelihood:
             return GaussianLikelihood(parameters, len(self.shape), self.location, self.scale)
         return self.likelihood(parameters, len(self.shape))
@@ -190,6 +194,7 @@ class Flat(Model):
         """Of each image: (batch, d), independent of one another."""
         output = self.head(self.encoder(self.centred(images), self.one_hot(labels)))
         if not self.stochastic:
+            output = precise(output)
             return Gaussian(output, torch.full_like(output, -math.inf))
         return bounded(output)
 

@@ -120,8 +120,8 @@ def descend(
 def look(model: Model, weights: Sequence[Tensor], batch: Batch, schedule: Schedule, config: TrainConfig) -> Found:
     """Loss and gradients of a batch. Nothing is moved."""
     if batch.noise.ndim == 3:
-        return _look_weighted(model, weights, batch)
-    terms = objective.terms(model(batch.images, batch.labels, batch.noise), batch.images)
+        return _look_weighted(model, weights, batch, config)
+    terms = _terms(model, batch, config)
     loss = objective.loss(terms, beta=schedule.beta, free_bits=config.free_bits, groups=model.groups)
     gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
     return Found(*_means(terms), loss.detach(), gradients)
@@ -139,11 +139,11 @@ def look_in_parts(
     """
     parts = batch.parts(at_once)
     if batch.noise.ndim == 3:  # a mean over images
-        found = [_look_weighted(model, weights, part) for part in parts]
+        found = [_look_weighted(model, weights, part, config) for part in parts]
         shares = [len(part.images) / len(batch.images) for part in parts]
         return _averaged(found, shares)
     with torch.no_grad():
-        seen = [objective.terms(model(part.images, part.labels, part.noise), part.images) for part in parts]
+        seen = [_terms(model, part, config) for part in parts]
     terms = Terms(
         torch.cat([each.distortion for each in seen], dim=-1).requires_grad_(),
         torch.cat([each.rate for each in seen], dim=-2).requires_grad_(),
@@ -153,7 +153,7 @@ def look_in_parts(
     gradients = [torch.zeros_like(weight) for weight in weights]
     weighing = zip(per_image[0].split(at_once, dim=-1), per_image[1].split(at_once, dim=-2), strict=True)
     for part, weighed in zip(parts, weighing, strict=True):
-        each = objective.terms(model(part.images, part.labels, part.noise), part.images)
+        each = _terms(model, part, config)
         # an autoencoder's rate hangs on no weight
         figures = [pair for pair in zip((each.distortion, each.rate), weighed, strict=True) if pair[0].requires_grad]
         added = torch.autograd.grad(
@@ -167,9 +167,21 @@ def look_in_parts(
     return Found(*_means(terms), loss.detach(), gradients)
 
 
-def _look_weighted(model: Model, weights: Sequence[Tensor], batch: Batch) -> Found:
+def _products(batch: Batch, config: TrainConfig) -> torch.autocast:
+    """Within it, matrix products are made in the precision of `config`, with float32 weights."""
+    return torch.autocast(batch.images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
+
+
+def _terms(model: Model, batch: Batch, config: TrainConfig) -> Terms:
+    with _products(batch, config):
+        inference = model(batch.images, batch.labels, batch.noise)
+    return objective.terms(inference, batch.images)
+
+
+def _look_weighted(model: Model, weights: Sequence[Tensor], batch: Batch, config: TrainConfig) -> Found:
     """The same of the importance-weighted bound."""
-    loss, terms = objective.importance_weighted_loss(model, batch.images, batch.labels, batch.noise)
+    with _products(batch, config):
+        loss, terms = objective.importance_weighted_loss(model, batch.images, batch.labels, batch.noise)
     gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
     return Found(*_means(terms), loss.detach(), gradients)
 

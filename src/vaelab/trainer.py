@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -83,6 +83,10 @@ class Trainer:
     """A model in training: its weights, their moving average, the optimiser, and how far it has come."""
 
     def __init__(self, config: Config, dataset: Dataset, device: torch.device) -> None:
+        precision = config.train.precision
+        if precision == "auto":
+            precision = "bfloat16" if device.type == "cuda" else "float32"
+        config = replace(config, train=replace(config.train, precision=precision))
         self.config, self.device = config.train, device
         assert config.model.likelihood is not None
         self.likelihood: LikelihoodName = config.model.likelihood

@@ -1,0 +1,60 @@
+"""Matrix products in bfloat16: the distributions stay float32, the step stays close, and what is reported is float32."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from vaelab.config import Config, ModelConfig, NetworkName, TrainConfig
+from vaelab.data import Dataset
+from vaelab.errors import ConfigError
+from vaelab.step import Schedule, look
+from vaelab.trainer import Trainer
+from vaelab.training import complete
+
+
+def trainer(dataset: Dataset, network: NetworkName, precision: str, **train: object) -> Trainer:
+    own = {"rungs": "3,1", "patch": 4} if network == "ladder" else {"latent_dim": 4}
+    model = ModelConfig(model="cvae", network=network, width=32, depth=1, **own)  # pyright: ignore[reportArgumentType]
+    how = TrainConfig(epochs=1, batch_size=64, device="cpu", compile="no", precision=precision, **train)  # pyright: ignore[reportArgumentType]
+    return Trainer(complete(Config(model, how), dataset), dataset, torch.device("cpu"))
+
+
+def found(made: Trainer, samples: int | None) -> tuple[float, Tensor]:
+    for _ in range(20):  # away from the start, where most gradients are zero
+        made.take_step(0.3)
+    result = look(made.model, made.moving.weights, made._batch(samples), Schedule(1.0, 1e-3, 0.1), made.config)
+    assert all(gradient.dtype == torch.float32 for gradient in result.gradients)
+    return result.loss.item(), torch.cat([gradient.flatten() for gradient in result.gradients])
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv", "ladder"])
+@pytest.mark.parametrize("samples", [None, 3])
+def test_the_step_is_nearly_that_of_float32(tiny: Dataset, network: NetworkName, samples: int | None) -> None:
+    asked = {} if samples is None else {"finish_samples": samples}
+    (exact, gradient), (loss, rounded) = (
+        found(trainer(tiny, network, precision, **asked), samples) for precision in ("float32", "bfloat16")
+    )
+    assert loss == pytest.approx(exact, rel=0.02)
+    assert loss != exact
+    assert torch.cosine_similarity(gradient, rounded, dim=0) > 0.95
+
+
+@pytest.mark.parametrize("network", ["mlp", "ladder"])
+def test_distributions_and_figures_are_float32(tiny: Dataset, network: NetworkName) -> None:
+    made = trainer(tiny, network, "bfloat16")
+    batch = made._batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        inference = made.model(batch.images, batch.labels, batch.noise)
+    kinds = {inference.latent.dtype, inference.rate.dtype, inference.likelihood.parameters.dtype}
+    assert kinds == {torch.float32}
+    averages = made.validate()
+    exact = trainer(tiny, network, "float32").validate()
+    assert averages == exact
+
+
+def test_auto_is_float32_on_a_processor(tiny: Dataset) -> None:
+    assert trainer(tiny, "mlp", "auto").config.precision == "float32"
+    with pytest.raises(ConfigError, match=r"--precision: got 'float16'; expected one of auto, float32, bfloat16"):
+        replace(TrainConfig(), precision="float16")  # pyright: ignore[reportArgumentType]
