@@ -23,6 +23,7 @@ CUTS = (
     (r"\bseconds([= ])60\b", r"epochs\g<1>1"),
     (r"--epochs 40\b", "--epochs 1"),
     (r"\bepochs=(20|40)\b", "epochs=1"),
+    (r"--preset quick\b", "--preset quick --epochs 1"),
     (r"\bsamples=(500|5000)\b", "samples=4"),
     (r'load_dataset\("(?:strokes|mnist)"\)', 'load_dataset("few.npz")'),
     (r"(?m)^(vaelab .*?) (?:strokes|mnist)(?= )", r"\g<1> few.npz"),
