@@ -54,7 +54,11 @@ def main() -> None:
     sys.meta_path.insert(0, EndAfter(sys.argv.pop(1)))
     from vaelab.cli import main as command_line
 
-    command_line()
+    try:
+        command_line()
+    finally:
+        sys.stderr.flush()
+        os._exit(1)  # it ended without such a step
 
 
 if __name__ == "__main__":

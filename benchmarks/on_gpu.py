@@ -10,8 +10,11 @@ import torch
 from steps import DENSE, FLOPS, compile_step, drawings, speed, trainer_for
 from turns import Scale, note, ratios, spread, table, take_turns
 
+from vaelab.config import PrecisionName
+
 SIDE = 8192
 BATCHES = (128, 512, 4096)
+PRECISIONS: dict[PrecisionName, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def cuda_step(scale: Scale) -> Iterator[str]:
@@ -22,30 +25,30 @@ def cuda_step(scale: Scale) -> Iterator[str]:
     yield f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
     dataset = drawings(scale.images)
     contestants: dict[str, Callable[[], float]] = {
-        f"product of {SIDE}³, {str(dtype).removeprefix('torch.')}": partial(product_flops, dtype)
-        for dtype in (torch.float32, torch.bfloat16)
+        precision: partial(product_flops, dtype) for precision, dtype in PRECISIONS.items()
     }
-    peaks = list(contestants)
     for batch in BATCHES:
-        note(f"compiling the step at batch {batch}")
-        plain, faster = (trainer_for(DENSE, dataset, batch, "cuda") for _ in range(2))
-        compile_step(faster)
-        contestants |= {
-            f"vaelab, {batch}": partial(speed, plain, scale.seconds),
-            f"vaelab, compiled, {batch}": partial(speed, faster, scale.seconds),
-        }
+        for precision in PRECISIONS:
+            note(f"compiling the step at batch {batch} in {precision}")
+            plain, faster = (trainer_for(DENSE, dataset, batch, "cuda", precision) for _ in range(2))
+            compile_step(faster)
+            contestants |= {
+                f"vaelab, {precision}, {batch}": partial(speed, plain, scale.seconds),
+                f"vaelab, compiled, {precision}, {batch}": partial(speed, faster, scale.seconds),
+            }
     given = take_turns(contestants, scale.rounds)
     rows = []
     for name, values in given.items():
-        if name in peaks:
+        if name in PRECISIONS:
             continue
-        what, _, batch = name.rpartition(", ")
+        what, precision, batch = name.rsplit(", ", 2)
         flops = [value * FLOPS for value in values]
-        shares = [spread(ratios(flops, given[peak]), ".2%") for peak in peaks]
-        rows.append([what, batch, spread(values), spread([each / 1e12 for each in flops], ".2f"), *shares])
-    yield table(["", "batch", "images/s", "TFLOP/s", *(f"share of the {peak}" for peak in peaks)], rows)
-    for peak in peaks:
-        yield f"{peak[0].upper()}{peak[1:]}: {spread([value / 1e12 for value in given[peak]], '.1f')} TFLOP/s."
+        share = spread(ratios(flops, given[precision]), ".2%")
+        rows.append([what, precision, batch, spread(values), spread([each / 1e12 for each in flops], ".2f"), share])
+    yield table(["", "products", "batch", "images/s", "TFLOP/s", "share of the peak"], rows)
+    for precision in PRECISIONS:
+        peak = spread([value / 1e12 for value in given[precision]], ".1f")
+        yield f"The peak: a product of {SIDE}³ in {precision} makes {peak} TFLOP/s."
 
 
 def product_flops(dtype: torch.dtype, times: int = 20) -> float:

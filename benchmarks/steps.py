@@ -8,7 +8,7 @@ from functools import cache, partial
 
 import torch
 
-from vaelab.config import Config, ModelConfig, TrainConfig
+from vaelab.config import Config, ModelConfig, PrecisionName, TrainConfig
 from vaelab.data.dataset import Dataset
 from vaelab.data.strokes import draw_strokes
 from vaelab.products import fast_products
@@ -27,7 +27,7 @@ WIDTHS = ((784, 400), (400, 40), (20, 400), (400, 784))
 FLOPS = 2 * (3 * sum(n * m for n, m in WIDTHS) - WIDTHS[0][0] * WIDTHS[0][1])
 """Of an image in training: forward, and both gradients but for that of the first layer's input."""
 
-STEPS = 20
+STEPS, STEPS_ON_A_GPU = 20, 500
 """Steps between two readings of the figures, which wait for the device."""
 
 
@@ -38,9 +38,11 @@ def drawings(count: int) -> Dataset:
     return Dataset("strokes", drawn[:count], drawn[:0], drawn[count:], tuple("0123456789"))
 
 
-def trainer_for(model: ModelConfig, dataset: Dataset, batch: int, device: str = "cpu") -> Trainer:
+def trainer_for(
+    model: ModelConfig, dataset: Dataset, batch: int, device: str = "cpu", precision: PrecisionName = "float32"
+) -> Trainer:
     """The model in training."""
-    config = Config(model, TrainConfig(epochs=1, batch_size=batch, device=device))
+    config = Config(model, TrainConfig(epochs=1, batch_size=batch, device=device, precision=precision))
     return Trainer(complete(config, dataset), dataset, torch.device(device))
 
 
@@ -55,12 +57,15 @@ def compile_step(trainer: Trainer) -> tuple[float, float]:
         taken = time.perf_counter() - began
         first = first or taken
         if ready:
+            if not trainer.compiled:
+                raise RuntimeError(trainer.stepper.remarks[-1])
             return first, taken
 
 
 def speed(trainer: Trainer, seconds: float) -> float:
     """Images a second of vaelab's step, with all it does: schedule, binarising, clipping, averaged weights, figures."""
-    return images_per_second(trainer.order.batch_size, seconds, partial(trainer.take_step, 0.5), trainer.read)
+    between = STEPS if trainer.device.type == "cpu" else STEPS_ON_A_GPU
+    return images_per_second(trainer.order.batch_size, seconds, partial(trainer.take_step, 0.5), trainer.read, between)
 
 
 @fast_products()
@@ -84,14 +89,18 @@ def products_speed(batch: int, seconds: float) -> float:
 
 
 def images_per_second(
-    batch: int, seconds: float, step: Callable[[], object], settle: Callable[[], object] = lambda: None
+    batch: int,
+    seconds: float,
+    step: Callable[[], object],
+    settle: Callable[[], object] = lambda: None,
+    between: int = STEPS,
 ) -> float:
-    """Images a second where `step` takes `batch` of them; `settle` waits for what is still under way."""
+    """Images a second where `step` takes `batch` of them; `settle`, every `between` steps, waits for what is under way."""
     taken, began = 0, time.perf_counter()
     while not taken or time.perf_counter() - began < seconds:
         step()
         taken += 1
-        if taken % STEPS == 0:
+        if taken % between == 0:
             settle()
     settle()
     return taken * batch / (time.perf_counter() - began)

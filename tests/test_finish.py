@@ -1,10 +1,12 @@
 """A finish that minimises the importance-weighted bound: when it comes, what it lowers, and that parts add up to the whole."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from vaelab import checkpoint
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset
 from vaelab.data.batches import held_out_levels
@@ -25,7 +27,7 @@ def test_it_comes_at_the_end(tiny: Dataset) -> None:
     for fraction, finishing in ((0.0, False), (0.74, False), (0.75, True), (1.0, True)):
         trainer.take_step(fraction)
         assert trainer.finishing is finishing
-    assert torch.equal(trainer._batch().noise, trainer._batch(None).noise)
+    assert torch.equal(trainer._batch(5).images, trainer._batch().images)
     assert trainer._batch(5).noise.shape == (5, 32, 4)
 
 
@@ -39,6 +41,29 @@ def test_it_lowers_the_bound_and_its_weights_are_kept(tiny: Dataset) -> None:
         elbos.append(negative_elbo(last.model, levels).mean().item())
     assert bounds[1] < bounds[0] - 0.1
     assert elbos[1] > elbos[0]
+
+
+def test_its_weights_are_kept_whatever_beta_was(tiny: Dataset, tmp_path: Path) -> None:
+    """With a small β the objective before the finish lies far below the bound: they are two measures."""
+    for _ in fit(config(epochs=40, beta=0.1, finish_samples=3, finish=0.25), tiny, out=tmp_path / "run"):
+        pass
+    steps = checkpoint.read_metrics(run := checkpoint.open_run(tmp_path / "run"))[-1]["step"]
+    assert checkpoint.weight_facts(run)["step"] >= 0.75 * steps
+
+
+def test_interrupted_within_it_the_training_is_the_same(tiny: Dataset, tmp_path: Path) -> None:
+    asked = config(epochs=8, finish_samples=3, finish=0.5)
+    for name, stop in (("whole", None), ("stopped", 6.5)):
+        training = fit(asked, tiny, out=tmp_path / name)
+        for progress in training:
+            if stop is not None and progress.epoch >= stop:
+                break
+        training.close()
+    for _ in fit(asked, tiny, out=tmp_path / "stopped", resume=True):
+        pass
+    whole, stopped = (checkpoint.load_resume(checkpoint.open_run(tmp_path / name))[0] for name in ("whole", "stopped"))
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, stopped[name]), name
 
 
 def test_parts_add_up_to_the_whole(tiny: Dataset) -> None:

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import generator
 from torch import Tensor, nn
 
@@ -175,6 +176,15 @@ def test_a_rungs_rate_is_that_of_its_latent_against_its_prior() -> None:
     torch.testing.assert_close(Gaussian(mean, log_variance).rate(), exact)
 
 
+def test_noise_is_put_in_the_priors_units() -> None:
+    rung = ladder((1, 8, 8), "bernoulli", rungs="3,2", patch=4)._below()[0]
+    state = torch.randn(4, 5, 8, generator=generator(0))
+    noise = torch.randn(5, rung.latent_dim, generator=generator(1))
+    mean, log_scale = rung.prior(F.silu(state)).chunk(2, dim=-1)
+    latent = mean + torch.exp(4 * torch.tanh(log_scale / 4)) * noise.view(5, 4, 2).transpose(0, 1)
+    torch.testing.assert_close(rung.move(state, noise), state + rung.enter(latent))
+
+
 def test_weights_average_to_the_elbo_and_rise_to_the_evidence() -> None:
     """In three latent dimensions log p(x) = log ∫ N(z; 0, I) p(x|z) dz is a sum over a fine grid of whitened z."""
     model = ladder((5,), "gaussian", rungs="1,1,1", stirred=0.1)
@@ -234,6 +244,11 @@ def test_it_starts_where_the_data_are() -> None:
         ({"model": "ae"}, r"--network ladder: got an autoencoder; expected --model vae or cvae"),
         ({"latent_dim": 7}, r"--latent-dim: got 7, but --rungs 16,1,1 make 48; expected it left out: --rungs says it"),
         ({"encoder": "module:Encoder"}, r"--network ladder: got --encoder too; expected it left out"),
+        (
+            {"rungs": "16,9000"},
+            r"--rungs: got 16,9000, which make 144,016 dimensions at 16 positions; expected at most 65,536",
+        ),
+        ({"mixing": "conv", "patch": 0}, r"--mixing: got conv for a single position; expected it left out"),
         ({"patch": 9}, r"--patch: got 9 for images of 8×8; expected at most their side, or 0: leave it out"),
         (
             {"network": "mlp", "patch": 4},
@@ -252,6 +267,11 @@ def test_too_many_positions_are_refused() -> None:
     config = ModelConfig("vae", "ladder", None, "bernoulli", patch=2)
     with pytest.raises(ConfigError, match=r"--patch: got 2, which makes 64×64 positions; expected at most 1,024"):
         complete_model(config, (1, 128, 128))
+
+
+def test_a_table_has_no_patches() -> None:
+    with pytest.raises(ConfigError, match=r"--patch: got 4 for a table, which has no pixels; expected it left out"):
+        complete_model(ModelConfig("vae", "ladder", None, "gaussian", patch=4), (5,))
 
 
 def test_completed_it_is_complete() -> None:

@@ -19,7 +19,8 @@ def test_a_preset_is_a_whole_configuration(name: PresetName) -> None:
         ModelConfig(**{**vars(config.model), "model": "vae", "likelihood": "bernoulli"}), (1, 28, 28)
     )
     assert complete.latent_dim is not None
-    assert str(round(PRESETS[name].train["seconds"])) in PRESETS[name].summary or "min" in PRESETS[name].summary
+    seconds = PRESETS[name].train["seconds"]
+    assert (f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min") in PRESETS[name].summary
 
 
 def test_what_is_said_goes_before_the_preset() -> None:

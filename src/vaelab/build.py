@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from vaelab.bodies import build_decoder, build_encoder
-from vaelab.config import ModelConfig, option, rung_dims
+from vaelab.config import MOST_DIMENSIONS, ModelConfig, option, rung_dims
 from vaelab.distributions import LIKELIHOODS
 from vaelab.errors import ConfigError
 from vaelab.ladder import Ladder, latent_dims
@@ -122,9 +122,13 @@ def _complete_ladder(config: ModelConfig, shape: tuple[int, ...]) -> ModelConfig
                 f"--network ladder: got --{name} too; expected it left out: a ladder has its own networks"
             )
     grid = Grid.over(shape, config.patch)
-    if config.patch and (len(shape) == 1 or config.patch > max(shape[1:])):
-        got = "a table" if len(shape) == 1 else f"images of {shape[1]}×{shape[2]}"
+    if config.patch and len(shape) == 1:
+        raise ConfigError(f"--patch: got {config.patch} for a table, which has no pixels; expected it left out")
+    if config.patch and config.patch > max(shape[1:]):
+        got = f"images of {shape[1]}×{shape[2]}"
         raise ConfigError(f"--patch: got {config.patch} for {got}; expected at most their side, or 0: leave it out")
+    if config.mixing == "conv" and grid.positions == 1:
+        raise ConfigError("--mixing: got conv for a single position; expected it left out, or a smaller --patch")
     if grid.positions > MOST_POSITIONS_AT_ALL:
         raise ConfigError(
             f"--patch: got {config.patch}, which makes {grid.rows}×{grid.columns} positions; expected at most "
@@ -132,6 +136,11 @@ def _complete_ladder(config: ModelConfig, shape: tuple[int, ...]) -> ModelConfig
         )
     rungs = config.rungs or DEFAULT_RUNGS
     dims = latent_dims(grid, rung_dims(rungs))
+    if dims > MOST_DIMENSIONS:
+        raise ConfigError(
+            f"--rungs: got {rungs}, which make {dims:,} dimensions at {grid.positions} positions; expected at most "
+            f"{MOST_DIMENSIONS:,}: give fewer or smaller ones"
+        )
     if config.latent_dim not in (None, dims):
         raise ConfigError(
             f"--latent-dim: got {config.latent_dim}, but --rungs {rungs} make {dims}; expected it left out: --rungs says it"

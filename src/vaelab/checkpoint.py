@@ -135,7 +135,8 @@ def open_run(folder: Path) -> Run:
             )
         data = dict(values["data"])
         data["shape"], data["classes"] = tuple(data["shape"]), tuple(data["classes"])
-        config = Config(ModelConfig(**values["model"]), TrainConfig(**values["train"]))
+        train = TrainConfig(**{"precision": "float32", **values["train"]})  # as runs of vaelab 0.1.0 were made
+        config = Config(ModelConfig(**values["model"]), train)
         return Run(folder, config, DataCard(**data), dict(values["versions"]))
     except RunError:
         raise

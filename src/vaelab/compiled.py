@@ -38,20 +38,18 @@ MOST_KEPT = 50
 """Compiled steps kept in the cache folder: the newest. Each is 1 to 2 MB."""
 
 NOT_BUILT_IN = (
-    *(
-        "epochs",
-        "seconds",
-        "learning_rate",
-        "warmup",
-        "ema",
-        "beta",
-        "kl_warmup",
-        "seed",
-        "device",
-        "compile",
-        "finish",
-        "finish_samples",
-    ),
+    "epochs",
+    "seconds",
+    "learning_rate",
+    "warmup",
+    "ema",
+    "beta",
+    "kl_warmup",
+    "finish",
+    "finish_samples",
+    "seed",
+    "device",
+    "compile",
 )
 """Fields of `TrainConfig` that a compiled step does not depend on: they reach it as tensors, or not at all."""
 
@@ -181,9 +179,10 @@ def load(recipe: Recipe) -> Step | None:
         return None
     try:
         run = open_library(str(path))
-        path.unlink() if recipe.once else os.utime(path)
     except (RuntimeError, OSError):
         return None
+    with suppress(OSError):  # a cache may be for reading only
+        path.unlink() if recipe.once else os.utime(path)
 
     kept: list[Tensor] = []
 
@@ -210,8 +209,9 @@ def keep(made: Path, path: Path) -> None:
         whole.replace(path)
     finally:
         whole.unlink(missing_ok=True)
-    for old in sorted(path.parent.glob("*.so"), key=lambda each: each.stat().st_mtime)[:-MOST_KEPT]:
-        old.unlink(missing_ok=True)
+    with suppress(OSError):  # another training may be doing the same
+        for old in sorted(path.parent.glob("[!.]*.so"), key=lambda each: each.stat().st_mtime)[:-MOST_KEPT]:
+            old.unlink(missing_ok=True)
 
 
 def compiled_by_torch(device: torch.device) -> Step:

@@ -49,7 +49,7 @@ def plan(config: Config, steps: int | None) -> Plan:
         return "never"
     if steps is None:
         return "beside"
-    return "before" if wish == "yes" or steps >= WORTH_STEPS else "never"
+    return "before" if steps and (wish == "yes" or steps >= WORTH_STEPS) else "never"
 
 
 def cores() -> int:
@@ -88,7 +88,7 @@ class Compiling:
             self.close()
         elif self._preparation is not None:
             self._look()
-        elif self.plan == "beside" and (self.asked or seconds_left >= self._worth):
+        elif self.plan == "beside" and seconds_left >= (0.0 if self.asked else self._worth):
             self._start()
 
     def close(self) -> None:

@@ -28,6 +28,9 @@ else:
     OwnBody = str  # what the command line reads and a run keeps; a class becomes its import path
     Rungs = str  # and a sequence becomes its numbers, with commas
 
+MOST_DIMENSIONS = 65536
+"""Latent dimensions, and units of a layer, that are taken."""
+
 DEFAULT_SECONDS = 90.0
 """Training time where neither epochs nor seconds are given: about a minute and a half."""
 
@@ -80,7 +83,7 @@ class ModelConfig:
         if self.rungs is not None:
             object.__setattr__(self, "rungs", _rungs(self.rungs))
         _check_whole("patch", self.patch, least=0, most=1024)
-        for name, most in (("latent_dim", 65536), ("width", 65536), ("depth", 1000)):
+        for name, most in (("latent_dim", MOST_DIMENSIONS), ("width", MOST_DIMENSIONS), ("depth", 1000)):
             _check_whole(name, getattr(self, name), most=most)
 
 
@@ -120,13 +123,15 @@ class TrainConfig:
     """Share of the training over which the rate's weight rises from 0 to beta, 0…1."""
 
     free_bits: float = 0.0
-    """Nats per latent dimension below which the rate is not pressed down (averaged over a batch)."""
+    """Nats per latent dimension below which the rate is not pressed down (averaged over a batch); the dimensions of a ladder's
+    rung are taken together."""
 
     finish_samples: int = 1
     """Draws of z per image in a finish that minimises the importance-weighted bound in place of −ELBO; 1: no such finish."""
 
     finish: float = 0.1
-    """Share of the training, at its end, that the finish of --finish-samples takes, 0…1. It knows no beta and no free bits."""
+    """Share of the training, at its end, that the finish of --finish-samples takes, 0…1. It knows no beta and no free bits, and
+    its steps are not compiled."""
 
     seed: int = 0
     """Seed of the initial weights, the order of the images, the binarisation and the latent noise."""

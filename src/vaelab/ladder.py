@@ -103,7 +103,7 @@ class Ladder(Model):
     block
         Makes a residual block of the state's shape.
     channels, depth, width
-        C; blocks of the encoder, and after each rung; units of the dense layers of the first rung.
+        C; blocks of the encoder (after each rung there is one); units of the dense layers of the first rung.
     facts
         What every model has, see `Model`; its `latent_dim` is that of all rungs together.
     """
@@ -129,7 +129,7 @@ class Ladder(Model):
         self.encoder = nn.Sequential(*[block() for _ in range(depth)])
         self.top = Top(dims[0], self.classes, grid.positions, channels, width)
         self.rungs = nn.ModuleList([Rung(block(), each, grid.positions, channels) for each in dims[1:]])
-        self.blocks = nn.ModuleList([nn.Sequential(*[block() for _ in range(depth)]) for _ in dims])
+        self.blocks = nn.ModuleList([nn.Sequential(block()) for _ in dims])
         self.groups = tuple(self._sizes())
         self.output = nn.Linear(channels, self.likelihood.planes * grid.values, bias=False)
         nn.init.normal_(self.output.weight, std=SMALL)

@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vaelab import checkpoint
@@ -86,7 +86,10 @@ class Loop:
         self.closing = 0.0  # seconds that a validation and a save take: kept free at the end of a budget of seconds
         self.validated = (0, 0.0)  # step and fraction of the last validation
         self.since_validation = Sums()
-        self.compiling = Compiling(trainer, config, self.steps())
+        # Share of the training, at its end, whose steps are not the ones that are compiled.
+        self.plain = self.config.finish if self.config.finish_samples > 1 else 0.0
+        steps = self.steps()
+        self.compiling = Compiling(trainer, config, None if steps is None else int(steps * (1 - self.plain)))
 
     def steps(self) -> int | None:
         """Of the whole training; None where seconds are counted."""
@@ -99,6 +102,7 @@ class Loop:
         self.started -= facts["seconds"]
         step, fraction = facts["validated"]
         self.validated = (step, fraction)
+        self.closing = facts.get("closing", 0.0)
 
     def elapsed(self) -> float:
         """Seconds of wall time, with those before an interruption."""
@@ -126,10 +130,13 @@ class Loop:
         try:
             if fresh:  # figures of the start, and a first measure of what closing takes
                 trainer.validate()
+                if self.config.finish_samples > 1 and len(trainer.validation):
+                    trainer.finished_value()  # for the clock alone: the last validation takes it too
                 self._save()
-            self.closing = self.elapsed() - opening
-            for _ in self.compiling.begin():
-                yield self._progress(train, speed, finished=False)
+                self.closing = self.elapsed() - opening
+            if self.fraction() < 1.0:
+                for _ in self.compiling.begin():
+                    yield replace(self._progress(train, speed, finished=False), seconds_left=math.inf)
             saved_at = reported_at = self.elapsed()
             while True:
                 if (fraction := self.fraction()) < 1.0 or trainer.step == 0:
@@ -153,7 +160,7 @@ class Loop:
                     saved_at = self.elapsed()
                 reported_at = self.elapsed()
                 yield self._progress(train, speed, finished=False)
-                self.compiling.tend((self.config.seconds or 0.0) - self.elapsed())
+                self.compiling.tend((self.config.seconds or 0.0) * (1 - self.plain) - self.elapsed())
         except GeneratorExit:
             if not sys.is_finalizing():
                 self._save()
@@ -198,7 +205,7 @@ class Loop:
             return
         tensors, facts = self.trainer.state()
         budget = {"epochs": self.config.epochs, "seconds": self.config.seconds}
-        facts |= {"seconds": self.elapsed(), "validated": self.validated, "budget": budget}
+        facts |= {"seconds": self.elapsed(), "validated": self.validated, "budget": budget, "closing": self.closing}
         if (weights := self.trainer.weights_to_use()) is not None:
             checkpoint.save_weights(self.run, *weights)
         checkpoint.save_resume(self.run, tensors, facts)

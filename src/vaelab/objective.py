@@ -124,13 +124,13 @@ def importance_weighted_loss(
     latent = drawn.latent.detach().requires_grad_()
     inference = model.at(images, labels, latent)
     weights = log_weights(inference, images)
-    share = torch.softmax(weights.detach(), dim=0)
+    share, likely = torch.softmax(weights.detach(), dim=0), inference.likelihood.log_prob(images)
     (path,) = torch.autograd.grad((share.square() * weights).sum(), latent, retain_graph=True)
-    inside = (share * inference.likelihood.log_prob(images)).sum(0)
+    inside = (share * likely).sum(0)
     surrogate = -(inside.sum() + (path.detach() * drawn.latent).sum()) / len(images)
     value = -importance_weighted_bound(weights.detach()).mean()
-    distortion = -drawn.likelihood.log_prob(images)
-    return surrogate + (value - surrogate).detach(), Terms(distortion, drawn.rate.expand(*distortion.shape, -1))
+    figures = Terms(-likely.detach(), drawn.rate.detach().expand(*likely.shape, -1))
+    return surrogate + (value - surrogate).detach(), figures
 
 
 @torch.no_grad()

@@ -63,5 +63,6 @@ def _exact(n: int, k: int, m: int) -> bool:
             right.t() @ left.t(),
             torch.ones(m, k) @ left.t(),
             (left.t().contiguous()).t() @ right,
+            torch.bmm(left[None], right[None])[0],
         )
     )

@@ -85,7 +85,7 @@ class Tally:
 
 
 class AdamW(Protocol):
-    """Moves weights, moments and average by gradients / divisor; not where `bad` is 1."""
+    """Moves weights and moments by gradients / divisor, not where `bad` is 1; the average follows in any case."""
 
     def __call__(
         self,
@@ -139,9 +139,16 @@ def look_in_parts(
     """
     parts = batch.parts(at_once)
     if batch.noise.ndim == 3:  # a mean over images
-        found = [_look_weighted(model, weights, part, config) for part in parts]
-        shares = [len(part.images) / len(batch.images) for part in parts]
-        return _averaged(found, shares)
+        gradients, figures = (
+            [torch.zeros_like(weight) for weight in weights],
+            torch.zeros(3, device=batch.images.device),
+        )
+        for part in parts:
+            found, share = _look_weighted(model, weights, part, config), len(part.images) / len(batch.images)
+            torch._foreach_add_(gradients, list(found.gradients), alpha=share)  # pyright: ignore[reportPrivateImportUsage]
+            figures += share * torch.stack([found.distortion, found.rate, found.loss])
+        distortion, rate, loss = figures
+        return Found(distortion, rate, loss, gradients)
     with torch.no_grad():
         seen = [_terms(model, part, config) for part in parts]
     terms = Terms(
@@ -184,17 +191,6 @@ def _look_weighted(model: Model, weights: Sequence[Tensor], batch: Batch, config
         loss, terms = objective.importance_weighted_loss(model, batch.images, batch.labels, batch.noise)
     gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
     return Found(*_means(terms), loss.detach(), gradients)
-
-
-def _averaged(found: Sequence[Found], shares: Sequence[float]) -> Found:
-    """What parts of a batch say, each by its share of it."""
-
-    def mean(values: Sequence[Tensor]) -> Tensor:
-        return torch.stack([share * value for share, value in zip(shares, values, strict=True)]).sum(0)
-
-    gradients = [mean(parts) for parts in zip(*(each.gradients for each in found), strict=True)]
-    distortion, rate, loss = (mean([getattr(each, name) for each in found]) for name in ("distortion", "rate", "loss"))
-    return Found(distortion, rate, loss, gradients)
 
 
 def _means(terms: Terms) -> tuple[Tensor, Tensor]:

@@ -44,20 +44,25 @@ class Stepper:
         TrainingError
             If there is not enough memory for one image at a time.
         """
-        compiled = self._compiled if batch.noise.ndim == 2 else None  # one of several draws is not what was compiled
-        if compiled is None or not self._take_compiled(compiled, batch, schedule):
+        usable = self._compiled is not None and batch.noise.ndim == 2  # one of several draws is not what was compiled
+        if not usable or not self._take_compiled(batch, schedule):
             found = self._look(batch, schedule)
             move(self.moving, self.tally, found, schedule, self.config.train, fused_adamw)
 
-    def _take_compiled(self, step: Step, batch: Batch, schedule: Schedule) -> bool:
+    def _take_compiled(self, batch: Batch, schedule: Schedule) -> bool:
         """The step as compiled; False where that could not be, and is not tried again."""
+        assert self._compiled is not None
         try:
-            step(self.model, self.moving, self.tally, batch, self._as_tensors(schedule), self.config.train)
+            self._compiled(self.model, self.moving, self.tally, batch, self._as_tensors(schedule), self.config.train)
         except Exception as error:  # a compiler's can be anything
             self._compiled = None
-            self.not_compiled(f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}")
-            return False
-        return True
+            short = isinstance(error, RuntimeError) and out_of_memory(error)
+            said = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+            self.not_compiled("memory is short" if short else said)
+        else:
+            return True
+        release()  # not in the handler, where the error still holds on to what was made so far
+        return False
 
     def _look(self, batch: Batch, schedule: Schedule) -> Found:
         """Loss and gradients of the batch, on as many images at a time as there is memory for."""

@@ -46,6 +46,10 @@ MOST_VALIDATED = {"mlp": 2**23, "conv": 2**22, "ladder": 2**20}
 """Pixel values that a validation looks at, at the most, by network: enough to choose by, and not all of a short budget."""
 
 
+FEWEST_FINISHED = 100
+"""Held-out images by whose importance-weighted bound the weights of a finish are told apart, at the least."""
+
+
 @dataclass(frozen=True)
 class Averages:
     """Distortion and rate in nats per image, averaged over images; `nats` is −ELBO, whatever objective trained."""
@@ -85,7 +89,8 @@ class Trainer:
     def __init__(self, config: Config, dataset: Dataset, device: torch.device) -> None:
         precision = config.train.precision
         if precision == "auto":
-            precision = "bfloat16" if device.type == "cuda" else "float32"
+            native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+            precision = "bfloat16" if native else "float32"
         config = replace(config, train=replace(config.train, precision=precision))
         self.config, self.device = config.train, device
         assert config.model.likelihood is not None
@@ -117,7 +122,7 @@ class Trainer:
         self.best_step, self.best_averages = 0, None
         self.best_axes: objective.Axes | None = None
         self.best_objective = math.inf
-        self.finishing = False
+        self.finishing = self.best_of_finish = False
         self.skipped = 0
         self.last_validation: Averages | None = None
 
@@ -158,7 +163,7 @@ class Trainer:
         config = self.config
         beta = config.beta * (min(1.0, fraction / config.kl_warmup) if config.kl_warmup else 1.0)
         # The average starts short, so that the first weights are soon forgotten.
-        decay = min(config.ema, (1 + self.step) / (10 + self.step))
+        decay = min(float(config.ema), (1 + self.step) / (10 + self.step))
         return Schedule(beta, config.learning_rate * learning_rate_factor(fraction, config.warmup), 1 - decay)
 
     def read(self, *, ended: bool = False) -> Sums:
@@ -224,18 +229,20 @@ class Trainer:
         if not math.isfinite(averages.nats):
             raise self._diverged("the validation figures are NaN or infinite")
         self.last_validation = averages if self.step else None  # those of the untrained model are no news
-        value = self._finished_value() if self.finishing else averages.distortion + self.config.beta * averages.rate
-        if value < self.best_objective or self.best is None:
-            self.best_objective = value
+        value = self.finished_value() if self.finishing else averages.distortion + self.config.beta * averages.rate
+        # Two measures: the weights of a finish go before all others.
+        if self.best is None or (not self.finishing, value) < (not self.best_of_finish, self.best_objective):
+            self.best_objective, self.best_of_finish = value, self.finishing
             self._keep(averages, objective.Axes.over(rates, means))
         return averages
 
-    def _finished_value(self) -> float:
+    def finished_value(self) -> float:
         """What the finish minimises, of the averaged weights on held-out images: by it they are told apart then.
 
-        It lies below −ELBO, so that the finish's weights go before those that it began with.
+        It is taken on a K-th of those that are validated, as dear as one draw for each, but on `FEWEST_FINISHED` at the least.
         """
-        samples, count = self.config.finish_samples, len(self.validation)
+        samples, whole = self.config.finish_samples, len(self.validation)
+        count = min(whole, max(FEWEST_FINISHED, whole // samples))
         noise = latent_noise(samples * count, self.model.latent_dim, self.config.seed).view(samples, count, -1)
 
         @torch.no_grad()
@@ -252,8 +259,13 @@ class Trainer:
     def _sound(self) -> bool:
         """Whether the averaged weights give finite figures for a batch of training images."""
         batch = self._batch()
-        terms = objective.terms(self.averaged(batch.images, batch.labels, batch.noise), batch.images)
-        return bool(terms.negative_elbo().isfinite().all())
+
+        def sound(part: slice) -> bool:
+            labels = None if batch.labels is None else batch.labels[part]
+            terms = objective.terms(self.averaged(batch.images[part], labels, batch.noise[part]), batch.images[part])
+            return bool(terms.negative_elbo().isfinite().all())
+
+        return all(in_parts(len(batch.images), images_at_once(self.model.shape), sound))
 
     def _keep(self, averages: Averages | None, axes: objective.Axes | None) -> None:
         self.best = {name: tensor.clone() for name, tensor in self.averaged.state_dict().items()}
@@ -288,6 +300,7 @@ class Trainer:
         tensors |= self._kept()
         objective_value = self.best_objective if math.isfinite(self.best_objective) else None
         facts = {"step": self.step, "best_objective": objective_value, "best": self._facts()}
+        facts["best_of_finish"] = self.best_of_finish
         return tensors, facts
 
     def _kept(self) -> dict[str, Tensor]:
@@ -314,6 +327,7 @@ class Trainer:
             tensor.copy_(tensors[name])
         self.step, best = facts["step"], facts["best"]
         self.best_objective = math.inf if facts["best_objective"] is None else facts["best_objective"]
+        self.best_of_finish = facts.get("best_of_finish", False)
         self.best_step = best["step"]
         self.best_averages = Averages(best["distortion"], best["rate"]) if "rate" in best else None
         self.best_axes = objective.Axes.read(best.get("axes"))

@@ -19,6 +19,7 @@ from vaelab.config import DEFAULT_SECONDS, Config, ModelConfig, TrainConfig, opt
 from vaelab.data.dataset import Dataset, default_likelihood
 from vaelab.errors import ConfigError, DataError, LabelError, RunError
 from vaelab.loop import Loop, Progress
+from vaelab.shortage import out_of_memory
 from vaelab.trainer import Trainer, pick_device
 
 FEW_IMAGES = 5000
@@ -90,8 +91,8 @@ def fit(
     out
         Run folder to write; nothing is written without one.
     resume
-        Go on with the run in `out`: its own configuration is used, but for the budget (epochs, seconds) and the device,
-        where `config` gives one.
+        Go on with the run in `out`: its own configuration is used, but for the budget (epochs, seconds), the device and
+        `compile`, where `config` gives one.
     started
         Value of `time.perf_counter()` when the command began, for a budget in seconds that counts from there.
 
@@ -115,7 +116,15 @@ def fit(
         config = resumed_config(run, config, dataset, facts["budget"])
     config = complete(config, dataset)
     device = pick_device(config.train.device)
-    trainer = Trainer(config, dataset, device)
+    try:
+        trainer = Trainer(config, dataset, device)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise ConfigError(
+            f"--device {device}: got too little memory for {len(dataset.train):,} images and the model; expected room for both: "
+            "free some, or take fewer images (--limit), smaller ones (--size) or another --device"
+        ) from error
     loop = Loop(config, trainer, started)
     if run is not None:
         trainer.restore(tensors, facts)

@@ -29,7 +29,7 @@ def _one_line(error: Exception) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line and status 2."""
-    # Threads that wait for one another give their core away, which is read when torch is imported: spinning, as they would by
+    # Read when torch is imported. Threads that wait for one another then give their core away: spinning, as they would by
     # default, they train a hundred times slower as soon as any other program wants a core (docs/decisions/threads.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:

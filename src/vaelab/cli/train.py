@@ -14,7 +14,7 @@ from cyclopts import Parameter
 
 from vaelab.cli.app import INTERRUPTED, STARTED, Options, app, load_source, nats_text, source_arguments
 from vaelab.config import Config, ModelConfig, TrainConfig
-from vaelab.errors import counted
+from vaelab.errors import ConfigError, counted
 from vaelab.presets import PRESETS, PresetName, with_preset
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from vaelab.data import Dataset
 
 PRESET_HELP = (
-    "Settings for a budget: " + "; ".join(f"{name}: {preset.summary}" for name, preset in PRESETS.items()) + "."
+    "Settings for a budget: "
+    + "; ".join(f"{name}: {preset.summary}" for name, preset in PRESETS.items())
+    + ". What is typed beside it goes before it, but for what is the default without it."
 )
 
 MUCH = 0.2
@@ -94,6 +96,10 @@ def train(
 
     config = Config(model_config or ModelConfig(), train_config or TrainConfig())
     if preset is not None:
+        if resume:
+            raise ConfigError(
+                f"--preset: got {preset} with --resume; expected it left out: a run goes on with its own settings"
+            )
         config = with_preset(preset, config)
     from vaelab import checkpoint
 

@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from vaelab.data.batches import generator_for
+from vaelab.data.batches import generator_for, images_at_once, to_unit
 from vaelab.evaluation.section import Estimate, Quantity, Section
 from vaelab.evaluation.subject import Subject
+from vaelab.products import fast_products
+from vaelab.shortage import in_parts
 
 FOLDS = 5
 """Parts of the held-out images: a probe learns from all but one, and is asked about that one."""
@@ -144,9 +146,7 @@ def leakage_section(subject: Subject) -> Section:
     encoded = subject.model.encode(
         subject.held_out.images, subject.labels.numpy() if subject.labels is not None else None
     )
-    noise = _noise(encoded.mean.shape, subject.settings.seed)
-    draws = (encoded.mean + np.exp(0.5 * encoded.log_variance) * noise)[used].astype(np.float64)
-    means = encoded.mean[used].astype(np.float64)
+    draws, means = (latents[used].astype(np.float64) for latents in (_draws(subject), encoded.mean))
     seed = subject.settings.seed
     found: dict[str, Probe] = {}
     for done, (name, latents, dense) in enumerate(
@@ -167,8 +167,17 @@ def _first(used: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
     return first[np.isin(labels[first], classes[counts >= FOLDS])]
 
 
-def _noise(shape: tuple[int, ...], seed: int) -> np.ndarray:
-    return torch.randn(*shape, generator=generator_for("leakage", seed, 0)).numpy()
+@fast_products()
+@torch.inference_mode()
+def _draws(subject: Subject) -> np.ndarray:
+    """One draw of z of every held-out image as the decoder sees it, float32 (N, d): of a ladder, rung by rung."""
+    model, levels, labels = subject.model.model, subject.levels, subject.labels
+    noise = torch.randn(len(levels), model.latent_dim, generator=generator_for("leakage", subject.settings.seed, 0))
+
+    def drawn(part: slice) -> torch.Tensor:
+        return model(to_unit(levels[part]), None if labels is None else labels[part], noise[part]).latent
+
+    return torch.cat(in_parts(len(noise), images_at_once(model.shape), drawn)).numpy()
 
 
 def _sizes(counts: np.ndarray) -> str:
