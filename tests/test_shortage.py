@@ -84,7 +84,7 @@ def test_every_image_is_done_once_and_in_order() -> None:
 
 
 def test_where_one_is_too_much_it_is_said() -> None:
-    message = r"^got too little memory for a single image; expected enough for one: free some, or take smaller images \(--size\)"
+    message = r"^got too little memory for a single image; expected enough for one: free some, or take a smaller model"
     with pytest.raises(ConfigError, match=message):
         with_less(failing(ON_A_GPU), 8)
 

@@ -43,8 +43,7 @@ def with_less(work: Callable[[int], Done], most: int) -> tuple[Done, int]:
         release()
         if most == 1:
             raise ConfigError(
-                "got too little memory for a single image; expected enough for one: free some, or take smaller images "
-                "(--size) or a smaller network (--width)"
+                "got too little memory for a single image; expected enough for one: free some, or take a smaller model or images"
             )
         most = halved(most)
 
