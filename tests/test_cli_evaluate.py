@@ -101,7 +101,7 @@ def test_a_run_is_measured_on_its_own_data(here: Path, capsys: pytest.CaptureFix
     assert report["schema"] == 1
     assert report["data"]["split"] == "test"
     assert report["data"]["images"] == 30
-    assert report["settings"] == {"importance_samples": 3, "quick": False, "seed": 5, "most_decoded": 5000}
+    assert report["settings"] == {"importance_samples": 3, "quick": False, "seed": 5, "most_decoded": 500}
     assert report["run"]["name"] == "cvae"
     assert report["run"]["source"] == "tiny"
     assert report["run"]["same_data"] is True
