@@ -4,7 +4,7 @@
 
 All are the same 784-400-20 model at batch 128, on 28×28 images (strokes), in float32 on all cores, and take turns. The loop is
 that of `textbook_loop.py`, its evaluation left out; vaelab's step binarises, clips, averages weights and follows a schedule,
-as it stands and compiled (`--compile`). The limit is the model's matrix products alone, forward and backward: no step of
+as it stands and compiled (`--compile yes`). The limit is the model's matrix products alone, forward and backward: no step of
 that model, in float32 and with these libraries, can be faster. `throughput.py` has more contestants.
 """
 

@@ -413,7 +413,7 @@ def test_a_preparation_that_fails_says_why(
         Preparation(recipe)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.skipif(os.name == "nt", reason="needs the signals of POSIX: run it on Linux or macOS")
 def test_a_compiler_ends_with_the_process_that_asked_for_it(tiny: Dataset, tiny_config: Config) -> None:
     preparation = Preparation(trainer_of(tiny_config, tiny).recipe())
     assert preparation._process.stdin is not None
@@ -491,7 +491,9 @@ def children(process: int) -> list[int]:
 
 @pytest.mark.slow
 @NEEDS_COMPILER
-@pytest.mark.skipif(os.name == "nt" or not Path("/proc").is_dir(), reason="looks for processes as Linux lists them")
+@pytest.mark.skipif(
+    os.name == "nt" or not Path("/proc").is_dir(), reason="looks for processes in /proc: run it on Linux"
+)
 def test_ctrl_c_while_compiling_saves_and_leaves_no_process(tmp_path: Path) -> None:
     training = subprocess.Popen(
         command(tmp_path / "run", "--seconds", "600"), stderr=subprocess.PIPE, text=True, start_new_session=True
