@@ -25,8 +25,12 @@ from vaelab.compiled import NotCompiledError, Recipe, as_function, keep, open_li
 NICENESS = 5
 """How far the training goes before it."""
 
-TOLERANCE = 0.01
-"""Relative difference of a compiled step from one as it stands, beyond which it is not used."""
+TOLERANCE = {"float32": 0.01, "bfloat16": 0.25}
+"""Relative difference of a compiled step from one as it stands, beyond which it is not used, by precision.
+
+AdamW's first move of a weight hangs on little more than the sign of its gradient; what is rounded to bfloat16 in another
+order has the other sign for some weights in a hundred.
+"""
 
 
 class Preparation:
@@ -131,7 +135,7 @@ def make(recipe: Recipe) -> Path:
     # What lies around the kernels is compiled in half the time, and runs no slower, as it stands.
     options = {f"aot_inductor.{name}": value for name, value in {**options, "compile_wrapper_opt_level": "O0"}.items()}
     made = str(aot_compile(graph, tuple(tensors), options=options))
-    compare(open_library(made), step, tensors)
+    compare(open_library(made), step, tensors, TOLERANCE[recipe.train.precision])
     return Path(made)
 
 
@@ -158,8 +162,10 @@ def _examples(recipe: Recipe, model: torch.nn.Module) -> list[Tensor]:
     return examples
 
 
-def compare(compiled: Callable[[list[Tensor]], object], step: Callable[..., object], examples: list[Tensor]) -> None:
-    """See that a compiled step does to `examples` what the `step` that it was made from does.
+def compare(
+    compiled: Callable[[list[Tensor]], object], step: Callable[..., object], examples: list[Tensor], tolerance: float
+) -> None:
+    """See that a compiled step does to `examples` what the `step` that it was made from does, but for `tolerance`.
 
     Raises
     ------
@@ -171,7 +177,7 @@ def compare(compiled: Callable[[list[Tensor]], object], step: Callable[..., obje
     step(*plain)
     for place, (before, one, other) in enumerate(zip(examples, mine, plain, strict=True)):
         moved, apart = ((other - before).float().norm().item(), (one - other).float().norm().item())
-        if not apart <= TOLERANCE * moved:
+        if not apart <= tolerance * moved:
             raise ArithmeticError(f"compiled, the step moves tensor {place} by {apart:g} beside its {moved:g}")
 
 
