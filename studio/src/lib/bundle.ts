@@ -1,0 +1,44 @@
+/** Where the page's bytes are: beside it on a server, or inside it where it is one file. */
+import { unpack } from "./unpack";
+import type { Bundle, Manifest, Source } from "./types";
+import { LIKELIHOOD_NAMES } from "./manifest";
+
+/** A page that is one file holds each of its files in a script element of this type. */
+const PACKED = 'script[type="application/vaelab"]';
+
+export function isSingleFile(): boolean {
+  return document.querySelector(PACKED) !== null;
+}
+
+/** Where a file of the page itself (worker.js, ort.wasm) is. */
+export function pageSource(name: string): Source {
+  return isSingleFile() ? packed(name) : { url: new URL(name, document.baseURI).href };
+}
+
+function packed(name: string): Source {
+  for (const element of document.querySelectorAll<HTMLScriptElement>(PACKED)) {
+    if (element.dataset["name"] === name) return { packed: element.textContent };
+  }
+  throw new Error(`this page holds no ${name}; make it again: vaelab export RUN --out page.html`);
+}
+
+export function createBundle(): Bundle {
+  const source = (name: string): Source =>
+    isSingleFile() ? packed(name) : { url: new URL(`bundle/${name}`, document.baseURI).href };
+  const bytes = async (name: string): Promise<ArrayBuffer> => unpack(source(name), name);
+  return Object.assign(bytes, { source });
+}
+
+export async function json<T>(bundle: Bundle, name: string): Promise<T> {
+  return JSON.parse(new TextDecoder().decode(await bundle(name))) as T;
+}
+
+/** The manifest, refused if it is of another format than this page reads. */
+export async function loadManifest(bundle: Bundle): Promise<Manifest> {
+  const manifest = await json<Manifest>(bundle, "manifest.json");
+  if (manifest.format !== 1) {
+    throw new Error(`manifest.json is of format ${String(manifest.format)}; this page reads format 1: open it with the vaelab that wrote it`);
+  }
+  for (const model of Object.values(manifest.models)) model.likelihood = LIKELIHOOD_NAMES[model.likelihood] ?? model.likelihood;
+  return manifest;
+}

@@ -1,0 +1,137 @@
+/** The worker: onnxruntime on WASM, one thread, a pair of sessions for each model. Requests are answered in their order. */
+import * as ort from "onnxruntime-web/wasm";
+
+import type { Decoded, Encoded, Kind } from "../types";
+import { unpack } from "../unpack";
+import type { Answer, DecodeRequest, EncodeRequest, LoadRequest, Request, RuntimeRequest } from "./protocol";
+
+interface Sessions {
+  facts: LoadRequest;
+  encoder: ort.InferenceSession;
+  decoder: ort.InferenceSession;
+}
+
+interface Scope {
+  onmessage: ((event: MessageEvent<Request>) => void) | null;
+  postMessage(answer: Answer, transfer: Transferable[]): void;
+}
+
+/** Values that a pass holds in images at most: larger batches go in parts. */
+const AT_ONCE = 1 << 21;
+
+const scope = self as unknown as Scope;
+const models = new Map<Kind, Sessions>();
+let queue: Promise<void> = Promise.resolve();
+
+scope.onmessage = ({ data }) => {
+  queue = queue.then(() => answer(data));
+};
+
+async function answer(request: Request): Promise<void> {
+  const { id } = request;
+  try {
+    switch (request.op) {
+      case "runtime":
+        await start(request);
+        return scope.postMessage({ id, result: null }, []);
+      case "load":
+        await load(request);
+        return scope.postMessage({ id, result: null }, []);
+      case "decode": {
+        const result = await decode(request);
+        return scope.postMessage({ id, result }, [result.pixels.buffer, result.parameters.buffer]);
+      }
+      case "encode": {
+        const result = await encode(request);
+        return scope.postMessage({ id, result }, [result.mean.buffer, result.logVariance.buffer]);
+      }
+    }
+  } catch (error) {
+    scope.postMessage({ id, error: error instanceof Error ? error.message : String(error) }, []);
+  }
+}
+
+async function start({ runtime }: RuntimeRequest): Promise<void> {
+  ort.env.wasm.numThreads = 1;
+  ort.env.wasm.proxy = false;
+  ort.env.logLevel = "error";
+  ort.env.wasm.wasmBinary = await unpack(runtime, "ort.wasm");
+}
+
+async function load(facts: LoadRequest): Promise<void> {
+  if (models.has(facts.kind)) return;
+  const [encoder, decoder] = await Promise.all([unpack(facts.encoder, "the encoder"), unpack(facts.decoder, "the decoder")]);
+  const options: ort.InferenceSession.SessionOptions = { executionProviders: ["wasm"], graphOptimizationLevel: "all" };
+  models.set(facts.kind, {
+    facts,
+    decoder: await ort.InferenceSession.create(new Uint8Array(decoder), options),
+    encoder: await ort.InferenceSession.create(new Uint8Array(encoder), options),
+  });
+}
+
+function sessionsOf(kind: Kind): Sessions {
+  const sessions = models.get(kind);
+  if (sessions === undefined) throw new Error(`the model "${kind}" is not loaded`);
+  return sessions;
+}
+
+async function decode({ kind, z, labels }: DecodeRequest): Promise<Decoded> {
+  const { facts, decoder } = sessionsOf(kind);
+  const count = z.length / facts.latentDim;
+  const [pixels, parameters] = await inParts(facts, decoder, count, { z: [z, [facts.latentDim]], labels }, [
+    "decoded",
+    "parameters",
+  ]);
+  return { pixels, parameters, count };
+}
+
+async function encode({ kind, images, labels }: EncodeRequest): Promise<Encoded> {
+  const { facts, encoder } = sessionsOf(kind);
+  const [C, H, W] = facts.shape;
+  const count = images.length / (C * H * W);
+  const inputs = { images: [images, facts.shape] as const, image_labels: labels };
+  const [mean, logVariance] = await inParts(facts, encoder, count, inputs, ["mean", "log_variance"]);
+  return { mean, logVariance, count };
+}
+
+type Input = readonly [Float32Array, readonly number[]] | Float32Array | null;
+
+/** Two outputs of a session for `count` rows, a part at a time. A bare array is labels; null is left out. */
+async function inParts(
+  facts: LoadRequest,
+  session: ort.InferenceSession,
+  count: number,
+  inputs: Record<string, Input>,
+  outputs: readonly [string, string],
+): Promise<[Float32Array, Float32Array]> {
+  const [C, H, W] = facts.shape;
+  const most = Math.max(1, Math.floor(AT_ONCE / (C * H * W)));
+  const parts: [Float32Array, Float32Array][] = [];
+  for (let first = 0; first < count; first += most) {
+    const rows = Math.min(most, count - first);
+    const feeds: Record<string, ort.Tensor> = {};
+    for (const [name, input] of Object.entries(inputs)) {
+      if (input === null || facts.classes === 0 && input instanceof Float32Array) continue;
+      const [values, shape] = input instanceof Float32Array ? [input, [facts.classes]] : input;
+      const each = shape.reduce((a, b) => a * b, 1);
+      feeds[name] = new ort.Tensor("float32", values.subarray(first * each, (first + rows) * each), [rows, ...shape]);
+    }
+    const results = await session.run(feeds, [...outputs]);
+    const [one, other] = outputs.map((name) => results[name]?.data);
+    if (!(one instanceof Float32Array && other instanceof Float32Array)) throw new Error("the model gave no numbers");
+    parts.push([one, other]);
+  }
+  const [only] = parts;
+  if (parts.length === 1 && only !== undefined) return only;
+  return [joined(parts.map(([one]) => one)), joined(parts.map(([, other]) => other))];
+}
+
+function joined(parts: Float32Array[]): Float32Array {
+  const whole = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}

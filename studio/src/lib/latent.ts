@@ -1,0 +1,86 @@
+/** Latent points: units of their axes, one-hot labels, and the two coordinates that a map shows. */
+import type { ModelFacts } from "./types";
+
+export type MapAxes = [number, number] | "principal";
+
+/** Middle and σ of an axis: 0 and 1 where the prior is N(0, I); of an autoencoder, which has none, those of its codes. */
+export function unitOf(model: ModelFacts, axis: number): { middle: number; sigma: number } {
+  if (model.stochastic) return { middle: 0, sigma: 1 };
+  return { middle: model.axes.mean[axis] ?? 0, sigma: model.axes.deviation[axis] || 1 };
+}
+
+/** Where all axes stand in the middle, d. */
+export function middleOf(model: ModelFacts): Float32Array {
+  return Float32Array.from({ length: model.latent_dim }, (_, axis) => unitOf(model, axis).middle);
+}
+
+/** `count` rows of K weights, each one-hot for `label`; null where the model takes none. */
+export function oneHot(model: ModelFacts, classes: number, label: number, count = 1): Float32Array | null {
+  if (!model.conditional) return null;
+  const rows = new Float32Array(count * classes);
+  for (let row = 0; row < count; row++) rows[row * classes + label] = 1;
+  return rows;
+}
+
+/** K rows of K weights: a label each. */
+export function everyLabel(model: ModelFacts, classes: number): Float32Array | null {
+  if (!model.conditional) return null;
+  const rows = new Float32Array(classes * classes);
+  for (let row = 0; row < classes; row++) rows[row * classes + row] = 1;
+  return rows;
+}
+
+/** The same point `count` times, count×d. */
+export function repeated(z: Float32Array, count: number): Float32Array {
+  const rows = new Float32Array(count * z.length);
+  for (let row = 0; row < count; row++) rows.set(z, row * z.length);
+  return rows;
+}
+
+/** Where a point falls on the map, in the map's own units: two axes' values, or two principal components. */
+export function onMap(model: ModelFacts, axes: MapAxes, z: Float32Array): [number, number] {
+  if (axes !== "principal") return [z[axes[0]] ?? 0, z[axes[1]] ?? 0];
+  const { mean, components } = model.principal;
+  const along = (which: 0 | 1): number => {
+    let sum = 0;
+    for (let axis = 0; axis < z.length; axis++) sum += ((z[axis] ?? 0) - (mean[axis] ?? 0)) * (components[which][axis] ?? 0);
+    return sum;
+  };
+  return [along(0), along(1)];
+}
+
+/** `z` moved so that it falls at `to` on the map, all else as it was. */
+export function movedTo(model: ModelFacts, axes: MapAxes, z: Float32Array, to: [number, number]): Float32Array {
+  const moved = z.slice();
+  if (axes !== "principal") {
+    moved[axes[0]] = to[0];
+    moved[axes[1]] = to[1];
+    return moved;
+  }
+  const at = onMap(model, axes, z);
+  for (const which of [0, 1] as const) {
+    const step = to[which] - at[which];
+    const component = model.principal.components[which];
+    for (let axis = 0; axis < z.length; axis++) moved[axis] = (moved[axis] ?? 0) + step * (component[axis] ?? 0);
+  }
+  return moved;
+}
+
+/** How many σ from the middle a point falls on the map. */
+export function radius(model: ModelFacts, axes: MapAxes, z: Float32Array): number {
+  const [a, b] = onMap(model, axes, z);
+  if (axes !== "principal") {
+    const [one, other] = [unitOf(model, axes[0]), unitOf(model, axes[1])];
+    return Math.hypot((a - one.middle) / one.sigma, (b - other.middle) / other.sigma);
+  }
+  // onMap counts from the mean of the encoded images; the prior's middle is z = 0.
+  const [p, q] = model.stochastic ? onMap(model, axes, middleOf(model)) : [0, 0];
+  return Math.hypot((a - p) / principalSigma(model, 0), (b - q) / principalSigma(model, 1));
+}
+
+/** σ along a principal component: that of the prior, 1; of an autoencoder, that of its codes. */
+export function principalSigma(model: ModelFacts, which: 0 | 1): number {
+  if (model.stochastic) return 1;
+  const total = model.axes.deviation.reduce((sum, deviation) => sum + deviation * deviation, 0);
+  return Math.sqrt(total * model.principal.explained[which]) || 1;
+}

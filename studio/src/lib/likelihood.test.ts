@@ -1,0 +1,69 @@
+/** Nats against those of src/vaelab/distributions.py, draws against the distribution that they are from. */
+import { describe, expect, test } from "vitest";
+
+import { nats, rate, sampled } from "./likelihood";
+import type { LikelihoodName } from "./types";
+
+const X = [0, 1, 0.3, 0.5, 1, 0, 0.9];
+const LOGITS = [-3, 2.5, 0.2, -0.04, 8, -12, 0.6];
+const LOGISTIC = [
+  0, 0.95, 0.3, 0.6, 1.2, -0.1, 0.8, -2.98185, -1.993285, -6.873072, -1.495922, -3.951413, -2.488952, 0.300675,
+];
+const GAUSSIAN = [
+  -0.5, 0.45, -0.2, 0.1, 0.7, -0.6, 0.3, -2.999088, -1.999664, -8.686738, -1.499797, -3.997524, -2.499447, 0.300034,
+];
+
+/** What Python says of X (for the Bernoulli: of X > ½). */
+const EXPECTED: [LikelihoodName, number[], number[], number][] = [
+  ["bernoulli", LOGITS, X.map((x) => (x > 0.5 ? 1 : 0)), 2.036792],
+  ["continuous_bernoulli", LOGITS, X, -6.899625],
+  ["discretised_logistic", LOGISTIC, X, 14.829586],
+  ["gaussian", GAUSSIAN, X, 744.979797],
+];
+
+describe.each(EXPECTED)("%s", (name, parameters, x, expected) => {
+  test("gives Python's nats, of the image that is asked for", () => {
+    const two = Float32Array.from([...parameters.map((v) => v + 1), ...parameters]);
+    const got = nats(name, two, 1, x.length, Float32Array.from(x));
+    expect(Math.abs(got - expected)).toBeLessThan(1e-4 * Math.max(1, Math.abs(expected)) * 3);
+  });
+
+  test("the mean of many draws has the least nats in expectation", () => {
+    // Cross-entropy is least where the parameters are those that drew (Gibbs): moving them costs nats.
+    const [size, count] = [x.length, 4000];
+    const draws: Float32Array[] = [];
+    const decoded = { pixels: new Float32Array(size), parameters: Float32Array.from(parameters), count: 1 };
+    for (let seed = 1; seed <= count; seed++) draws.push(sampled(name, decoded, size, seed));
+    const average = (shift: number): number => {
+      const moved = Float32Array.from(parameters, (v, i) => (i < size ? v + shift : v));
+      return draws.reduce((sum, draw) => sum + nats(name, moved, 0, size, draw), 0) / count;
+    };
+    const [less, here, more] = [average(-0.3), average(0), average(0.3)];
+    expect(here).toBeLessThan(less);
+    expect(here).toBeLessThan(more);
+  });
+});
+
+test("the continuous Bernoulli integrates to one on either side of where its series takes over", () => {
+  for (const eta of [-20, -0.51, -0.49, 0, 0.49, 0.51, 20]) {
+    let sum = 0;
+    for (let i = 0; i < 2000; i++) {
+      sum += Math.exp(-nats("continuous_bernoulli", Float32Array.of(eta), 0, 1, Float32Array.of((i + 0.5) / 2000))) / 2000;
+    }
+    expect(sum).toBeCloseTo(1, 4);
+  }
+});
+
+test("256 levels of the discretised logistic sum to one", () => {
+  let sum = 0;
+  for (let level = 0; level < 256; level++) {
+    sum += Math.exp(-nats("discretised_logistic", Float32Array.of(0.7, -2), 0, 1, Float32Array.of(level / 255)));
+  }
+  expect(sum).toBeCloseTo(1, 4);
+});
+
+test("the rate is Python's, and nothing for an autoencoder", () => {
+  const [mean, logVariance] = [Float32Array.of(0, 0.5, -1.2, 2), Float32Array.of(0, -1, 0.3, -4)];
+  expect(rate(mean.subarray(1), logVariance.subarray(1), 0, 3)).toBeCloseTo(4.563027, 5);
+  expect(rate(Float32Array.of(1), Float32Array.of(-Infinity), 0, 1)).toBe(0);
+});

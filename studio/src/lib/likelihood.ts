@@ -1,0 +1,121 @@
+/**
+ * The four likelihoods p(x|z) from the parameters that the decoder gives: nats of an image, and draws.
+ *
+ * The same formulas as src/vaelab/distributions.py, where their sources stand. `parameters` are on x's own scale, as
+ * `stated_as` names them: logit; logit of λ; centre and log_scale; mean and log_variance.
+ */
+import { normal, uniform } from "./rng";
+import type { Decoded, LikelihoodName } from "./types";
+
+interface Likelihood {
+  planes: number;
+  /** −log p of one value, nats. */
+  nats(x: number, first: number, second: number): number;
+  /** A draw of one value from a uniform and a normal draw. */
+  draw(first: number, second: number, u: number, normal: number): number;
+}
+
+const HALF_BIN = 0.5 / 255;
+const LOG_2PI = Math.log(2 * Math.PI);
+
+/** log(1 + eᵛ), stable for all v. */
+export function softplus(v: number): number {
+  return Math.max(v, 0) + Math.log1p(Math.exp(-Math.abs(v)));
+}
+
+function clamp(v: number): number {
+  return Math.min(1, Math.max(0, v));
+}
+
+const LIKELIHOODS: Record<LikelihoodName, Likelihood> = {
+  bernoulli: {
+    planes: 1,
+    nats: (x, logit) => softplus(logit) - x * logit,
+    draw: (logit, _, u) => (u < 1 / (1 + Math.exp(-logit)) ? 1 : 0),
+  },
+  continuous_bernoulli: {
+    planes: 1,
+    nats(x, eta) {
+      const size = Math.abs(eta);
+      const square = eta * eta;
+      const normaliser =
+        size < 0.5
+          ? square * (-1 / 24 + square / 2880)
+          : Math.log(size) - 0.5 * size - Math.log1p(-Math.exp(-size));
+      return -(eta * (x - 0.5) + normaliser);
+    },
+    draw(eta, _, u) {
+      if (Math.abs(eta) < 1e-3) return u;
+      const negative = -Math.abs(eta);
+      const x = Math.log1p(u * Math.expm1(negative)) / negative;
+      return clamp(eta > 0 ? 1 - x : x);
+    },
+  },
+  discretised_logistic: {
+    planes: 2,
+    nats(x, centre, logScale) {
+      const inverse = Math.exp(-logScale);
+      const middle = (x - centre) * inverse;
+      const half = HALF_BIN * inverse;
+      const below = softplus(-(middle + half));
+      const above = softplus(middle - half);
+      if (x < HALF_BIN) return below;
+      if (x > 1 - HALF_BIN) return above;
+      return below + above - Math.log(-Math.expm1(-2 * half));
+    },
+    draw(centre, logScale, u) {
+      const value = centre + Math.exp(logScale) * Math.log(u / (1 - u));
+      return Math.round(clamp(value) * 255) / 255;
+    },
+  },
+  gaussian: {
+    planes: 2,
+    nats: (x, mean, logVariance) => 0.5 * ((x - mean) ** 2 * Math.exp(-logVariance) + logVariance + LOG_2PI),
+    draw: (mean, logVariance, _, n) => mean + Math.exp(0.5 * logVariance) * n,
+  },
+};
+
+/** −log p(x|z) of one image in nats: `x` of `size` values against image number `index` of `parameters`. */
+export function nats(
+  name: LikelihoodName,
+  parameters: Float32Array,
+  index: number,
+  size: number,
+  x: Float32Array,
+): number {
+  const likelihood = LIKELIHOODS[name];
+  const from = index * likelihood.planes * size;
+  const other = likelihood.planes > 1 ? from + size : from;
+  let sum = 0;
+  for (let i = 0; i < size; i++) sum += likelihood.nats(x[i] ?? 0, parameters[from + i] ?? 0, parameters[other + i] ?? 0);
+  return sum;
+}
+
+/** A draw of x for each decoded point, n×size, by a seed: what "sample" shows in place of the mean. */
+export function sampled(name: LikelihoodName, decoded: Decoded, size: number, seed: number): Float32Array {
+  const likelihood = LIKELIHOODS[name];
+  const out = new Float32Array(decoded.count * size);
+  // The same noise for each image, so that rows of a strip differ by their labels alone.
+  const uniforms = uniform(seed, size);
+  const normals = name === "gaussian" ? normal(seed, size) : uniforms;
+  for (let n = 0; n < decoded.count; n++) {
+    const from = n * likelihood.planes * size;
+    const other = likelihood.planes > 1 ? from + size : from;
+    for (let i = 0; i < size; i++) {
+      const first = decoded.parameters[from + i] ?? 0;
+      out[n * size + i] = likelihood.draw(first, decoded.parameters[other + i] ?? 0, uniforms[i] ?? 0.5, normals[i] ?? 0);
+    }
+  }
+  return out;
+}
+
+/** KL(N(mean, e^logVariance) ‖ N(0, I)) of row `index` of n×d, nats; 0 for an autoencoder, which has no rate. */
+export function rate(mean: Float32Array, logVariance: Float32Array, index: number, d: number): number {
+  let sum = 0;
+  for (let i = index * d; i < (index + 1) * d; i++) {
+    const l = logVariance[i] ?? 0;
+    if (l === -Infinity) return 0;
+    sum += 0.5 * ((mean[i] ?? 0) ** 2 + Math.exp(l) - l - 1);
+  }
+  return sum;
+}
