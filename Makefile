@@ -1,11 +1,18 @@
-# `make demo` and `make test` work from a bare clone: they make .venv themselves. Python ≥ 3.11 is all they need.
+# `make demo` and `make test` work from a bare clone: they make .venv themselves. Python ≥ 3.11 is all they need; Node ≥ 20 builds
+# the page of `vaelab studio`, where it is there.
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 INSTALLED_DEV := .venv/installed-dev
 
-.PHONY: demo test test-slow test-mnist test-browser lint docs site clean
+PAGE := src/vaelab/studio/dist/index.html
+MODULES := studio/node_modules/.package-lock.json
+PAGE_SOURCES := $(shell find studio -name node_modules -prune -o -type f -print)
+NODE_FITS := command -v npm >/dev/null && node -e 'const [major, minor] = process.versions.node.split("."); process.exit(+major > 20 || (+major === 20 && +minor >= 19) ? 0 : 1)' 2>/dev/null
+NO_NODE := there is no Node 20.19 or newer with npm (https://nodejs.org, or apt-get install nodejs npm)
+
+.PHONY: demo studio test test-slow test-mnist test-browser test-page lint docs site clean
 
 # On Linux the index of pip gives PyTorch with gigabytes of CUDA; where there is no NVIDIA driver, PyTorch's own index of CPU
 # builds is asked as well, if it can be reached.
@@ -19,14 +26,29 @@ $(BIN)/python -m pip install --quiet --disable-pip-version-check $$more --editab
 endef
 
 $(INSTALLED): pyproject.toml
-	$(INSTALL) .
+	$(INSTALL) '.[studio]'
 	@touch $@
 
 $(INSTALLED_DEV): pyproject.toml
 	$(INSTALL) '.[dev]'
 	@touch $@ $(INSTALLED)
 
+# The page of `vaelab studio`, built into the package.
+studio:
+	@$(NODE_FITS) || { echo "the page of vaelab studio is not built: $(NO_NODE)"; exit 1; }
+	@$(MAKE) --no-print-directory $(PAGE)
+
+$(PAGE): $(MODULES) $(PAGE_SOURCES)
+	cd studio && npm run --silent build
+	@touch $@
+
+$(MODULES): studio/package-lock.json
+	cd studio && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
 demo: $(INSTALLED)
+	@if ! { $(NODE_FITS); }; then echo "left out: the page of vaelab studio, since $(NO_NODE)"; \
+	else $(MAKE) --no-print-directory $(PAGE) || echo "left out: the page of vaelab studio, which could not be built"; fi
 	@rm -rf runs/demo
 	$(BIN)/vaelab train strokes --model cvae --seconds 60 --out runs/demo
 	@echo
@@ -35,8 +57,11 @@ demo: $(INSTALLED)
 	@echo "  .venv/bin/vaelab sample runs/demo --label 7 --count 20 --out sevens.png      # the digit you ask for"
 	@echo "  .venv/bin/vaelab train mnist --out runs/mnist                                # real handwriting (downloads 11 MB)"
 	@echo "  .venv/bin/vaelab train FOLDER --size 64 --out runs/mine                      # your images, one folder per class"
+	@if test -e $(PAGE); then echo "  .venv/bin/vaelab studio runs/demo                                            # a page to see and touch its latent space"; fi
 
 test: $(INSTALLED_DEV)
+	@if $(NODE_FITS); then $(MAKE) --no-print-directory $(PAGE); \
+	else echo "left out: the page of vaelab studio and the tests that open it, since $(NO_NODE)"; fi
 	$(BIN)/python -m pytest
 
 test-slow: $(INSTALLED_DEV)
@@ -48,6 +73,10 @@ test-mnist: $(INSTALLED_DEV)
 # Needs a Chromium browser: apt-get install chromium fonts-dejavu, or Chrome.
 test-browser: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -m browser
+
+# The page's own checks: types, style and the tests of its units.
+test-page: $(MODULES)
+	cd studio && npm run --silent check && npm test --silent
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff format --check
@@ -67,4 +96,4 @@ site: $(INSTALLED_DEV)
 	@echo "site/index.html; to read it with its search: $(BIN)/python -m http.server --bind 127.0.0.1 --directory site"
 
 clean:
-	rm -rf .venv runs build site
+	rm -rf .venv runs build site studio/node_modules src/vaelab/studio/dist

@@ -1,6 +1,8 @@
 """What several test files use: checked shapes, a tiny data set, and a model whose exact figures are known."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,9 +28,10 @@ install_import_hook(
 )
 
 from vaelab.config import Config, ModelConfig, TrainConfig  # noqa: E402 - after the hook
-from vaelab.data import Dataset, Split  # noqa: E402
+from vaelab.data import Dataset, Split, load_dataset  # noqa: E402
 from vaelab.model import MOST_LOG_VARIANCE, Flat, Model  # noqa: E402
 from vaelab.networks import with_labels  # noqa: E402
+from vaelab.training import fit  # noqa: E402
 
 # The tests' tensors are small: several threads only wait for one another, for minutes where other work shares the cores.
 torch.set_num_threads(1)
@@ -71,6 +74,49 @@ def tiny_config() -> Config:
     """A conditional model of `tiny` that trains in well under a second."""
     model = ModelConfig(model="cvae", network="mlp", latent_dim=2, likelihood="bernoulli", width=32, depth=1)
     return Config(model, TrainConfig(epochs=3, batch_size=32, device="cpu", compile="no"))
+
+
+@pytest.fixture(scope="session")
+def studio_run(tiny: Dataset, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of `tiny`, one of whose classes has a name that is HTML, with an ae and a vae in it, and beside it its tiny.npz."""
+    above = tmp_path_factory.mktemp("studio")
+    names = np.array(["<img src=x onerror=alert(1)>", "down", "frame"])
+    train, test = tiny.train, tiny.test
+    np.savez(
+        above / "tiny.npz",
+        images=train.images,
+        labels=names[train.labels],
+        test_images=test.images,
+        test_labels=names[test.labels],
+    )
+    dataset = load_dataset(above / "tiny.npz")
+    for kind, place in (("cvae", "run"), ("ae", "run/ae"), ("vae", "run/vae")):
+        config = replace(tiny_config, model=replace(tiny_config.model, model=kind))
+        for _ in fit(config, dataset, out=above / place):
+            pass
+    return above / "run"
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands in for the page as it is built, so that it need not be."""
+    from vaelab.studio import page
+
+    folder = tmp_path / "dist"
+    folder.mkdir()
+    files = {
+        "index.html": '<!doctype html><html><head>\n<link rel="stylesheet" href="app.css" />\n'
+        '<script defer src="app.js"></script>\n</head><body></body></html>',
+        "app.js": 'const text = "</script><!-- no comment";\r\nconst price = "\\1 $&";',
+        "app.css": 'a::before { content: "</style>"; }',
+        "worker.js": "self.onmessage = null;",
+        "ort.wasm": "wasm",
+        "licences.txt": "MIT",
+    }
+    for name, text in files.items():
+        (folder / name).write_bytes(text.encode())
+    monkeypatch.setattr(page, "DIST", folder)
+    return folder
 
 
 def flat(model: Model) -> Flat:

@@ -225,6 +225,13 @@ def load_resume(run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return state, json.loads(metadata["facts"])
 
 
+def resume_facts(run: Run) -> dict[str, Any] | None:
+    """The numbers beside what `save_resume` wrote, for who looks on while it is written; None where nothing is, or not whole."""
+    with suppress(SafetensorError, OSError), safe_open(run.folder / RESUME, framework="pt") as file:
+        return json.loads((file.metadata() or {})["facts"])
+    return None
+
+
 def append_metrics(run: Run, line: dict[str, Any]) -> None:
     """Add a line to `metrics.jsonl`."""
     path = run.folder / METRICS

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from vaelab.errors import ConfigError, did_you_mean
 
 ModelName = Literal["ae", "vae", "cvae"]
+ModelChoice = Literal["ae", "vae", "cvae", "all"]
 NetworkName = Literal["mlp", "conv", "ladder"]
 MixingName = Literal["free", "conv"]
 CompileName = Literal["auto", "yes", "no"]
@@ -39,8 +40,9 @@ DEFAULT_SECONDS = 90.0
 class ModelConfig:
     """What is trained. A field left at None is chosen for the data when training starts, and the choice is recorded."""
 
-    model: ModelName | None = None
-    """Autoencoder, variational autoencoder or conditional VAE. Default: cvae if the data are labelled, else vae."""
+    model: ModelChoice | None = None
+    """Autoencoder, variational autoencoder or conditional VAE; all: each in turn, for an equal share of the seconds. Default:
+    cvae if the data are labelled, else vae."""
 
     network: NetworkName | None = None
     """Dense or strided convolutional encoder and decoder, or a ladder, which has a hierarchy of latents. Default: mlp for grey
@@ -262,7 +264,7 @@ def _check_choices(config: ModelConfig | TrainConfig) -> None:
     choices |= {"compile": CompileName, "precision": PrecisionName}
     for name, literal in choices.items():
         got = getattr(config, name, None)
-        if got is not None and got not in get_args(literal):
+        if got is not None and got not in get_args(literal) and (name, got) != ("model", "all"):
             expected = ", ".join(get_args(literal))
             raise ConfigError(
                 f"{option(name)}: got {got!r}; expected one of {expected}.{did_you_mean(str(got), get_args(literal))}"

@@ -38,6 +38,10 @@ class ExportError(VaelabError, RuntimeError):
     """A model that cannot be written as ONNX, or whose file would not do what the model does."""
 
 
+class StudioError(VaelabError, RuntimeError):
+    """The page on a model that cannot be shown: it is not built, or what serves it is not there."""
+
+
 class TrainingError(VaelabError, RuntimeError):
     """Training that cannot go on, such as a loss that stays NaN."""
 

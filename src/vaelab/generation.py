@@ -391,7 +391,7 @@ def load(folder: str | os.PathLike[str]) -> TrainedModel:
     """
     run = checkpoint.open_run(Path(folder))
     config = run.config.model
-    assert config.model is not None
+    assert config.model not in (None, "all")
     assert config.likelihood is not None
     axes = objective.Axes.read(checkpoint.weight_facts(run).get("axes"))
     return TrainedModel(checkpoint.load_model(run), config.model, config.likelihood, run.data.classes, axes)

@@ -206,6 +206,7 @@ class Loop:
         tensors, facts = self.trainer.state()
         budget = {"epochs": self.config.epochs, "seconds": self.config.seconds}
         facts |= {"seconds": self.elapsed(), "validated": self.validated, "budget": budget, "closing": self.closing}
+        facts["fraction"] = self.fraction()  # for who looks on
         if (weights := self.trainer.weights_to_use()) is not None:
             checkpoint.save_weights(self.run, *weights)
         checkpoint.save_resume(self.run, tensors, facts)

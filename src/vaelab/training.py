@@ -45,6 +45,10 @@ def complete(config: Config, dataset: Dataset) -> Config:
         raise DataError(f"{dataset.name}: got no training images; expected at least one to learn from")
     chosen, table = config.model, len(dataset.shape) == 1
     model = chosen.model or ("cvae" if dataset.labelled else "vae")
+    if model == "all":
+        raise ConfigError(
+            "--model all: got it for one training; expected ae, vae or cvae: the command line trains each"
+        )
     if model == "cvae" and not dataset.labelled:
         raise LabelError(
             f"--model cvae: got {dataset.name} without labels; expected a label for every image: "

@@ -13,10 +13,10 @@ from vaelab.cli.app import INTERRUPTED, app  # isort: skip - first: its clock is
 
 from cyclopts import CycloptsError, UnusedCliTokensError
 
-from vaelab.cli import evaluate, explore, export, generate, train
+from vaelab.cli import evaluate, explore, export, generate, studio, train
 from vaelab.errors import TrainingError, VaelabError
 
-__all__ = ["app", "evaluate", "explore", "export", "generate", "main", "train"]
+__all__ = ["app", "evaluate", "explore", "export", "generate", "main", "studio", "train"]
 
 
 def _one_line(error: Exception) -> str:

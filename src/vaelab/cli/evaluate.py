@@ -130,12 +130,11 @@ def compare(runs: Annotated[list[Path], Parameter(negative_iterable=())], /) -> 
 
 def _own_data(run: Run, options: SourceOptions | None) -> Dataset:
     """What a run was trained on, found by the name that it remembers: a built-in one, or that of a file or folder here."""
-    from vaelab.data import BUILTIN
+    from vaelab.data.sources import found_again
 
     name = run.data.source
     ask = f"type vaelab evaluate {shlex.quote(str(run.folder))} SOURCE"
-    here = (f"{name}{suffix}" for suffix in ("", ".npz", ".csv", ".parquet"))
-    found = next((source for source in here if source in BUILTIN or Path(source).exists()), None)
+    found = found_again(name)
     if found is None:
         raise DataError(
             f"{run.folder}: it was trained on {name!r}, which is no built-in name and not in this folder; expected its "

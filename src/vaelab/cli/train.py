@@ -92,7 +92,7 @@ def train(
     resume
         Go on with the run in --out, to its own budget or to a new one given here.
     """
-    from vaelab.terminal import TrainingDisplay, say
+    from vaelab.terminal import say
 
     config = Config(model_config or ModelConfig(), train_config or TrainConfig())
     if preset is not None:
@@ -103,19 +103,37 @@ def train(
         config = with_preset(preset, config)
     from vaelab import checkpoint
 
+    if resume and out is None:
+        raise ConfigError("--resume: got no run; expected the run folder to go on with: give --out")
     if out is not None:  # before the data are read, which may take long
         checkpoint.open_run(out) if resume else checkpoint.check_new(out)
     dataset = load_source(source, options)
+    again = ["vaelab", "train", source, *source_arguments(options)]
+    if config.model.model == "all":
+        from vaelab.cli.siblings import train_siblings
+
+        train_siblings(config, dataset, out or _new_folder(f"{dataset.name}-all"), resume, [*again, "--model", "all"])
+        return
     from vaelab.training import complete
+
+    folder = out or _new_folder(f"{dataset.name}-{complete(config, dataset).model.model}")
+    train_one(config, dataset, folder, resume, started=STARTED, again=[*again, "--out", str(folder), "--resume"])
+    say(f"next: vaelab sample {shlex.quote(str(folder))} --out samples.png")
+
+
+def train_one(
+    config: Config, dataset: Dataset, folder: Path, resume: bool, *, started: float, again: list[str]
+) -> None:
+    """Train into a run folder and say what comes of it. Interrupted, it saves, says to type `again`, and ends the command."""
+    from vaelab import checkpoint
+    from vaelab.terminal import TrainingDisplay, say
     from vaelab.training import fit as fit_model
     from vaelab.writing import run_pictures
 
-    folder = out if resume else out or _new_folder(f"{dataset.name}-{complete(config, dataset).model.model}")
-    loading = time.perf_counter() - STARTED
-    training = fit_model(config, dataset, out=folder, resume=resume, started=STARTED)
+    loading = time.perf_counter() - started
+    training = fit_model(config, dataset, out=folder, resume=resume, started=started)
     with TrainingDisplay() as display, _interruption() as interrupted:
         state = next(training)  # what cannot be is refused here, before anything is said
-        assert folder is not None
         run = checkpoint.open_run(folder)
         for line in _introduction(run, dataset, None if resume else loading):
             say(line)
@@ -125,8 +143,7 @@ def train(
         display.show(state)
         training.close()
     if not state.finished:
-        again = shlex.join(["vaelab", "train", source, *source_arguments(options), "--out", str(folder), "--resume"])
-        say(f"stopped at step {state.step:,} and saved; to go on: {again}")
+        say(f"stopped at step {state.step:,} and saved; to go on: {shlex.join(again)}")
         raise SystemExit(INTERRUPTED)
     say(f"weights saved after {state.seconds:.1f} s: {folder / checkpoint.WEIGHTS}")
     if checkpoint.weight_facts(run)["step"] == 0:
@@ -139,7 +156,6 @@ def train(
         say(f"validation: {nats_text(state.validation.distortion, state.validation.rate, autoencoder)} per image")
     for path in run_pictures(run, dataset):
         say(f"picture: {path}")
-    say(f"next: vaelab sample {shlex.quote(str(folder))} --out samples.png")
 
 
 @contextmanager

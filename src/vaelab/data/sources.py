@@ -95,6 +95,12 @@ def load_dataset(
     return dataset if target is None else resize_dataset(dataset, target, fit, progress)
 
 
+def found_again(name: str) -> str | None:
+    """The source that a data set of this `name` came from, if it is a built-in one, or a file or folder here; else None."""
+    here = (f"{name}{suffix}" for suffix in ("", ".npz", *SUFFIXES))
+    return next((source for source in here if source in BUILTIN or Path(source).exists()), None)
+
+
 def _load_arrays(path: Path, seed: int) -> Dataset:
     """The dataset of a folder of IDX files or of an .npz file."""
     if path.is_dir():

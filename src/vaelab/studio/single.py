@@ -1,0 +1,155 @@
+"""The studio as one HTML file: the page, the runtime and the models inside, to send, to open from disk, to put on any host.
+
+Scripts and styles stand in the page, allowed by their digests alone; all else is in blocks that no browser runs, gzip in
+base64, which the page unpacks itself. What a class is called is in such a block, and so cannot be read as HTML.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from vaelab.generation import load
+from vaelab.output import expect_suffix, written_whole
+from vaelab.studio.bundle import MANIFEST, THUMB_COLUMNS, Bundle, open_bundle, silent
+from vaelab.studio.halved import halved_if_alike
+from vaelab.studio.held_out import Work
+from vaelab.studio.page import expect_packages, page_files
+
+SUFFIX = ".html"
+
+MOST_POINTS = 2000
+"""Held-out images on the map."""
+
+MOST_PIXELS = 1_600_000
+"""Of the sheet of held-out images: 2,000 of 28×28."""
+
+POLICY = (
+    "default-src 'none'; script-src '{script}' 'wasm-unsafe-eval'; worker-src blob:; style-src '{style}'; "
+    "img-src data: blob:; connect-src 'none'; base-uri 'none'; form-action 'none'"
+)
+"""What the page may do: run what stands in it, and ask nobody for anything."""
+
+
+class Single(NamedTuple):
+    """A page that was written: where, its bytes, and what a person should know of it."""
+
+    path: Path
+    size: int
+    notes: list[str]
+
+
+def export_page(
+    run: str | os.PathLike[str], out: str | os.PathLike[str], *, source: str | None = None, work: Work = silent
+) -> Single:
+    """Write the studio of a run as one HTML file.
+
+    Weights are kept as float16 where decoded pixels then stay within 1/255 of float32's, and the graph turns them to float32
+    before it uses them.
+
+    Parameters
+    ----------
+    run
+        A run folder.
+    out
+        `NAME.html`.
+    source
+        Where its images come from. Default: what the run was trained on, if its name leads there.
+    work
+        Told of progress.
+
+    Raises
+    ------
+    StudioError
+        If the page is not built, or the extra `vaelab[studio]` not installed.
+    OutputError
+        If `out` is not so named or cannot be written.
+    RunError, ExportError
+        If there is no such run, it is one of a table, or its models cannot be written as ONNX.
+    """
+    path = Path(out)
+    expect_suffix(path, SUFFIX)
+    files = page_files()
+    expect_packages()
+    bundle = open_bundle(Path(run), source=source, work=work)
+    blocks = _lighter(bundle)
+    blocks |= {name: files[name].read_bytes() for name in ("worker.js", "ort.wasm", "licences.txt")}
+    index, script, style = (files[name].read_text(encoding="utf-8") for name in ("index.html", "app.js", "app.css"))
+    with written_whole(path) as temporary:
+        temporary.write_text(page_of(index, script, style, blocks), encoding="utf-8", newline="\n")
+    return Single(path, path.stat().st_size, bundle.notes)
+
+
+def page_of(index: str, script: str, style: str, blocks: dict[str, bytes]) -> str:
+    """The page: `index` with script and style inside, and the blocks by name."""
+    # Neither may end the element that it stands in, nor begin a comment in it; in a string of a script this says the same.
+    script = re.sub(r"<(?=/script|!--)", r"\\x3C", script.replace("\r", ""), flags=re.IGNORECASE)
+    style = re.sub(r"</(?=style)", r"<\\/", style.replace("\r", ""), flags=re.IGNORECASE)
+    policy = POLICY.format(script=_digest(script), style=_digest(style))
+    packed = "\n".join(
+        f'<script type="application/vaelab" data-name="{name}">{_packed(block)}</script>'
+        for name, block in blocks.items()
+    )
+    for pattern, text in (
+        (r"<head>", f'<head>\n<meta http-equiv="Content-Security-Policy" content="{policy}">'),
+        (r'<link rel="stylesheet" href="app\.css" ?/?>', f"<style>{style}</style>"),
+        (r'<script defer src="app\.js"></script>', ""),
+        (r"</body>", f"{packed}\n<script>{script}</script>\n</body>"),
+    ):
+        index, count = re.subn(pattern, lambda _, text=text: text, index)
+        assert count == 1, pattern
+    return index
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _packed(block: bytes) -> str:
+    return base64.b64encode(gzip.compress(block, 9, mtime=0)).decode()
+
+
+def _lighter(bundle: Bundle) -> dict[str, bytes]:
+    """The files of a bundle by name: with fewer points, and weights in half the bytes where that changes nothing to be seen."""
+    manifest = json.loads(json.dumps(bundle.manifest))
+    files = {name: (bundle.folder / name).read_bytes() for name in bundle.files if name != MANIFEST}
+    _, height, width = manifest["shape"]
+    rows = max(1, min(MOST_POINTS, MOST_PIXELS // (height * width)) // THUMB_COLUMNS)
+    for kind, model in manifest["models"].items():
+        encoder, decoder = model["encoder"], model["decoder"]
+        small = halved_if_alike(load(bundle.runs[kind]), files[encoder], files[decoder])
+        files[encoder], files[decoder] = small
+        if (points := model["points"]) is not None:
+            files[points["file"]] = _fewer(files[points["file"]], points)
+            if points["thumbs"] is not None:
+                points["thumbs_count"] = min(points["thumbs_count"], rows * THUMB_COLUMNS, points["count"])
+    if "thumbs.png" in files:
+        files["thumbs.png"] = _cropped(files["thumbs.png"], rows * height)
+    return {MANIFEST: json.dumps(manifest, ensure_ascii=False).encode(), **files}
+
+
+def _fewer(data: bytes, points: dict[str, Any]) -> bytes:
+    """The first points of a file of points; their number is changed in `points`."""
+    count, columns = points["count"], len(points["axes"]) + 2
+    numbers = np.frombuffer(data, dtype="<u2")
+    places, labels = numbers[: count * columns], numbers[count * columns :]
+    points["count"] = kept = min(count, MOST_POINTS)
+    return places[: kept * columns].tobytes() + labels[:kept].tobytes()
+
+
+def _cropped(data: bytes, height: int) -> bytes:
+    """The top of a PNG."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(data)) as picture:
+        picture.crop((0, 0, picture.width, min(height, picture.height))).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,117 @@
+"""`vaelab train --model all`: a run with its siblings, how the seconds are shared, and going on."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vaelab import checkpoint
+from vaelab.cli import main, siblings
+from vaelab.config import Config, ModelConfig
+from vaelab.data import Dataset
+from vaelab.errors import ConfigError
+from vaelab.training import complete
+
+FAST = ("--width", "8", "--depth", "1", "--batch-size", "32", "--compile", "no")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Dataset) -> Path:
+    monkeypatch.chdir(tmp_path)
+    np.savez("tiny.npz", images=tiny.train.images, labels=np.array(tiny.classes)[tiny.train.labels])
+    np.savez("bare.npz", images=tiny.train.images)
+    return tmp_path
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: object, status: int = 0) -> list[str]:
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    assert end.value.code == status
+    return capsys.readouterr().err.splitlines()
+
+
+def trained(folder: str) -> tuple[str | None, int | None, int]:
+    """Kind, latent dimensions and last step of a run."""
+    run = checkpoint.open_run(Path(folder))
+    return run.config.model.model, run.config.model.latent_dim, checkpoint.read_metrics(run)[-1]["step"]
+
+
+@pytest.mark.usefixtures("here")
+def test_the_run_is_the_conditional_one_and_its_siblings_are_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = told(capsys, "train", "tiny.npz", "--model", "all", "--epochs", "2", "--out", "runs/x", *FAST)
+    assert "cvae, vae, ae, one after the other" in lines
+    assert lines[-1] == "next: vaelab studio runs/x"
+    found = {folder: trained(folder)[:2] for folder in ("runs/x", "runs/x/vae", "runs/x/ae")}
+    assert found == {"runs/x": ("cvae", 7), "runs/x/vae": ("vae", 32), "runs/x/ae": ("ae", 32)}
+
+
+@pytest.mark.usefixtures("here")
+def test_without_labels_there_is_no_conditional_one(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = told(capsys, "train", "bare.npz", "--model", "all", "--epochs", "1", "--out", "x", *FAST)
+    assert "vae, ae, one after the other; no cvae, since there are no labels" in lines
+    assert [trained(folder)[0] for folder in ("x", "x/ae")] == ["vae", "ae"]
+
+
+@pytest.mark.usefixtures("here")
+def test_the_seconds_are_shared(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[float] = []
+
+    def train_one(config: Config, *_: object, **__: object) -> None:
+        """As if the training had taken its seconds."""
+        assert config.train.seconds is not None
+        shares.append(config.train.seconds)
+        monkeypatch.setattr(siblings, "STARTED", siblings.STARTED - config.train.seconds)
+
+    monkeypatch.setattr(siblings, "train_one", train_one)
+    monkeypatch.setattr(siblings, "STARTED", time.perf_counter())
+    told(capsys, "train", "tiny.npz", "--model", "all", "--seconds", "300", *FAST)
+    assert shares == pytest.approx([100, 100, 100], abs=5)
+    assert sum(shares) < 300
+    monkeypatch.setattr(siblings, "STARTED", time.perf_counter() - 60)
+    (line,) = told(capsys, "train", "bare.npz", "--model", "all", "--seconds", "9", "--out", "y", status=2)[-1:]
+    assert line.startswith("vaelab: --seconds: got 9, but 60.")
+    assert line.endswith(" s of them are over; expected time to train 2 more in: give more")
+
+
+@pytest.mark.usefixtures("here")
+def test_going_on_trains_what_is_missing_as_the_run_was(capsys: pytest.CaptureFixture[str]) -> None:
+    told(capsys, "train", "tiny.npz", "--model", "cvae", "--epochs", "2", "--beta", "2", "--out", "x", *FAST)
+    told(capsys, "train", "tiny.npz", "--model", "all", "--out", "x", "--resume")
+    for place, kind, size in (("x", "cvae", 7), ("x/vae", "vae", 32), ("x/ae", "ae", 32)):
+        config = checkpoint.open_run(Path(place)).config
+        assert (config.model.model, config.model.latent_dim, config.model.width) == (kind, size, 8)
+        assert (config.train.epochs, config.train.beta) == (2, 2)
+    before = [trained(place)[2] for place in ("x", "x/vae", "x/ae")]
+    told(capsys, "train", "tiny.npz", "--model", "all", "--out", "x", "--resume", "--epochs", "3")
+    assert all(trained(place)[2] > step for place, step in zip(("x", "x/vae", "x/ae"), before, strict=True))
+
+
+@pytest.mark.usefixtures("here")
+def test_what_cannot_be_is_refused_before_the_first_begins(capsys: pytest.CaptureFixture[str], tiny: Dataset) -> None:
+    words = ("train", "tiny.npz", "--model", "all", "--out", "x", "--epochs", "1")
+    (*_, line) = told(capsys, *words, "--likelihood", "gaussian", status=2)
+    assert line.startswith("vaelab: --likelihood gaussian: got images; expected ")
+    (*_, line) = told(capsys, *words, "--finish-samples", "4", status=2)
+    assert line.startswith("vaelab: --finish-samples")
+    assert not Path("x").exists()
+    told(capsys, *words, *FAST)
+    assert told(capsys, *words, status=2) == [
+        "vaelab: x already holds a run; expected a new folder: give another --out, or --resume to go on"
+    ]
+    with pytest.raises(
+        ConfigError, match=r"^--model all: got it for one training; expected ae, vae or cvae: the command"
+    ):
+        complete(Config(ModelConfig(model="all")), tiny)
+
+
+def test_a_ladder_has_no_autoencoder_beside_it(tiny: Dataset) -> None:
+    kinds = siblings._kinds(Config(ModelConfig(model="all", network="ladder")), tiny)
+    assert kinds == ["cvae", "vae"]
+    assert siblings._left_out(kinds) == "; no ae, since a ladder is none"
+
+
+def test_all_is_nothing_that_a_run_remembers(studio_run: Path) -> None:
+    for path in studio_run.rglob(checkpoint.CONFIG):
+        assert json.loads(path.read_text())["model"]["model"] in ("ae", "vae", "cvae")

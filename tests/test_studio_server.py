@@ -1,0 +1,332 @@
+"""The studio on this machine: what is served and to whom, and how a training is followed."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from PIL import Image
+
+from vaelab import checkpoint
+from vaelab.cli import main
+from vaelab.config import Config
+from vaelab.data import load_dataset
+from vaelab.errors import ConfigError, StudioError
+from vaelab.generation import load
+from vaelab.studio import bundle as bundles
+from vaelab.studio import following, page
+from vaelab.studio.following import Event, Following, as_text, is_training, seconds_left
+from vaelab.studio.server import POLICY, Site, _listening, _stream, open_site, studio_app
+from vaelab.training import fit
+
+HOSTS = ("127.0.0.1:8000", "localhost:8000")
+
+
+class Client:
+    """Asks an application, without a network."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
+
+    def request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        async def asked() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app)
+            async with httpx.AsyncClient(transport=transport, base_url=f"http://{HOSTS[0]}") as client:
+                return await client.request(method, path, **more)
+
+        return asyncio.run(asked())
+
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        return self.request("GET", path, **more)
+
+
+@pytest.fixture
+def site(studio_run: Path, stand_in: Path) -> Site:
+    assert stand_in.is_dir()
+    return open_site(studio_run, source=str(studio_run.parent / "tiny.npz"), work=bundles.silent)
+
+
+@pytest.fixture
+def client(site: Site) -> Client:
+    return Client(studio_app(site, HOSTS))
+
+
+@pytest.fixture
+def young(
+    tiny_config: Config, studio_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], checkpoint.Run]:
+    """A run that is in the middle of its training: each call trains a little more of it, the third to the end."""
+    from dataclasses import replace
+
+    config = replace(tiny_config, train=replace(tiny_config.train, epochs=12))
+    training = fit(config, load_dataset(studio_run.parent / "tiny.npz"), out=tmp_path / "young")
+    monkeypatch.setattr("vaelab.loop.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("vaelab.loop.PROGRESS_EVERY", 0.0)
+    calls = iter([20, 20, None])
+
+    def go_on() -> checkpoint.Run:
+        for _, state in zip(range(next(calls) or 10**6), training, strict=False):
+            assert state.step < 1000
+        return checkpoint.open_run(tmp_path / "young")
+
+    return go_on
+
+
+def test_the_page_and_the_bundle_are_served(client: Client, site: Site, stand_in: Path) -> None:
+    assert client.get("/").content == (stand_in / "index.html").read_bytes()
+    for name, kind in page.KINDS.items():
+        answer = client.get(f"/{name}")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
+        assert answer.content == (stand_in / name).read_bytes()
+    assert client.get("/bundle/manifest.json").json() == site.bundle.manifest
+    for name in site.bundle.files[1:]:
+        answer = client.get(f"/bundle/{name}")
+        assert answer.status_code == 200
+        if not name.endswith(".json"):
+            assert answer.content == (site.bundle.folder / name).read_bytes()
+    assert client.get("/status.json").json() == {"training": False, "version": site.bundle.key}
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/nothing.js", "/bundle/key.json", "/bundle/..%2Fconfig.json", "/%2e%2e/config.json", "/live/0.png", "/docs"],
+)
+def test_nothing_else_is_served(client: Client, path: str) -> None:
+    assert client.get(path).status_code == 404
+
+
+def test_a_report_that_is_made_later_is_there(client: Client, studio_run: Path) -> None:
+    assert client.get("/bundle/report.json").status_code == 404
+    (studio_run / "report.json").write_text('{"schema": 1}')
+    try:
+        assert client.get("/bundle/manifest.json").json()["report"] == "report.json"
+        assert client.get("/bundle/report.json").json() == {"schema": 1}
+    finally:
+        (studio_run / "report.json").unlink()
+
+
+@pytest.mark.parametrize("path", ["/", "/bundle/manifest.json", "/nothing", "/status.json"])
+def test_every_answer_says_what_the_page_may_do(client: Client, path: str) -> None:
+    headers = client.get(path).headers
+    assert headers["content-security-policy"] == POLICY
+    assert "unsafe-inline" not in POLICY
+    assert "unsafe-eval" not in POLICY.replace("'wasm-unsafe-eval'", "")
+    assert "http" not in POLICY
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [(HOSTS[0], 200), (HOSTS[1], 200), ("evil.example", 421), ("127.0.0.1:9", 421), ("evil.example:8000", 421)],
+)
+def test_another_host_is_refused(client: Client, host: str, status: int) -> None:
+    answer = client.get("/bundle/manifest.json", headers={"host": host})
+    assert answer.status_code == status
+    if status == 421:
+        assert answer.text == f"got a request to {host!r}; expected one to http://127.0.0.1:8000/\n"
+
+
+def test_nothing_can_be_written(client: Client) -> None:
+    assert {client.request(method, "/status.json").status_code for method in ("POST", "PUT", "DELETE")} == {405}
+
+
+def test_a_training_is_followed(young: Callable[[], checkpoint.Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    run, ended = young(), []
+    assert is_training(run)
+    followed = Following(run, lambda: ended.append(followed.training))
+    followed.look()
+    lines = checkpoint.read_metrics(run)
+    metrics, samples = followed.events
+    assert metrics == Event("metrics", lines[-1] | {"seconds_left": seconds_left(run, lines[-1])})
+    left, line = metrics.data["seconds_left"], lines[-1]
+    assert left == pytest.approx(line["seconds"] * (12 - line["epoch"]) / line["epoch"])
+    assert samples.data == {"url": "live/1.png", "step": checkpoint.weight_facts(run)["step"]}
+    followed.look()
+    assert len(followed.events) == 2  # nothing is new
+    picture = followed.pictures[1]
+    young()
+    followed.look()
+    new = followed.events[2:]
+    assert {event.name for event in new} == {"metrics", "samples"}
+    assert followed.pictures[len(followed.events) - 1] != picture
+    assert followed.first_to_send() == [len(followed.events) - 2, len(followed.events) - 1]
+    young()
+    followed.look()
+    assert ended == [False]
+    assert followed.events[-1] == Event("done", {})
+    assert followed.first_to_send() == []
+    assert not is_training(run)
+
+
+def test_the_pictures_of_a_training_are_of_fixed_points(young: Callable[[], checkpoint.Run], tmp_path: Path) -> None:
+    run = young()
+    followed = Following(run, lambda: None)
+    followed.look()
+    (tmp_path / "live.png").write_bytes(followed.pictures[1])
+    with Image.open(tmp_path / "live.png") as image:
+        shown = np.asarray(image).reshape(3, 8, 10, 8).swapaxes(1, 2)
+    model = load(run.folder)
+    z = model.latents(10, temperature=0.8)
+    assert np.array_equal(shown, model.decode(np.tile(z, (3, 1)), np.repeat(np.arange(3), 10)).reshape(3, 10, 8, 8))
+
+
+def test_a_training_that_fails_to_be_shown_says_why(young: Callable[[], checkpoint.Run]) -> None:
+    followed = Following(young(), lambda: (_ for _ in ()).throw(StudioError("why")))
+    young()
+    young()
+    followed.look()
+    assert followed.events[-1] == Event("done", {"error": "why"})
+
+
+def test_a_run_without_news_for_long_is_not_in_training(
+    young: Callable[[], checkpoint.Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = young()
+    monkeypatch.setattr(following, "STALE", -1.0)
+    assert not is_training(run)
+
+
+def test_the_page_of_a_training_is_told(
+    young: Callable[[], checkpoint.Run], stand_in: Path, monkeypatch: pytest.MonkeyPatch, studio_run: Path
+) -> None:
+    """Over HTTP: training, its events, its pictures, and the finished model under another version."""
+    monkeypatch.setattr(bundles, "export_onnx", lambda *_, **__: None)
+    run = young()
+    site = open_site(run.folder, source=str(studio_run.parent / "tiny.npz"), work=bundles.silent)
+    assert stand_in.is_dir()
+    client = Client(studio_app(site, HOSTS, ended=lambda: True))
+    before = client.get("/status.json").json()
+    assert before["training"]
+    assert client.get("/bundle/manifest.json").json()["training"]
+    site.following.look()
+    number = len(site.following.events) - 1
+    assert client.get(f"/live/{number}.png").headers["content-type"] == "image/png"
+    answer = client.get("/events")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    young()
+    young()
+    site.following.look()
+    after = client.get("/status.json").json()
+    assert not after["training"]
+    assert after["version"] != before["version"]
+    assert client.get("/bundle/curve.json").json() == checkpoint.read_metrics(run)
+
+
+def streamed(followed: Following, last: str | None, rounds: int, meanwhile: Callable[[], None]) -> list[str]:
+    """What a page is sent in so many rounds; `meanwhile` happens after the first."""
+
+    async def receive() -> list[str]:
+        asked = iter([False] * rounds + [True])
+        sent = []
+        async for text in _stream(followed, last, lambda: next(asked)):
+            sent.append(text)
+            if len(sent) == 1:
+                meanwhile()
+        return sent
+
+    return asyncio.run(receive())
+
+
+def test_events_are_sent_once_and_in_order(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vaelab.studio.server.CHECK_EVERY", 0.001)
+    followed = site.following
+    followed.training = True
+    events = [Event("metrics", {"step": step}) for step in range(3)] + [Event("samples", {"url": "live/3.png"})]
+    followed.events += events
+    new = Event("metrics", {"step": 9})
+    texts = [as_text(number, event) for number, event in enumerate([*events, new])]
+    assert texts[0] == 'id: 0\nevent: metrics\ndata: {"step": 0}\n\n'
+    sent = streamed(followed, None, 3, lambda: followed.events.append(new))
+    assert sent == [": here\n\n", texts[2], texts[3], texts[4]]
+    again = streamed(followed, "1", 2, lambda: None)
+    assert again == [": here\n\n", *texts[2:]]
+    monkeypatch.setattr("vaelab.studio.server.SPEAK_EVERY", 0.0)
+    assert streamed(followed, "4", 2, lambda: None) == [": here\n\n"] * 3
+
+
+def test_a_port_that_cannot_be_had_says_so() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        message = rf"^--port: got {port}, which cannot be had \(.+\); expected a free one: leave --port out$"
+        with pytest.raises(ConfigError, match=message), _listening(port):
+            pass
+    with (
+        pytest.raises(ConfigError, match=r"^--port: got 70000; expected 1 to 65535, or none for a free one$"),
+        _listening(70000),
+    ):
+        pass
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    assert end.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    return err
+
+
+def test_mistakes_are_one_line(
+    studio_run: Path, stand_in: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert told(capsys, "studio", "nowhere").startswith("vaelab: nowhere: no such folder; expected a run folder, as")
+    (stand_in / "ort.wasm").unlink()
+    assert told(capsys, "studio", studio_run) == (
+        f"vaelab: got a page without ort.wasm in {stand_in}; expected what is built from the project's studio/: type make "
+        "studio there (it needs Node 20 or newer), or install a built vaelab: pip install --upgrade vaelab\n"
+    )
+    monkeypatch.setattr(page, "DIST", stand_in / "none")
+    assert told(capsys, "studio", studio_run).startswith("vaelab: got no built page in ")
+    monkeypatch.setattr(page, "find_spec", lambda name: None if name in ("fastapi", "uvicorn") else True)
+    assert told(capsys, "studio", studio_run) == (
+        "vaelab: got no fastapi and no uvicorn; expected what the page is served and its models are written with: type pip "
+        'install "vaelab[studio]"\n'
+    )
+
+
+def test_the_command_serves_until_it_is_interrupted(studio_run: Path, stand_in: Path) -> None:
+    code = f"import pathlib, vaelab.cli, vaelab.studio.page as p; p.DIST = pathlib.Path({str(stand_in)!r}); vaelab.cli.main()"
+    words = [
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        code,
+        "studio",
+        studio_run,
+        studio_run.parent / "tiny.npz",
+        "--no-browser",
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address), process.communicate()
+        for _ in range(100):
+            try:
+                with urllib.request.urlopen(f"{address}status.json") as answer:
+                    assert json.load(answer)["training"] is False
+                break
+            except ConnectionError:
+                time.sleep(0.05)
+        waiting = urllib.request.urlopen(f"{address}events")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+        waiting.close()
+    assert (process.returncode, out, err) == (0, "", "")
