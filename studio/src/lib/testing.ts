@@ -45,5 +45,6 @@ export function manifestOf(kinds: Kind[] = ["ae", "vae", "cvae"], classes = ["a"
     first: { file: "first.png", rows: 3, columns: 2, z: [[0.5, -1, 0.25], [1, 1, 1]] },
     report: null,
     curve: null,
+    notes: [],
   };
 }

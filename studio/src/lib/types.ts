@@ -93,6 +93,8 @@ export interface Manifest {
   first: FirstPicture | null;
   report: string | null;
   curve: string | null;
+  /** What a person should know of the run: what is missing here, and why. */
+  notes: string[];
 }
 
 export interface Decoded {
