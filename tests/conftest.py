@@ -36,6 +36,8 @@ from vaelab.training import fit  # noqa: E402
 # The tests' tensors are small: several threads only wait for one another, for minutes where other work shares the cores.
 torch.set_num_threads(1)
 
+pytest_plugins = ("browsing", "studio_model", "studio_page")
+
 TINY_SIDE = 8
 
 

@@ -1,0 +1,158 @@
+"""A model of `strokes` with its siblings, a run with everything the page can show, trained once for all tests of the page."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from report_maker import made_up
+
+from vaelab.config import Config, ModelConfig, TrainConfig
+from vaelab.data import Dataset, load_dataset
+from vaelab.evaluation.judge import Judge, classifier_of
+from vaelab.generation import TrainedModel, load
+from vaelab.studio.page import DIST
+from vaelab.training import fit
+
+if TYPE_CHECKING:
+    from vaelab.studio.server import Site
+
+LIMIT = 20_000
+"""Training images: enough for a hand of every digit."""
+
+EPOCHS = {"cvae": 20, "vae": 3, "ae": 3}
+"""In epochs, not seconds, so that a slow machine has the same model."""
+
+STEPS = 120
+"""Of the classifier that reads what the page draws."""
+
+
+@cache
+def strokes() -> Dataset:
+    """The data, drawn once."""
+    return load_dataset("strokes", limit=LIMIT)
+
+
+def train_strokes(folder: Path) -> None:
+    """A cvae in the folder, a vae and an ae in folders of their names inside it, and a report that nobody measured."""
+    for kind, epochs in EPOCHS.items():
+        config = Config(ModelConfig(model=kind), TrainConfig(epochs=epochs, device="cpu", compile="no"))  # type: ignore[arg-type]
+        for _ in fit(config, strokes(), out=folder if kind == "cvae" else folder / kind):
+            pass
+    made_up().save(folder / "report.json")
+
+
+def built() -> None:
+    """Leave the test out where the page is not built."""
+    if not (DIST / "index.html").is_file():
+        pytest.skip("the page is not built: make studio, with Node 20.19 or newer")
+
+
+@pytest.fixture(scope="session")
+def strokes_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder."""
+    built()
+    folder = tmp_path_factory.mktemp("studio") / "strokes"
+    train_strokes(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models(strokes_run: Path) -> dict[str, TrainedModel]:
+    """What Python makes of the same weights, by kind."""
+    return {kind: load(strokes_run if kind == "cvae" else strokes_run / kind) for kind in EPOCHS}
+
+
+@cache
+def trained_reader() -> Judge:
+    """A classifier that no model has seen, to read what the page draws; it reads real drawings right."""
+    data = strokes()
+    reader = classifier_of(data.train, len(data.classes), data.test[:2000], steps=STEPS, seed=1)
+    assert reader.accuracy >= 0.97, reader.accuracy
+    return reader
+
+
+@pytest.fixture(scope="session")
+def reader() -> Judge:
+    """The classifier."""
+    return trained_reader()
+
+
+@pytest.fixture(scope="session")
+def served(strokes_run: Path) -> Iterator[str]:
+    """The address of the page, served as a person does it."""
+    words = [sys.executable, "-c", "from vaelab.cli import main; main()", "studio", str(strokes_run), "--no-browser"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        trained_reader()  # on the other core, while the server makes ready
+        address = process.stdout.readline().strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address), address
+        yield address
+        process.terminate()
+
+
+@pytest.fixture(scope="session")
+def one_file(served: str, strokes_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page as one file, of the run whose bundle the server has made."""
+    from vaelab.studio.single import export_page
+
+    assert served
+    return export_page(strokes_run, tmp_path_factory.mktemp("file") / "page.html").path
+
+
+@contextmanager
+def serving(run: Path, source: str | None = None) -> Iterator[tuple[str, "Site"]]:
+    """The page of another run, served from a thread; its address, and what is served."""
+    import socket
+
+    import uvicorn
+
+    from vaelab.studio.server import HOST, open_site, studio_app
+
+    built()
+    site = open_site(run, source=source, work=lambda *_: None)
+    with socket.socket() as listening:
+        listening.bind((HOST, 0))
+        listening.listen()
+        host = f"{HOST}:{listening.getsockname()[1]}"
+        server: Any = None
+        app = studio_app(site, [host], ended=lambda: server.should_exit)
+        server = uvicorn.Server(uvicorn.Config(app, lifespan="off", ws="none", log_level="critical"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        site.following.begin()
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://{host}/", site
+        site.following.end()
+        server.should_exit = True
+        thread.join(10)
+
+
+def save_data(path: Path, images: np.ndarray, names: list[str]) -> str:
+    """An .npz of these images, uint8 (N, ...), whose labels are the names in turn; as a source."""
+    labels = np.array(names)[np.arange(len(images)) % len(names)]
+    np.savez(path, images=images, labels=labels, test_images=images[:60], test_labels=labels[:60])
+    return str(path)
+
+
+def train_small(folder: Path, source: str, kind: str = "cvae", **changed: Any) -> None:
+    """A small model of a small source, in a second."""
+    config = Config(
+        ModelConfig(model=kind, network="mlp", latent_dim=2, width=32, depth=1, **changed),  # type: ignore[arg-type]
+        TrainConfig(epochs=2, batch_size=32, device="cpu", compile="no"),
+    )
+    with torch.random.fork_rng(devices=[]):
+        for _ in fit(config, load_dataset(source), out=folder):
+            pass

@@ -1,0 +1,311 @@
+"""How the studio behaves: what fits, on a phone by touch, by keys alone, for those who see little or want no motion."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from studio_page import (
+    CURRENT,
+    DESK,
+    MAP,
+    NARROW,
+    PHONE,
+    REBUILT,
+    SEEN,
+    SHEET,
+    STRIP,
+    Models,
+    Opener,
+    Page,
+    decoded,
+    manifest_of,
+    state,
+    until,
+)
+
+pytestmark = pytest.mark.browser
+
+VIEWS = ("view=play", *(f"view=story&step={step}" for step in range(1, 8)), "view=report")
+POINT = np.array([0.7, -0.4, 0.2, -1.1, 0.5, 0.0, 0.9])
+AXE = Path(__file__).parents[1] / "studio" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def there(page: Page, view: str) -> Page:
+    """Wait until a view stands."""
+    if "play" in view:
+        page.ready()
+        page.page.locator("[data-testid=grid] canvas:not(.empty)").first.wait_for()
+    elif "story" in view:
+        page.page.locator(".stage canvas, .stage svg").first.wait_for()
+    else:
+        page.page.locator(".cards").wait_for()
+    page.page.wait_for_timeout(100)
+    return page
+
+
+# What fits.
+
+SMALL_TEXT = """() => {
+  const small = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  let count = 0;
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const one = node.parentElement;
+    if (!node.textContent.trim() || !one.checkVisibility() || one.closest('.unseen, script, option')) continue;
+    count++;
+    const size = parseFloat(getComputedStyle(one).fontSize);
+    if (size < 12) small.push([size, one.tagName, node.textContent.trim()]);
+  }
+  return [count, small];
+}"""
+
+SMALL_TARGETS = """() => {
+  const small = [];
+  let count = 0;
+  const targets = "button, select, textarea, summary, a[href], input, [role=slider], [tabindex='0']";
+  for (const one of document.querySelectorAll(targets)) {
+    if (!one.checkVisibility() || one.closest('.unseen, p, .skip') && one.tagName === 'A' || one.matches('.unseen')) continue;
+    const box = one.getBoundingClientRect();
+    count++;
+    if (box.width < 43.5 || box.height < 43.5)
+      small.push([one.tagName, one.getAttribute('aria-label') || one.textContent.trim().slice(0, 30), box.width, box.height]);
+  }
+  return [count, small];
+}"""
+
+
+COMPLAINTS = """axe.run(document, {resultTypes: ['violations'], rules: {'target-size': {enabled: true}}}).then(found => [
+  found.passes.length,
+  found.violations.map(one => [one.id, one.help, one.nodes.slice(0, 3).map(
+    node => node.html.slice(0, 160) + ' | ' + node.failureSummary)]),
+])"""
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_fits_and_can_be_read_and_hit(opened: Opener, served: str, view: str, size: tuple[int, int]) -> None:
+    """Nothing overflows, no text and no target is small, and axe-core has no complaint, in the light and in the dark."""
+    page = there(opened(served, view, size=size, has_touch=size == PHONE), view)
+    assert page.page.evaluate(NARROW) == [0, []]
+    count, small = page.page.evaluate(SMALL_TEXT)
+    assert (count > 10, small) == (True, [])
+    count, small = page.page.evaluate(SMALL_TARGETS)
+    assert (count > 5, small) == (True, [])
+    if not AXE.is_file():
+        pytest.skip("axe-core is not installed: make studio")
+    page.page.evaluate(f"{AXE.read_text(encoding='utf-8')};0")
+    for scheme in ("light", "dark"):
+        page.page.emulate_media(color_scheme=scheme)
+        page.page.wait_for_timeout(100)
+        passed, complaints = page.page.evaluate(COMPLAINTS)
+        assert (passed > 10, complaints) == (True, []), scheme
+
+
+def test_a_desk_shows_everything_at_once(opened: Opener, served: str) -> None:
+    """At 1280×800: the sheet, the labels, the map and the ten results, and nothing of them lies below the window."""
+    page = opened(served).ready()
+    lowest = [
+        (name, max(box["y"] + box["height"] for box in [page.box(selector)]))
+        for name, selector in {
+            "sheet": SHEET,
+            "labels": "[aria-label='Label to generate']",
+            "map": MAP,
+            "results": "[aria-label='The same point under every label']",
+            "current": CURRENT,
+        }.items()
+    ]
+    assert max(bottom for _, bottom in lowest) <= DESK[1], lowest
+    assert page.box(MAP)["width"] >= 420
+    assert page.page.locator(STRIP).count() == 10
+
+
+# A phone.
+
+
+def touch(page: Page, points: list[tuple[float, float]]) -> Callable[[], None]:
+    """A finger that is put down, moved through the points and stays; gives what lifts it."""
+    session = page.context.new_cdp_session(page.page)
+
+    def send(kind: str, *points: tuple[float, float]) -> None:
+        fingers = [{"x": x, "y": y} for x, y in points]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+
+    send("touchStart", points[0])
+    for point in points[1:]:
+        send("touchMove", point)
+    return lambda: send("touchEnd")
+
+
+ON_TOP = """([query, x, y]) => document.elementFromPoint(x, y)?.closest(query) !== null"""
+
+
+def test_a_phone_by_touch(opened: Opener, served: str, models: Models) -> None:
+    page = opened(served, state(np.zeros(7), label=2), size=PHONE, has_touch=True, is_mobile=True).ready()
+    page.page.locator(STRIP).nth(5).tap()
+    page.shows(decoded(models["cvae"], np.zeros(7), 5))
+    page.page.locator(MAP).evaluate("map => map.scrollIntoView({block: 'end'})")
+    page.page.wait_for_timeout(100)
+    middle = page.at((0.0, 0.0))
+    scale = page.box(MAP)["width"] / 6.8
+    path = [(middle[0] + step * scale / 4, middle[1] + step * scale / 8) for step in range(5)]
+    before = page.page.evaluate("scrollY")
+    assert page.page.evaluate(ON_TOP, [MAP, *path[0]])
+    lift = touch(page, path)
+    z = page.z()
+    page.shows(decoded(models["cvae"], z, 5))  # the finger is still there
+    shown = page.box(CURRENT)
+    assert shown["y"] >= 0
+    assert shown["y"] + shown["height"] <= PHONE[1]
+    for x, y in ((0.1, 0.1), (0.9, 0.1), (0.5, 0.5), (0.1, 0.9), (0.9, 0.9)):
+        place = [shown["x"] + x * shown["width"], shown["y"] + y * shown["height"]]
+        assert page.page.evaluate(ON_TOP, [CURRENT, *place]), place
+    lift()
+    order = manifest_of(served)["models"]["cvae"]["order"]
+    assert z[order[:2]] == pytest.approx([1.0, -0.5], abs=0.05)
+    assert page.page.evaluate("scrollY") == before  # a finger on the map does not scroll the page
+    page.page.locator(SHEET).evaluate("sheet => sheet.scrollIntoView({block: 'center'})")
+    box = page.box(SHEET)
+    x, y = box["x"] + 0.5 * box["width"], box["y"]
+    assert page.page.evaluate(ON_TOP, [SHEET, x, y + 0.5 * box["height"]])
+    touch(page, [(x, y + share * box["height"]) for share in (0.2, 0.4, 0.6, 0.8)])()
+    page.page.locator(REBUILT).wait_for()
+    assert (page.grey(SEEN) > 128).sum() > 20
+
+
+def test_two_fingers_zoom_the_map(opened: Opener, served: str) -> None:
+    page = opened(served, state(np.zeros(7)), size=PHONE, has_touch=True, is_mobile=True).ready()
+    page.page.locator(MAP).evaluate("map => map.scrollIntoView({block: 'end'})")
+    x, y = page.at((0.0, 0.0))
+    session = page.context.new_cdp_session(page.page)
+    for kind, away in (("touchStart", 30), ("touchMove", 60), ("touchMove", 90)):
+        fingers = [{"x": x - away, "y": y, "id": 0}, {"x": x + away, "y": y, "id": 1}]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    until(lambda: page.page.get_by_label("The whole map").is_enabled(), bool)
+    touch(page, [(x, y), page.at((1.5, 0.0))])()
+    across = manifest_of(served)["models"]["cvae"]["order"][0]
+    assert page.z()[across] == pytest.approx(0.5, abs=0.1)  # a third: it is three times nearer
+
+
+# Keys alone.
+
+
+def test_a_journey_by_keys_alone(opened: Opener, served: str, models: Models) -> None:
+    page = opened(served, state(POINT)).ready()
+    press, model = page.page.keyboard.press, models["cvae"]
+    order = manifest_of(served)["models"]["cvae"]["order"]
+    focused = lambda: page.page.evaluate("document.activeElement.getAttribute('aria-label')")  # noqa: E731
+
+    press("Tab")
+    assert page.page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    press("Enter")
+    assert page.page.evaluate("document.activeElement.id") == "main"
+    press("3")
+    page.shows(decoded(model, POINT, 3))
+    press("m")
+    assert focused() == "Map of the latent space"
+    for _ in range(3):
+        press("ArrowRight")
+    z = POINT.copy()
+    z[order[0]] += 0.3
+    assert page.z() == pytest.approx(z, abs=2e-4)
+    page.shows(decoded(model, z, 3))
+    press("Enter")
+    assert until(page.state, lambda found: found.get("pin") == "1")
+    press("Escape")
+    until(page.state, lambda found: "pin" not in found)
+    press("+")
+    assert page.page.get_by_label("The whole map").is_enabled()
+    press("Home")
+    assert page.page.get_by_label("The whole map").is_disabled()
+    for name, key in (("]", "Home"), ("[", "End")):  # to the first slider, and from there to the last
+        press(name)
+        press(key)
+    z = page.z()
+    assert (z[order[0]], z[order[6]]) == (-3.0, 3.0)
+    with page.page.expect_download():
+        press("s")
+
+    press("d")
+    assert focused() == "Draw a digit here"
+    press("Space")
+    for _ in range(12):
+        press("ArrowDown")
+    press("Space")
+    page.page.locator(REBUILT).wait_for()
+    assert (page.grey(SHEET) < 128).sum() > 2000
+    press("u")
+    page.page.locator(REBUILT).wait_for(state="detached")
+
+    press("t")
+    page.page.locator("#story-title").wait_for()
+    press("ArrowRight")
+    press("ArrowRight")
+    page.page.get_by_role("button", name="Draw ε").wait_for()
+    tabbed(page, "Draw ε")
+    before = page.images("canvas[aria-label='What draws from the cloud decode to']")
+    press("Enter")
+    until(
+        lambda: page.images("canvas[aria-label='What draws from the cloud decode to']").shape,
+        lambda shape: shape != before.shape,
+    )
+    press("r")
+    page.page.locator(".cards").wait_for()
+    press("p")
+    page.ready()
+    press("?")
+    dialog = page.page.get_by_role("dialog")
+    dialog.get_by_text("another draw").wait_for()
+    press("Escape")
+    dialog.wait_for(state="hidden")
+
+
+def tabbed(page: Page, name: str) -> None:
+    """Press Tab until what is called so has the focus."""
+    for _ in range(200):
+        page.page.keyboard.press("Tab")
+        if page.page.evaluate("document.activeElement.textContent.trim()") == name:
+            return
+    pytest.fail(f"Tab never comes to {name}")
+
+
+REACHED = """() => {
+  const one = document.activeElement;
+  one.dataset.reached = '1';
+  const ringed = element => element && ((style => style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0 ||
+    style.boxShadow !== 'none')(getComputedStyle(element)));
+  return [one.tagName, one.textContent.trim().slice(0, 30) || one.getAttribute('aria-label'),
+    ringed(one) || ringed(one.parentElement) || getComputedStyle(one, '::after').boxShadow !== 'none'];
+}"""
+MISSED = """() => [...document.querySelectorAll('button, select, input, textarea, summary, a[href], [tabindex="0"]')]
+  .filter(one => one.checkVisibility() && !one.disabled && one.tabIndex >= 0 && !one.dataset.reached)
+  .map(one => one.outerHTML.slice(0, 120))"""
+
+
+@pytest.mark.parametrize("view", [VIEWS[0], VIEWS[1], VIEWS[8]])
+def test_tab_reaches_everything_and_is_seen_to(opened: Opener, served: str, view: str) -> None:
+    page = there(opened(served, view), view)
+    hidden = []
+    for _ in range(250):
+        page.page.keyboard.press("Tab")
+        tag, name, ringed = page.page.evaluate(REACHED)
+        if tag == "BODY":
+            break
+        if not ringed:
+            hidden.append((tag, name))
+    assert page.page.evaluate(MISSED) == []
+    assert hidden == []
+
+
+def test_a_gentle_motion_until_touched_and_none_for_who_asks(opened: Opener, served: str) -> None:
+    still = opened(served).ready()
+    moving = opened(served, reduced_motion="no-preference").ready()
+    before = moving.grey()
+    until(moving.grey, lambda now: np.abs(now.astype(int) - before).max() > 20)
+    moving.page.keyboard.press("Shift")
+    moving.page.wait_for_timeout(200)
+    before = moving.grey()
+    first = still.grey()
+    moving.page.wait_for_timeout(600)
+    assert np.array_equal(moving.grey(), before)
+    assert np.array_equal(still.grey(), first)

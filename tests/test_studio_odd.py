@@ -1,0 +1,118 @@
+"""The studio with models and names of every kind, and what it says when something is broken or missing."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from studio_model import save_data, serving, train_small
+from studio_page import CURRENT, DESK, NARROW, PHONE, STRIP, Models, Opener, Page, decoded, png_of, state, until
+
+from vaelab.generation import load
+
+pytestmark = pytest.mark.browser
+
+
+def test_a_name_that_is_html_is_a_name(opened: Opener, studio_run: Path) -> None:
+    name = "<img src=x onerror=alert(1)>"
+    with serving(studio_run, str(studio_run.parent / "tiny.npz")) as (address, _):
+        page = opened(address).ready()
+        for view in ("view=play", "view=story&step=3", "view=story&step=7"):
+            page.open(view)
+            page.page.reload()
+            page.page.wait_for_timeout(250)
+            assert page.page.evaluate("document.querySelectorAll('img, [onerror]').length") == 0
+            if "play" in view:
+                assert page.page.locator(".choices .name").first.inner_text() == name
+                page.page.locator(STRIP).nth(0).click()
+                page.page.wait_for_timeout(200)
+                assert name in page.text("[role=status]")
+        page.open("view=report")
+        page.page.reload()
+        page.page.get_by_text("Not measured yet").wait_for()
+        page.close()
+
+
+def test_colours_and_long_names(opened: Opener, tmp_path: Path) -> None:
+    names = [f"{number:02} a name of a class that is as long as some are, {number}" for number in range(30)]
+    images = np.random.default_rng(0).integers(0, 256, (300, 12, 8, 3), dtype=np.uint8)
+    source = save_data(tmp_path / "many.npz", images, names)
+    train_small(tmp_path / "many", source)
+    model = load(tmp_path / "many")
+    z = np.array([0.5, -0.5])
+    with serving(tmp_path / "many", source) as (address, _):
+        for size in (DESK, PHONE):
+            page = opened(address, state(z, label=3), size=size).ready()
+            until(lambda page=page: worst(page.images()[..., :3], model.decode(z[None], [3])), lambda far: far <= 1)
+            page.page.get_by_label("Search the labels").fill("17 a")
+            page.page.keyboard.press("Enter")
+            until(lambda page=page: worst(page.images()[..., :3], model.decode(z[None], [17])), lambda far: far <= 1)
+            page.page.get_by_label(f"Label {names[17]}", exact=True).wait_for()
+            cell = page.images(f"[aria-label='Label {names[17]}'] canvas")[..., :3]
+            assert worst(cell, model.decode(z[None], [17])) <= 1
+            assert page.page.evaluate(NARROW) == [0, []]
+        page.page.get_by_label("Open an image file").set_input_files(
+            {"name": "a.png", "mimeType": "image/png", "buffer": png_of(images[0])}
+        )
+        page.page.get_by_label("The drawing as the model rebuilds it").wait_for()
+        page.open("view=story&step=1")
+        page.page.reload()
+        page.page.get_by_text("To train all three on the same images, type").wait_for()
+        assert "--model all" in page.text("pre code")
+
+
+def worst(got: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(got.astype(int) - expected).max()) if got.shape == expected.shape else np.inf
+
+
+@pytest.mark.parametrize("kind", ["vae", "ae"])
+def test_models_without_labels(opened: Opener, served: str, models: Models, kind: str) -> None:
+    page = opened(served).ready()
+    page.click("VAE" if kind == "vae" else "Autoencoder")
+    page.page.locator(STRIP).first.wait_for(state="detached")
+    assert page.page.get_by_role("group", name="Label to generate").count() == 0
+    page.drag((0.0, 0.0), (0.8, 0.6))
+    page.shows(decoded(models[kind], page.z()), CURRENT)
+
+
+# What fails.
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "words"),
+    [
+        ("bundle/manifest.json", {"status": 404, "body": "no"}, "The studio could not be opened"),
+        ("bundle/manifest.json", {"status": 200, "body": "{"}, "The studio could not be opened"),
+        ("bundle/manifest.json", {"status": 200, "body": '{"format": 9}'}, "this page reads format 1"),
+        ("bundle/cvae-decoder.onnx", {"status": 404, "body": "no"}, "The model could not be run"),
+        ("bundle/cvae-decoder.onnx", {"status": 200, "body": "no model"}, "The model could not be run"),
+        ("ort.wasm", {"status": 200, "body": "no wasm"}, "The model could not be run"),
+        ("worker.js", {"status": 404, "body": "no"}, "The model could not be run"),
+        ("bundle/cvae-points.bin", {"status": 200, "body": "few"}, "holds 3 bytes"),
+    ],
+)
+def test_what_is_broken_or_missing_is_said(
+    browser: Any, served: str, name: str, answer: dict[str, Any], words: str
+) -> None:
+    page = Page(browser, "about:blank")
+    page.context.route(f"{served}{name}", lambda route: route.fulfill(**answer))
+    page.address = served
+    page.open()
+    notice = page.page.get_by_text(words).first
+    notice.wait_for()
+    said = page.text("body")
+    assert "undefined" not in said
+    assert "[object" not in said
+    if "manifest" not in name:
+        page.page.locator(f"{CURRENT}:not(.empty)").wait_for()  # the precomputed picture stays
+    page.context.close()
+
+
+def test_what_is_damaged_in_one_file_is_said(opened: Opener, one_file: Path, tmp_path: Path) -> None:
+    text = one_file.read_text(encoding="utf-8")
+    found = re.search(r'data-name="cvae-decoder.onnx">', text)
+    assert found is not None
+    (tmp_path / "page.html").write_text(text[: found.end() + 2000] + text[found.end() + 2400 :], encoding="utf-8")
+    page = opened((tmp_path / "page.html").as_uri())
+    page.page.get_by_text("the decoder is damaged inside this page").wait_for()

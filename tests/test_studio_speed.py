@@ -1,0 +1,259 @@
+"""How fast the studio is, by its own clock: opening, dragging, drawing; that no task is long, and that nothing piles up.
+
+A limit that a busy machine misses is tried again, and the best of three tries counts: a page that is slow is slow each time.
+"""
+
+import statistics
+import urllib.request
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from studio_page import CURRENT, MAP, SHEET, STRIP, Opener, Page, until
+
+pytestmark = pytest.mark.browser
+
+TRIES = 3
+FRAME, PEN_TO_DIGITS = 33.0, 100.0
+"""Milliseconds, of 95 of 100."""
+FIRST_PICTURE, LIVE = 700.0, 1500.0
+"""Milliseconds from the opening."""
+LONGEST_TASK = 200.0
+STEPS = 500
+
+WATCH = """
+window.seen = {tasks: []};
+new PerformanceObserver(list => list.getEntries().forEach(one => seen.tasks.push(one.duration)))
+  .observe({type: 'longtask', buffered: true});
+const copy = new OffscreenCanvas(28, 28).getContext('2d', {willReadFrequently: true});
+const look = () => {  // at each frame: is there a picture, and has it changed since?
+  const canvas = document.querySelector('[data-testid=current] canvas:not(.empty)');
+  if (canvas) {
+    copy.drawImage(canvas, 0, 0);
+    const now = copy.getImageData(0, 0, 28, 28).data.join();
+    if (new Set(copy.getImageData(0, 0, 28, 28).data).size > 4) {
+      seen.first ??= [performance.now(), now];
+      if (now !== seen.first[1]) seen.live ??= performance.now();
+    }
+  }
+  if (!seen.live) requestAnimationFrame(look);
+};
+requestAnimationFrame(look);
+"""
+
+
+def best(tries: int, measure: Callable[[], float], limit: float) -> list[float]:
+    """What was measured, in order, until one of it is within the limit or the tries are over."""
+    found: list[float] = []
+    while len(found) < tries and (not found or min(found) > limit):
+        found.append(measure())
+    return found
+
+
+def longest(page: Page) -> float:
+    return max(page.page.evaluate("seen.tasks"), default=0.0)
+
+
+def p95(values: list[float]) -> float:
+    return float(np.percentile(values, 95))
+
+
+def watched(opened: Opener, address: str) -> Page:
+    """A page of its own, watched from its first moment; it moves by itself, as for most people."""
+    page = opened("about:blank", reduced_motion="no-preference")
+    page.address, page.local = address, address.startswith("file:")
+    page.requests.clear()
+    page.context.add_init_script(WATCH)
+    page.open()
+    return page
+
+
+def test_opening(opened: Opener, served: str, note: Callable[[str], None]) -> None:
+    tries: list[tuple[float, float, float]] = []
+
+    def measure() -> float:
+        page = watched(opened, served)
+        first, live = until(
+            lambda: page.page.evaluate("[seen.first?.[0], seen.live]"), lambda both: None not in both, 30
+        )
+        page.page.wait_for_timeout(1000)  # the tiles and the grid come
+        tries.append((first, live, longest(page)))
+        page.close()
+        return max(first / FIRST_PICTURE, live / LIVE, tries[-1][2] / LONGEST_TASK)
+
+    best(TRIES, measure, 1.0)
+    first, live, task = (min(values) for values in zip(*tries, strict=True))
+    note(
+        f"opening: first picture {first:.0f} ms, live decoding {live:.0f} ms, longest task {task:.0f} ms (tries: {tries})"
+    )
+    assert first <= FIRST_PICTURE
+    assert live <= LIVE
+    assert task <= LONGEST_TASK
+
+
+FRAMES = """async () => {
+  const strip = document.querySelector("[aria-label='The same point under every label'] canvas");
+  const copy = new OffscreenCanvas(28, 28).getContext('2d', {willReadFrequently: true});
+  const times = [], pictures = new Set();
+  window.dragging = true;
+  window.frames = new Promise(done => {
+    const next = now => {
+      times.push(now);
+      copy.drawImage(strip, 0, 0);
+      let sum = 0;
+      copy.getImageData(0, 0, 28, 28).data.forEach((value, at) => (sum = (31 * sum + value) % 1000003));
+      pictures.add(sum);
+      if (window.dragging) requestAnimationFrame(next);
+      else done([times.slice(1).map((time, at) => time - times[at]), pictures.size]);
+    };
+    requestAnimationFrame(next);
+  });
+}"""
+
+
+def test_500_steps_of_a_drag(opened: Opener, served: str, note: Callable[[str], None]) -> None:
+    page = watched(opened, served).ready()
+    page.page.wait_for_timeout(1500)
+    page.page.evaluate("seen.tasks.length = 0")
+    figures: list[str] = []
+    angles = np.linspace(0, 8 * np.pi, STEPS)
+    radii = np.linspace(0.3, 2.0, STEPS)
+    path = [page.at((r * np.cos(a), r * np.sin(a))) for a, r in zip(angles, radii, strict=True)]
+
+    def measure() -> float:
+        page.page.mouse.move(*path[0])
+        page.page.mouse.down()
+        page.page.evaluate(FRAMES)
+        for point in path[1:]:
+            page.page.mouse.move(*point)
+        frames, pictures = page.page.evaluate("(window.dragging = false, window.frames)")
+        page.page.mouse.up()
+        assert len(frames) >= 100
+        assert pictures >= len(frames) / 4, f"{pictures} pictures in {len(frames)} frames"  # it decodes live
+        figures.append(
+            f"p50 {statistics.median(frames):.1f}, p95 {p95(frames):.1f}, worst {max(frames):.0f} ms, "
+            f"{len(frames)} frames, {pictures} pictures"
+        )
+        return p95(frames)
+
+    found = best(TRIES, measure, FRAME)
+    note(f"{STEPS} steps of a drag over {10_000:,} dots: {'; '.join(figures)}; longest task {longest(page):.0f} ms")
+    assert min(found) <= FRAME
+    assert longest(page) <= LONGEST_TASK
+
+
+PEN = """() => {
+  const strip = [...document.querySelectorAll("[aria-label='The same point under every label'] canvas")];
+  const copy = new OffscreenCanvas(280, 28).getContext('2d', {willReadFrequently: true});
+  const shown = () => {
+    strip.forEach((canvas, at) => copy.drawImage(canvas, 28 * at, 0));
+    return copy.getImageData(0, 0, 280, 28).data.join();
+  };
+  window.late = [];
+  let before = shown(), since = null;
+  addEventListener('pointermove', event => { if (event.buttons) since ??= event.timeStamp; }, true);
+  const next = () => {
+    const now = shown();
+    if (now !== before && since !== null) {
+      late.push(performance.now() - since);
+      since = null;
+    }
+    before = now;
+    requestAnimationFrame(next);
+  };
+  requestAnimationFrame(next);
+}"""
+
+
+def test_from_the_pen_to_ten_digits(opened: Opener, served: str, note: Callable[[str], None]) -> None:
+    """Each move of the pen is waited for until the ten pictures are of it."""
+    page = watched(opened, served).ready()
+    box = page.box(SHEET)
+    figures: list[str] = []
+
+    def measure() -> float:
+        page.page.keyboard.press("c")
+        page.page.wait_for_timeout(300)
+        page.page.evaluate(PEN) if not figures else page.page.evaluate("late.length = 0")
+        mouse = page.page.mouse
+        mouse.move(box["x"] + 0.35 * box["width"], box["y"] + 0.15 * box["height"])
+        mouse.down()
+        page.page.wait_for_timeout(300)
+        for step in range(1, 41):
+            angle = 1.8 * np.pi * step / 40
+            count = page.page.evaluate("late.length")
+            mouse.move(
+                box["x"] + (0.5 + 0.3 * np.sin(angle - 0.6)) * box["width"],
+                box["y"] + (0.5 - 0.35 * np.cos(angle - 0.6)) * box["height"],
+            )
+            until(lambda count=count: page.page.evaluate("late.length"), lambda now, count=count: now > count)
+        mouse.up()
+        late = page.page.evaluate("late")
+        assert len(late) >= 40
+        figures.append(f"p50 {statistics.median(late):.0f}, p95 {p95(late):.0f}, worst {max(late):.0f} ms")
+        return p95(late)
+
+    found = best(TRIES, measure, PEN_TO_DIGITS)
+    note(f"pen to ten digits, 40 moves: {'; '.join(figures)}")
+    assert min(found) <= PEN_TO_DIGITS
+
+
+DRAGS = """async ([query, count]) => {
+  const map = document.querySelector(query);
+  const box = map.getBoundingClientRect();
+  const send = (kind, x, y, buttons) => map.dispatchEvent(new PointerEvent(kind, {
+    pointerId: 1, pointerType: 'mouse', isPrimary: true, bubbles: true, cancelable: true, button: 0, buttons,
+    clientX: box.left + x * box.width, clientY: box.top + y * box.height,
+  }));
+  for (let at = 0; at < count; at++) {
+    const angle = at / 7;
+    const [x, y] = [0.5 + 0.3 * Math.cos(angle), 0.5 + 0.3 * Math.sin(1.3 * angle)];
+    send('pointerdown', x, y, 1);
+    send('pointermove', x + 0.05, y, 1);
+    send('pointermove', x + 0.05, y + 0.05, 1);
+    send('pointerup', x + 0.05, y + 0.05, 0);
+    if (at % 20 === 19) await new Promise(done => requestAnimationFrame(done));
+  }
+}"""
+
+
+def test_nothing_piles_up_in_10000_drags(opened: Opener, served: str, note: Callable[[str], None]) -> None:
+    page = opened(served).ready()
+    session = page.context.new_cdp_session(page.page)
+
+    def heap() -> tuple[float, int, int]:
+        """Bytes in use when all that is free is given back, nodes, and listeners."""
+        page.page.wait_for_timeout(700)
+        for _ in range(3):
+            session.send("HeapProfiler.collectGarbage")
+        counts = session.send("Memory.getDOMCounters")
+        return session.send("Runtime.getHeapUsage")["usedSize"], counts["nodes"], counts["jsEventListeners"]
+
+    before = page.grey(STRIP)
+    page.page.evaluate(DRAGS, [MAP, 10_000])  # until all code that drags is compiled, which takes some 0.3 MB
+    assert not np.array_equal(page.grey(STRIP), before)
+    began, *things = heap()
+    page.page.evaluate(DRAGS, [MAP, 10_000])
+    ended, *things_now = heap()
+    note(f"heap: {began / 1e6:.2f} MB before and {ended / 1e6:.2f} MB after 10,000 drags ({ended / began - 1:+.1%})")
+    assert ended <= 1.05 * began
+    assert things_now == things
+    assert page.page.locator(CURRENT).count() == 1
+
+
+def test_it_is_served_strictly_and_alone(opened: Opener, served: str) -> None:
+    with urllib.request.urlopen(served) as answer:
+        policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "connect-src 'self'" in policy
+    assert "unsafe-inline" not in policy
+    assert "'unsafe-eval'" not in policy
+    page = opened(served, "view=story&step=2")
+    page.page.locator(".stage canvas").first.wait_for()
+    broken = page.page.evaluate(
+        "new Promise(done => { addEventListener('securitypolicyviolation', event => done(event.violatedDirective));"
+        " const script = document.createElement('script'); script.textContent = '1'; document.body.append(script); })"
+    )
+    assert broken.startswith("script-src")
+    until(lambda: len(page.said), lambda count: count == 1)
+    assert "Content Security Policy" in page.said.pop()
