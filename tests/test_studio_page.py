@@ -14,6 +14,9 @@ from studio_page import CURRENT, MAP, STRIP, Models, Opener, decoded, manifest_o
 pytestmark = pytest.mark.browser
 
 POINT = np.array([0.7, -0.4, 0.2, -1.1, 0.5, 0.0, 0.9])
+CLIPBOARD = "navigator.clipboard.readText()"
+
+
 # On demand.
 
 
@@ -38,17 +41,14 @@ def test_another_draw_and_the_point_is_copied_exactly(opened: Opener, served: st
     page = opened(served, "label=3", permissions=["clipboard-read", "clipboard-write"]).ready()
     first = manifest_of(served)["first"]["z"][0]
     page.shows(decoded(models["cvae"], np.array(first), 3))
-    points, last = [], first
+    points: list[np.ndarray] = []
     for seed in (1, 2):
         page.page.keyboard.press("Space") if seed == 1 else page.click("Another draw")
         until(page.state, lambda found, seed=seed: found.get("seed") == str(seed))
         page.page.get_by_role("button", name=re.compile("^(Copy z|Copied)$")).click()
         page.page.get_by_role("button", name="Copied").wait_for()
-        copied = until(
-            lambda: json.loads(page.page.evaluate("navigator.clipboard.readText()")),
-            lambda one, last=last: one["z"] != last,
-        )
-        last = copied["z"]
+        before = points[-1].tolist() if points else []
+        copied = until(lambda: json.loads(page.page.evaluate(CLIPBOARD)), lambda one, old=before: one["z"] != old)
         assert (copied["model"], copied["label"], len(copied["z"])) == ("cvae", "3", 7)
         points.append(np.array(copied["z"]))
         page.shows(decoded(models["cvae"], points[-1], 3))

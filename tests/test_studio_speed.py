@@ -114,13 +114,14 @@ FRAMES = """async () => {
 def test_500_steps_of_a_drag(opened: Opener, served: str, note: Callable[[str], None]) -> None:
     page = watched(opened, served).ready()
     page.page.wait_for_timeout(1500)
-    page.page.evaluate("seen.tasks.length = 0")
     figures: list[str] = []
+    tries: list[tuple[float, float]] = []
     angles = np.linspace(0, 8 * np.pi, STEPS)
     radii = np.linspace(0.3, 2.0, STEPS)
     path = [page.at((r * np.cos(a), r * np.sin(a))) for a, r in zip(angles, radii, strict=True)]
 
     def measure() -> float:
+        page.page.evaluate("seen.tasks.length = 0")
         page.page.mouse.move(*path[0])
         page.page.mouse.down()
         page.page.evaluate(FRAMES)
@@ -132,14 +133,16 @@ def test_500_steps_of_a_drag(opened: Opener, served: str, note: Callable[[str], 
         assert pictures >= len(frames) / 4, f"{pictures} pictures in {len(frames)} frames"  # it decodes live
         figures.append(
             f"p50 {statistics.median(frames):.1f}, p95 {p95(frames):.1f}, worst {max(frames):.0f} ms, "
-            f"{len(frames)} frames, {pictures} pictures"
+            f"{len(frames)} frames, {pictures} pictures, longest task {longest(page):.0f} ms"
         )
-        return p95(frames)
+        tries.append((p95(frames), longest(page)))
+        return max(tries[-1][0] / FRAME, tries[-1][1] / LONGEST_TASK)
 
-    found = best(TRIES, measure, FRAME)
-    note(f"{STEPS} steps of a drag over {10_000:,} dots: {'; '.join(figures)}; longest task {longest(page):.0f} ms")
-    assert min(found) <= FRAME
-    assert longest(page) <= LONGEST_TASK
+    best(TRIES, measure, 1.0)
+    note(f"{STEPS} steps of a drag over {10_000:,} dots: {'; '.join(figures)}")
+    frame, task = min(tries, key=lambda pair: max(pair[0] / FRAME, pair[1] / LONGEST_TASK))
+    assert frame <= FRAME
+    assert task <= LONGEST_TASK
 
 
 PEN = """() => {

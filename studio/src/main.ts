@@ -6,6 +6,7 @@ import { mount } from "svelte";
 
 import App from "./App.svelte";
 import { boot, enliven, said } from "./lib/boot";
+import { isSingleFile } from "./lib/bundle";
 
 const target = document.getElementById("app");
 
@@ -29,7 +30,9 @@ function apology(reason: string): HTMLElement {
   const text = document.createElement("p");
   text.textContent = `${reason}.`.replace(/([.?!])\.$/, "$1");
   const advice = document.createElement("p");
-  advice.textContent = "In the terminal, type vaelab studio RUN with the folder of your run, and open the address that it prints.";
+  advice.textContent = isSingleFile()
+    ? "The file may have been cut short on its way: get it again, or write it again with vaelab export RUN --out page.html."
+    : "In the terminal, type vaelab studio RUN with the folder of your run, and open the address that it prints.";
   box.setAttribute("role", "alert");
   box.append(title, text, advice);
   return box;

@@ -87,7 +87,7 @@ export class StudioState {
     const advice =
       typeof WebAssembly === "undefined"
         ? "This browser does not run WebAssembly, or it is turned off: allow it, or take a current Chrome, Firefox or Safari."
-        : "Reload the page. If it stays so, try a current Chrome, Firefox or Safari, or make the files again: vaelab studio RUN.";
+        : "Reload the page. If it stays so, try a current Chrome, Firefox or Safari, or make the page again: vaelab studio RUN, or vaelab export RUN.";
     this.failure = `The model could not be run (${reason}). ${advice}`;
   }
 
