@@ -314,11 +314,14 @@ def test_a_compiled_step_that_does_something_else_is_not_used() -> None:
         first.add_(1)
         second.add_(3)
 
-    compare(lambda tensors: step(*tensors), step, examples, 0.01)
+    compare(lambda tensors: step(*tensors), step, examples, coarse=False)
     with pytest.raises(ArithmeticError, match=r"moves tensor 1 by 0\.42\d* beside its 4\.24"):
-        compare(lambda tensors: (step(*tensors), tensors[1].add_(0.3)), step, examples, 0.01)
+        compare(lambda tensors: (step(*tensors), tensors[1].add_(0.3)), step, examples, coarse=False)
+    compare(lambda tensors: (step(*tensors), tensors[1].add_(0.3)), step, examples, coarse=True)
+    with pytest.raises(ArithmeticError, match="tensor 0"):
+        compare(lambda tensors: None, lambda *tensors: tensors[0].add_(1), [torch.zeros(100)], coarse=True)
     with pytest.raises(ArithmeticError, match="tensor 0 by nan"):
-        compare(lambda tensors: (step(*tensors), tensors[0].mul_(torch.nan)), step, examples, 0.01)
+        compare(lambda tensors: (step(*tensors), tensors[0].mul_(torch.nan)), step, examples, coarse=False)
 
 
 def test_a_name_follows_from_all_that_a_step_depends_on(tiny: Dataset, tiny_config: Config) -> None:
@@ -460,7 +463,7 @@ def test_compiled_it_is_the_same_step(tmp_path: Path, empty_cache: Path) -> None
         ("mlp", "float32", 1e-4, 0.05),
         ("conv", "float32", 1e-4, 0.05),
         ("ladder", "float32", 1e-4, 0.05),
-        ("ladder", "bfloat16", 1e-2, 0.25),
+        ("mlp", "bfloat16", 1e-2, 0.25),
     ],
 )
 def test_every_network_is_compiled(

@@ -6,6 +6,7 @@ closes, since what asked for it is gone then. A failure is one line on standard 
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -25,11 +26,11 @@ from vaelab.compiled import NotCompiledError, Recipe, as_function, keep, open_li
 NICENESS = 5
 """How far the training goes before it."""
 
-TOLERANCE = {"float32": 0.01, "bfloat16": 0.25}
-"""Relative difference of a compiled step from one as it stands, beyond which it is not used, by precision.
+TOLERANCE, COARSE_TOLERANCE = 0.01, 0.25
+"""Relative difference of a compiled step from one as it stands, beyond which it is not used: in float32, and in bfloat16.
 
 AdamW's first move of a weight hangs on little more than the sign of its gradient; what is rounded to bfloat16 in another
-order has the other sign for some weights in a hundred.
+order has the other sign for some weights in a hundred, and for one of a few now and then.
 """
 
 
@@ -135,7 +136,7 @@ def make(recipe: Recipe) -> Path:
     # What lies around the kernels is compiled in half the time, and runs no slower, as it stands.
     options = {f"aot_inductor.{name}": value for name, value in {**options, "compile_wrapper_opt_level": "O0"}.items()}
     made = str(aot_compile(graph, tuple(tensors), options=options))
-    compare(open_library(made), step, tensors, TOLERANCE[recipe.train.precision])
+    compare(open_library(made), step, tensors, coarse=recipe.train.precision == "bfloat16")
     return Path(made)
 
 
@@ -163,9 +164,9 @@ def _examples(recipe: Recipe, model: torch.nn.Module) -> list[Tensor]:
 
 
 def compare(
-    compiled: Callable[[list[Tensor]], object], step: Callable[..., object], examples: list[Tensor], tolerance: float
+    compiled: Callable[[list[Tensor]], object], step: Callable[..., object], examples: list[Tensor], *, coarse: bool
 ) -> None:
-    """See that a compiled step does to `examples` what the `step` that it was made from does, but for `tolerance`.
+    """See that a compiled step does to `examples` what the `step` that it was made from does; a `coarse` one nearly so.
 
     Raises
     ------
@@ -177,6 +178,8 @@ def compare(
     step(*plain)
     for place, (before, one, other) in enumerate(zip(examples, mine, plain, strict=True)):
         moved, apart = ((other - before).float().norm().item(), (one - other).float().norm().item())
+        # a weight of n that goes the other way is 2/√n of the whole move apart
+        tolerance = COARSE_TOLERANCE + 2 / math.sqrt(max(one.numel(), 1)) if coarse else TOLERANCE
         if not apart <= tolerance * moved:
             raise ArithmeticError(f"compiled, the step moves tensor {place} by {apart:g} beside its {moved:g}")
 
