@@ -8,12 +8,13 @@ from conftest import generator
 from vaelab.config import LikelihoodName
 from vaelab.data.batches import (
     Order,
-    binarisation_bits,
+    binarisation_key,
     generator_for,
     held_out_input,
     held_out_levels,
     latent_noise,
     mean_and_variance,
+    random_bits,
     to_unit,
     training_input,
 )
@@ -74,7 +75,7 @@ def test_generators_differ_in_purpose_seed_and_step() -> None:
 
 
 def drawn_input(raw: torch.Tensor, likelihood: LikelihoodName, seed: int) -> torch.Tensor:
-    return training_input(raw, likelihood, binarisation_bits(raw, likelihood, generator(seed)))
+    return training_input(raw, likelihood, binarisation_key(seed, 0))
 
 
 def test_binarisation_is_white_as_often_as_the_pixel_is_bright() -> None:
@@ -88,10 +89,44 @@ def test_binarisation_is_white_as_often_as_the_pixel_is_bright() -> None:
     assert share[255] == 1
 
 
-def test_binarisation_follows_from_the_generator() -> None:
+def test_binarisation_follows_from_seed_and_step() -> None:
     one, same, other = (drawn_input(LEVELS, "bernoulli", seed) for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
+    asked = [(0, 0), (1, 0), (0, 1), (1, 11), (11, 1)]
+    assert len({tuple(binarisation_key(*one).tolist()) for one in asked}) == len(asked)
+
+
+def correlations(rows: torch.Tensor) -> torch.Tensor:
+    """Pearson's correlations of every two rows, in units of what chance makes of them."""
+    apart = torch.corrcoef(rows.double()) - torch.eye(len(rows))
+    return apart * rows.shape[1] ** 0.5
+
+
+def test_random_bits_are_even() -> None:
+    count = 2**20
+    for step in range(3):
+        bits = random_bits((1024, 1024), binarisation_key(0, step)).flatten()
+        assert bits.min() >= 0
+        for kinds, values in ((256, bits >> 8), (256, bits & 255), (65536, bits)):
+            expected = count / kinds
+            chi_squared = ((torch.bincount(values, minlength=kinds) - expected) ** 2 / expected).sum()
+            assert abs(chi_squared - kinds) < 5 * (2 * kinds) ** 0.5
+        single = torch.stack([(bits >> place) & 1 for place in range(16)])
+        assert correlations(single).abs().max() < 5
+
+
+def test_random_bits_of_places_and_of_steps_have_nothing_in_common() -> None:
+    """Nor have keys of which one half is the same or nearly so."""
+    keys = [binarisation_key(0, step) for step in range(8)]
+    keys += [torch.tensor(pair, dtype=torch.int32) for pair in ((1, 1), (1, 2), (1, 785), (5, 3), (6, 4))]
+    rows = torch.stack([random_bits((2**18,), key) for key in keys])
+    for places in (0, 1, 2, 28, 784):
+        found = correlations(torch.cat([rows, rows.roll(places, dims=1)])) if places else correlations(rows)
+        if places:
+            assert found[: len(keys), len(keys) :].abs().max() < 5.5, places
+        else:
+            assert found.abs().max() < 5.5
 
 
 @pytest.mark.parametrize("likelihood", ["continuous-bernoulli", "logistic"])

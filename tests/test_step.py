@@ -1,5 +1,6 @@
 """The step: what it moves follows AdamW's formula, a bad one moves nothing, and in parts it is the same step."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -32,7 +33,7 @@ def test_adamw_is_that_of_pytorch(move: Callable[..., None]) -> None:
             weight.grad = gradient / (1 + step)
         optimiser.step()
         ours.updates.add_(1)
-        move(ours, gradients, torch.tensor(1.0 + step), torch.zeros(()), Schedule(1.0, 0.01, 0.5), 0.1)
+        move(ours, gradients, torch.tensor(1.0 + step), torch.zeros(()), Schedule(1.0, 0.01), 0.1)
     for mine, other in zip(ours.weights, theirs, strict=True):
         torch.testing.assert_close(mine, other.detach(), rtol=1e-5, atol=1e-6)
 
@@ -42,19 +43,23 @@ def test_a_bad_step_moves_neither_weights_nor_moments(move: Callable[..., None])
     ours = moving()
     before = [tensor.clone() for part in (ours.weights, ours.means, ours.squares) for tensor in part]
     gradients = [torch.full_like(weight, torch.nan) for weight in ours.weights]
-    move(ours, gradients, torch.tensor(torch.nan), torch.ones(()), Schedule(1.0, 0.01, 0.5), 0.1)
+    move(ours, gradients, torch.tensor(torch.nan), torch.ones(()), Schedule(1.0, 0.01), 0.1)
     after = [tensor for part in (ours.weights, ours.means, ours.squares) for tensor in part]
     assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
 
 
-def test_average_follows_the_weights() -> None:
-    ours = moving()
-    expected = [torch.lerp(a, w, 0.25) for a, w in zip(ours.averaged, ours.weights, strict=True)]
-    gradients = [torch.zeros_like(weight) for weight in ours.weights]
-    ours.updates.add_(1)
-    fused_adamw(ours, gradients, torch.ones(()), torch.zeros(()), Schedule(1.0, 0.01, 0.25), 0.0)
-    for mine, other in zip(ours.averaged, expected, strict=True):
-        torch.testing.assert_close(mine, other)
+def test_average_follows_the_weights(monkeypatch: pytest.MonkeyPatch, tiny: Dataset, tiny_config: Config) -> None:
+    """Each of the first steps; then every few, as far as in those together."""
+    monkeypatch.setattr("vaelab.trainer.FOLLOWED", 6)
+    monkeypatch.setattr("vaelab.trainer.FOLLOW_EVERY", 4)
+    trainer = trainer_of(tiny_config, tiny, ema=0.6)
+    expected = trainer.moving.averaged[0].clone()
+    for step in range(20):
+        trainer.take_step(0.5)
+        seen = range(step, step + 1) if step < 6 else range(step - 3, step + 1) if step % 4 == 3 else ()
+        kept = math.prod(min(0.6, (1 + each) / (10 + each)) for each in seen)
+        expected = expected * kept + trainer.moving.weights[0].detach() * (1 - kept)
+        torch.testing.assert_close(trainer.moving.averaged[0], expected)
 
 
 def trainer_of(config: Config, dataset: Dataset, **changes: object) -> Trainer:

@@ -121,14 +121,15 @@ def flat(model: Model, moving: Moving, tally: Tally, batch: Batch, schedule: Sch
 
 def lasting(model: Model, moving: Moving, tally: Tally) -> list[Tensor]:
     """Those of all steps, which are changed in place."""
-    moved = [*moving.weights, *moving.averaged, *moving.means, *moving.squares, moving.updates]
+    moved = [*moving.weights, *moving.means, *moving.squares, moving.updates]
     return [*moved, tally.sums, tally.bad, tally.usual_norm, *model.buffers()]
 
 
 def passing(batch: Batch, schedule: Schedule) -> list[Tensor]:
-    """Those of one step."""
+    """Those of one step, whose images are not binarised yet."""
+    assert batch.key is not None
     labels = [] if batch.labels is None else [batch.labels]
-    return [*(torch.as_tensor(value) for value in schedule), batch.images, batch.noise, *labels]
+    return [*(torch.as_tensor(value) for value in schedule), batch.images, batch.noise, batch.key, *labels]
 
 
 class _Whole(torch.nn.Module):
@@ -156,12 +157,12 @@ def as_function(model: Model, config: TrainConfig) -> Callable[..., tuple[()]]:
             del rest[:count]
             return taken
 
-        weights, averaged, means, squares = (take(len(names)) for _ in range(4))
+        weights, means, squares = (take(len(names)) for _ in range(3))
         weights = [weight.detach().requires_grad_() for weight in weights]
-        moving, tally = Moving(weights, averaged, means, squares, *take(1)), Tally(*take(3))
+        moving, tally = Moving(weights, [], means, squares, *take(1)), Tally(*take(3))
         given = dict(zip([*names, *buffers], [*weights, *take(len(buffers))], strict=True))
-        schedule, (images, noise, *labels) = Schedule(*take(3)), rest
-        batch = Batch(images, labels[0] if labels else None, noise)
+        schedule, (images, noise, key, *labels) = Schedule(*take(2)), rest
+        batch = Batch(images, labels[0] if labels else None, noise, key)
 
         def work(model: Model) -> None:
             descend(model, moving, tally, batch, schedule, config, plain_adamw)

@@ -92,6 +92,7 @@ class Model(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.likelihood = LIKELIHOODS[likelihood]
+        self.likelihood_name: LikelihoodName = likelihood
         self.latent_dim, self.shape, self.classes, self.stochastic = latent_dim, shape, classes, stochastic
         self.groups: tuple[int, ...] | None = None
         self.register_buffer("location", torch.zeros(shape))

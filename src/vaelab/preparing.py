@@ -131,24 +131,43 @@ def make(recipe: Recipe) -> Path:
 
     model = build_model(recipe.model, recipe.shape, recipe.classes).train()
     step, tensors = as_function(model, recipe.train), _examples(recipe, model)
-    graph = make_fx(step, tracing_mode="fake")(*tensors)
+    graph = make_fx(step, tracing_mode="fake", decomposition_table=_INSTEAD)(*tensors)
     options = dict.fromkeys(("enable_line_tables", "enable_frame_pointer", "precompile_headers"), False)
     # What lies around the kernels is compiled in half the time, and runs no slower, as it stands.
     options = {f"aot_inductor.{name}": value for name, value in {**options, "compile_wrapper_opt_level": "O0"}.items()}
+    options["pattern_matcher"] = False  # it would put `_apart` together again
+    options["realize_cpu_opcount_threshold"] = 30  # as on GPUs: binarised images are kept, not made again at each use
     made = str(aot_compile(graph, tuple(tensors), options=options))
     compare(open_library(made), step, tensors, coarse=recipe.train.precision == "bfloat16")
     return Path(made)
+
+
+def _apart(bias: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """A dense layer as a product and a sum, which goes into the kernel that comes next and so costs nothing."""
+    return left @ right + bias
+
+
+def _log_odds(logits: Tensor, x: Tensor, *_: object) -> Tensor:
+    """Minus the Bernoulli's log-probability: a logarithm in place of `log1p`, twice as quick and within 1e-7 nats of it."""
+    return logits.clamp_min(0) - x * logits + torch.log(1 + torch.exp(-logits.abs()))
+
+
+_INSTEAD = {
+    torch.ops.aten.addmm.default: _apart,
+    torch.ops.aten.binary_cross_entropy_with_logits.default: _log_odds,
+}
+"""What the compiler is shown in place of operations that it has a slower way with."""
 
 
 def _examples(recipe: Recipe, model: torch.nn.Module) -> list[Tensor]:
     """Tensors as the step will see them: the initial weights, nothing moved yet, images and noise drawn."""
     weights, buffers = list(model.parameters()), list(model.buffers())
     count = len(weights)
-    values: dict[int, Tensor] = dict(enumerate([*weights, *weights]))
-    first = 4 * count + 4
+    values: dict[int, Tensor] = dict(enumerate(weights))
+    first = 3 * count + 4
     values |= {first + place: buffer for place, buffer in enumerate(buffers)}
     first += len(buffers)
-    values |= {first + place: torch.tensor(value) for place, value in enumerate((1.0, 1e-3, 0.1))}
+    values |= {first + place: torch.tensor(value) for place, value in enumerate((1.0, 1e-3))}
     generator = torch.Generator().manual_seed(0)
     examples = []
     for place, (shape, stride, dtype) in enumerate(recipe.tensors):
@@ -157,8 +176,8 @@ def _examples(recipe: Recipe, model: torch.nn.Module) -> list[Tensor]:
             example.copy_(values[place].detach())
         elif place >= first and example.is_floating_point():
             example.copy_(torch.randn(shape, generator=generator))
-            if place == first + 3:  # the images, in 0…1
-                example.copy_(example > 0)
+        elif example.dtype == torch.uint8:  # the images
+            example.random_(0, 256, generator=generator)
         examples.append(example)
     return examples
 

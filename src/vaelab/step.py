@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int32
 from torch import Tensor
 
 from vaelab import objective
-from vaelab.config import TrainConfig
+from vaelab.config import LikelihoodName, TrainConfig
+from vaelab.data.batches import training_input
 from vaelab.model import Model
 from vaelab.objective import Terms
 
@@ -29,26 +30,40 @@ FOLLOWING = 0.02
 
 
 class Schedule(NamedTuple):
-    """What changes over a training: β, the learning rate, and the share by which the averaged weights follow."""
+    """What changes over a training: β and the learning rate."""
 
     beta: float | Tensor
     learning_rate: float | Tensor
-    share: float | Tensor
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step sees: images as the likelihood takes them (batch, *shape), labels (batch,), noise ε (batch, d).
+    """What a step sees: images (batch, *shape), labels (batch,), noise ε (batch, d).
 
     With noise (K, batch, d), K draws of z per image, it is the importance-weighted bound that is minimised.
+
+    Attributes
+    ----------
+    images
+        As the likelihood takes them; or as they are kept, where there is a key.
+    key
+        By which `drawn` binarises them; None where that is done.
     """
 
     images: Tensor
     labels: Int[Tensor, " batch"] | None
     noise: Float[Tensor, "*samples batch d"]
+    key: Int32[Tensor, "2"] | None = None
+
+    def drawn(self, likelihood: LikelihoodName) -> Batch:
+        """The same with images as `likelihood` takes them."""
+        if self.key is None:
+            return self
+        return Batch(training_input(self.images, likelihood, self.key), self.labels, self.noise)
 
     def parts(self, at_once: int) -> list[Batch]:
-        """The same in parts of `at_once` images; the last may be smaller."""
+        """The same in parts of `at_once` images; the last may be smaller. What is to be binarised is so as a whole."""
+        assert self.key is None
         images, noise = self.images.split(at_once), self.noise.split(at_once, dim=-2)
         labels = [None] * len(images) if self.labels is None else self.labels.split(at_once)
         return [Batch(*part) for part in zip(images, labels, noise, strict=True)]
@@ -56,7 +71,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Moving:
-    """What a step moves, with a tensor per parameter: weights, their average, AdamW's moments; and the updates so far."""
+    """What training moves, with a tensor per parameter: weights, their average, AdamW's moments; and the updates so far."""
 
     weights: list[Tensor]
     averaged: list[Tensor]
@@ -85,7 +100,7 @@ class Tally:
 
 
 class AdamW(Protocol):
-    """Moves weights and moments by gradients / divisor, not where `bad` is 1; the average follows in any case."""
+    """Moves weights and moments by gradients / divisor, not where `bad` is 1."""
 
     def __call__(
         self,
@@ -110,7 +125,7 @@ class Found(NamedTuple):
 def descend(
     model: Model, moving: Moving, tally: Tally, batch: Batch, schedule: Schedule, config: TrainConfig, adamw: AdamW
 ) -> None:
-    """Move the weights down the gradient of the objective, and their average after them; or leave a bad step out.
+    """Move the weights down the gradient of the objective; or leave a bad step out.
 
     `adamw` is `fused_adamw`, or `plain_adamw` for a compiler, whose schedule must be of tensors.
     """
@@ -118,7 +133,8 @@ def descend(
 
 
 def look(model: Model, weights: Sequence[Tensor], batch: Batch, schedule: Schedule, config: TrainConfig) -> Found:
-    """Loss and gradients of a batch. Nothing is moved."""
+    """Loss and gradients of a batch, binarised if that is still to do. Nothing is moved."""
+    batch = batch.drawn(model.likelihood_name)
     if batch.noise.ndim == 3:
         return _look_weighted(model, weights, batch, config)
     terms = _terms(model, batch, config)
@@ -137,7 +153,7 @@ def look_in_parts(
     weighted and added up. A network of one's own that looks from image to image, as batch normalisation does, sees the
     images of a part only.
     """
-    parts = batch.parts(at_once)
+    parts = batch.drawn(model.likelihood_name).parts(at_once)
     if batch.noise.ndim == 3:  # a mean over images
         gradients, figures = (
             [torch.zeros_like(weight) for weight in weights],
@@ -201,7 +217,8 @@ def _means(terms: Terms) -> tuple[Tensor, Tensor]:
 def move(moving: Moving, tally: Tally, found: Found, schedule: Schedule, config: TrainConfig, adamw: AdamW) -> None:
     """Take the step that was `found`, its gradient scaled down where it is far larger than usual, and count it."""
     gradients = found.gradients
-    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
+    # row by row first: the compiler's one sum over a whole matrix is several times as slow
+    norm = torch.stack([gradient.square().sum(-1).sum() for gradient in gradients]).sum().sqrt()
     bad = (~torch.isfinite(norm + found.loss)).float()
     usual = torch.where(tally.usual_norm > 0, tally.usual_norm, norm)
     limit = config.gradient_clip * usual
@@ -220,9 +237,8 @@ def fused_adamw(
     moving: Moving, gradients: Sequence[Tensor], divisor: Tensor, bad: Tensor, schedule: Schedule, weight_decay: float
 ) -> None:
     """AdamW on `gradients` / `divisor` by PyTorch's fused kernel, which leaves the step out by itself where `bad` is 1."""
-    rate, share = schedule.learning_rate, schedule.share
+    rate = schedule.learning_rate
     assert isinstance(rate, float)
-    assert isinstance(share, float)
     torch._fused_adamw_(  # pyright: ignore[reportPrivateImportUsage] - as torch.optim.AdamW(fused=True) does
         moving.weights,
         list(gradients),
@@ -240,13 +256,12 @@ def fused_adamw(
         grad_scale=divisor,
         found_inf=bad,
     )
-    torch._foreach_lerp_(moving.averaged, moving.weights, share)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def plain_adamw(
     moving: Moving, gradients: Sequence[Tensor], divisor: Tensor, bad: Tensor, schedule: Schedule, weight_decay: float
 ) -> None:
-    """The same in single operations, for a compiler to fuse: one pass over each parameter, its moments and its average."""
+    """The same in single operations, for a compiler to fuse: one pass over each parameter and its moments."""
     updates, rate = moving.updates.clamp_min(1), schedule.learning_rate
     scalars = [
         1 / divisor,
@@ -258,13 +273,16 @@ def plain_adamw(
     # A product with the identity: what the compiler cannot see through, it works out once, and not again for every weight.
     once = torch.nan_to_num(torch.stack([torch.as_tensor(scalar) for scalar in scalars]))[None]
     shrink, good, pace, square_scale, keep = (once @ torch.eye(5, device=once.device)).squeeze(0).unbind()
-    for weight, averaged, mean, square, gradient in zip(
-        moving.weights, moving.averaged, moving.means, moving.squares, gradients, strict=True
-    ):
+    for weight, mean, square, gradient in zip(moving.weights, moving.means, moving.squares, gradients, strict=True):
         scaled = gradient * shrink
         new_mean = mean + (1 - DECAY_OF_MEAN) * (scaled - mean)
         new_square = square + (1 - DECAY_OF_SQUARE) * (scaled.square() - square)
         new_weight = weight * keep - pace * new_mean / (new_square.sqrt() * square_scale + EPSILON)
         for old, new in ((mean, new_mean), (square, new_square), (weight, new_weight)):
             old.copy_(torch.where(good > 0, new, old))
-        averaged.lerp_(weight, schedule.share)
+
+
+@torch.no_grad()
+def follow(moving: Moving, share: float) -> None:
+    """Move the average of the weights by `share` of the way to them."""
+    torch._foreach_lerp_(moving.averaged, moving.weights, share)  # pyright: ignore[reportPrivateImportUsage]

@@ -22,20 +22,19 @@ from vaelab.compiled import Recipe
 from vaelab.config import Config, LikelihoodName, ModelConfig
 from vaelab.data.batches import (
     Order,
-    binarisation_bits,
+    binarisation_key,
     generator_for,
     held_out_levels,
     images_at_once,
     latent_noise,
     mean_and_variance,
     to_unit,
-    training_input,
 )
 from vaelab.data.dataset import Dataset, Split
 from vaelab.errors import ConfigError, TrainingError
 from vaelab.products import fast_products
 from vaelab.shortage import in_parts
-from vaelab.step import Batch, Moving, Schedule, Tally
+from vaelab.step import Batch, Moving, Schedule, Tally, follow
 from vaelab.stepping import Stepper
 
 MOST_BAD_STEPS = 50
@@ -45,6 +44,12 @@ MOST_BAD_STEPS = 50
 MOST_VALIDATED = {"mlp": 2**23, "conv": 2**22, "ladder": 2**20}
 """Pixel values that a validation looks at, at the most, by network: enough to choose by, and not all of a short budget."""
 
+
+FOLLOWED, FOLLOW_EVERY = 256, 16
+"""The averaged weights follow each of the first steps, and every so many steps from then on, as far as they would have.
+
+An average over hundreds of steps says the same, and following takes a seventh of a small model's step.
+"""
 
 FEWEST_FINISHED = 100
 """Held-out images by whose importance-weighted bound the weights of a finish are told apart, at the least."""
@@ -133,6 +138,7 @@ class Trainer:
         samples = self.config.finish_samples if self.finishing else None
         self.stepper.take(self._batch(samples), self._schedule(fraction))
         self.step += 1
+        self._follow()
 
     @property
     def compiled(self) -> bool:
@@ -151,20 +157,26 @@ class Trainer:
         """What this step sees: it follows from (seed, step); with `samples` that many draws of z per image."""
         index = self.order.at(self.step)
         generator = generator_for("step", self.config.seed, self.step, self.device)
-        raw = self.images.index_select(0, index)
-        images = training_input(raw, self.likelihood, binarisation_bits(raw, self.likelihood, generator))
+        key = binarisation_key(self.config.seed, self.step, self.device)
         labels = None if self.labels is None else self.labels.index_select(0, index)
         size = (len(index), self.model.latent_dim)
         size = size if samples is None else (samples, *size)
         noise = torch.randn(size, generator=generator, device=self.device)
-        return Batch(images, labels, noise)
+        return Batch(self.images.index_select(0, index), labels, noise, key)
 
     def _schedule(self, fraction: float) -> Schedule:
         config = self.config
         beta = config.beta * (min(1.0, fraction / config.kl_warmup) if config.kl_warmup else 1.0)
+        return Schedule(beta, config.learning_rate * learning_rate_factor(fraction, config.warmup))
+
+    def _follow(self) -> None:
+        """Have the averaged weights follow: after each of the first `FOLLOWED` steps, and every `FOLLOW_EVERY` then."""
+        if self.step > FOLLOWED and self.step % FOLLOW_EVERY:
+            return
+        since = range(self.step - (FOLLOW_EVERY if self.step > FOLLOWED else 1), self.step)
         # The average starts short, so that the first weights are soon forgotten.
-        decay = min(float(config.ema), (1 + self.step) / (10 + self.step))
-        return Schedule(beta, config.learning_rate * learning_rate_factor(fraction, config.warmup), 1 - decay)
+        kept = math.prod(min(float(self.config.ema), (1 + step) / (10 + step)) for step in since)
+        follow(self.moving, 1 - kept)
 
     def read(self, *, ended: bool = False) -> Sums:
         """Figures of the good steps since the last reading; `ended` says that it is the last.
@@ -258,7 +270,7 @@ class Trainer:
     @torch.no_grad()
     def _sound(self) -> bool:
         """Whether the averaged weights give finite figures for a batch of training images."""
-        batch = self._batch()
+        batch = self._batch().drawn(self.likelihood)
 
         def sound(part: slice) -> bool:
             labels = None if batch.labels is None else batch.labels[part]

@@ -9,16 +9,29 @@ from __future__ import annotations
 
 import hashlib
 import math
+import struct
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Int16, UInt8
+from jaxtyping import Bool, Float, Int, Int32, UInt8
 from torch import Tensor
 
 from vaelab.config import LikelihoodName
 
 PUBLISHED_BINARISATION_SEED = 777
 """numpy.random.RandomState of the once-binarised validation and test images."""
+
+_ROUNDS = tuple(
+    (factor - 2**32 if factor >= 2**31 else factor, shift)
+    for factor, shift in ((0x9E3779B1, 16), (0x21F0AAAD, 15), (0x735A2D97, 15), (0x9E3779B1, 16))
+)
+"""By what a counter is multiplied, as a 32-bit integer, and how far it is shifted then.
+
+The factors are odd: 2³² over the golden ratio, and two found by search to scramble well (Wellons, hash-prospector).
+"""
+
+_SECOND_HALF = 2
+"""The round before which the second half of the key is put in."""
 
 
 def generator_for(purpose: str, seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -60,7 +73,7 @@ def to_unit(values: Tensor) -> Tensor:
     return values.to(torch.float32) / 255 if values.dtype == torch.uint8 else values
 
 
-def training_input(raw: Tensor, likelihood: LikelihoodName, bits: Int16[Tensor, "*shape"] | None) -> Tensor:
+def training_input(raw: Tensor, likelihood: LikelihoodName, key: Int32[Tensor, "2"]) -> Tensor:
     """Raw data as the likelihood takes it, drawn afresh: float32 of the same shape.
 
     Parameters
@@ -69,31 +82,43 @@ def training_input(raw: Tensor, likelihood: LikelihoodName, bits: Int16[Tensor, 
         uint8 images (batch, C, H, W), or float32 rows of a table (batch, D), which pass unchanged.
     likelihood
         `bernoulli` binarises (see `binarise`); the others take level/255.
-    bits
-        What `binarisation_bits` drew for them: None where nothing is binarised.
+    key
+        From `binarisation_key`; of no account where nothing is binarised.
     """
-    return to_unit(raw) if bits is None else binarise(raw, bits).to(torch.float32)
+    return binarise(raw, key).to(torch.float32) if binarised(raw, likelihood) else to_unit(raw)
 
 
-def binarisation_bits(
-    raw: Tensor, likelihood: LikelihoodName, generator: torch.Generator
-) -> Int16[Tensor, "*shape"] | None:
-    """Sixteen random bits for every pixel that `likelihood` binarises, from `generator`; None where it binarises none."""
-    if likelihood != "bernoulli" or raw.dtype != torch.uint8:
-        return None
-    words = torch.empty((raw.numel() + 3) // 4, dtype=torch.int64, device=raw.device)
-    return words.random_(-(2**63), None, generator=generator).view(torch.int16)[: raw.numel()].view(raw.shape)
+def binarised(raw: Tensor, likelihood: LikelihoodName) -> bool:
+    """Whether `likelihood` has such data binarised."""
+    return likelihood == "bernoulli" and raw.dtype == torch.uint8
 
 
-def binarise(levels: UInt8[Tensor, "*shape"], bits: Int16[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
-    """Each pixel True with probability level/255, to within 2 parts in 100,000; level 0 never, level 255 always.
+def binarisation_key(seed: int, step: int, device: torch.device | str = "cpu") -> Int32[Tensor, "2"]:
+    """What the binarisation of a step follows from: 64 bits of (seed, step)."""
+    digest = hashlib.blake2b(f"binarisation {seed} {step}".encode(), digest_size=8).digest()
+    return torch.tensor(struct.unpack("<2i", digest), dtype=torch.int32).to(device, non_blocking=True)
 
-    Compares 16 random bits with level · 257, which is 65535 for white: a fifth of the time of drawing a float per pixel.
+
+def random_bits(shape: tuple[int, ...], key: Int32[Tensor, "2"]) -> Int32[Tensor, "*shape"]:
+    """Sixteen random bits, 0…65535, for every place of `shape`: a function of place and `key` alone.
+
+    A counter is scrambled by multiplications and shifts (a random number for a counter: Salmon et al. 2011), with one half
+    of the key put in before the first round and the other between the rounds, lest two keys give the same bits a few places
+    apart. There is no state, so a compiled step makes them where they are needed, on all cores.
     """
-    wide = levels.to(torch.int16)
-    # level · 257, its sign bit flipped, since there is no unsigned comparison
-    threshold = ((wide << 8) | wide) ^ -(2**15)
-    return (bits < threshold) | (levels == 255)
+    mixed = torch.arange(math.prod(shape), dtype=torch.int32, device=key.device).view(shape).add_(key[0])
+    for number, (factor, shift) in enumerate(_ROUNDS):
+        if number == _SECOND_HALF:
+            mixed ^= key[1]
+        mixed *= factor
+        mixed ^= (mixed >> shift).bitwise_and_(2 ** (32 - shift) - 1)  # the sign, which is shifted in, taken off
+    return (mixed >> 16).bitwise_and_(0xFFFF)
+
+
+def binarise(levels: UInt8[Tensor, "*shape"], key: Int32[Tensor, "2"]) -> Bool[Tensor, "*shape"]:
+    """Each pixel True with probability level/255, to within 1 part in 100,000; level 0 never, level 255 always."""
+    wide = levels.to(torch.int32)
+    return random_bits(tuple(levels.shape), key) < (wide * 257).add_(wide >> 7)  # 0 for black, 65536 for white
 
 
 def held_out_levels(images: np.ndarray, likelihood: LikelihoodName) -> Tensor:
