@@ -40,7 +40,7 @@ class Recorded:
     """
 
     def __init__(self, trainer: Trainer) -> None:
-        self.batch = trainer.order.batch_size
+        self.batch = trainer.feed.order.batch_size
         trainer.take_step(0.5)  # the first step of a process also tries products out, which are no part of it
         with FlopCounterMode(display=False) as counter, _Recorder() as recorder:
             trainer.take_step(0.5)

@@ -65,7 +65,9 @@ def compile_step(trainer: Trainer) -> tuple[float, float]:
 def speed(trainer: Trainer, seconds: float) -> float:
     """Images a second of vaelab's step, with all it does: schedule, binarising, clipping, averaged weights, figures."""
     between = STEPS if trainer.device.type == "cpu" else STEPS_ON_A_GPU
-    return images_per_second(trainer.order.batch_size, seconds, partial(trainer.take_step, 0.5), trainer.read, between)
+    return images_per_second(
+        trainer.feed.order.batch_size, seconds, partial(trainer.take_step, 0.5), trainer.read, between
+    )
 
 
 @fast_products()

@@ -7,6 +7,7 @@ from conftest import generator
 
 from vaelab.config import LikelihoodName
 from vaelab.data.batches import (
+    Feed,
     Order,
     binarisation_key,
     generator_for,
@@ -193,3 +194,35 @@ def test_levels_of_held_out_images_stay_as_small_as_they_came() -> None:
     assert torch.equal(to_unit(binary), held_out_input(images, "bernoulli"))
     rows = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     assert torch.equal(to_unit(held_out_levels(rows, "gaussian")), torch.from_numpy(rows))
+
+
+def feed(images: torch.Tensor, seed: int = 0) -> Feed:
+    return Feed(images, torch.arange(len(images)), batch_size=8, latent_dim=3, seed=seed)
+
+
+def test_what_a_step_sees_follows_from_seed_and_step() -> None:
+    """However many steps are drawn together, and in whatever order they are asked for."""
+    images = torch.arange(30, dtype=torch.uint8).view(30, 1, 1, 1)
+    one, same, other = feed(images), feed(images), feed(images, seed=1)
+    backwards = {step: same.at(step) for step in reversed(range(40))}
+    order = Order(30, 8, seed=0)
+    for step in range(40):
+        for mine, theirs in zip(one.at(step), backwards[step], strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+        seen, labels, noise, key = one.at(step)
+        assert torch.equal(seen.flatten().long(), order.at(step))
+        assert labels is not None
+        assert torch.equal(labels, order.at(step))
+        assert noise.shape == (8, 3)
+        assert torch.equal(key, binarisation_key(0, step))
+        assert not torch.equal(noise, other.at(step)[2])
+    noises = torch.stack([one.at(step)[2] for step in range(40)])
+    assert len(noises.unique()) == noises.numel()
+
+
+def test_large_images_are_drawn_for_fewer_steps_at_a_time() -> None:
+    assert feed(torch.zeros(8, 1, 28, 28, dtype=torch.uint8)).ahead == 16
+    large = feed(torch.zeros(8, 3, 256, 256, dtype=torch.uint8))
+    assert large.ahead == 2
+    assert feed(torch.zeros(8, 3, 1024, 1024, dtype=torch.uint8)).ahead == 1
+    assert large.at(3)[0].shape == (8, 3, 256, 256)

@@ -336,7 +336,7 @@ def test_the_seed_reaches_the_first_weights_and_the_order(tiny: Dataset, tiny_co
         for seed in (0, 1)
     )
     assert not torch.equal(flat(one.model).head.weight, flat(other.model).head.weight)
-    assert not torch.equal(one.order.at(0), other.order.at(0))
+    assert not torch.equal(one.feed.order.at(0), other.feed.order.at(0))
 
 
 # Labels.

@@ -39,6 +39,21 @@ def test_adamw_is_that_of_pytorch(move: Callable[..., None]) -> None:
 
 
 @pytest.mark.parametrize("move", [plain_adamw, fused_adamw])
+def test_weights_kept_by_column_move_as_others(move: Callable[..., None]) -> None:
+    """Whichever way their gradients lie."""
+    rows, columns = (moving() for _ in range(2))
+    for part in (columns.weights, columns.averaged, columns.means, columns.squares):
+        part[:] = [each.t().contiguous().t() if each.ndim == 2 else each for each in part]
+    assert any(each.ndim == 2 and not each.is_contiguous() for each in columns.weights)
+    gradients = [torch.randn(weight.shape, generator=torch.Generator().manual_seed(3)) for weight in rows.weights]
+    for each in (rows, columns):
+        each.updates.add_(1)
+        move(each, gradients, torch.ones(()), torch.zeros(()), Schedule(1.0, 0.01), 0.1)
+    for one, other in zip(rows.weights + rows.squares, columns.weights + columns.squares, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("move", [plain_adamw, fused_adamw])
 def test_a_bad_step_moves_neither_weights_nor_moments(move: Callable[..., None]) -> None:
     ours = moving()
     before = [tensor.clone() for part in (ours.weights, ours.means, ours.squares) for tensor in part]

@@ -80,9 +80,9 @@ class Loop:
 
     def __init__(self, config: Config, trainer: Trainer, started: float) -> None:
         self.config, self.trainer, self.started = config.train, trainer, started
-        self.batch_size = trainer.order.batch_size
+        self.batch_size = trainer.feed.order.batch_size
         self.run: checkpoint.Run | None = None
-        self.images_per_pass = len(trainer.images)
+        self.images_per_pass = len(trainer.feed.images)
         self.closing = 0.0  # seconds that a validation and a save take: kept free at the end of a budget of seconds
         self.validated = (0, 0.0)  # step and fraction of the last validation
         self.since_validation = Sums()

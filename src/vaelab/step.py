@@ -241,7 +241,7 @@ def fused_adamw(
     assert isinstance(rate, float)
     torch._fused_adamw_(  # pyright: ignore[reportPrivateImportUsage] - as torch.optim.AdamW(fused=True) does
         moving.weights,
-        list(gradients),
+        _laid_as(gradients, moving.weights),
         moving.means,
         moving.squares,
         [],
@@ -256,6 +256,14 @@ def fused_adamw(
         grad_scale=divisor,
         found_inf=bad,
     )
+
+
+def _laid_as(gradients: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
+    """`gradients` in the order in memory of `weights`: the fused kernel goes through all of them as they lie there."""
+    return [
+        gradient if gradient.stride() == weight.stride() else torch.empty_like(weight).copy_(gradient)
+        for gradient, weight in zip(gradients, weights, strict=True)
+    ]
 
 
 def plain_adamw(

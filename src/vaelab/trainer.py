@@ -21,8 +21,7 @@ from vaelab.build import build_model
 from vaelab.compiled import Recipe
 from vaelab.config import Config, LikelihoodName, ModelConfig
 from vaelab.data.batches import (
-    Order,
-    binarisation_key,
+    Feed,
     generator_for,
     held_out_levels,
     images_at_once,
@@ -101,13 +100,12 @@ class Trainer:
         assert config.model.likelihood is not None
         self.likelihood: LikelihoodName = config.model.likelihood
         self.model = build_model(config.model, dataset.shape, len(dataset.classes), seed=config.train.seed)
-        self.images = torch.from_numpy(dataset.train.images).to(device)
         self.model.fit_to(*mean_and_variance(torch.from_numpy(dataset.train.images)))
         self.model.to(device).train()
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
-        self.labels = _labels(dataset.train, device)
         assert self.config.batch_size is not None
-        self.order = Order(len(self.images), self.config.batch_size, self.config.seed, device)
+        images, labels = torch.from_numpy(dataset.train.images).to(device), _labels(dataset.train, device)
+        self.feed = Feed(images, labels, self.config.batch_size, self.model.latent_dim, self.config.seed)
         validation = validation_part(dataset.validation, config.model, config.train.seed)
         self.validation = held_out_levels(validation.images, self.likelihood).to(device)
         self.validation_labels = _labels(validation, device)
@@ -155,14 +153,11 @@ class Trainer:
 
     def _batch(self, samples: int | None = None) -> Batch:
         """What this step sees: it follows from (seed, step); with `samples` that many draws of z per image."""
-        index = self.order.at(self.step)
-        generator = generator_for("step", self.config.seed, self.step, self.device)
-        key = binarisation_key(self.config.seed, self.step, self.device)
-        labels = None if self.labels is None else self.labels.index_select(0, index)
-        size = (len(index), self.model.latent_dim)
-        size = size if samples is None else (samples, *size)
-        noise = torch.randn(size, generator=generator, device=self.device)
-        return Batch(self.images.index_select(0, index), labels, noise, key)
+        images, labels, noise, key = self.feed.at(self.step)
+        if samples is not None:
+            generator = generator_for("draws", self.config.seed, self.step, self.device)
+            noise = torch.randn((samples, *noise.shape), generator=generator, device=self.device)
+        return Batch(images, labels, noise, key)
 
     def _schedule(self, fraction: float) -> Schedule:
         config = self.config

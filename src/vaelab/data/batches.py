@@ -21,6 +21,9 @@ from vaelab.config import LikelihoodName
 PUBLISHED_BINARISATION_SEED = 777
 """numpy.random.RandomState of the once-binarised validation and test images."""
 
+MOST_AHEAD, MOST_BYTES_AHEAD = 16, 2**22
+"""Steps whose batches are drawn together, at the most, and bytes of their images."""
+
 _ROUNDS = tuple(
     (factor - 2**32 if factor >= 2**31 else factor, shift)
     for factor, shift in ((0x9E3779B1, 16), (0x21F0AAAD, 15), (0x735A2D97, 15), (0x9E3779B1, 16))
@@ -56,9 +59,9 @@ class Order:
             self._epoch = epoch
         return self._permutation
 
-    def at(self, step: int) -> Int[Tensor, " batch"]:
-        """The images of a step, counted from 0."""
-        first, last = step * self.batch_size, (step + 1) * self.batch_size
+    def at(self, step: int, steps: int = 1) -> Int[Tensor, " batch"]:
+        """The images of a step, counted from 0; or of so many `steps` from there on, one after another."""
+        first, last = step * self.batch_size, (step + steps) * self.batch_size
         pieces = []
         while first < last:
             epoch, offset = divmod(first, self.count)
@@ -66,6 +69,48 @@ class Order:
             pieces.append(self.permutation(epoch)[offset : offset + taken])
             first += taken
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+
+class Feed:
+    """What the steps of a training see, drawn for several of them at a time: one by one it takes a small model's step 6 % more.
+
+    Attributes
+    ----------
+    ahead
+        Steps drawn together, the first of them a multiple of this.
+    """
+
+    def __init__(
+        self, images: Tensor, labels: Int[Tensor, " n"] | None, batch_size: int, latent_dim: int, seed: int
+    ) -> None:
+        """Batches of `batch_size` of `images` (n, *shape) and `labels`, with noise of dimension `latent_dim`."""
+        self.images, self.labels, self.latent_dim, self.seed = images, labels, latent_dim, seed
+        self.order = Order(len(images), batch_size, seed, images.device)
+        a_batch = max(1, batch_size * images[:1].nbytes)
+        self.ahead = max(1, min(MOST_AHEAD, MOST_BYTES_AHEAD // a_batch))
+        self._first = -1
+        self._drawn: tuple[Tensor, Tensor | None, Tensor, Tensor]
+
+    def at(
+        self, step: int
+    ) -> tuple[Tensor, Int[Tensor, " batch"] | None, Float[Tensor, "batch d"], Int32[Tensor, "2"]]:
+        """Images as they are kept, labels, latent noise ε and the key of `binarise`: functions of (seed, step)."""
+        place = step % self.ahead
+        if step - place != self._first:
+            self._first = step - place
+            self._drawn = self._draw(self._first)
+        images, labels, noise, keys = self._drawn
+        return images[place], None if labels is None else labels[place], noise[place], keys[place]
+
+    def _draw(self, first: int) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+        index, device = self.order.at(first, self.ahead), self.images.device
+        each = (self.ahead, self.order.batch_size)
+        labels = None if self.labels is None else self.labels.index_select(0, index).unflatten(0, each)
+        generator = generator_for("step", self.seed, first, device)
+        noise = torch.randn((*each, self.latent_dim), generator=generator, device=device)
+        keys = torch.stack([binarisation_key(self.seed, step) for step in range(first, first + self.ahead)])
+        images = self.images.index_select(0, index).unflatten(0, each)
+        return images, labels, noise, keys.to(device, non_blocking=True)
 
 
 def to_unit(values: Tensor) -> Tensor:
@@ -93,10 +138,10 @@ def binarised(raw: Tensor, likelihood: LikelihoodName) -> bool:
     return likelihood == "bernoulli" and raw.dtype == torch.uint8
 
 
-def binarisation_key(seed: int, step: int, device: torch.device | str = "cpu") -> Int32[Tensor, "2"]:
+def binarisation_key(seed: int, step: int) -> Int32[Tensor, "2"]:
     """What the binarisation of a step follows from: 64 bits of (seed, step)."""
     digest = hashlib.blake2b(f"binarisation {seed} {step}".encode(), digest_size=8).digest()
-    return torch.tensor(struct.unpack("<2i", digest), dtype=torch.int32).to(device, non_blocking=True)
+    return torch.tensor(struct.unpack("<2i", digest), dtype=torch.int32)
 
 
 def random_bits(shape: tuple[int, ...], key: Int32[Tensor, "2"]) -> Int32[Tensor, "*shape"]:
