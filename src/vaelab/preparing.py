@@ -152,7 +152,13 @@ def _log_odds(logits: Tensor, x: Tensor, *_: object) -> Tensor:
     return logits.clamp_min(0) - x * logits + torch.log(1 + torch.exp(-logits.abs()))
 
 
+def _norm(values: Tensor, order: float = 2, dims: list[int] | None = None, *_: object, **__: object) -> Tensor:
+    """A matrix's norm by the sums of its rows: the compiler's one sum over all of it is several times as slow."""
+    return values.square().sum(-1).sum().sqrt() if order == 2 and dims is None else NotImplemented
+
+
 _INSTEAD = {
+    torch.ops.aten.linalg_vector_norm.default: _norm,
     torch.ops.aten.addmm.default: _apart,
     torch.ops.aten.binary_cross_entropy_with_logits.default: _log_odds,
 }

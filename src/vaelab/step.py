@@ -217,8 +217,7 @@ def _means(terms: Terms) -> tuple[Tensor, Tensor]:
 def move(moving: Moving, tally: Tally, found: Found, schedule: Schedule, config: TrainConfig, adamw: AdamW) -> None:
     """Take the step that was `found`, its gradient scaled down where it is far larger than usual, and count it."""
     gradients = found.gradients
-    # row by row first: the compiler's one sum over a whole matrix is several times as slow
-    norm = torch.stack([gradient.square().sum(-1).sum() for gradient in gradients]).sum().sqrt()
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
     bad = (~torch.isfinite(norm + found.loss)).float()
     usual = torch.where(tally.usual_norm > 0, tally.usual_norm, norm)
     limit = config.gradient_clip * usual
@@ -240,10 +239,10 @@ def fused_adamw(
     rate = schedule.learning_rate
     assert isinstance(rate, float)
     torch._fused_adamw_(  # pyright: ignore[reportPrivateImportUsage] - as torch.optim.AdamW(fused=True) does
-        moving.weights,
-        _laid_as(gradients, moving.weights),
-        moving.means,
-        moving.squares,
+        _by_row(moving.weights),
+        _by_row(_laid_as(gradients, moving.weights)),
+        _by_row(moving.means),
+        _by_row(moving.squares),
         [],
         [moving.updates.clamp_min(1)] * len(gradients),
         lr=rate,
@@ -259,11 +258,16 @@ def fused_adamw(
 
 
 def _laid_as(gradients: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-    """`gradients` in the order in memory of `weights`: the fused kernel goes through all of them as they lie there."""
+    """`gradients` in the order in memory of `weights`."""
     return [
         gradient if gradient.stride() == weight.stride() else torch.empty_like(weight).copy_(gradient)
         for gradient, weight in zip(gradients, weights, strict=True)
     ]
+
+
+def _by_row(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The same memory, with what is kept by column transposed: the fused kernel copies all that is not in rows."""
+    return [each.t() if each.ndim == 2 and each.t().is_contiguous() else each for each in tensors]
 
 
 def plain_adamw(
