@@ -36,7 +36,7 @@ PRESETS: dict[PresetName, Preset] = {
     "quick": Preset(
         {"network": "ladder", "rungs": "16,1,1,1", "width": 64, "depth": 1},
         {"seconds": 60.0, "learning_rate": 1e-2, "kl_warmup": 0.15},
-        "60 s on two cores, a bound of 83.5 nats on binarised MNIST",
+        "60 s on two cores, a bound of 84.4 nats on binarised MNIST (84.0 to 84.8 by the seed)",
     ),
     "standard": Preset(
         {"network": "ladder", "rungs": "16,1,1,1,1", "width": 64, "depth": 1},
