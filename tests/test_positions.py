@@ -16,16 +16,16 @@ def test_joining_undoes_cutting(channels: int, height: int, width: int, patch: i
     grid = Grid.over(shape, patch)
     images = torch.rand(2, planes * channels, height, width, generator=generator(0))
     cut = [grid.cut(part) for part in images.split(channels, dim=1)]
-    assert cut[0].shape == (grid.positions, 2, grid.values)
-    joined = grid.join(torch.cat(cut, dim=-1), planes)
+    assert cut[0].shape == (grid.values, grid.positions, 2)
+    joined = grid.join(torch.cat(cut), planes)
     assert torch.equal(joined.flatten(1, 2), images)
 
 
 def test_a_patch_is_a_square_of_the_image() -> None:
     image = torch.arange(64.0).view(1, 1, 8, 8)
     cut = Grid.over((1, 8, 8), 4).cut(image)
-    assert torch.equal(cut[1, 0].view(4, 4), image[0, 0, :4, 4:])
-    assert torch.equal(cut[2, 0].view(4, 4), image[0, 0, 4:, :4])
+    assert torch.equal(cut[:, 1, 0].view(4, 4), image[0, 0, :4, 4:])
+    assert torch.equal(cut[:, 2, 0].view(4, 4), image[0, 0, 4:, :4])
 
 
 @pytest.mark.parametrize(
@@ -40,13 +40,13 @@ def test_patches_are_as_small_as_the_grid_allows(shape: tuple[int, ...], patch: 
 def test_mixing_is_its_formula() -> None:
     torch.manual_seed(0)
     mix = Mix(5, 8)
-    state = torch.randn(5, 3, 8)
+    state = torch.randn(8, 5, 3)
     assert mix.between is not None
     assert mix.place is not None
     heard = torch.zeros_like(state)
     for channel in range(8):
-        heard[:, :, channel] = mix.between[channel // 2] @ state[:, :, channel]
-    expected = state + mix.outer(F.silu(mix.inner(heard + mix.place)))
+        heard[channel] = mix.between[channel // 2] @ state[channel] + mix.place.view(5, 1)
+    expected = state + mix.outer(F.silu(mix.inner(heard.movedim(0, -1)))).movedim(-1, 0)
     torch.testing.assert_close(mix(state), expected)
     assert Mix(1, 8).between is None
 
@@ -55,17 +55,17 @@ def test_a_convolution_hears_its_neighbours_alone() -> None:
     torch.manual_seed(0)
     grid = Grid.over((1, 10, 10), 2)
     layer = Convolve(grid, 4)
-    state = torch.randn(25, 1, 4, requires_grad=True)
-    (reach,) = torch.autograd.grad(layer(state)[12].sum(), state)
-    heard = reach.abs().sum((1, 2)).view(5, 5) > 0
+    state = torch.randn(4, 25, 1, requires_grad=True)
+    (reach,) = torch.autograd.grad(layer(state)[:, 12].sum(), state)
+    heard = reach.abs().sum((0, 2)).view(5, 5) > 0
     assert heard[1:4, 1:4].all()
     assert heard.sum() == 9
 
 
 def test_gathering_and_spreading_keep_images_apart() -> None:
     torch.manual_seed(0)
-    state = torch.randn(6, 3, 8)
+    state = torch.randn(8, 6, 3)
     gather, spread = Gather(6, 8, 5), Spread(5, 6, 8, 7)
     together = spread(gather(state))
     assert together.shape == state.shape
-    torch.testing.assert_close(spread(gather(state[:, 1:2])), together[:, 1:2])
+    torch.testing.assert_close(spread(gather(state[..., 1:2])), together[..., 1:2])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vaelab import products
 from vaelab.config import Config, ModelConfig, NetworkName, TrainConfig
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
@@ -54,7 +55,22 @@ def test_distributions_and_figures_are_float32(tiny: Dataset, network: NetworkNa
     assert averages == exact
 
 
-def test_auto_is_float32_on_a_processor(tiny: Dataset) -> None:
-    assert trainer(tiny, "mlp", "auto").config.precision == "float32"
+def test_auto_is_bfloat16_for_a_ladder_on_images_where_the_processor_has_it(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu, ladder, mlp = torch.device("cpu"), ModelConfig(network="ladder"), ModelConfig(network="mlp")
+    for has in (False, True):
+        monkeypatch.setattr(products, "_has_bfloat16", lambda has=has: has)
+        expected = "bfloat16" if has else "float32"
+        assert trainer(tiny, "ladder", "auto").config.precision == expected
+        assert trainer(tiny, "ladder", "float32").config.precision == "float32"
+        assert trainer(tiny, "mlp", "auto").config.precision == "float32"
+        assert products.pays_in_bfloat16(ladder, (1, 28, 28), cpu) == has
+        assert not products.pays_in_bfloat16(ladder, (5,), cpu)
+        assert not products.pays_in_bfloat16(mlp, (1, 28, 28), cpu)
+        assert not products.pays_in_bfloat16(ladder, (1, 28, 28), torch.device("mps"))
+
+
+def test_a_precision_that_there_is_not_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"--precision: got 'float16'; expected one of auto, float32, bfloat16"):
         replace(TrainConfig(), precision="float16")  # pyright: ignore[reportArgumentType]

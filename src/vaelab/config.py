@@ -139,7 +139,8 @@ class TrainConfig:
     """Seed of the initial weights, the order of the images, the binarisation and the latent noise."""
 
     precision: PrecisionName = "auto"
-    """Matrix products of the step: float32, or bfloat16 beside float32 weights and distributions. auto: bfloat16 on a GPU."""
+    """Matrix products of the step: float32, or bfloat16 beside float32 weights and distributions. auto: bfloat16 on a GPU, and
+    for a ladder on images where the processor has it (AVX-512 BF16 or AMX)."""
 
     device: str = "auto"
     """Where to train: auto, cpu, cuda, cuda:1. auto is cuda if there is such a GPU, else cpu."""

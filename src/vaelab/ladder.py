@@ -28,13 +28,10 @@ from torch import Tensor, nn
 
 from vaelab.distributions import Gaussian, precise
 from vaelab.model import Facts, Inference, Model, bounded
-from vaelab.positions import SMALL, Gather, Grid, Spread
+from vaelab.positions import SMALL, Gather, Grid, Spread, State, over_channels, plus
 
 MOST_LOG_SCALE = 4.0
 """The logarithm of a prior's scale stays within ± this, by a tanh."""
-
-State = Float[Tensor, "n batch c"]
-"""h and e: N positions, batch, C channels."""
 
 
 @final
@@ -73,21 +70,21 @@ class Rung(nn.Module):
 
     def infer(self, features: State, state: State) -> Gaussian:
         """The whitened posterior given what was drawn above, (batch, positions · each)."""
-        output = self.posterior(F.silu(self.look(features + state)))
-        mean, log_variance = output.chunk(2, dim=-1)
+        output = over_channels(self.posterior, F.silu(self.look(features + state)))
+        mean, log_variance = output.chunk(2)
         return bounded(torch.cat([self.as_vector(mean), self.as_vector(log_variance)], dim=-1))
 
     def move(self, state: State, noise: Float[Tensor, "batch d"]) -> State:
         """The state after whitened latents: `noise` is put in the prior's units first."""
-        mean, log_scale = precise(self.prior(F.silu(state))).chunk(2, dim=-1)
+        mean, log_scale = precise(over_channels(self.prior, F.silu(state))).chunk(2)
         scale = torch.exp(MOST_LOG_SCALE * torch.tanh(log_scale / MOST_LOG_SCALE))
-        placed = noise.unflatten(-1, (self.positions, self.each)).transpose(0, 1)
-        return state + self.enter(mean + scale * placed)
+        placed = noise.unflatten(-1, (self.positions, self.each)).permute(2, 1, 0)
+        return plus(state, over_channels(self.enter, mean + scale * placed))
 
     @staticmethod
-    def as_vector(values: Float[Tensor, "n batch each"]) -> Float[Tensor, "batch d"]:
+    def as_vector(values: Float[Tensor, "each n batch"]) -> Float[Tensor, "batch d"]:
         """One row per image, position by position."""
-        return values.transpose(0, 1).flatten(1)
+        return values.permute(2, 1, 0).flatten(1)
 
 
 @final
@@ -137,9 +134,9 @@ class Ladder(Model):
 
     def features(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None) -> State:
         """e(x, y) for one-hot labels."""
-        state = self.look(self.grid.cut(self.centred(images))) + self.place
+        state = plus(over_channels(self.look, self.grid.cut(self.centred(images))), self.place.permute(2, 0, 1))
         if self.label is not None:
-            state = state + self.label(labels).unflatten(1, (self.grid.positions, -1)).transpose(0, 1)
+            state = state + self.label(labels).unflatten(1, (self.grid.positions, -1)).permute(2, 1, 0)
         return self.encoder(state)
 
     def posterior(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None = None) -> Gaussian:
@@ -185,7 +182,7 @@ class Ladder(Model):
         features = self.features(images, one_hot)
         if samples:
             count = math.prod(samples)
-            features = features.repeat(1, count, 1)
+            features = features.repeat(1, 1, count)
             one_hot = None if one_hot is None else one_hot.repeat(count, 1)
         first, *others = noise.flatten(0, -2).split(self._sizes(), dim=-1)
         posteriors = [self.top.infer(features)]
@@ -210,7 +207,7 @@ class Ladder(Model):
         return [self.top.latent_dim, *(rung.latent_dim for rung in self._below())]
 
     def _emit(self, state: State) -> Float[Tensor, "batch planes *shape"]:
-        return self.grid.join(self.output(F.silu(state)), self.likelihood.planes) + self.bias
+        return self.grid.join(over_channels(self.output, F.silu(state)), self.likelihood.planes) + self.bias
 
 
 def latent_dims(grid: Grid, dims: Sequence[int]) -> int:

@@ -1,8 +1,9 @@
 """States that have a place: an image cut into patches, one vector per patch, and the layers that work on such states.
 
-A state is (N, batch, C): N positions, rows × columns of a grid, and C channels. With the positions first, a product over
-positions and a product over channels are each one large matrix product with nothing to move between them. A table, or a
-dense network, is a grid of one position.
+A state is (C, N, batch): C channels, and N positions, rows × columns of a grid. With the images innermost a product over
+channels is one large matrix product, and products over positions are one for every channel, with nothing to move between
+the two; and what lies between them runs over as many images as a processor takes at once. A table, or a dense network, is
+a grid of one position.
 
 Sources: Shi et al. 2016 (space to depth and back); Tolstikhin et al. 2021, MLP-Mixer (products over positions and over
 channels in turn); He et al. 2016 (residual blocks).
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 
 MOST_POSITIONS = 64
 """Positions that a grid has at the most where the size of the patches is left open."""
+
+State = Float[Tensor, "c n batch"]
 
 HEADS = 4
 """Groups of channels, each of which a `Mix` gives a matrix over positions of its own."""
@@ -68,27 +71,41 @@ class Grid:
         """Values of the data in one patch, over all colour channels."""
         return self.shape[0] * self.patch**2 if self.patch else math.prod(self.shape)
 
-    def cut(self, images: Float[Tensor, "batch *shape"]) -> Float[Tensor, "n batch values"]:
-        """Patches of images, position by position; padded with zeros to the right and below."""
+    def cut(self, images: Float[Tensor, "batch *shape"]) -> Float[Tensor, "values n batch"]:
+        """Patches of images; padded with zeros to the right and below."""
         if not self.patch:
-            return images.flatten(1).unsqueeze(0)
+            return images.flatten(1).t().unsqueeze(1)
         below = self.rows * self.patch - images.shape[-2]
         right = self.columns * self.patch - images.shape[-1]
         if below or right:
             images = F.pad(images, (0, right, 0, below))
-        cut = images.unflatten(-2, (self.rows, self.patch)).unflatten(-1, (self.columns, self.patch))
-        return cut.permute(2, 4, 0, 1, 3, 5).reshape(self.positions, images.shape[0], -1)
+        turned = images.flatten(1).t().contiguous()  # by itself: two simple copies are quicker than one that does all
+        turned = turned.view(self.shape[0], self.rows, self.patch, self.columns, self.patch, -1)
+        return turned.permute(0, 2, 4, 1, 3, 5).reshape(self.values, self.positions, -1)
 
-    def join(self, patches: Float[Tensor, "n batch values"], planes: int) -> Float[Tensor, "batch planes *shape"]:
+    def join(self, patches: Float[Tensor, "values n batch"], planes: int) -> Float[Tensor, "batch planes *shape"]:
         """What `cut` cut, put together again; `planes` images are cut together, as if they were colour channels."""
-        batch = patches.shape[1]
+        batch = patches.shape[-1]
         if not self.patch:
-            return patches.view(batch, planes, *self.shape)
-        wide = patches.view(self.rows, self.columns, batch, planes, self.shape[0], self.patch, self.patch)
-        joined = wide.permute(2, 3, 4, 0, 5, 1, 6).reshape(
-            batch, planes, self.shape[0], self.rows * self.patch, self.columns * self.patch
-        )
+            return patches.flatten(1).t().reshape(batch, planes, *self.shape)
+        wide = patches.view(planes, self.shape[0], self.patch, self.patch, self.rows, self.columns, batch)
+        turned = wide.permute(0, 1, 4, 2, 5, 3, 6).contiguous().view(-1, batch)
+        joined = turned.t().reshape(batch, planes, self.shape[0], self.rows * self.patch, self.columns * self.patch)
         return joined[..., : self.shape[1], : self.shape[2]]
+
+
+def over_channels(layer: nn.Linear, state: State) -> Float[Tensor, "k n batch"]:
+    """A dense layer over the channels of a state, the same at every position."""
+    if layer.in_features == 1:  # by hand: it then goes into the kernel around it
+        made = layer.weight.unsqueeze(-1) * state
+    else:
+        made = (layer.weight @ state.flatten(1)).unflatten(1, state.shape[1:])
+    return made if layer.bias is None else plus(made, layer.bias.view(-1, 1, 1))
+
+
+def plus(state: State, added: Tensor) -> State:
+    """Their sum, in the precision that the state is kept in: float32 weights do not make a bfloat16 state a float32 one."""
+    return (state + added).to(state.dtype)
 
 
 @final
@@ -112,14 +129,12 @@ class Mix(nn.Module):
         nn.init.normal_(self.outer.weight, std=SMALL)
         nn.init.zeros_(self.outer.bias)
 
-    def forward(self, state: Float[Tensor, "n batch c"]) -> Float[Tensor, "n batch c"]:
+    def forward(self, state: State) -> State:
         heard = state
         if self.between is not None and self.place is not None:
-            n, batch, channels = state.shape
-            grouped = state.view(n, batch, self.heads, -1).permute(2, 0, 1, 3).reshape(self.heads, n, -1)
-            mixed = torch.bmm(self.between, grouped).view(self.heads, n, batch, -1).permute(1, 2, 0, 3)
-            heard = mixed.reshape(n, batch, channels) + self.place
-        return state + self.outer(F.silu(self.inner(heard)))
+            grouped = state.unflatten(0, (self.heads, -1))
+            heard = plus(torch.matmul(self.between.unsqueeze(1), grouped).flatten(0, 1), self.place.squeeze(-1))
+        return state + over_channels(self.outer, F.silu(over_channels(self.inner, heard)))
 
 
 @final
@@ -133,10 +148,10 @@ class Convolve(nn.Module):
         nn.init.normal_(self.outer.weight, std=SMALL)
         nn.init.zeros_(self.outer.bias)
 
-    def forward(self, state: Float[Tensor, "n batch c"]) -> Float[Tensor, "n batch c"]:
-        plane = state.unflatten(0, (self.grid.rows, self.grid.columns)).permute(2, 3, 0, 1)
-        heard = self.inner(plane).permute(2, 3, 0, 1).flatten(0, 1)
-        return state + self.outer(F.silu(heard))
+    def forward(self, state: State) -> State:
+        plane = state.unflatten(1, (self.grid.rows, self.grid.columns)).permute(3, 0, 1, 2)
+        heard = self.inner(plane).permute(1, 2, 3, 0).flatten(1, 2)
+        return state + over_channels(self.outer, F.silu(heard))
 
 
 @final
@@ -156,8 +171,8 @@ class Gather(nn.Module):
         self.few = nn.Linear(channels, few)
         self.all = nn.Linear(positions * few, width)
 
-    def forward(self, state: Float[Tensor, "n batch c"]) -> Float[Tensor, "batch width"]:
-        few = F.silu(self.few(state)).transpose(0, 1).flatten(1)
+    def forward(self, state: State) -> Float[Tensor, "batch width"]:
+        few = F.silu(over_channels(self.few, state)).permute(2, 1, 0).flatten(1)
         return F.silu(self.all(few))
 
 
@@ -173,6 +188,6 @@ class Spread(nn.Module):
         self.wide = nn.Linear(few, channels)
         self.place = nn.Parameter(SMALL * torch.randn(positions, 1, channels))
 
-    def forward(self, values: Float[Tensor, "batch inputs"]) -> Float[Tensor, "n batch c"]:
-        few = self.all(F.silu(self.first(values))).unflatten(1, (self.positions, -1)).transpose(0, 1)
-        return self.wide(few) + self.place
+    def forward(self, values: Float[Tensor, "batch inputs"]) -> State:
+        few = self.all(F.silu(self.first(values))).unflatten(1, (self.positions, -1)).permute(2, 1, 0)
+        return plus(over_channels(self.wide, few), self.place.permute(2, 0, 1))

@@ -1,4 +1,4 @@
-"""Float32 matrix products on the CPU by the faster of the two libraries that PyTorch brings: MKL or oneDNN.
+"""Matrix products: where bfloat16 pays, and float32 on the CPU by the faster of the two libraries that PyTorch brings.
 
 PyTorch multiplies float32 matrices with MKL, which leaves half of the AVX-512 of AMD's processors unused; oneDNN uses it
 all, but is asked only where products of lower precision are allowed. So they are allowed here if, and only if, this
@@ -14,6 +14,25 @@ from functools import cache
 from typing import Any
 
 import torch
+
+from vaelab.config import ModelConfig
+
+
+def pays_in_bfloat16(model: ModelConfig, shape: tuple[int, ...], device: torch.device) -> bool:
+    """Whether a model trains faster with its products in bfloat16, and no worse (docs/decisions/ladder.md).
+
+    On a GPU that has them, always; on a processor that has them, a ladder over the positions of images, whose time goes
+    into its products. The small products of a dense network gain nothing there.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and model.network == "ladder" and len(shape) > 1 and _has_bfloat16()
+
+
+def _has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 by itself: AVX-512 BF16 or AMX."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # pyright: ignore[reportPrivateUsage]
+
 
 _PROBED = ((128, 784, 400), (400, 128, 784), (1000, 256, 784), (32, 40, 400), (8, 16, 8))
 """Sizes (n, k, m) of the products n×k by k×m that are probed: those of dense layers and their gradients."""

@@ -31,7 +31,7 @@ from vaelab.data.batches import (
 )
 from vaelab.data.dataset import Dataset, Split
 from vaelab.errors import ConfigError, TrainingError
-from vaelab.products import fast_products
+from vaelab.products import fast_products, pays_in_bfloat16
 from vaelab.shortage import in_parts
 from vaelab.step import Batch, Moving, Schedule, Tally, follow
 from vaelab.stepping import Stepper
@@ -93,8 +93,7 @@ class Trainer:
     def __init__(self, config: Config, dataset: Dataset, device: torch.device) -> None:
         precision = config.train.precision
         if precision == "auto":
-            native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-            precision = "bfloat16" if native else "float32"
+            precision = "bfloat16" if pays_in_bfloat16(config.model, dataset.shape, device) else "float32"
         config = replace(config, train=replace(config.train, precision=precision))
         self.config, self.device = config.train, device
         assert config.model.likelihood is not None
