@@ -14,12 +14,20 @@ from steps import CONV, DENSE, FLOPS, compile_step, drawings, products_speed, sp
 from textbook_loop import SameNetworks, TextbookLoop, TextbookVAE
 from turns import Scale, note, ratios, spread, table, take_turns
 
+from vaelab.config import PrecisionName
+from vaelab.products import pays_in_bfloat16
+
 BATCH, LARGE = 128, 512
 LIMIT = "the limit: its matrix products"
+PRECISIONS: tuple[PrecisionName, ...] = ("float32", "bfloat16")
+BFLOAT16 = PRECISIONS[1]
 
 
 def dense_step(scale: Scale) -> Iterator[str]:
-    """784-400-20 in float32 on all cores: images/s, ratios and shares; then what compiling takes."""
+    """784-400-20 on all cores: images/s, ratios and shares; then what compiling takes.
+
+    All in float32; where a training left to itself takes bfloat16 here, vaelab's in that too, beside its own limit.
+    """
     torch.manual_seed(0)
     dataset = drawings(scale.images)
     loop = _Loop(TextbookLoop(TextbookVAE(), dataset.train, dataset.test, BATCH))
@@ -32,15 +40,18 @@ def dense_step(scale: Scale) -> Iterator[str]:
             yield f"pythae was left out: {error}"
         contestants = {f"textbook loop, {BATCH}": loop.speed}
         contestants |= {f"{name}, {BATCH}": peer for name, peer in peers.items()}
+        precisions = PRECISIONS[: 1 + pays_in_bfloat16(DENSE, dataset.shape, torch.device("cpu"))]
         for batch in (BATCH, LARGE):
-            note(f"compiling the step at batch {batch}")
-            plain, faster = (trainer_for(DENSE, dataset, batch) for _ in range(2))
-            compile_step(faster)
-            contestants |= {
-                f"vaelab, {batch}": partial(speed, plain, scale.seconds),
-                f"vaelab, compiled, {batch}": partial(speed, faster, scale.seconds),
-                f"{LIMIT} alone, {batch}": partial(products_speed, batch, scale.seconds / 2),
-            }
+            contestants[f"vaelab, {batch}"] = partial(speed, trainer_for(DENSE, dataset, batch), scale.seconds)
+            for precision in precisions:
+                note(f"compiling the step at batch {batch} in {precision}")
+                faster = trainer_for(DENSE, dataset, batch, precision=precision)
+                compile_step(faster)
+                limit = partial(products_speed, batch, scale.seconds / 2, getattr(torch, precision))
+                contestants |= {
+                    _named("vaelab, compiled", precision, batch): partial(speed, faster, scale.seconds),
+                    _named(f"{LIMIT} alone", precision, batch): limit,
+                }
         for batch in (BATCH, LARGE):  # to warm up
             products_speed(batch, 0.1)
         given = take_turns(contestants, scale.rounds)
@@ -51,7 +62,12 @@ def dense_step(scale: Scale) -> Iterator[str]:
     yield (
         f"The loop's training alone, its evaluation of {len(dataset.test):,} images after each epoch of {len(dataset.train):,} "
         f"left out: {spread(loop.training)} images/s; vaelab, compiled, at {BATCH}: "
-        f"{spread(ratios(given[f'vaelab, compiled, {BATCH}'], loop.training), '.2f')} times that."
+        + ", ".join(
+            f"{spread(ratios(given[_named('vaelab, compiled', precision, BATCH)], loop.training), '.2f')} times that "
+            f"in {precision}"
+            for precision in precisions
+        )
+        + "."
     )
     yield compile_times(scale)
 
@@ -81,6 +97,11 @@ def conv_step(scale: Scale) -> Iterator[str]:
     yield _table(given, f"textbook loop, {BATCH}", [])
 
 
+def _named(what: str, precision: PrecisionName, batch: int) -> str:
+    """A contestant's name; in float32 unless said otherwise."""
+    return ", ".join([what, *([BFLOAT16] if precision == BFLOAT16 else []), str(batch)])
+
+
 class _Loop:
     """The loop's speed with its evaluation, as it stands; that of its training alone is kept beside it."""
 
@@ -105,13 +126,14 @@ def _table(given: Mapping[str, Sequence[float]], loop: str, peers: Sequence[str]
         *(f"× {peer.split(',')[0]}" for peer in peers),
         "share of the limit",
     ]
-    limits = {name.rpartition(", ")[2]: values for name, values in given.items() if name.startswith(LIMIT)}
+    limits = {name.partition(" alone")[2]: values for name, values in given.items() if name.startswith(LIMIT)}
     rows = []
     for name, values in given.items():
         what, _, batch = name.rpartition(", ")
         against = [
             spread(ratios(values, given[other]), ".2f") if batch == str(BATCH) else "" for other in (loop, *peers)
         ]
-        share = spread(ratios(values, limits[batch]), ".0%")
+        own = f", {BFLOAT16}" if what.endswith(BFLOAT16) else ""
+        share = spread(ratios(values, limits[f"{own}, {batch}"]), ".0%")
         rows.append([what, batch, spread(values), *against, share])
     return table(header, rows)

@@ -71,11 +71,11 @@ def speed(trainer: Trainer, seconds: float) -> float:
 
 
 @fast_products()
-def products_speed(batch: int, seconds: float) -> float:
+def products_speed(batch: int, seconds: float, dtype: torch.dtype = torch.float32) -> float:
     """Images a second of the matrix products alone, forward and backward, into memory that is there already."""
-    inputs = [torch.randn(batch, n) for n, _ in WIDTHS]
-    outputs = [torch.randn(batch, m) for _, m in WIDTHS]
-    weights = [torch.randn(n, m) for n, m in WIDTHS]
+    inputs = [torch.randn(batch, n, dtype=dtype) for n, _ in WIDTHS]
+    outputs = [torch.randn(batch, m, dtype=dtype) for _, m in WIDTHS]
+    weights = [torch.randn(n, m, dtype=dtype) for n, m in WIDTHS]
     made, upstream = [torch.empty_like(each) for each in outputs], [torch.empty_like(each) for each in inputs]
     gradients = [torch.empty_like(each) for each in weights]
 

@@ -23,7 +23,7 @@ from step_tables import conv_step, dense_step
 from turns import QUICK, Scale, note
 
 TABLES: dict[str, tuple[str, Callable[[Scale], Iterator[str]]]] = {
-    "step": ("Training, 784-400-20, float32, all cores", dense_step),
+    "step": ("Training, 784-400-20, all cores", dense_step),
     "conv": ("Training, the default convolutional network", conv_step),
     "generation": ("Generation", generation),
     "start-up": ("Start-up", start_up),

@@ -1,5 +1,6 @@
 """When a training is compiled, what happens where that fails, and that a compiled step is the step."""
 
+import math
 import os
 import signal
 import subprocess
@@ -439,7 +440,8 @@ def test_compiled_it_is_the_same_step(tmp_path: Path, empty_cache: Path) -> None
     for name in ("plain", "compiled", "again"):
         wish = "no" if name == "plain" else "yes"
         for options in (("--epochs", "2", "--compile", wish), ("--epochs", "3", "--resume", "--compile", "no")):
-            result = subprocess.run(command(tmp_path / name, *options), capture_output=True, text=True, env=environment)
+            exact = command(tmp_path / name, "--precision", "float32", *options)
+            result = subprocess.run(exact, capture_output=True, text=True, env=environment)
             assert result.returncode == 0, result.stderr
             assert "not compiled" not in result.stderr
     assert len(list((empty_cache / "compiled").glob("*.so"))) == 1
@@ -464,6 +466,7 @@ def test_compiled_it_is_the_same_step(tmp_path: Path, empty_cache: Path) -> None
         ("conv", "float32", 1e-4, 0.05),
         ("ladder", "float32", 1e-4, 0.05),
         ("mlp", "bfloat16", 1e-2, 0.25),
+        ("ladder", "bfloat16", 1e-2, 0.25),
     ],
 )
 def test_every_network_is_compiled(
@@ -485,7 +488,9 @@ def test_every_network_is_compiled(
     assert not trainer.stepper.remarks
     torch.testing.assert_close(trainer.tally.sums, plain.tally.sums, rtol=figures, atol=1e-3)
     for start, one, other in zip(before, trainer.moving.weights, plain.moving.weights, strict=True):
-        assert (one - other).norm() <= weights * (other - start).norm()
+        # rounded to bfloat16, the gradient of a weight may have the other sign, and AdamW's first moves hang on that
+        turned = 2 / math.sqrt(one.numel()) if precision == "bfloat16" else 0
+        assert (one - other).norm() <= (weights + turned) * (other - start).norm()
 
 
 def parts_of(dataset: Dataset) -> list[tuple[str, Any]]:

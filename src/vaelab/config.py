@@ -140,7 +140,7 @@ class TrainConfig:
 
     precision: PrecisionName = "auto"
     """Matrix products of the step: float32, or bfloat16 beside float32 weights and distributions. auto: bfloat16 on a GPU, and
-    for a ladder on images where the processor has it (AVX-512 BF16 or AMX)."""
+    for a dense network or a ladder on images where the processor has it (AVX-512 BF16 or AMX)."""
 
     device: str = "auto"
     """Where to train: auto, cpu, cuda, cuda:1. auto is cuda if there is such a GPU, else cpu."""

@@ -21,12 +21,12 @@ from vaelab.config import ModelConfig
 def pays_in_bfloat16(model: ModelConfig, shape: tuple[int, ...], device: torch.device) -> bool:
     """Whether a model trains faster with its products in bfloat16, and no worse (docs/decisions/ladder.md).
 
-    On a GPU that has them, always; on a processor that has them, a ladder over the positions of images, whose time goes
-    into its products. The small products of a dense network gain nothing there.
+    On a GPU that has them, always; on a processor that has them, dense networks and ladders, on images. Convolutions gain
+    nothing there, and the reals of a table would be rounded.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and model.network == "ladder" and len(shape) > 1 and _has_bfloat16()
+    return device.type == "cpu" and model.network in ("mlp", "ladder") and len(shape) > 1 and _has_bfloat16()
 
 
 def _has_bfloat16() -> bool:
