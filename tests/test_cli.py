@@ -249,6 +249,23 @@ def test_ctrl_c_saves_and_resume_goes_on(tmp_path: Path) -> None:
     assert checkpoint.load_resume(checkpoint.open_run(out))[1]["step"] > step
 
 
+@pytest.mark.parametrize("own", [{}, {"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "7"}])
+def test_waiting_threads_give_way_unless_the_user_has_it_otherwise(
+    own: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    for name in names:
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out
+    expected = own or {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "100"}
+    assert {name: os.environ[name] for name in names if name in os.environ} == expected
+
+
 def test_help_and_imports_are_quick() -> None:
     """Under 0.4 s of processor time, the best of three: nothing in them waits, and a busy machine only ever adds."""
     for command in ([str(VAELAB), "--help"], [sys.executable, "-c", "import vaelab"]):
@@ -261,7 +278,8 @@ def test_help_and_imports_are_quick() -> None:
             errors += result.stderr
         assert not errors
         assert min(times) < 0.4, (command, times)
-    assert b"generate the label" in subprocess.run([str(VAELAB), "--help"], capture_output=True, check=True).stdout
+    for command in ([str(VAELAB)], [sys.executable, "-m", "vaelab"]):
+        assert b"generate the label" in subprocess.run([*command, "--help"], capture_output=True, check=True).stdout
 
 
 def test_the_reference_is_the_code() -> None:

@@ -24,6 +24,7 @@ MOST_POSITIONS = 64
 """Positions that a grid has at the most where the size of the patches is left open."""
 
 State = Float[Tensor, "c n batch"]
+"""C channels at N positions of every image."""
 
 HEADS = 4
 """Groups of channels, each of which a `Mix` gives a matrix over positions of its own."""

@@ -19,7 +19,7 @@ from vaelab.config import ModelConfig
 
 
 def pays_in_bfloat16(model: ModelConfig, shape: tuple[int, ...], device: torch.device) -> bool:
-    """Whether a model trains faster with its products in bfloat16, and no worse (docs/decisions/ladder.md).
+    """Whether a model trains faster with its products in bfloat16, and no worse (docs/decisions/bfloat16.md).
 
     On a GPU that has them, always; on a processor that has them, dense networks and ladders, on images. Convolutions gain
     nothing there, and the reals of a table would be rounded.

@@ -16,6 +16,13 @@ from cyclopts import CycloptsError, UnusedCliTokensError
 from vaelab.cli import evaluate, explore, export, generate, studio, train
 from vaelab.errors import TrainingError, VaelabError
 
+THREADS_THAT_GIVE_WAY = {"GOMP_SPINCOUNT": "100", "OMP_WAIT_POLICY": "PASSIVE"}
+"""Read when torch is imported; the first is for GNU's OpenMP, which PyTorch has on Linux, the second for others.
+
+Threads that wait for one another spin for but a moment, then give their core away. Spinning on, as they would by default, they
+train a hundred times slower as soon as any other program wants a core (docs/decisions/threads.md).
+"""
+
 __all__ = ["app", "evaluate", "explore", "export", "generate", "main", "studio", "train"]
 
 
@@ -29,9 +36,8 @@ def _one_line(error: Exception) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line and status 2."""
-    # Read when torch is imported. Threads that wait for one another then give their core away: spinning, as they would by
-    # default, they train a hundred times slower as soon as any other program wants a core (docs/decisions/threads.md).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not THREADS_THAT_GIVE_WAY.keys() & os.environ.keys():
+        os.environ.update(THREADS_THAT_GIVE_WAY)
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except (CycloptsError, VaelabError) as error:
