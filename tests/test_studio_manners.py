@@ -247,12 +247,14 @@ def test_a_journey_by_keys_alone(opened: Opener, served: str, models: Models) ->
     press("ArrowRight")
     page.page.get_by_role("button", name="Draw ε").wait_for()
     tabbed(page, "Draw ε")
-    before = page.images("canvas[aria-label='What draws from the cloud decode to']")
-    press("Enter")
-    until(
-        lambda: page.images("canvas[aria-label='What draws from the cloud decode to']").shape,
-        lambda shape: shape != before.shape,
+    wall = "canvas[aria-label='What draws from the cloud decode to']"
+    # six places, of which the first draw, made unasked, fills one
+    before = until(
+        lambda: page.images(wall), lambda images: images.shape[1:3] == (28, 173) and images[..., :28, 0].any()
     )
+    assert not before[..., 29:, :].any()
+    press("Enter")
+    until(lambda: page.images(wall), lambda images: images[..., 29:57, 0].any())
     press("r")
     page.page.locator(".cards").wait_for()
     press("p")
