@@ -29,7 +29,7 @@ install_import_hook(
 
 from vaelab.config import Config, ModelConfig, TrainConfig  # noqa: E402 - after the hook
 from vaelab.data import Dataset, Split, load_dataset  # noqa: E402
-from vaelab.model import MOST_LOG_VARIANCE, Flat, Model  # noqa: E402
+from vaelab.model import LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE, Flat, Model  # noqa: E402
 from vaelab.networks import with_labels  # noqa: E402
 from vaelab.training import fit  # noqa: E402
 
@@ -228,7 +228,8 @@ class LinearGaussian:
 
 def raw_log_variance(log_variance: Tensor) -> Tensor:
     """The output of the encoder's head that stands for this log-variance."""
-    return MOST_LOG_VARIANCE * torch.atanh(log_variance / MOST_LOG_VARIANCE)
+    bound = torch.where(log_variance > 0, MOST_LOG_VARIANCE, -LEAST_LOG_VARIANCE)
+    return bound * torch.atanh(log_variance / bound)
 
 
 def posterior_grid(nodes: int, latent_dim: int) -> tuple[Tensor, Tensor]:

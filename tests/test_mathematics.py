@@ -250,7 +250,7 @@ def test_reparameterised_gradient_is_unbiased_against_a_finite_difference() -> N
     distortion = -Bernoulli(decoder(grid, None), 1).log_prob(x.expand(len(grid), -1))
 
     def expected_loss(output: Tensor) -> Tensor:
-        mean, log_variance = output[0], 12 * torch.tanh(output[1] / 12)
+        mean, log_variance = output[0], 12 * torch.tanh(output[1] / 12)  # as it is below 0
         q = torch.distributions.Normal(mean, torch.exp(0.5 * log_variance))
         density = q.log_prob(grid[:, 0]).exp()
         rate = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0))
@@ -268,7 +268,7 @@ def test_reparameterised_gradient_is_that_of_the_closed_form(linear_gaussian: Li
     exact = linear_gaussian
     x, _ = exact.draw(1)
     output = float64([0.5, -0.3, -0.8, 0.4]).requires_grad_()
-    mean, log_variance = output[:2], 12 * torch.tanh(output[2:] / 12)
+    mean, log_variance = output[:2], torch.stack([12 * torch.tanh(output[2] / 12), torch.tanh(output[3])])
     residual = x[0] - exact.bias - exact.weight @ mean
     squares = residual.square() + exact.weight.square() @ log_variance.exp()
     expected_distortion = 0.5 * (squares / exact.noise_variance + torch.log(2 * math.pi * exact.noise_variance)).sum()

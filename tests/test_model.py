@@ -14,7 +14,7 @@ from vaelab.config import LikelihoodName, ModelConfig, ModelName
 from vaelab.data import Dataset
 from vaelab.data.batches import held_out_input, mean_and_variance
 from vaelab.errors import ConfigError
-from vaelab.model import MOST_LOG_VARIANCE, Flat, Model
+from vaelab.model import LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE, Flat, Model, bounded
 
 IMAGE_LIKELIHOODS = ["bernoulli", "continuous-bernoulli", "logistic"]
 VARIANTS = [
@@ -126,9 +126,19 @@ def test_the_log_variance_is_bounded() -> None:
     with torch.no_grad():
         flat(model).head.bias[3:] = torch.tensor([-1e6, 0.0, 1e6])
         flat(model).head.weight[3:] = 0
-    expected = torch.tensor([-MOST_LOG_VARIANCE, 0, MOST_LOG_VARIANCE]).expand(6, -1)
+    expected = torch.tensor([LEAST_LOG_VARIANCE, 0, MOST_LOG_VARIANCE]).expand(6, -1)
     torch.testing.assert_close(model.posterior(x).log_variance, expected)
     assert model.posterior(x).rate().isfinite().all()
+
+
+def test_a_posterior_far_from_all_that_was_learnt_is_no_wider_than_it_pays() -> None:
+    """An encoder may send an image that it does not know anywhere; its certainty alone then costs less than half a nat."""
+    for raw in (-0.01, 0.01):
+        output = torch.tensor([0.0, raw])
+        torch.testing.assert_close(bounded(output).log_variance, output[1:], rtol=1e-4, atol=0)
+    steps = bounded(torch.stack([torch.zeros(200), torch.linspace(-40, 40, 200)], dim=1)).log_variance
+    assert (steps.diff(dim=0) >= 0).all()
+    assert bounded(torch.tensor([0.0, 1e6])).rate().item() < 0.5
 
 
 def test_labels_reach_a_conditional_model_alone() -> None:

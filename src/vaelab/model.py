@@ -22,8 +22,12 @@ from torch import Tensor, nn
 from vaelab.config import LikelihoodName
 from vaelab.distributions import LIKELIHOODS, Gaussian, GaussianLikelihood, Likelihood, precise
 
-MOST_LOG_VARIANCE = 12.0
-"""The encoder's log-variance stays within ± this (nats), by a tanh, so that no step can overflow its exponential."""
+LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE = -12.0, 1.0
+"""The log-variance of q(z|x), relative to the prior's, stays within these (nats), by a tanh on either side of 0.
+
+So no step overflows its exponential. And to know x hardly ever makes z less certain than the prior has it: an encoder that says
+so is far from all it has learnt from. Where it may say e¹² in place of e, one such image costs a million nats.
+"""
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,13 @@ class Facts(TypedDict):
 
 
 def bounded(output: Float[Tensor, "*batch two_d"]) -> Gaussian:
-    """The Gaussian whose mean and log-variance a network gives side by side, the latter within ± `MOST_LOG_VARIANCE`.
+    """The Gaussian whose mean and log-variance a network gives side by side, the latter kept within its bounds.
 
     It is in float32, whatever the network's products were made in.
     """
     mean, log_variance = precise(output).chunk(2, dim=-1)
-    return Gaussian(mean, MOST_LOG_VARIANCE * torch.tanh(log_variance / MOST_LOG_VARIANCE))
+    bound = torch.where(log_variance > 0, MOST_LOG_VARIANCE, -LEAST_LOG_VARIANCE)
+    return Gaussian(mean, bound * torch.tanh(log_variance / bound))
 
 
 class Model(nn.Module, ABC):
