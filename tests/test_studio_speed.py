@@ -1,6 +1,8 @@
 """How fast the studio is, by its own clock: opening, dragging, drawing; that no task is long, and that nothing piles up.
 
-A limit that a busy machine misses is tried again, and the best of three tries counts: a page that is slow is slow each time.
+A limit that a busy machine misses is tried again, and the best of three tries counts: a page that is slow is slow each time. What
+takes a processor's time is held against a yardstick, a piece of work in the same browser at that moment: on a machine that takes
+twice as long for it the page may take twice as long too.
 """
 
 import statistics
@@ -20,6 +22,30 @@ FIRST_PICTURE, LIVE = 700.0, 1500.0
 """Milliseconds from the opening."""
 LONGEST_TASK = 200.0
 STEPS = 500
+
+YARDSTICK = """async () => {
+  const work = `onmessage = ({data}) => {
+    let x = data;
+    for (let at = 0; at < 3e6; at++) x = Math.sqrt(x + at % 7);
+    postMessage(x);
+  }`;
+  const worker = new Worker(URL.createObjectURL(new Blob([work])));
+  const times = [];
+  for (let at = 0; at < 30; at++) {
+    await new Promise(done => setTimeout(done, 20));  // so that the worker is to be woken, as the page's is
+    const began = performance.now();
+    await new Promise(done => { worker.onmessage = done; worker.postMessage(at); });
+    times.push(performance.now() - began);
+  }
+  worker.terminate();
+  return times;
+}"""
+QUICK = 10.0
+"""Milliseconds of the yardstick up to which the limits stand as they are.
+
+They come from a machine on which the page opened in 294 to 373 ms; on that where the yardstick was first taken, 20 ms, the same page
+took 693 to 751.
+"""
 
 WATCH = """
 window.seen = {tasks: []};
@@ -68,23 +94,33 @@ def watched(opened: Opener, address: str) -> Page:
     return page
 
 
+def slowness(opened: Opener) -> float:
+    """By how much this machine is slower now than the limits suppose, at least 1."""
+    page = opened("about:blank")
+    times = page.page.evaluate(YARDSTICK)
+    page.close()
+    return max(1.0, statistics.median(times) / QUICK)
+
+
 def test_opening(opened: Opener, served: str, note: Callable[[str], None]) -> None:
     tries: list[tuple[float, float, float]] = []
 
     def measure() -> float:
+        slow = slowness(opened)
         page = watched(opened, served)
         first, live = until(
             lambda: page.page.evaluate("[seen.first?.[0], seen.live]"), lambda both: None not in both, 30
         )
         page.page.wait_for_timeout(1000)  # the tiles and the grid come
-        tries.append((first, live, longest(page)))
+        tries.append((first / slow, live / slow, longest(page) / slow))
+        note(f"opening on a machine {slow:.2f} times slower: {first:.0f}, {live:.0f}, {longest(page):.0f} ms")
         page.close()
         return max(first / FIRST_PICTURE, live / LIVE, tries[-1][2] / LONGEST_TASK)
 
     best(TRIES, measure, 1.0)
     first, live, task = (min(values) for values in zip(*tries, strict=True))
     note(
-        f"opening: first picture {first:.0f} ms, live decoding {live:.0f} ms, longest task {task:.0f} ms (tries: {tries})"
+        f"opening, so much quicker: first picture {first:.0f} ms, live decoding {live:.0f} ms, longest task {task:.0f} ms"
     )
     assert first <= FIRST_PICTURE
     assert live <= LIVE
@@ -177,6 +213,7 @@ def test_from_the_pen_to_ten_digits(opened: Opener, served: str, note: Callable[
     def measure() -> float:
         page.page.keyboard.press("c")
         page.page.wait_for_timeout(300)
+        slow = slowness(opened)
         page.page.evaluate(PEN) if not figures else page.page.evaluate("late.length = 0")
         mouse = page.page.mouse
         mouse.move(box["x"] + 0.35 * box["width"], box["y"] + 0.15 * box["height"])
@@ -193,8 +230,10 @@ def test_from_the_pen_to_ten_digits(opened: Opener, served: str, note: Callable[
         mouse.up()
         late = page.page.evaluate("late")
         assert len(late) >= 40
-        figures.append(f"p50 {statistics.median(late):.0f}, p95 {p95(late):.0f}, worst {max(late):.0f} ms")
-        return p95(late)
+        figures.append(
+            f"p50 {statistics.median(late):.0f}, p95 {p95(late):.0f}, worst {max(late):.0f} ms, {slow:.2f} times slower"
+        )
+        return p95(late) / slow
 
     found = best(TRIES, measure, PEN_TO_DIGITS)
     note(f"pen to ten digits, 40 moves: {'; '.join(figures)}")

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { cropped, fitted, greyOf, planesOf } from "./file";
 import { paint, PEN, SHEET, type Pen } from "./ink";
 import { likeliest, percent, shareBelow, strip, surpriseWords } from "./reading";
-import { extended, onSheet, smooth } from "./strokes";
+import { DOT, extended, onSheet, smooth } from "./strokes";
 
 describe("strokes", () => {
   it("make of three points of a flick one connected line from the first to the last", () => {
@@ -12,9 +12,9 @@ describe("strokes", () => {
     expect(path[2]).toEqual({ kind: "line", to: { x: 100, y: 100 } });
   });
 
-  it("make of a tap a dot: a line of no length", () => {
+  it("make of a tap a dot: a line of hardly any length", () => {
     const at = { x: 7, y: 9 };
-    expect(smooth([at])).toEqual([{ kind: "move", to: at }, { kind: "line", to: at }]);
+    expect(smooth([at])).toEqual([{ kind: "move", to: at }, { kind: "line", to: { x: 7 + DOT, y: 9 } }]);
     expect(smooth([])).toEqual([]);
   });
 
@@ -42,7 +42,7 @@ describe("ink", () => {
     } as unknown as Pen;
     paint(pen, [[{ x: 5, y: 5 }], [{ x: 0, y: 0 }, { x: 10, y: 0 }]]);
     expect(calls).toEqual([
-      `fill 0 0 ${SHEET} ${SHEET}`, "begin", "move 5 5", "line 5 5", "stroke", "begin", "move 0 0", "line 10 0", "stroke",
+      `fill 0 0 ${SHEET} ${SHEET}`, "begin", "move 5 5", `line ${5 + DOT} 5`, "stroke", "begin", "move 0 0", "line 10 0", "stroke",
     ]);
     expect([pen.lineWidth, pen.lineCap, pen.lineJoin]).toEqual([PEN, "round", "round"]);
   });

@@ -16,11 +16,15 @@ export type Segment =
 /** Points nearer than this to the one before (in units of the sheet) say nothing new. */
 export const NEAREST = 0.75;
 
+/** Length of the line that a dot is. */
+export const DOT = 0.01;
+
 const midway = (a: Point, b: Point): Point => ({ x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 });
 
 /**
  * A stroke as one connected path through the midpoints of its points, each point the control of a quadratic curve; it
- * begins and ends at the first and last point themselves. A single point is a line of no length: with round caps, a dot.
+ * begins and ends at the first and last point themselves. A single point is a line of hardly any length: with round caps, a
+ * dot. Of one of no length some browsers, such as Chromium 156, draw nothing.
  */
 export function smooth(stroke: Stroke): Segment[] {
   const [first, last] = [stroke[0], stroke[stroke.length - 1]];
@@ -29,7 +33,7 @@ export function smooth(stroke: Stroke): Segment[] {
   stroke.slice(1, -1).forEach((control, at) => {
     path.push({ kind: "curve", control, to: midway(control, stroke[at + 2] ?? control) });
   });
-  path.push({ kind: "line", to: last });
+  path.push({ kind: "line", to: stroke.length > 1 ? last : { x: last.x + DOT, y: last.y } });
   return path;
 }
 
