@@ -13,7 +13,7 @@ from PIL import Image
 
 import vaelab
 from vaelab import checkpoint
-from vaelab.cli import main
+from vaelab.cli import main, threads
 from vaelab.data import Dataset
 from vaelab.training import Config, fit
 
@@ -264,6 +264,48 @@ def test_waiting_threads_give_way_unless_the_user_has_it_otherwise(
     assert capsys.readouterr().out
     expected = own or {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "100"}
     assert {name: os.environ[name] for name in names if name in os.environ} == expected
+
+
+@pytest.mark.parametrize(
+    ("trains", "platform", "running", "microseconds", "turns"),
+    [
+        (True, "linux", 1, 40, threads.LONG),
+        (True, "linux", 1, 10, threads.SHORTLY),  # waking is quick
+        (True, "linux", 2, 40, threads.SHORTLY),  # another program runs
+        (False, "linux", 1, 40, threads.SHORTLY),
+        (True, "darwin", 1, 40, threads.SHORTLY),
+    ],
+)
+def test_threads_spin_for_long_where_waking_is_slow_and_the_cores_are_free(
+    trains: bool, platform: str, running: int, microseconds: float, turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cores = os.cpu_count() or 1
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"0.10 0.20 0.30 {running}/93 8645\n")
+    monkeypatch.setattr(threads, "waking", lambda: microseconds * 1e-6)
+    assert threads.wait_policy(trains=trains)["GOMP_SPINCOUNT"] == str(turns)
+
+
+@pytest.mark.parametrize(("command", "trains"), [(["train", "--help"], True), (["sample", "--help"], False)])
+def test_only_a_training_looks_how_its_threads_had_best_wait(
+    command: list[str], trains: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vaelab import cli
+
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    asked: list[bool] = []
+    monkeypatch.setattr(cli, "wait_policy", lambda *, trains: asked.append(trains) or {})
+    with pytest.raises(SystemExit):
+        main(command)
+    assert asked == [trains]
+
+
+def test_waking_is_measured_in_a_moment() -> None:
+    open_before = len(list(Path("/dev/fd").iterdir()))
+    assert 0 < threads.waking() < 0.1
+    assert len(list(Path("/dev/fd").iterdir())) == open_before
 
 
 def test_help_and_imports_are_quick() -> None:

@@ -43,8 +43,8 @@ YARDSTICK = """async () => {
 QUICK = 10.0
 """Milliseconds of the yardstick up to which the limits stand as they are.
 
-They come from a machine on which the page opened in 294 to 373 ms; on that where the yardstick was first taken, 20 ms, the same page
-took 693 to 751.
+They come from a machine on which the page opened in 294 to 373 ms; where the yardstick was first taken, 20 ms, the same page took
+693 to 751.
 """
 
 WATCH = """

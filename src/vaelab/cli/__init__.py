@@ -14,14 +14,8 @@ from vaelab.cli.app import INTERRUPTED, app  # isort: skip - first: its clock is
 from cyclopts import CycloptsError, UnusedCliTokensError
 
 from vaelab.cli import evaluate, explore, export, generate, studio, train
+from vaelab.cli.threads import wait_policy
 from vaelab.errors import TrainingError, VaelabError
-
-THREADS_THAT_GIVE_WAY = {"GOMP_SPINCOUNT": "100", "OMP_WAIT_POLICY": "PASSIVE"}
-"""Read when torch is imported; the first is for GNU's OpenMP, which PyTorch has on Linux, the second for others.
-
-Threads that wait for one another spin for but a moment, then give their core away. Spinning on, as they would by default, they
-train a hundred times slower as soon as any other program wants a core (docs/decisions/threads.md).
-"""
 
 __all__ = ["app", "evaluate", "explore", "export", "generate", "main", "studio", "train"]
 
@@ -36,8 +30,9 @@ def _one_line(error: Exception) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line and status 2."""
-    if not THREADS_THAT_GIVE_WAY.keys() & os.environ.keys():
-        os.environ.update(THREADS_THAT_GIVE_WAY)
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        command = (sys.argv[1:] if arguments is None else arguments)[:1]
+        os.environ.update(wait_policy(trains=list(command) == ["train"]))
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except (CycloptsError, VaelabError) as error:
