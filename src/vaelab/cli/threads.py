@@ -2,7 +2,7 @@
 
 A thread that has nothing to do at the end of a piece of work may spin until the others are there, or give its core away and be
 woken. Spinning is quicker, as long as no other program wants the core. How much quicker hangs on what waking takes: a few
-microseconds, or in some virtual machines, whose idle cores are given to others, so much that a training is a third as fast.
+microseconds, or in some virtual machines, whose idle cores are given to others, so long that a training is half as fast.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SLOW_WAKING = 25e-6
 """Seconds for waking a thread and being woken by it, from which it pays to spin for long."""
 
 ROUNDS = 40
-"""Times that waking is measured; one takes some 10 to 50 µs."""
+"""Times that waking is measured; one takes some 10 to 70 µs."""
 
 
 def wait_policy(*, trains: bool) -> dict[str, str]:
