@@ -115,7 +115,8 @@ def test_opening(opened: Opener, served: str, note: Callable[[str], None]) -> No
         tries.append((first / slow, live / slow, longest(page) / slow))
         note(f"opening on a machine {slow:.2f} times slower: {first:.0f}, {live:.0f}, {longest(page):.0f} ms")
         page.close()
-        return max(first / FIRST_PICTURE, live / LIVE, tries[-1][2] / LONGEST_TASK)
+        limits = (FIRST_PICTURE, LIVE, LONGEST_TASK)
+        return max(time / limit for time, limit in zip(tries[-1], limits, strict=True))
 
     best(TRIES, measure, 1.0)
     first, live, task = (min(values) for values in zip(*tries, strict=True))
