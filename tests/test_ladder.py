@@ -18,12 +18,15 @@ from vaelab.ladder import Ladder
 from vaelab.model import Flat, Model
 from vaelab.objective import importance_weighted_bound, importance_weighted_loss, log_weights, terms
 
-SHAPES: list[tuple[tuple[int, ...], LikelihoodName, int | None, MixingName]] = [
-    ((1, 8, 8), "bernoulli", None, "free"),
-    ((1, 9, 13), "logistic", 4, "free"),
-    ((3, 9, 13), "continuous-bernoulli", 4, "conv"),
-    ((1, 8, 8), "bernoulli", 0, "free"),
-    ((5,), "gaussian", None, "free"),
+SHAPES: list[tuple[tuple[int, ...], LikelihoodName, int | None, MixingName, str]] = [
+    ((1, 8, 8), "bernoulli", None, "free", "3,2,1"),
+    ((1, 9, 13), "logistic", 4, "free", "3,2,1"),
+    ((3, 9, 13), "continuous-bernoulli", 4, "conv", "3,2,1"),
+    ((1, 8, 8), "bernoulli", 0, "free", "3,2,1"),
+    ((5,), "gaussian", None, "free", "3,2,1"),
+    ((1, 12, 20), "bernoulli", None, "free", "3,2@8,1@4,1@4,1@2"),  # grids of 2×3, 3×5 and 6×10 positions
+    ((3, 9, 13), "logistic", None, "conv", "3,1@16,2@8,1@2"),  # one position, 2×2, none of the rungs on 3×4, 5×7
+    ((1, 9, 13), "logistic", 2, "conv", "3,2@4,1@4"),  # images cut finer than the latents lie
 ]
 LABELS = torch.tensor([0, 1, 2, 1])
 
@@ -54,12 +57,18 @@ def images_for(likelihood: str, shape: tuple[int, ...]) -> Tensor:
     return unit.round() if likelihood == "bernoulli" else torch.round(unit * 255) / 255
 
 
-@pytest.mark.parametrize(("shape", "likelihood", "patch", "mixing"), SHAPES)
+@pytest.mark.parametrize(("shape", "likelihood", "patch", "mixing", "rungs"), SHAPES)
 @pytest.mark.parametrize("kind", ["vae", "cvae"])
 def test_what_is_drawn_on_the_way_down_is_what_decode_makes_of_it(
-    shape: tuple[int, ...], likelihood: LikelihoodName, patch: int | None, mixing: MixingName, kind: ModelName
+    shape: tuple[int, ...],
+    likelihood: LikelihoodName,
+    patch: int | None,
+    mixing: MixingName,
+    rungs: str,
+    kind: ModelName,
 ) -> None:
-    model, images = ladder(shape, likelihood, model=kind, patch=patch, mixing=mixing), images_for(likelihood, shape)
+    model = ladder(shape, likelihood, model=kind, patch=patch, mixing=mixing, rungs=rungs)
+    images = images_for(likelihood, shape)
     for samples in ((), (1,), (2, 3)):
         inference = model(images, LABELS, torch.randn(*samples, 4, model.latent_dim, generator=generator(2)))
         decoded = model.decode(inference.latent, LABELS)
@@ -83,7 +92,7 @@ def test_with_one_rung_it_is_the_flat_model(kind: ModelName, patch: int) -> None
 
     class Encoder(nn.Module):
         def forward(self, images: Tensor, labels: Tensor | None) -> Tensor:
-            return model.top.gather(model.features(images + model.location, labels))
+            return model.top.gather(model.features(images + model.location, labels)[-1])
 
     class Decoder(nn.Module):
         def forward(self, latent: Tensor, labels: Tensor | None) -> Tensor:
@@ -164,8 +173,9 @@ def test_free_bits_are_a_rungs() -> None:
     assert value.item() == pytest.approx(3 * 0.3 + 8 * 0.5)
 
 
-def test_an_untrained_posterior_is_the_prior() -> None:
-    model = ladder((1, 8, 8), "bernoulli", stirred=0)
+@pytest.mark.parametrize("rungs", ["3,2,1", "3,2@4,1@2"])
+def test_an_untrained_posterior_is_the_prior(rungs: str) -> None:
+    model = ladder((1, 8, 8), "bernoulli", rungs=rungs, stirred=0)
     images = images_for("bernoulli", (1, 8, 8))
     inference = model(images, None, torch.randn(4, model.latent_dim, generator=generator(0)))
     assert not inference.rate.any()
@@ -214,8 +224,10 @@ def test_weights_average_to_the_elbo_and_rise_to_the_evidence() -> None:
 
 
 @pytest.mark.parametrize("kind", ["vae", "cvae"])
-def test_an_image_is_by_itself(kind: ModelName) -> None:
-    model, images = ladder((1, 8, 8), "bernoulli", model=kind), images_for("bernoulli", (1, 8, 8))
+@pytest.mark.parametrize(("rungs", "mixing"), [("3,2,1", "free"), ("3,2@4,1@2", "conv")])
+def test_an_image_is_by_itself(kind: ModelName, rungs: str, mixing: MixingName) -> None:
+    model = ladder((1, 8, 8), "bernoulli", model=kind, rungs=rungs, mixing=mixing)
+    images = images_for("bernoulli", (1, 8, 8))
     noise = torch.randn(4, model.latent_dim, generator=generator(0))
     whole = terms(model(images, LABELS, noise), images)
     for index in range(4):
@@ -254,6 +266,23 @@ def test_it_starts_where_the_data_are() -> None:
             {"rungs": "16,9000"},
             r"--rungs: got 16,9000, which make 144,016 dimensions at 16 positions; expected at most 65,536",
         ),
+        ({"rungs": "16@4,1"}, r"--rungs: got '16@4,1'; expected whole numbers"),
+        ({"rungs": "16,1@4@2"}, r"--rungs: got '16,1@4@2'; expected whole numbers"),
+        (
+            {"rungs": "16,1@6,1@2"},
+            r"--rungs: got 16,1@6,1@2, with positions of 6 pixels a side; expected the finest, 2, doubled, up to the image's "
+            r"side: 2, 4, 8",
+        ),
+        ({"rungs": "16,1@4", "patch": 8}, r"with positions of 4 pixels a side; expected the finest, 8, doubled"),
+        (
+            {"rungs": "16,1@2,1@4"},
+            r"--rungs: got 16,1@2,1@4; expected the largest positions first: from coarse to fine",
+        ),
+        ({"rungs": "16,1,1@4", "patch": 2}, r"--rungs: got 16,1,1@4; expected the largest positions first"),
+        (
+            {"rungs": "16,1@4", "patch": 0},
+            r"--rungs: got 16,1@4 for --patch 0, which has no positions; expected numbers",
+        ),
         ({"mixing": "conv", "patch": 0}, r"--mixing: got conv for a single position; expected it left out"),
         ({"patch": 9}, r"--patch: got 9 for images of 8×8; expected at most their side, or 0: leave it out"),
         (
@@ -278,6 +307,22 @@ def test_too_many_positions_are_refused() -> None:
 def test_a_table_has_no_patches() -> None:
     with pytest.raises(ConfigError, match=r"--patch: got 4 for a table, which has no pixels; expected it left out"):
         complete_model(ModelConfig("vae", "ladder", None, "gaussian", patch=4), (5,))
+
+
+def test_a_table_has_no_positions_for_rungs() -> None:
+    with pytest.raises(ConfigError, match=r"--rungs: got 3,1@4 for a table, which has no positions; expected numbers"):
+        complete_model(ModelConfig("vae", "ladder", None, "gaussian", rungs="3,1@4"), (5,))
+
+
+def test_rungs_lie_where_they_say() -> None:
+    config = complete_model(ModelConfig("vae", "ladder", None, "bernoulli", rungs="16,4@8,2@4,1@2"), (1, 28, 28))
+    assert (config.patch, config.latent_dim) == (2, 16 + 4 * 16 + 2 * 49 + 196)
+    assert complete_model(config, (1, 28, 28)) == config
+    assert ModelConfig(rungs=(16, "4@8")).rungs == "16,4@8"
+    model = build_model(config, (1, 28, 28), 10)
+    assert model.groups == (16, 64, 98, 196)
+    cut = complete_model(ModelConfig("vae", "ladder", None, "bernoulli", rungs="16,1@8,1", patch=4), (1, 28, 28))
+    assert cut.latent_dim == 16 + 16 + 49
 
 
 def test_completed_it_is_complete() -> None:

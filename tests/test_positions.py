@@ -7,13 +7,15 @@ from conftest import generator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaelab.positions import Convolve, Gather, Grid, Mix, Spread
+from vaelab.positions import Coarsen, Convolve, Gather, Grid, Mix, Refine, Spread, over_channels
 
 
-@given(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20), st.integers(0, 6), st.integers(1, 2))
-def test_joining_undoes_cutting(channels: int, height: int, width: int, patch: int, planes: int) -> None:
+@given(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20), st.integers(0, 6), st.integers(1, 2), st.booleans())
+def test_joining_undoes_cutting(
+    channels: int, height: int, width: int, patch: int, planes: int, channels_last: bool
+) -> None:
     shape = (channels, height, width)
-    grid = Grid.over(shape, patch)
+    grid = Grid.over(shape, patch, channels_last=channels_last)
     images = torch.rand(2, planes * channels, height, width, generator=generator(0))
     cut = [grid.cut(part) for part in images.split(channels, dim=1)]
     assert cut[0].shape == (grid.values, grid.positions, 2)
@@ -65,7 +67,45 @@ def test_a_convolution_hears_its_neighbours_alone() -> None:
 def test_gathering_and_spreading_keep_images_apart() -> None:
     torch.manual_seed(0)
     state = torch.randn(8, 6, 3)
-    gather, spread = Gather(6, 8, 5), Spread(5, 6, 8, 7)
+    gather, spread = Gather(6, 8, 5), Spread(5, Grid.over((1, 4, 6), 2), 8, 7)
     together = spread(gather(state))
     assert together.shape == state.shape
     torch.testing.assert_close(spread(gather(state[..., 1:2])), together[..., 1:2])
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 3), st.booleans())
+def test_a_coarser_grid_has_positions_of_four(height: int, width: int, patch: int, channels_last: bool) -> None:
+    """What coarsens a state hears the four positions of a finer grid that lie in one; what refines it, speaks to them alone."""
+    grid = Grid.over((1, height, width), patch, channels_last=channels_last)
+    coarse = grid.coarser()
+    assert (coarse.rows, coarse.columns) == ((grid.rows + 1) // 2, (grid.columns + 1) // 2)
+    torch.manual_seed(0)
+    coarsen, refine = Coarsen(grid, 4), Refine(grid, 4)
+    fine = grid.laid(torch.randn(4, grid.positions, 1)).requires_grad_()
+    middle = coarse.positions // 2
+    (reach,) = torch.autograd.grad(coarsen(fine)[:, middle].sum(), fine)
+    state = coarse.laid(torch.randn(4, coarse.positions, 1)).requires_grad_()
+    row, column = divmod(middle, coarse.columns)
+    near = torch.zeros(grid.rows, grid.columns, dtype=torch.bool)
+    near[2 * row : 2 * row + 2, 2 * column : 2 * column + 2] = True
+    assert torch.equal(reach.abs().sum((0, 2)).view(grid.rows, grid.columns) > 0, near)
+    made = refine(state)
+    assert made.shape == fine.shape
+    (back,) = torch.autograd.grad(made[:, near.flatten()].sum(), state)
+    assert (back.abs().sum((0, 2)) > 0).nonzero().flatten().tolist() == [middle]
+
+
+def test_the_order_in_memory_says_nothing() -> None:
+    """Layers give the same for a state with its images innermost and with its channels, and leave the order as it is."""
+    torch.manual_seed(0)
+    last = Grid.over((1, 10, 6), 2, channels_last=True)
+    state, dense, layer = torch.randn(4, 15, 3), torch.nn.Linear(4, 6), Convolve(last, 4)
+    turned = last.laid(state)
+    assert turned.stride() == (1, 4, 60)
+    for made, other in (
+        (over_channels(dense, state), over_channels(dense, turned)),
+        (layer(state), layer(turned)),
+        (last.repeated(state, 2), last.repeated(turned, 2)),
+    ):
+        torch.testing.assert_close(made, other)
+        assert other.stride(0) == 1

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from vaelab.bodies import build_decoder, build_encoder
-from vaelab.config import MOST_DIMENSIONS, ModelConfig, option, rung_dims
+from vaelab.config import MOST_DIMENSIONS, ModelConfig, option, rung_parts
 from vaelab.distributions import LIKELIHOODS
 from vaelab.errors import ConfigError
-from vaelab.ladder import Ladder, latent_dims
+from vaelab.ladder import Ladder
 from vaelab.model import Facts, Flat, Model
 from vaelab.positions import Convolve, Grid, Mix
 
@@ -74,16 +74,55 @@ def _flat(config: ModelConfig, facts: Facts) -> Flat:
 def _ladder(config: ModelConfig, facts: Facts) -> Ladder:
     assert config.rungs is not None
     assert config.width is not None
-    grid = Grid.over(facts["shape"], config.patch)
     assert config.depth is not None
-    channels = config.width
+    channels, convolved = config.width, config.mixing == "conv"
+    grids, ((first, _), *below) = _grids(config, facts["shape"]), rung_parts(config.rungs)
+    level = {grid.patch: number for number, grid in enumerate(grids)}
+    placed = [(dims, level[grids[0].patch if patch is None else patch]) for dims, patch in below]
 
-    def block() -> nn.Module:
-        if config.mixing == "conv" and grid.positions > 1:
-            return Convolve(grid, channels)
-        return Mix(grid.positions, channels)
+    def block(grid: Grid) -> nn.Module:
+        return Convolve(grid, channels) if convolved and grid.positions > 1 else Mix(grid.positions, channels)
 
-    return Ladder(grid, rung_dims(config.rungs), block, channels=channels, depth=config.depth, width=TOP_WIDTH, **facts)
+    return Ladder(grids, first, placed, block, channels=channels, depth=config.depth, width=TOP_WIDTH, **facts)
+
+
+def _grids(config: ModelConfig, shape: tuple[int, ...]) -> list[Grid]:
+    """The grids that a ladder's rungs lie on, the finest first, each twice as coarse as the one before it.
+
+    Raises
+    ------
+    ConfigError
+        If the positions that the rungs name are not so, or a finer grid comes before a coarser one.
+    """
+    assert config.rungs is not None
+    own = [patch for _, patch in rung_parts(config.rungs)[1:]]
+    named = [patch for patch in own if patch is not None]
+    patch = min(named) if named and config.patch is None else config.patch
+    grids = [Grid.over(shape, patch, channels_last=config.mixing == "conv")]
+    finest, coarsest = grids[0], max(named, default=0)
+    if named and finest.patch == 0:
+        got = "a table" if len(shape) == 1 else f"--patch {config.patch}"
+        raise ConfigError(f"--rungs: got {config.rungs} for {got}, which has no positions; expected numbers without @")
+    while grids[-1].patch < coarsest and grids[-1].positions > 1:
+        grids.append(grids[-1].coarser())
+    known = [grid.patch for grid in grids]
+    if unknown := [each for each in named if each not in known]:
+        raise ConfigError(
+            f"--rungs: got {config.rungs}, with positions of {unknown[0]} pixels a side; expected the finest, {finest.patch}, "
+            f"doubled, up to the image's side: {', '.join(map(str, _doublings(finest)))}"
+        )
+    sizes = [finest.patch if each is None else each for each in own]
+    if sizes != sorted(sizes, reverse=True):
+        raise ConfigError(f"--rungs: got {config.rungs}; expected the largest positions first: from coarse to fine")
+    return grids
+
+
+def _doublings(grid: Grid) -> list[int]:
+    patches = [grid.patch]
+    while grid.positions > 1:
+        grid = grid.coarser()
+        patches.append(grid.patch)
+    return patches
 
 
 def complete_model(config: ModelConfig, shape: tuple[int, ...]) -> ModelConfig:
@@ -121,12 +160,15 @@ def _complete_ladder(config: ModelConfig, shape: tuple[int, ...]) -> ModelConfig
             raise ConfigError(
                 f"--network ladder: got --{name} too; expected it left out: a ladder has its own networks"
             )
-    grid = Grid.over(shape, config.patch)
     if config.patch and len(shape) == 1:
         raise ConfigError(f"--patch: got {config.patch} for a table, which has no pixels; expected it left out")
     if config.patch and config.patch > max(shape[1:]):
         got = f"images of {shape[1]}×{shape[2]}"
         raise ConfigError(f"--patch: got {config.patch} for {got}; expected at most their side, or 0: leave it out")
+    config = replace(config, rungs=config.rungs or DEFAULT_RUNGS, mixing=config.mixing or "free")
+    assert config.rungs is not None
+    grids = _grids(config, shape)
+    grid = grids[0]
     if config.mixing == "conv" and grid.positions == 1:
         raise ConfigError("--mixing: got conv for a single position; expected it left out, or a smaller --patch")
     if grid.positions > MOST_POSITIONS_AT_ALL:
@@ -134,15 +176,16 @@ def _complete_ladder(config: ModelConfig, shape: tuple[int, ...]) -> ModelConfig
             f"--patch: got {config.patch}, which makes {grid.rows}×{grid.columns} positions; expected at most "
             f"{MOST_POSITIONS_AT_ALL:,}: give a larger one"
         )
-    rungs = config.rungs or DEFAULT_RUNGS
-    dims = latent_dims(grid, rung_dims(rungs))
+    positions, ((first, _), *below) = {each.patch: each.positions for each in grids}, rung_parts(config.rungs)
+    dims = first + sum(each * positions[grid.patch if patch is None else patch] for each, patch in below)
     if dims > MOST_DIMENSIONS:
         raise ConfigError(
-            f"--rungs: got {rungs}, which make {dims:,} dimensions at {grid.positions} positions; expected at most "
+            f"--rungs: got {config.rungs}, which make {dims:,} dimensions at {grid.positions} positions; expected at most "
             f"{MOST_DIMENSIONS:,}: give fewer or smaller ones"
         )
     if config.latent_dim not in (None, dims):
         raise ConfigError(
-            f"--latent-dim: got {config.latent_dim}, but --rungs {rungs} make {dims}; expected it left out: --rungs says it"
+            f"--latent-dim: got {config.latent_dim}, but --rungs {config.rungs} make {dims}; expected it left out: --rungs says "
+            "it"
         )
-    return replace(config, rungs=rungs, latent_dim=dims, patch=grid.patch, mixing=config.mixing or "free")
+    return replace(config, latent_dim=dims, patch=grid.patch)

@@ -21,7 +21,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -215,9 +214,9 @@ def keep(made: Path, path: Path) -> None:
             old.unlink(missing_ok=True)
 
 
-def compiled_by_torch(device: torch.device) -> Step:
+def compiled_by_torch() -> Step:
     """`descend` compiled by `torch.compile` when it is first called: for devices where no library is kept."""
-    compiled = torch.compile(descend, fullgraph=True, dynamic=False, options=torch_options(device))
+    compiled = torch.compile(descend, fullgraph=True, dynamic=False)
     fresh = True
 
     def step(model: Model, moving: Moving, tally: Tally, batch: Batch, schedule: Schedule, config: TrainConfig) -> None:
@@ -227,8 +226,6 @@ def compiled_by_torch(device: torch.device) -> Step:
             return
         from torch._dynamo import config as tracing
 
-        for tensor in lasting(model, moving, tally):  # they stay where they are: a CUDA graph may change them there
-            torch._dynamo.mark_static_address(tensor)
         with _muted(), tracing.patch(trace_autograd_ops=True):
             compiled(model, moving, tally, batch, schedule, config, plain_adamw)
         fresh = False
@@ -250,11 +247,6 @@ def _muted() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
-
-
-def torch_options(device: torch.device) -> dict[str, Any]:
-    """Options of `torch.compile` for `device`: on CUDA the step is recorded once, as CUDA graphs, and replayed."""
-    return {"triton.cudagraphs": True} if device.type == "cuda" else {}
 
 
 def missing_compiler() -> str | None:

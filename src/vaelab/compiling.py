@@ -1,5 +1,7 @@
 """When a training has its step compiled: at once, beside its first steps, before them, or not at all.
 
+On a CUDA device a step is recorded as a graph from the start, compiled or not, unless compiling is switched off.
+
 Compiling takes half a minute of one core, once for a network and a batch size; what was made is kept, and loaded in
 milliseconds from then on. So a training that counts seconds starts without, and goes over when the step is made; it
 leaves that out where too little time would be left to win it back. Compiled and plain steps round differently, so a
@@ -69,10 +71,14 @@ class Compiling:
         self._threads = 0
         if config.train.compile == "auto" and trainer.device.type not in ("cpu", "cuda"):
             self.plan = "never"
+        own = config.model.encoder is not None or config.model.decoder is not None
+        self.records = trainer.device.type == "cuda" and config.train.compile != "no" and not own
         self._recipe = trainer.recipe() if self.plan != "never" and self.on_cpu else None
 
     def begin(self) -> Iterator[None]:
         """Before the first step: yields while that has to wait."""
+        if self.records:
+            self.stepper.record()
         if self.plan == "never" or self._load():
             return
         if self.plan == "before":

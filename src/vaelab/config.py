@@ -24,7 +24,7 @@ LikelihoodName = Literal["bernoulli", "continuous-bernoulli", "logistic", "gauss
 
 if TYPE_CHECKING:
     OwnBody = str | Callable[..., Any]
-    Rungs = str | Sequence[int]
+    Rungs = str | Sequence[int | str]
 else:
     OwnBody = str  # what the command line reads and a run keeps; a class becomes its import path
     Rungs = str  # and a sequence becomes its numbers, with commas
@@ -69,10 +69,12 @@ class ModelConfig:
 
     rungs: Rungs | None = None
     """Latent dimensions of a ladder's rungs, such as 16,1,1: of the whole image for the first, at each position for the others.
-    They stand in place of --latent-dim. Default: 16,1,1."""
+    They stand in place of --latent-dim. With @, a rung has positions of its own: 16,4@8,2@4,1@2 has patches of 8, 4 and 2 pixels
+    a side, 4×4, 7×7 and 14×14 positions of a 28×28 image. Default: 16,1,1."""
 
     patch: int | None = None
-    """Pixels per side of a ladder's positions; 0 makes one position of all, as a table is. Default: 4 for 28×28, so 7×7."""
+    """Pixels per side of a ladder's positions where --rungs does not say; 0 makes one position of all, as a table is. Default: 4
+    for 28×28, so 7×7; the finest of --rungs where those say."""
 
     mixing: MixingName | None = None
     """How a ladder's positions hear of one another: by free matrices over positions, or by 3×3 convolutions. Default: free."""
@@ -230,9 +232,10 @@ def import_path(name: str, got: object) -> str:
     return f"{module}:{qualified}"
 
 
-def rung_dims(rungs: Rungs) -> tuple[int, ...]:
-    """The numbers of `ModelConfig.rungs`."""
-    return tuple(int(part) for part in _rungs(rungs).split(","))
+def rung_parts(rungs: Rungs) -> list[tuple[int, int | None]]:
+    """The numbers of `ModelConfig.rungs`: latent dimensions, and pixels a side of a position where it says so."""
+    parts = (part.partition("@") for part in _rungs(rungs).split(","))
+    return [(int(dims), int(patch) if patch else None) for dims, _, patch in parts]
 
 
 def _rungs(got: object) -> str:
@@ -241,14 +244,14 @@ def _rungs(got: object) -> str:
     Raises
     ------
     ConfigError
-        If it is neither, or a number is below 1.
+        If it is neither, or a number is below 1, or the first rung has positions.
     """
     parts = got.split(",") if isinstance(got, str) else list(got) if isinstance(got, Sequence) else [got]
     texts = [str(part).strip() for part in parts]
-    if not texts or not all(re.fullmatch(r"[1-9]\d{0,3}", text) for text in texts):
+    if not texts or not all(re.fullmatch(r"[1-9]\d{0,3}(@[1-9]\d{0,3})?", text) for text in texts) or "@" in texts[0]:
         raise ConfigError(
             f"--rungs: got {got if isinstance(got, str) else parts!r}; expected whole numbers of at least 1 with commas, such as "
-            "16,1,1"
+            "16,1,1 or 16,4@8,2@4"
         )
     return ",".join(texts)
 

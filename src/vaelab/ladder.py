@@ -9,7 +9,7 @@ under the prior. The posterior is given in these units, that is relative to the 
 against N(0, I), rung by rung: neither m nor s occurs in it. So one vector of noise drives the model, as in a flat one,
 and with one rung it is the flat model.
 
-The first rung is for the whole image; the others have some dimensions at each position of the grid.
+The first rung is for the whole image; the others have some dimensions at each position of a grid, the coarser grids first.
 
 Sources: Sønderby et al. 2016 (Ladder VAE); Kingma et al. 2016, section 4 and Maaløe et al. 2019 (the top-down posterior);
 Vahdat & Kautz 2020, section 3.2 (a posterior relative to the prior).
@@ -17,6 +17,7 @@ Vahdat & Kautz 2020, section 3.2 (a posterior relative to the prior).
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Unpack, cast, final
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 
 from vaelab.distributions import Gaussian, precise
 from vaelab.model import Facts, Inference, Model, bounded
-from vaelab.positions import SMALL, Gather, Grid, Spread, State, over_channels, plus
+from vaelab.positions import SMALL, Coarsen, Gather, Grid, Refine, Spread, State, over_channels, plus
 
 MOST_LOG_SCALE = 4.0
 """The logarithm of a prior's scale stays within ± this, by a tanh."""
@@ -38,13 +39,13 @@ MOST_LOG_SCALE = 4.0
 class Top(nn.Module):
     """The first rung: `latent_dim` dimensions for the whole image, with prior N(0, I), and the state that begins with them."""
 
-    def __init__(self, latent_dim: int, classes: int, positions: int, channels: int, width: int) -> None:
+    def __init__(self, latent_dim: int, classes: int, grid: Grid, channels: int, width: int) -> None:
         super().__init__()
         self.latent_dim = latent_dim
-        self.gather = Gather(positions, channels, width)
+        self.gather = Gather(grid.positions, channels, width)
         self.posterior = nn.Linear(width, 2 * latent_dim)
         _silence(self.posterior)
-        self.spread = Spread(latent_dim + classes, positions, channels, width)
+        self.spread = Spread(latent_dim + classes, grid, channels, width)
 
     def infer(self, features: State) -> Gaussian:
         """The posterior of each image, (batch, latent_dim)."""
@@ -89,27 +90,31 @@ class Rung(nn.Module):
 
 @final
 class Ladder(Model):
-    """An encoder over the grid, rungs from the top down, and patches of parameters at the end.
+    """An encoder from the finest grid to the coarsest, rungs on the way back, and patches of parameters at the end.
 
     Parameters
     ----------
-    grid
-        How images are cut.
-    dims
-        Latent dimensions of each rung: of the whole image for the first, at each position for the others.
+    grids
+        How images are cut, the finest first, each twice as coarse as the one before it.
+    first
+        Latent dimensions of the first rung, of the whole image.
+    below
+        Latent dimensions of each other rung at each position, and which of the `grids` it lies on: the coarsest first.
     block
-        Makes a residual block of the state's shape.
+        Makes a residual block for states on a grid.
     channels, depth, width
-        C; blocks of the encoder (after each rung there is one); units of the dense layers of the first rung.
+        C; blocks of the encoder on each grid (after each rung, and on coming to a finer grid, there is one); units of the dense
+        layers of the first rung.
     facts
         What every model has, see `Model`; its `latent_dim` is that of all rungs together.
     """
 
     def __init__(
         self,
-        grid: Grid,
-        dims: Sequence[int],
-        block: Callable[[], nn.Module],
+        grids: Sequence[Grid],
+        first: int,
+        below: Sequence[tuple[int, int]],
+        block: Callable[[Grid], nn.Module],
         *,
         channels: int,
         depth: int,
@@ -118,26 +123,41 @@ class Ladder(Model):
     ) -> None:
         super().__init__(**facts)
         assert self.stochastic, "a ladder is a variational autoencoder"
-        assert self.latent_dim == latent_dims(grid, dims)
-        self.grid = grid
-        self.look = nn.Linear(grid.values, channels)
-        self.place = nn.Parameter(torch.zeros(grid.positions, 1, channels))
-        self.label = nn.Linear(self.classes, grid.positions * channels, bias=False) if self.classes else None
-        self.encoder = nn.Sequential(*[block() for _ in range(depth)])
-        self.top = Top(dims[0], self.classes, grid.positions, channels, width)
-        self.rungs = nn.ModuleList([Rung(block(), each, grid.positions, channels) for each in dims[1:]])
-        self.blocks = nn.ModuleList([nn.Sequential(block()) for _ in dims])
+        self.grid, coarsest = grids[0], grids[-1]
+        self.levels = [level for _, level in below]
+        assert self.levels == sorted(self.levels, reverse=True)
+        self.look = nn.Linear(self.grid.values, channels)
+        self.place = nn.Parameter(torch.zeros(self.grid.positions, 1, channels))
+        self.label = nn.Linear(self.classes, self.grid.positions * channels, bias=False) if self.classes else None
+        self.encoder = nn.Sequential(*[block(self.grid) for _ in range(depth)])
+        self.coarser = nn.ModuleList(
+            [
+                nn.Sequential(Coarsen(finer, channels), *[block(grid) for _ in range(depth)])
+                for finer, grid in itertools.pairwise(grids)
+            ]
+        )
+        self.top = Top(first, self.classes, coarsest, channels, width)
+        self.rungs = nn.ModuleList(
+            [Rung(block(grids[level]), each, grids[level].positions, channels) for each, level in below]
+        )
+        places = [coarsest, *(grids[level] for level in self.levels)]
+        self.blocks = nn.ModuleList([nn.Sequential(block(grid)) for grid in places])
+        self.finer = nn.ModuleList([nn.Sequential(Refine(grid, channels), block(grid)) for grid in grids[:-1]])
         self.groups = tuple(self._sizes())
-        self.output = nn.Linear(channels, self.likelihood.planes * grid.values, bias=False)
+        assert self.latent_dim == sum(self.groups)
+        self.output = nn.Linear(channels, self.likelihood.planes * self.grid.values, bias=False)
         nn.init.normal_(self.output.weight, std=SMALL)
         self.bias = nn.Parameter(torch.zeros(self.likelihood.planes, *self.shape))
 
-    def features(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None) -> State:
-        """e(x, y) for one-hot labels."""
+    def features(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None) -> list[State]:
+        """e(x, y) for one-hot labels: on every grid, the finest first."""
         state = plus(over_channels(self.look, self.grid.cut(self.centred(images))), self.place.permute(2, 0, 1))
         if self.label is not None:
             state = state + self.label(labels).unflatten(1, (self.grid.positions, -1)).permute(2, 1, 0)
-        return self.encoder(state)
+        found = [self.encoder(state)]
+        for coarser in self.coarser:
+            found.append(coarser(found[-1]))
+        return found
 
     def posterior(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None = None) -> Gaussian:
         """Of each image: (batch, d), each rung's given the posterior means of the rungs above."""
@@ -147,10 +167,11 @@ class Ladder(Model):
     def parameters_of(self, latent: Float[Tensor, "batch d"], labels: Tensor | None) -> Float[Tensor, "batch *planes"]:
         """By the way down, with every latent given."""
         first, *others = latent.split(self._sizes(), dim=-1)
-        state = self.blocks[0](self.top.begin(first, labels))
-        for rung, block, values in zip(self._below(), self.blocks[1:], others, strict=True):
+        state, level = self.blocks[0](self.top.begin(first, labels)), len(self.finer)
+        for rung, at, block, values in zip(self._below(), self.levels, self.blocks[1:], others, strict=True):
+            state, level = self._refined(state, level, at), at
             state = block(rung.move(state, values))
-        return self._emit(state)
+        return self._emit(self._refined(state, level, 0))
 
     def forward(self, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "*samples batch d"]) -> Inference:
         """Each rung's z drawn given those above, z_r = μ_r + σ_r·`noise`_r, and decoded on the same way."""
@@ -182,14 +203,15 @@ class Ladder(Model):
         features = self.features(images, one_hot)
         if samples:
             count = math.prod(samples)
-            features = features.repeat(1, 1, count)
+            features = [self.grid.repeated(each, count) for each in features]
             one_hot = None if one_hot is None else one_hot.repeat(count, 1)
         first, *others = noise.flatten(0, -2).split(self._sizes(), dim=-1)
-        posteriors = [self.top.infer(features)]
+        posteriors = [self.top.infer(features[-1])]
         latents = [drawn(posteriors[0], first)]
-        state = self.blocks[0](self.top.begin(latents[0], one_hot))
-        for rung, block, values in zip(self._below(), self.blocks[1:], others, strict=True):
-            posteriors.append(rung.infer(features, state))
+        state, level = self.blocks[0](self.top.begin(latents[0], one_hot)), len(self.finer)
+        for rung, at, block, values in zip(self._below(), self.levels, self.blocks[1:], others, strict=True):
+            state, level = self._refined(state, level, at), at
+            posteriors.append(rung.infer(features[at], state))
             latents.append(drawn(posteriors[-1], values))
             state = block(rung.move(state, latents[-1]))
 
@@ -197,8 +219,14 @@ class Ladder(Model):
             return torch.cat(parts, dim=-1).unflatten(0, noise.shape[:-1])
 
         mean, log_variance = as_given([p.mean for p in posteriors]), as_given([p.log_variance for p in posteriors])
-        parameters = self._emit(state).unflatten(0, noise.shape[:-1])
+        parameters = self._emit(self._refined(state, level, 0)).unflatten(0, noise.shape[:-1])
         return Gaussian(mean, log_variance), as_given(latents), parameters
+
+    def _refined(self, state: State, level: int, to: int) -> State:
+        """A state on the grid of number `level`, brought to the finer one of number `to`."""
+        for finer in reversed(self.finer[to:level]):
+            state = finer(state)
+        return state
 
     def _below(self) -> list[Rung]:
         return [cast(Rung, rung) for rung in self.rungs]
@@ -208,11 +236,6 @@ class Ladder(Model):
 
     def _emit(self, state: State) -> Float[Tensor, "batch planes *shape"]:
         return self.grid.join(over_channels(self.output, F.silu(state)), self.likelihood.planes) + self.bias
-
-
-def latent_dims(grid: Grid, dims: Sequence[int]) -> int:
-    """D of a ladder: the first rung's dimensions, and those of the others at every position."""
-    return dims[0] + grid.positions * sum(dims[1:])
 
 
 def _silence(layer: nn.Linear) -> None:

@@ -1,9 +1,10 @@
 """States that have a place: an image cut into patches, one vector per patch, and the layers that work on such states.
 
-A state is (C, N, batch): C channels, and N positions, rows × columns of a grid. With the images innermost a product over
-channels is one large matrix product, and products over positions are one for every channel, with nothing to move between
-the two; and what lies between them runs over as many images as a processor takes at once. A table, or a dense network, is
-a grid of one position.
+A state is (C, N, batch): C channels, and N positions, rows × columns of a grid. In memory its images are innermost: a product
+over channels is one large matrix product then, and products over positions are one for every channel, with nothing to move
+between the two; and what lies between them runs over as many images as a processor takes at once. Convolutions want the
+channels innermost, and a state that they work on has them so; its shape is the same. A table, or a dense network, is a grid
+of one position.
 
 Sources: Shi et al. 2016 (space to depth and back); Tolstikhin et al. 2021, MLP-Mixer (products over positions and over
 channels in turn); He et al. 2016 (residual blocks).
@@ -38,19 +39,21 @@ SMALL = 0.02
 class Grid:
     """How an image (channels, H, W) is cut: `rows` × `columns` patches of `patch` pixels a side, the last ones padded.
 
-    With `patch` 0 all values are one patch, as those of a table's row always are.
+    With `patch` 0 all values are one patch, as those of a table's row always are. `channels_last` says that states on it have
+    their channels innermost in memory, for convolutions, and not the images.
     """
 
     shape: tuple[int, ...]
     rows: int
     columns: int
     patch: int
+    channels_last: bool = False
 
     @staticmethod
-    def over(shape: tuple[int, ...], patch: int | None = None) -> Grid:
+    def over(shape: tuple[int, ...], patch: int | None = None, *, channels_last: bool = False) -> Grid:
         """The grid over such images; by default with the smallest even patches that leave at most `MOST_POSITIONS`."""
         if len(shape) == 1 or patch == 0:
-            return Grid(shape, 1, 1, 0)
+            return Grid(shape, 1, 1, 0, channels_last)
         height, width = shape[1:]
 
         def positions(size: int) -> int:
@@ -60,7 +63,11 @@ class Grid:
             patch = 2
             while positions(patch) > MOST_POSITIONS:
                 patch += 2
-        return Grid(shape, math.ceil(height / patch), math.ceil(width / patch), patch)
+        return Grid(shape, math.ceil(height / patch), math.ceil(width / patch), patch, channels_last)
+
+    def coarser(self) -> Grid:
+        """The grid of patches twice as wide and high."""
+        return Grid.over(self.shape, 2 * self.patch, channels_last=self.channels_last)
 
     @property
     def positions(self) -> int:
@@ -80,6 +87,9 @@ class Grid:
         right = self.columns * self.patch - images.shape[-1]
         if below or right:
             images = F.pad(images, (0, right, 0, below))
+        if self.channels_last:
+            wide = images.view(-1, self.shape[0], self.rows, self.patch, self.columns, self.patch)
+            return wide.permute(0, 2, 4, 1, 3, 5).reshape(-1, self.positions, self.values).permute(2, 1, 0)
         turned = images.flatten(1).t().contiguous()  # by itself: two simple copies are quicker than one that does all
         turned = turned.view(self.shape[0], self.rows, self.patch, self.columns, self.patch, -1)
         return turned.permute(0, 2, 4, 1, 3, 5).reshape(self.values, self.positions, -1)
@@ -89,16 +99,35 @@ class Grid:
         batch = patches.shape[-1]
         if not self.patch:
             return patches.flatten(1).t().reshape(batch, planes, *self.shape)
-        wide = patches.view(planes, self.shape[0], self.patch, self.patch, self.rows, self.columns, batch)
-        turned = wide.permute(0, 1, 4, 2, 5, 3, 6).contiguous().view(-1, batch)
-        joined = turned.t().reshape(batch, planes, self.shape[0], self.rows * self.patch, self.columns * self.patch)
+        sizes = (planes, self.shape[0], self.rows * self.patch, self.columns * self.patch)
+        if self.channels_last:
+            deep = patches.permute(2, 1, 0).reshape(
+                batch, self.rows, self.columns, planes, self.shape[0], self.patch, self.patch
+            )
+            joined = deep.permute(0, 3, 4, 1, 5, 2, 6).reshape(batch, *sizes)
+        else:
+            wide = patches.view(planes, self.shape[0], self.patch, self.patch, self.rows, self.columns, batch)
+            turned = wide.permute(0, 1, 4, 2, 5, 3, 6).contiguous().view(-1, batch)
+            joined = turned.t().reshape(batch, *sizes)
         return joined[..., : self.shape[1], : self.shape[2]]
+
+    def laid(self, state: State) -> State:
+        """The same in the order in memory of this grid's states."""
+        return state.permute(2, 1, 0).contiguous().permute(2, 1, 0) if self.channels_last else state.contiguous()
+
+    def repeated(self, state: State, count: int) -> State:
+        """Its images `count` times, one after another."""
+        if self.channels_last:
+            return state.permute(2, 1, 0).repeat(count, 1, 1).permute(2, 1, 0)
+        return state.repeat(1, 1, count)
 
 
 def over_channels(layer: nn.Linear, state: State) -> Float[Tensor, "k n batch"]:
     """A dense layer over the channels of a state, the same at every position."""
     if layer.in_features == 1:  # by hand: it then goes into the kernel around it
         made = layer.weight.unsqueeze(-1) * state
+    elif state.stride(0) == 1 and state.shape[1] > 1:  # the channels are innermost, and stay so
+        made = F.linear(state.permute(2, 1, 0), layer.weight).permute(2, 1, 0)
     else:
         made = (layer.weight @ state.flatten(1)).unflatten(1, state.shape[1:])
     return made if layer.bias is None else plus(made, layer.bias.view(-1, 1, 1))
@@ -156,6 +185,41 @@ class Convolve(nn.Module):
 
 
 @final
+class Coarsen(nn.Module):
+    """From a grid to the next coarser one: 2×2 positions side by side, padded with zeros, and one dense layer."""
+
+    def __init__(self, grid: Grid, channels: int) -> None:
+        super().__init__()
+        self.grid = grid
+        self.layer = nn.Linear(4 * channels, channels)
+
+    def forward(self, state: State) -> State:
+        plane = state.unflatten(1, (self.grid.rows, self.grid.columns))
+        plane = F.pad(plane, (0, 0, 0, self.grid.columns % 2, 0, self.grid.rows % 2))
+        four = torch.cat([plane[:, down::2, right::2] for down in (0, 1) for right in (0, 1)])
+        return over_channels(self.layer, self.grid.laid(four.flatten(1, 2)))
+
+
+@final
+class Refine(nn.Module):
+    """The way back: one dense layer makes 2×2 positions of each, which a place of their own is added to."""
+
+    def __init__(self, grid: Grid, channels: int) -> None:
+        """To `grid`, from the next coarser one."""
+        super().__init__()
+        self.grid, self.channels = grid, channels
+        self.layer = nn.Linear(channels, 4 * channels)
+        self.place = nn.Parameter(SMALL * torch.randn(grid.positions, 1, channels))
+
+    def forward(self, state: State) -> State:
+        rows, columns = math.ceil(self.grid.rows / 2), math.ceil(self.grid.columns / 2)
+        four = over_channels(self.layer, state).reshape(2, 2, self.channels, rows, columns, -1)
+        plane = four.permute(2, 3, 0, 4, 1, 5).reshape(self.channels, 2 * rows, 2 * columns, -1)
+        fine = self.grid.laid(plane[:, : self.grid.rows, : self.grid.columns].flatten(1, 2))
+        return plus(fine, self.place.permute(2, 0, 1))
+
+
+@final
 class Gather(nn.Module):
     """From all positions to one vector: channels cut to a `SHARE`-th at each position, laid side by side, one dense layer."""
 
@@ -181,14 +245,15 @@ class Gather(nn.Module):
 class Spread(nn.Module):
     """From one vector to all positions: the way back of `Gather`."""
 
-    def __init__(self, inputs: int, positions: int, channels: int, width: int) -> None:
+    def __init__(self, inputs: int, grid: Grid, channels: int, width: int) -> None:
         super().__init__()
+        positions = grid.positions
         few = Gather.few_of(positions, channels)
-        self.positions = positions
+        self.grid = grid
         self.first, self.all = nn.Linear(inputs, width), nn.Linear(width, positions * few)
         self.wide = nn.Linear(few, channels)
         self.place = nn.Parameter(SMALL * torch.randn(positions, 1, channels))
 
     def forward(self, values: Float[Tensor, "batch inputs"]) -> State:
-        few = self.all(F.silu(self.first(values))).unflatten(1, (self.positions, -1)).permute(2, 1, 0)
-        return plus(over_channels(self.wide, few), self.place.permute(2, 0, 1))
+        few = self.all(F.silu(self.first(values))).unflatten(1, (self.grid.positions, -1)).permute(2, 1, 0)
+        return plus(over_channels(self.wide, self.grid.laid(few)), self.place.permute(2, 0, 1))

@@ -21,12 +21,13 @@ from vaelab.config import ModelConfig
 def pays_in_bfloat16(model: ModelConfig, shape: tuple[int, ...], device: torch.device) -> bool:
     """Whether a model trains faster with its products in bfloat16, and no worse (docs/decisions/bfloat16.md).
 
-    On a GPU that has them, always; on a processor that has them, dense networks and ladders, on images. Convolutions gain
-    nothing there, and the reals of a table would be rounded.
+    On a GPU that has them, always; on a processor that has them, dense networks and ladders without convolutions, on images.
+    Convolutions gain nothing there, and the reals of a table would be rounded.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and model.network in ("mlp", "ladder") and len(shape) > 1 and _has_bfloat16()
+    dense = model.network == "mlp" or (model.network == "ladder" and model.mixing != "conv")
+    return device.type == "cpu" and dense and len(shape) > 1 and _has_bfloat16()
 
 
 def _has_bfloat16() -> bool:
@@ -40,21 +41,30 @@ _PROBED = ((128, 784, 400), (400, 128, 784), (1000, 256, 784), (32, 40, 400), (8
 
 @contextmanager
 def fast_products() -> Iterator[None]:
-    """Within it, float32 matrix products on the CPU are as precise as ever, and quicker where oneDNN is."""
-    if not _onednn_keeps_float32():
-        yield
-        return
-    settings = _settings()
-    before = settings.fp32_precision
-    settings.fp32_precision = "bf16"
+    """Within it, float32 matrix products on the CPU are as precise as ever, and quicker where oneDNN is.
+
+    On a GPU, convolutions in float32 are so too: by themselves they would keep 10 bits of each factor (TF32).
+    """
+    settings, cudnn = _settings(), _cudnn()
+    before, rounded = settings.fp32_precision, cudnn.is_available() and cudnn.allow_tf32
+    if _onednn_keeps_float32():
+        settings.fp32_precision = "bf16"
+    if rounded:
+        cudnn.allow_tf32 = False
     try:
         yield
     finally:
         settings.fp32_precision = before
+        if rounded:
+            cudnn.allow_tf32 = True
 
 
 def _settings() -> Any:
     return torch.backends.mkldnn.matmul  # pyright: ignore[reportAttributeAccessIssue] - made at run time
+
+
+def _cudnn() -> Any:
+    return torch.backends.cudnn  # whose settings are made at run time too
 
 
 @cache

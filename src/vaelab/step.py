@@ -236,8 +236,6 @@ def fused_adamw(
     moving: Moving, gradients: Sequence[Tensor], divisor: Tensor, bad: Tensor, schedule: Schedule, weight_decay: float
 ) -> None:
     """AdamW on `gradients` / `divisor` by PyTorch's fused kernel, which leaves the step out by itself where `bad` is 1."""
-    rate = schedule.learning_rate
-    assert isinstance(rate, float)
     torch._fused_adamw_(  # pyright: ignore[reportPrivateImportUsage] - as torch.optim.AdamW(fused=True) does
         _by_row(moving.weights),
         _by_row(_laid_as(gradients, moving.weights)),
@@ -245,7 +243,7 @@ def fused_adamw(
         _by_row(moving.squares),
         [],
         [moving.updates.clamp_min(1)] * len(gradients),
-        lr=rate,
+        lr=schedule.learning_rate,
         beta1=DECAY_OF_MEAN,
         beta2=DECAY_OF_SQUARE,
         weight_decay=weight_decay,

@@ -1,4 +1,6 @@
-"""How a step is taken: compiled where it can be, as it stands where not, and on fewer images at a time where memory is short."""
+"""How a step is taken: compiled or recorded where it can be, as it stands where not, and on fewer images at a time where memory
+is short.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import time
 
 import torch
 
+from vaelab.captured import captured, plain_step
 from vaelab.compiled import NotCompiledError, Recipe, Step, compiled_by_torch, flat, load
 from vaelab.config import Config
 from vaelab.errors import TrainingError
@@ -31,34 +34,37 @@ class Stepper:
         self.device = tally.bad.device
         self.at_once: int | None = None
         self.remarks: list[str] = []
-        self._compiled: Step | None = None
+        self._quick: Step | None = None  # compiled or recorded
+        self._compiled = False
+        self._scheduled = tuple(torch.zeros(2, device=self.device))
 
     def take(self, batch: Batch, schedule: Schedule) -> None:
         """One step on `batch`.
 
-        Where the compiled step fails, steps are taken as they stand from then on; where memory runs out, on fewer images at
-        a time, with the loss and the gradients of the whole batch. Either is said in `remarks`.
+        Where the compiled or recorded step fails, steps are taken as they stand from then on; where memory runs out, on
+        fewer images at a time, with the loss and the gradients of the whole batch. Either is said in `remarks`.
 
         Raises
         ------
         TrainingError
             If there is not enough memory for one image at a time.
         """
-        usable = self._compiled is not None and batch.noise.ndim == 2  # one of several draws is not what was compiled
-        if not usable or not self._take_compiled(batch, schedule):
+        usable = self._quick is not None and batch.noise.ndim == 2  # one of several draws is not what was compiled
+        if not usable or not self._take_quick(batch, schedule):
             found = self._look(batch, schedule)
             move(self.moving, self.tally, found, schedule, self.config.train, fused_adamw)
 
-    def _take_compiled(self, batch: Batch, schedule: Schedule) -> bool:
-        """The step as compiled; False where that could not be, and is not tried again."""
-        assert self._compiled is not None
+    def _take_quick(self, batch: Batch, schedule: Schedule) -> bool:
+        """The step as compiled or recorded; False where that could not be, and is not tried again."""
+        assert self._quick is not None
         try:
-            self._compiled(self.model, self.moving, self.tally, batch, self._as_tensors(schedule), self.config.train)
+            self._quick(self.model, self.moving, self.tally, batch, self._as_tensors(schedule), self.config.train)
         except Exception as error:  # a compiler's can be anything
-            self._compiled = None
+            what = "compiled" if self._compiled else "recorded"
+            self._quick, self._compiled = None, False
             short = isinstance(error, RuntimeError) and out_of_memory(error)
             said = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
-            self.not_compiled("memory is short" if short else said)
+            self.not_compiled("memory is short" if short else said, what)
         else:
             return True
         release()  # not in the handler, where the error still holds on to what was made so far
@@ -93,12 +99,20 @@ class Stepper:
         self.remarks.append(remark.format(images, self.at_once))
 
     def _as_tensors(self, schedule: Schedule) -> Schedule:
-        return Schedule(*torch.tensor(schedule, device=self.device))
+        if self.device.type == "cpu":
+            return Schedule(*torch.tensor(schedule))
+        for place, value in zip(self._scheduled, schedule, strict=True):
+            place.fill_(value)  # a copy from the host would wait for all steps that are under way
+        return Schedule(*self._scheduled)
 
     @property
     def compiled(self) -> bool:
         """Whether the step is compiled."""
-        return self._compiled is not None
+        return self._compiled
+
+    def record(self) -> None:
+        """Have the step recorded on a CUDA device, as it stands, and replayed."""
+        self._quick = captured(plain_step)
 
     def recipe(self, batch: Batch, schedule: Schedule) -> Recipe:
         """What a compiled step on such batches is made from."""
@@ -107,7 +121,8 @@ class Stepper:
 
     def load_compiled(self, recipe: Recipe) -> bool:
         """Whether the compiled step is at hand; from now on it is taken."""
-        self._compiled = load(recipe)
+        if (made := load(recipe)) is not None:
+            self._quick, self._compiled = made, True
         return self.compiled
 
     def compile(self, recipe: Recipe | None = None) -> None:
@@ -119,7 +134,8 @@ class Stepper:
             If it cannot be.
         """
         if recipe is None:
-            self._compiled = compiled_by_torch(self.device)
+            made = compiled_by_torch()
+            self._quick, self._compiled = captured(made) if self.device.type == "cuda" else made, True
         elif not self.load_compiled(recipe):
             preparation = Preparation(recipe)
             try:
@@ -130,6 +146,6 @@ class Stepper:
             if not self.load_compiled(recipe):
                 raise NotCompiledError("what was compiled cannot be loaded")
 
-    def not_compiled(self, reason: str) -> None:
-        """Have it said that the step is not compiled."""
-        self.remarks.append(f"the step is not compiled, and training goes on without: {reason}")
+    def not_compiled(self, reason: str, what: str = "compiled") -> None:
+        """Have it said that the step is not compiled, or not recorded."""
+        self.remarks.append(f"the step is not {what}, and training goes on without: {reason}")

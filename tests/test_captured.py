@@ -1,0 +1,110 @@
+"""A recorded step sees each batch and changes what the step as it stands changes; on a GPU, by a CUDA graph."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from vaelab import Config, Dataset, fit
+from vaelab.captured import WARM_UP, captured, plain_step
+from vaelab.config import ModelConfig
+from vaelab.trainer import Trainer
+from vaelab.training import Progress, complete
+
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+LADDER = ModelConfig("vae", "ladder", None, "bernoulli", 8, 1, rungs="3,2@4,1@2", mixing="conv")
+
+
+def with_train(config: Config, **changes: Any) -> Config:
+    return replace(config, train=replace(config.train, **changes))
+
+
+def trainer_of(config: Config, dataset: Dataset, device: str = "cpu") -> Trainer:
+    return Trainer(complete(config, dataset), dataset, torch.device(device))
+
+
+@pytest.mark.parametrize("kind", ["vae", "cvae"])
+def test_what_is_replayed_is_the_step(tiny: Dataset, tiny_config: Config, kind: str) -> None:
+    """In place of CUDA's graph, what is recorded is kept as a function: of what it was shown then, and of nothing else."""
+    config = replace(tiny_config, model=replace(tiny_config.model, model=kind))  # pyright: ignore[reportArgumentType]
+    trainer, plain = (trainer_of(config, tiny) for _ in range(2))
+    run, recorded, replays = 0, 0, 0
+
+    def now(work: Callable[[], object]) -> None:
+        nonlocal run
+        run += 1
+        work()
+
+    def record(work: Callable[[], object]) -> Callable[[], object]:
+        nonlocal recorded
+        recorded += 1
+
+        def replay() -> None:
+            nonlocal replays
+            replays += 1
+            work()
+
+        return replay
+
+    trainer.stepper._quick = captured(plain_step, now, record)
+    for step in range(WARM_UP + 5):
+        trainer.take_step(step / 8)
+        plain.take_step(step / 8)
+    assert (run, recorded, replays) == (WARM_UP, 1, 5)
+    assert not trainer.compiled
+    for weight, other in zip(trainer.moving.weights, plain.moving.weights, strict=True):
+        torch.testing.assert_close(weight, other)
+    torch.testing.assert_close(trainer.tally.sums, plain.tally.sums)
+
+
+def test_a_step_that_cannot_be_recorded_is_taken_as_it_stands(tiny: Dataset, tiny_config: Config) -> None:
+    trainer, plain = (trainer_of(tiny_config, tiny) for _ in range(2))
+
+    def refuse(_: object) -> Callable[[], object]:
+        raise RuntimeError("operation not permitted when stream is capturing\nand much more")
+
+    trainer.stepper._quick = captured(plain_step, lambda work: work(), refuse)
+    for _ in range(WARM_UP + 2):
+        trainer.take_step(0.5)
+        plain.take_step(0.5)
+    assert trainer.stepper.remarks == [
+        "the step is not recorded, and training goes on without: RuntimeError: operation not permitted when stream is capturing"
+    ]
+    for weight, other in zip(trainer.moving.weights, plain.moving.weights, strict=True):
+        torch.testing.assert_close(weight, other)
+
+
+@pytest.mark.gpu
+@NO_GPU
+@pytest.mark.parametrize("ladder", [False, True])
+@pytest.mark.parametrize("compile_it", [False, True])
+def test_on_a_gpu_it_is_the_same_step(tiny: Dataset, tiny_config: Config, ladder: bool, compile_it: bool) -> None:
+    config = replace(tiny_config, model=LADDER) if ladder else tiny_config
+    trainer, plain = (trainer_of(config, tiny, "cuda") for _ in range(2))
+    if compile_it:
+        trainer.compile()
+    else:
+        trainer.stepper.record()
+    for _ in range(WARM_UP + 5):
+        trainer.take_step(0.5)
+        plain.take_step(0.5)
+    assert trainer.stepper._quick is not None
+    assert trainer.compiled == compile_it
+    assert not trainer.stepper.remarks
+    torch.testing.assert_close(trainer.tally.sums, plain.tally.sums, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.gpu
+@NO_GPU
+def test_a_training_on_a_gpu_records_its_steps(tiny: Dataset, tiny_config: Config) -> None:
+    def last(**changes: Any) -> Progress:
+        *_, progress = fit(with_train(tiny_config, device="cuda", epochs=30, **changes), tiny)
+        return progress
+
+    plain, recorded = last(compile="no"), last(compile="auto")
+    assert plain.validation is not None
+    assert recorded.validation is not None
+    assert recorded.remark is None
+    assert recorded.validation.nats == pytest.approx(plain.validation.nats, abs=0.5)
