@@ -29,19 +29,17 @@ def plain_step(
     descend(model, moving, tally, batch, schedule, config, fused_adamw)
 
 
-def captured(
-    step: Step, run: Callable[[Work], object] | None = None, record: Callable[[Work], Work] | None = None
-) -> Step:
+def captured(step: Step, record: Callable[[Work], Work] | None = None) -> Step:
     """`step`, for one model's use: the first `WARM_UP` are taken, the next is recorded, and replayed from then on.
 
     Parameters
     ----------
     step
         It may change what lasts (`compiled.lasting`) in place, and nothing else.
-    run, record
-        How to take a step before the recording, and how to record one without taking it: by CUDA, if None.
+    record
+        How to record a step without taking it: by CUDA, if None.
     """
-    run, record = run or _aside, record or _by_cuda
+    record = record or _by_cuda
     taken, held, replay = 0, list[Tensor](), None
 
     def replayed(
@@ -61,21 +59,12 @@ def captured(
             step(model, moving, tally, seen, Schedule(beta, rate), config)
 
         if taken <= WARM_UP:
-            run(take)
+            take()
             return
         replay = replay or record(take)
         replay()
 
     return replayed
-
-
-def _aside(work: Work) -> None:
-    """Do it on a stream of its own, as CUDA asks of what is to be recorded later."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        work()
-    torch.cuda.current_stream().wait_stream(stream)
 
 
 def _by_cuda(work: Work) -> Work:

@@ -127,7 +127,7 @@ def over_channels(layer: nn.Linear, state: State) -> Float[Tensor, "k n batch"]:
     if layer.in_features == 1:  # by hand: it then goes into the kernel around it
         made = layer.weight.unsqueeze(-1) * state
     elif state.stride(0) == 1 and state.shape[1] > 1:  # the channels are innermost, and stay so
-        made = F.linear(state.permute(2, 1, 0), layer.weight).permute(2, 1, 0)
+        return F.linear(state.permute(2, 1, 0), layer.weight, layer.bias).permute(2, 1, 0)
     else:
         made = (layer.weight @ state.flatten(1)).unflatten(1, state.shape[1:])
     return made if layer.bias is None else plus(made, layer.bias.view(-1, 1, 1))
