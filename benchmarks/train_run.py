@@ -16,7 +16,7 @@ def train_run(name: str, source: str, *options: str) -> Path:
     """
     folder = Path("runs") / name
     shutil.rmtree(folder, ignore_errors=True)
-    command = [str(Path(sys.executable).parent / "vaelab"), "train", source, "--out", str(folder), *options]
+    command = [sys.executable, "-m", "vaelab", "train", source, "--out", str(folder), *options]
     began = time.time()
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     saved = (folder / "model.safetensors").stat().st_mtime
