@@ -59,10 +59,13 @@ demo: $(INSTALLED)
 	@echo "  .venv/bin/vaelab train FOLDER --size 64 --out runs/mine                      # your images, one folder per class"
 	@if test -e $(PAGE); then echo "  .venv/bin/vaelab studio runs/demo                                            # a page to see and touch its latent space"; fi
 
+# A worker for every core; a file's tests stay together, with what they share.
+WORKERS := -n logical --maxprocesses 8 --dist loadfile
+
 test: $(INSTALLED_DEV)
 	@if $(NODE_FITS); then $(MAKE) --no-print-directory $(PAGE); \
 	else echo "left out: the page of vaelab studio and the tests that open it, since $(NO_NODE)"; fi
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 test-slow: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -m slow
