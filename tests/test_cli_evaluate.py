@@ -207,8 +207,8 @@ def test_one_image_has_no_error(here: Path, tiny: Dataset) -> None:
             "scale them",
         ),
         (
-            ("vae", "tiny.npz", "--versus", "strokes"),
-            "strokes: got grey images of 28×28; expected grey images of 8×8, as the model was trained on: type --size 8x8 to "
+            ("vae", "tiny.npz", "--versus", "wide.npz"),
+            "wide: got grey images of 8×12; expected grey images of 8×8, as the model was trained on: type --size 8x8 to "
             "scale them",
         ),
         (
@@ -232,6 +232,7 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     np.savez(here / "bare.npz", images=tiny.train.images)
     np.savez(here / "trained.npz", images=tiny.train.images[:2])
+    np.savez(here / "wide.npz", images=np.zeros((4, 8, 12), dtype=np.uint8))
     assert refused(capsys, "evaluate", *arguments).startswith(message)
     assert not list(here.rglob("report.*"))
 

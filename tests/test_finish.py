@@ -36,7 +36,7 @@ def test_it_lowers_the_bound_and_its_weights_are_kept(tiny: Dataset) -> None:
     bounds, elbos = [], []
     levels = held_out_levels(tiny.test.images, "bernoulli")
     for samples in (1, 20):
-        *_, last = fit(config(epochs=200, finish_samples=samples, finish=0.5), tiny)
+        *_, last = fit(config(epochs=120, finish_samples=samples, finish=0.5), tiny)
         bounds.append(negative_importance_bound(last.model, levels, samples=20).mean().item())
         elbos.append(negative_elbo(last.model, levels).mean().item())
     assert bounds[1] < bounds[0] - 0.1

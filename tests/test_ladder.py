@@ -141,7 +141,7 @@ def test_the_doubly_reparameterised_gradient_is_that_of_the_bound(rungs: str) ->
     images = images_for("gaussian", (5,)).repeat(100, 1)
     means, errors, noise = [], [], []
     for doubly in (True, False):
-        draws = [torch.cat(gradients(model, images, 4, seed, doubly=doubly)) for seed in range(60)]
+        draws = [torch.cat(gradients(model, images, 4, seed, doubly=doubly)) for seed in range(40)]
         every = torch.stack(draws)
         means.append(every.mean(0))
         errors.append(every.std(0) / math.sqrt(len(every)))

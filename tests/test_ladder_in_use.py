@@ -22,7 +22,7 @@ from vaelab.training import fit
 def run(tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ladder") / "run"
     model = ModelConfig(network="ladder", rungs="3,1", patch=4, width=32)
-    train = TrainConfig(epochs=150, batch_size=32, learning_rate=1e-2, device="cpu", compile="no")
+    train = TrainConfig(epochs=100, batch_size=32, learning_rate=1e-2, device="cpu", compile="no")
     for _ in fit(Config(model, train), tiny, out=folder):
         pass
     return folder
