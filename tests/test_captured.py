@@ -9,7 +9,8 @@ import torch
 
 from vaelab import Config, Dataset, fit, objective
 from vaelab.captured import WARM_UP, captured, plain_step
-from vaelab.config import ModelConfig
+from vaelab.compiling import Compiling
+from vaelab.config import CompileName, ModelConfig
 from vaelab.step import rounded
 from vaelab.trainer import Trainer
 from vaelab.training import Progress, complete
@@ -70,6 +71,27 @@ def test_a_step_that_cannot_be_recorded_is_taken_as_it_stands(tiny: Dataset, tin
     ]
     for weight, other in zip(trainer.moving.weights, plain.moving.weights, strict=True):
         torch.testing.assert_close(weight, other)
+
+
+@pytest.mark.parametrize("ladder", [False, True])
+@pytest.mark.parametrize("wish", ["auto", "yes", "no"])
+def test_on_a_gpu_all_steps_are_recorded_and_few_trainings_compiled(
+    tiny: Dataset, tiny_config: Config, monkeypatch: pytest.MonkeyPatch, ladder: bool, wish: CompileName
+) -> None:
+    """What is decided for a trainer that says that it is on one."""
+    config = with_train(
+        replace(tiny_config, model=LADDER) if ladder else tiny_config, compile=wish, epochs=None, seconds=600.0
+    )
+    trainer, asked = trainer_of(config, tiny), []
+    trainer.device = torch.device("cuda")
+    monkeypatch.setattr(trainer.stepper, "compile", lambda: asked.append("compile"))
+    compiling = Compiling(trainer, complete(config, tiny), None)
+    assert list(compiling.begin()) == []
+    assert (trainer.stepper._quick is None) == (wish == "no")
+    compiling.tend(299.0)
+    assert asked == ["compile"] * (wish == "yes")
+    compiling.tend(301.0)
+    assert asked == ["compile"] * (wish == "yes" or (wish == "auto" and not ladder))
 
 
 @pytest.mark.parametrize("ladder", [False, True])

@@ -24,6 +24,7 @@ CUTS = (
     (r"--epochs 40\b", "--epochs 1"),
     (r"\bepochs=(20|40)\b", "epochs=1"),
     (r"--preset quick\b", "--preset quick --epochs 1"),
+    (r"--preset gpu\b", "--preset gpu --epochs 1 --width 16"),
     (r"\bsamples=(500|5000)\b", "samples=4"),
     (r'load_dataset\("(?:strokes|mnist)"\)', 'load_dataset("few.npz")'),
     (r"(?m)^(vaelab .*?) (?:strokes|mnist)(?= )", r"\g<1> few.npz"),
