@@ -116,6 +116,10 @@ ROWS = {
     ),
     "vae conv logistic": ("colour", {"model": "vae", "network": "conv", "likelihood": "logistic"}),
     "vae mlp gaussian": ("table", {"model": "vae", "network": "mlp", "likelihood": "gaussian"}),
+    "vae ladder of two grids": (
+        "tiny",
+        {"model": "vae", "network": "ladder", "rungs": "2,1@4,1@2", "mixing": "conv", "depth": 1, "latent_dim": None},
+    ),
     "cvae ladder bernoulli": (
         "tiny",
         {"model": "cvae", "network": "ladder", "rungs": "2,1", "patch": 4, "depth": 1, "latent_dim": None},
