@@ -15,7 +15,9 @@ from vaelab.step import rounded
 from vaelab.trainer import Trainer
 from vaelab.training import Progress, complete
 
-NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+NO_GPU = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs a CUDA device: run pytest -m gpu where there is one"
+)
 LADDER = ModelConfig("vae", "ladder", None, "bernoulli", 8, 1, rungs="3,2@4,1@2", mixing="conv")
 
 
@@ -111,6 +113,18 @@ def test_weights_that_are_cast_at_once_are_those_that_autocast_casts(
     for one, other in zip(*found, strict=True):
         assert one.dtype == other.dtype == torch.float32
         assert (one - other).norm() <= 0.02 * one.norm()
+
+
+def test_a_weight_that_two_layers_share_is_cast_once(tiny: Dataset, tiny_config: Config) -> None:
+    trainer = trainer_of(replace(tiny_config, model=replace(LADDER, rungs="3,2,2")), tiny)
+    model, batch = trainer.model, trainer._batch().drawn("bernoulli")
+    first, second = model.get_submodule("rungs.0.prior"), model.get_submodule("rungs.1.prior")
+    second.weight = first.weight
+    cast = rounded(model)
+    assert ("rungs.0.prior.weight" in cast, "rungs.1.prior.weight" in cast) == (True, False)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = torch.func.functional_call(model, cast, (batch.images, batch.labels, batch.noise))
+    assert made.likelihood.log_prob(batch.images).isfinite().all()
 
 
 @pytest.mark.gpu

@@ -1,6 +1,7 @@
 """When a training has its step compiled: at once, beside its first steps, before them, or not at all.
 
-On a CUDA device a step is recorded as a graph from the start, compiled or not, unless compiling is switched off.
+On a CUDA device a step is recorded as a graph from the start, compiled or not, unless compiling is switched off or a network is
+one's own.
 
 Compiling takes half a minute of one core, once for a network and a batch size; what was made is kept, and loaded in
 milliseconds from then on. So a training that counts seconds starts without, and goes over when the step is made; it
@@ -50,12 +51,15 @@ def plan(config: Config, steps: int | None) -> Plan:
     A network of one's own is compiled only if asked for: it is traced once, and may do other things the next time.
     """
     wish = config.train.compile
-    own = config.model.encoder is not None or config.model.decoder is not None
-    if wish == "no" or (wish == "auto" and own):
+    if wish == "no" or (wish == "auto" and _own(config)):
         return "never"
     if steps is None:
         return "beside"
     return "before" if steps and (wish == "yes" or steps >= WORTH_STEPS) else "never"
+
+
+def _own(config: Config) -> bool:
+    return config.model.encoder is not None or config.model.decoder is not None
 
 
 def cores() -> int:
@@ -75,8 +79,7 @@ class Compiling:
         self._threads = 0
         if config.train.compile == "auto" and trainer.device.type not in ("cpu", "cuda"):
             self.plan = "never"
-        own = config.model.encoder is not None or config.model.decoder is not None
-        self.records = trainer.device.type == "cuda" and config.train.compile != "no" and not own
+        self.records = trainer.device.type == "cuda" and config.train.compile != "no" and not _own(config)
         self._recipe = trainer.recipe() if self.plan != "never" and self.on_cpu else None
 
     def begin(self) -> Iterator[None]:

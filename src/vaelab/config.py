@@ -73,8 +73,8 @@ class ModelConfig:
     a side, 4×4, 7×7 and 14×14 positions of a 28×28 image. Default: 16,1,1."""
 
     patch: int | None = None
-    """Pixels per side of a ladder's positions where --rungs does not say; 0 makes one position of all, as a table is. Default: 4
-    for 28×28, so 7×7; the finest of --rungs where those say."""
+    """Pixels per side of the patches that a ladder cuts images into, and of a rung's positions where --rungs does not say; 0
+    makes one position of all, as a table is. Default: the finest that --rungs says, else 4 for 28×28, so 7×7."""
 
     mixing: MixingName | None = None
     """How a ladder's positions hear of one another: by free matrices over positions, or by 3×3 convolutions. Default: free."""

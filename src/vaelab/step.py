@@ -207,12 +207,10 @@ def _terms(model: Model, batch: Batch, config: TrainConfig) -> Terms:
 def rounded(model: Model) -> dict[str, Tensor]:
     """The parameters of dense layers and convolutions by name, in bfloat16, cast all at once; so are their gradients back."""
     layers = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.ConvTranspose2d)
-    found = {
-        f"{place}.{name}" if place else name: weight
-        for place, module in model.named_modules()
-        if isinstance(module, layers)
-        for name, weight in module.named_parameters(recurse=False)
+    theirs = {
+        id(w) for module in model.modules() if isinstance(module, layers) for w in module.parameters(recurse=False)
     }
+    found = {name: weight for name, weight in model.named_parameters() if id(weight) in theirs}  # once, if two share it
     return dict(zip(found, _Rounded.apply(*found.values()), strict=True))  # pyright: ignore[reportArgumentType]
 
 
