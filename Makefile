@@ -50,7 +50,7 @@ demo: $(INSTALLED)
 	@if ! { $(NODE_FITS); }; then echo "left out: the page of vaelab studio, since $(NO_NODE)"; \
 	else $(MAKE) --no-print-directory $(PAGE) || echo "left out: the page of vaelab studio, which could not be built"; fi
 	@rm -rf runs/demo
-	$(BIN)/vaelab train strokes --model cvae --seconds 75 --compile no --out runs/demo
+	$(BIN)/vaelab train strokes --model cvae --seconds 75 --out runs/demo
 	@echo
 	@echo "Look at runs/demo/figures/grid.png: a row per digit, and down each column one latent point, one handwriting."
 	@echo "Then type"

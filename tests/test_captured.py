@@ -12,6 +12,7 @@ from vaelab.captured import WARM_UP, captured, plain_step
 from vaelab.compiling import Compiling
 from vaelab.config import CompileName, ModelConfig
 from vaelab.step import rounded
+from vaelab.team import Team
 from vaelab.trainer import Trainer
 from vaelab.training import Progress, complete
 
@@ -87,7 +88,7 @@ def test_on_a_gpu_all_steps_are_recorded_and_few_trainings_compiled(
     trainer, asked = trainer_of(config, tiny), []
     trainer.device = torch.device("cuda")
     monkeypatch.setattr(trainer.stepper, "compile", lambda: asked.append("compile"))
-    compiling = Compiling(trainer, complete(config, tiny), None)
+    compiling = Compiling(trainer, complete(config, tiny), None, Team())
     assert list(compiling.begin()) == []
     assert (trainer.stepper._quick is None) == (wish == "no")
     compiling.tend(299.0)

@@ -302,6 +302,14 @@ def test_only_a_training_looks_how_its_threads_had_best_wait(
     assert asked == [trains]
 
 
+def test_what_runs_for_a_moment_only_keeps_no_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = os.cpu_count() or 1
+    running = iter([cores + 1, cores, 1])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"0.10 0.20 0.30 {next(running)}/93 8645\n")
+    assert threads.cores_are_free()
+
+
 def test_waking_is_measured_in_a_moment() -> None:
     open_before = len(list(Path("/dev/fd").iterdir()))
     assert 0 < threads.waking() < 0.1

@@ -24,6 +24,7 @@ from vaelab.errors import ConfigError
 from vaelab.preparing import Preparation, compare
 from vaelab.step import Schedule, descend, plain_adamw
 from vaelab.stepping import Stepper
+from vaelab.team import Team
 from vaelab.trainer import Trainer
 from vaelab.training import Progress, complete
 
@@ -132,7 +133,7 @@ def test_a_long_training_in_seconds_goes_over_when_the_step_is_made(
     assert made[0].closed
     assert steps == sorted(steps)
     assert 3 <= steps.count(False) <= 8  # the first one, one for each look, and the validations between
-    assert steps.count(True) > 50
+    assert steps.count(True) > steps.count(False)
     assert remarks(progress) == []
     assert progress[0].step == 1
 
@@ -261,7 +262,7 @@ def test_a_core_is_left_to_the_compiler(
 
 def test_short_memory_ends_the_compiler(tiny: Dataset, tiny_config: Config, made: list[Made]) -> None:
     trainer = trainer_of(with_train(tiny_config, compile="yes", epochs=None, seconds=600.0), tiny)
-    minder = compiling.Compiling(trainer, complete(with_train(tiny_config, compile="yes"), tiny), None)
+    minder = compiling.Compiling(trainer, complete(with_train(tiny_config, compile="yes"), tiny), None, Team())
     minder.tend(600.0)
     assert len(made) == 1
     trainer.stepper.at_once = 16

@@ -70,7 +70,7 @@ class Recipe:
     tensors
         Shape, strides and type of each of the step's tensors, as `flat` lists them.
     threads
-        CPU threads that it runs on.
+        CPU threads that its work is cut for; it runs on as many as there are.
     once
         Where it is of a network of one's own, whose code this package knows nothing of: something that never comes again.
     """

@@ -22,6 +22,7 @@ import torch
 from vaelab.compiled import NotCompiledError, missing_compiler
 from vaelab.config import Config
 from vaelab.preparing import Preparation
+from vaelab.team import Team
 from vaelab.trainer import Trainer
 
 WORTH_SECONDS = {"mlp": 60.0, "conv": 120.0, "ladder": 180.0}
@@ -70,13 +71,12 @@ def cores() -> int:
 class Compiling:
     """Has the step of a training compiled when that pays; `close` ends it wherever it is."""
 
-    def __init__(self, trainer: Trainer, config: Config, steps: int | None) -> None:
-        self.stepper, self.config = trainer.stepper, config
+    def __init__(self, trainer: Trainer, config: Config, steps: int | None, team: Team) -> None:
+        self.stepper, self.config, self.team = trainer.stepper, config, team
         self.plan = plan(config, steps)
         self.asked = config.train.compile == "yes"
         self.on_cpu = trainer.device.type == "cpu"
         self._preparation: Preparation | None = None
-        self._threads = 0
         if config.train.compile == "auto" and trainer.device.type not in ("cpu", "cuda"):
             self.plan = "never"
         self.records = trainer.device.type == "cuda" and config.train.compile != "no" and not _own(config)
@@ -110,7 +110,7 @@ class Compiling:
         if self._preparation is not None:
             self._preparation.close()
             self._preparation = None
-            torch.set_num_threads(self._threads)
+            self.team.limit_to(self.team.most)
 
     @property
     def _worth(self) -> float:
@@ -135,9 +135,8 @@ class Compiling:
 
     def _make_room(self) -> None:
         """Leave a core to the compiler: threads that wait for one that has none make a thirtieth of the steps, measured."""
-        self._threads = torch.get_num_threads()
-        if self._threads > 1 and self._threads >= cores():
-            torch.set_num_threads(self._threads - 1)
+        if self.team.most >= cores():
+            self.team.limit_to(self.team.most - 1)
 
     def _look(self) -> None:
         assert self._preparation is not None
@@ -152,6 +151,7 @@ class Compiling:
         if self._recipe is None or not self.stepper.load_compiled(self._recipe):
             return False
         self.close()
+        self.team.try_anew()
         return True
 
     def _give_up(self, reason: str) -> None:

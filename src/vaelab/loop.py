@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from vaelab import checkpoint
@@ -16,6 +17,7 @@ from vaelab.config import Config
 from vaelab.errors import TrainingError
 from vaelab.model import Model
 from vaelab.objective import Axes
+from vaelab.team import Team
 from vaelab.trainer import Averages, Sums, Trainer
 
 PROGRESS_EVERY = 0.2
@@ -89,7 +91,8 @@ class Loop:
         # Share of the training, at its end, whose steps are not the ones that are compiled.
         self.plain = self.config.finish if self.config.finish_samples > 1 else 0.0
         steps = self.steps()
-        self.compiling = Compiling(trainer, config, None if steps is None else int(steps * (1 - self.plain)))
+        self.team = Team(steady=steps is not None or trainer.device.type != "cpu")
+        self.compiling = Compiling(trainer, config, None if steps is None else int(steps * (1 - self.plain)), self.team)
 
     def steps(self) -> int | None:
         """Of the whole training; None where seconds are counted."""
@@ -140,7 +143,7 @@ class Loop:
             saved_at = reported_at = self.elapsed()
             while True:
                 if (fraction := self.fraction()) < 1.0 or trainer.step == 0:
-                    trainer.take_step(fraction)
+                    self.team.take(partial(trainer.take_step, fraction))
                 fraction = self.fraction()
                 ended = fraction >= 1.0
                 due = ended or self._validation_due(fraction)
@@ -170,6 +173,7 @@ class Loop:
         finally:
             atexit.unregister(self._save)
             self.compiling.close()
+            self.team.close()
         self._save()
         trainer.take_best()
         yield self._progress(train, speed, finished=True)

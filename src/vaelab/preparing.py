@@ -111,7 +111,7 @@ def main() -> int:
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
     if hasattr(os, "nice"):
         os.nice(NICENESS)
-    torch.set_num_threads(recipe.threads)  # it is built in
+    torch.set_num_threads(recipe.threads)  # what is worth sharing out hangs on it
     try:
         keep(make(recipe), recipe.path)
     except Exception as error:
@@ -138,6 +138,7 @@ def make(recipe: Recipe) -> Path:
     options = dict.fromkeys(("enable_line_tables", "enable_frame_pointer", "precompile_headers"), False)
     # What lies around the kernels is compiled in half the time, and runs no slower, as it stands.
     options = {f"aot_inductor.{name}": value for name, value in {**options, "compile_wrapper_opt_level": "O0"}.items()}
+    options["cpp.dynamic_threads"] = True  # it goes by the number of threads that there are when it runs
     options["pattern_matcher"] = False  # it would put `_apart` together again
     options["realize_cpu_opcount_threshold"] = 30  # as on GPUs: binarised images are kept, not made again at each use
     made = str(aot_compile(graph, tuple(tensors), options=options))

@@ -22,6 +22,9 @@ SLOW_WAKING = 25e-6
 ROUNDS = 40
 """Times that waking is measured; one takes some 10 to 70 µs."""
 
+LOOKS, APART = 5, 0.004
+"""Looks at what runs, and seconds between two: many a program runs for a moment only, such as the one that started this one."""
+
 
 def wait_policy(*, trains: bool) -> dict[str, str]:
     """What OpenMP is told by: the first variable for GNU's, which PyTorch has on Linux, the second for others.
@@ -33,13 +36,17 @@ def wait_policy(*, trains: bool) -> dict[str, str]:
 
 
 def cores_are_free() -> bool:
-    """Whether no other program runs now on the cores that this one may use."""
-    try:
-        running = int(Path("/proc/loadavg").read_text(encoding="ascii").split()[3].split("/")[0])
-        usable, cores = len(os.sched_getaffinity(0)), os.cpu_count() or 1
-    except (AttributeError, OSError, ValueError, IndexError):
-        return False
-    return max(running - 1, 0) + usable <= cores  # one of those running is this one
+    """Whether no other program keeps the cores that this one may use."""
+    for look in range(LOOKS):
+        time.sleep(APART if look else 0)
+        try:
+            running = int(Path("/proc/loadavg").read_text(encoding="ascii").split()[3].split("/")[0])
+            usable, cores = len(os.sched_getaffinity(0)), os.cpu_count() or 1
+        except (AttributeError, OSError, ValueError, IndexError):
+            return False
+        if max(running - 1, 0) + usable <= cores:  # one of those running is this one
+            return True
+    return False
 
 
 def waking() -> float:
