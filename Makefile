@@ -67,8 +67,9 @@ test: $(INSTALLED_DEV)
 	else echo "left out: the page of vaelab studio and the tests that open it, since $(NO_NODE)"; fi
 	$(BIN)/python -m pytest $(WORKERS)
 
+FILES ?= tests
 test-slow: $(INSTALLED_DEV)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --durations 5 $(FILES)
 
 test-mnist: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -m mnist
