@@ -246,13 +246,22 @@ def test_a_core_is_left_to_the_compiler(
     meanwhile: int,
 ) -> None:
     monkeypatch.setattr(compiling, "cores", lambda: cores)
+    used: list[int] = []
+    take = Stepper.take
+
+    def taking(self: Stepper, *given: Any) -> None:
+        used.append(torch.get_num_threads())
+        take(self, *given)
+
+    monkeypatch.setattr(Stepper, "take", taking)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         training = fit(with_train(tiny_config, epochs=None, seconds=600.0, compile="yes"), tiny)
         next(training)
         next(training)
-        assert torch.get_num_threads() == meanwhile
+        assert used == [2, meanwhile]
+        assert torch.get_num_threads() == 2  # for who reads the progress
         training.close()
         assert torch.get_num_threads() == 2
         assert made[0].recipe.threads == 2

@@ -94,7 +94,7 @@ def test_a_limit_holds_until_it_is_lifted() -> None:
     assert team.size == 4
     team.limit_to(1)
     assert set(machine.steps_until(team, 30)) == {1}
-    team.close()
+    team.rest()
     assert machine.threads == 4
 
 

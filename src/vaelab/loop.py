@@ -161,6 +161,7 @@ class Loop:
                 if self.elapsed() - saved_at >= SAVE_EVERY:
                     self._save()
                     saved_at = self.elapsed()
+                self.team.rest()
                 reported_at = self.elapsed()
                 yield self._progress(train, speed, finished=False)
                 self.compiling.tend((self.config.seconds or 0.0) * (1 - self.plain) - self.elapsed())
@@ -173,7 +174,7 @@ class Loop:
         finally:
             atexit.unregister(self._save)
             self.compiling.close()
-            self.team.close()
+            self.team.rest()
         self._save()
         trainer.take_best()
         yield self._progress(train, speed, finished=True)

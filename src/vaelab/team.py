@@ -77,8 +77,8 @@ class Team:
         """Forget what was found: steps are not what they were."""
         self._trial, self._due, self._before_trial = None, 0.0, FIRST
 
-    def close(self) -> None:
-        """Leave PyTorch with as many threads as it had."""
+    def rest(self) -> None:
+        """Leave PyTorch with as many threads as it had, for whoever computes between steps."""
         self._use(self.most)
 
     def _use(self, threads: int) -> None:
