@@ -27,6 +27,8 @@ SHAPES: list[tuple[tuple[int, ...], LikelihoodName, int | None, MixingName, str]
     ((1, 12, 20), "bernoulli", None, "free", "3,2@8,1@4,1@4,1@2"),  # grids of 2×3, 3×5 and 6×10 positions
     ((3, 9, 13), "logistic", None, "conv", "3,1@16,2@8,1@2"),  # one position, 2×2, none of the rungs on 3×4, 5×7
     ((1, 9, 13), "logistic", 2, "conv", "3,2@4,1@4"),  # images cut finer than the latents lie
+    ((1, 12, 20), "bernoulli", None, "relative", "3,2@8,1@4,1@4,1@2"),
+    ((3, 9, 13), "logistic", None, "relative", "3,1@16,2@8,1@2"),
 ]
 LABELS = torch.tensor([0, 1, 2, 1])
 
@@ -224,7 +226,7 @@ def test_weights_average_to_the_elbo_and_rise_to_the_evidence() -> None:
 
 
 @pytest.mark.parametrize("kind", ["vae", "cvae"])
-@pytest.mark.parametrize(("rungs", "mixing"), [("3,2,1", "free"), ("3,2@4,1@2", "conv")])
+@pytest.mark.parametrize(("rungs", "mixing"), [("3,2,1", "free"), ("3,2@4,1@2", "conv"), ("3,2@4,1@2", "relative")])
 def test_an_image_is_by_itself(kind: ModelName, rungs: str, mixing: MixingName) -> None:
     model = ladder((1, 8, 8), "bernoulli", model=kind, rungs=rungs, mixing=mixing)
     images = images_for("bernoulli", (1, 8, 8))
@@ -289,7 +291,7 @@ def test_it_starts_where_the_data_are() -> None:
             {"network": "mlp", "patch": 4},
             r"--patch: got 4, but --network mlp has none; expected --network ladder with it",
         ),
-        ({"mixing": "conf"}, r"--mixing: got 'conf'; expected one of free, conv\. Did you mean 'conv'\?"),
+        ({"mixing": "conf"}, r"--mixing: got 'conf'; expected one of free, relative, conv\. Did you mean 'conv'\?"),
     ],
 )
 def test_what_does_not_fit_is_refused(own: dict[str, object], message: str) -> None:
@@ -327,7 +329,7 @@ def test_rungs_lie_where_they_say() -> None:
 
 def test_completed_it_is_complete() -> None:
     config = complete_model(ModelConfig("cvae", "ladder", None, "bernoulli"), (1, 28, 28))
-    assert (config.rungs, config.patch, config.latent_dim, config.mixing) == ("16,1,1", 4, 16 + 2 * 49, "free")
+    assert (config.rungs, config.patch, config.latent_dim, config.mixing) == ("16,1,1", 4, 16 + 2 * 49, "relative")
     assert complete_model(config, (1, 28, 28)) == config
     assert ModelConfig(rungs=(3, 2)).rungs == "3,2"
 

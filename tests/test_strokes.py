@@ -92,6 +92,12 @@ def test_threads_change_nothing(drawn: Split, monkeypatch: pytest.MonkeyPatch) -
     assert_equal(draw_strokes(1000, seed=1), drawn[:1000])
 
 
+def test_what_is_far_away_leaves_no_ink(drawn: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the last bit: leaving products of far pixels out is for speed alone."""
+    monkeypatch.setattr(strokes, "FARTHEST", np.float32(-np.inf))
+    assert np.array_equal(draw_strokes(500, seed=1).images, drawn.images[:500])
+
+
 def test_no_two_drawings_are_alike(drawn: Split) -> None:
     other = draw_strokes(6000, seed=2)
     both = np.concatenate([drawn.images, other.images]).reshape(12000, -1)

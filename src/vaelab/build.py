@@ -75,13 +75,15 @@ def _ladder(config: ModelConfig, facts: Facts) -> Ladder:
     assert config.rungs is not None
     assert config.width is not None
     assert config.depth is not None
-    channels, convolved = config.width, config.mixing == "conv"
+    channels = config.width
     grids, ((first, _), *below) = _grids(config, facts["shape"]), rung_parts(config.rungs)
     level = {grid.patch: number for number, grid in enumerate(grids)}
     placed = [(dims, level[grids[0].patch if patch is None else patch]) for dims, patch in below]
 
     def block(grid: Grid) -> nn.Module:
-        return Convolve(grid, channels) if convolved and grid.positions > 1 else Mix(grid.positions, channels)
+        if config.mixing == "conv" and grid.positions > 1:
+            return Convolve(grid, channels)
+        return Mix(grid, channels, relative=config.mixing == "relative")
 
     return Ladder(grids, first, placed, block, channels=channels, depth=config.depth, width=TOP_WIDTH, **facts)
 
@@ -165,10 +167,11 @@ def _complete_ladder(config: ModelConfig, shape: tuple[int, ...]) -> ModelConfig
     if config.patch and config.patch > max(shape[1:]):
         got = f"images of {shape[1]}×{shape[2]}"
         raise ConfigError(f"--patch: got {config.patch} for {got}; expected at most their side, or 0: leave it out")
-    config = replace(config, rungs=config.rungs or DEFAULT_RUNGS, mixing=config.mixing or "free")
+    config = replace(config, rungs=config.rungs or DEFAULT_RUNGS)
     assert config.rungs is not None
     grids = _grids(config, shape)
     grid = grids[0]
+    config = replace(config, mixing=config.mixing or ("relative" if grid.positions > 1 else "free"))
     if config.mixing == "conv" and grid.positions == 1:
         raise ConfigError("--mixing: got conv for a single position; expected it left out, or a smaller --patch")
     if grid.positions > MOST_POSITIONS_AT_ALL:

@@ -17,7 +17,7 @@ from vaelab.errors import ConfigError, did_you_mean
 ModelName = Literal["ae", "vae", "cvae"]
 ModelChoice = Literal["ae", "vae", "cvae", "all"]
 NetworkName = Literal["mlp", "conv", "ladder"]
-MixingName = Literal["free", "conv"]
+MixingName = Literal["free", "relative", "conv"]
 CompileName = Literal["auto", "yes", "no"]
 PrecisionName = Literal["auto", "float32", "bfloat16"]
 LikelihoodName = Literal["bernoulli", "continuous-bernoulli", "logistic", "gaussian"]
@@ -77,7 +77,8 @@ class ModelConfig:
     makes one position of all, as a table is. Default: the finest that --rungs says, else 4 for 28×28, so 7×7."""
 
     mixing: MixingName | None = None
-    """How a ladder's positions hear of one another: by free matrices over positions, or by 3×3 convolutions. Default: free."""
+    """How a ladder's positions hear of one another: by free matrices over positions; by relative ones, whose entries hang on how two
+    positions lie to each other alone, as in a convolution as large as the grid; or by 3×3 convolutions. Default: relative."""
 
     def __post_init__(self) -> None:
         _check_choices(self)

@@ -18,7 +18,7 @@ from typing import final
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 MOST_POSITIONS = 64
@@ -28,7 +28,10 @@ State = Float[Tensor, "c n batch"]
 """C channels at N positions of every image."""
 
 HEADS = 4
-"""Groups of channels, each of which a `Mix` gives a matrix over positions of its own."""
+"""Groups of channels, each of which a `Mix` gives a free matrix over positions of its own."""
+
+KERNELS = 16
+"""The same where the matrices are relative: they have fewer weights, and more of them pay."""
 
 SMALL = 0.02
 """Standard deviation of the initial weights of a block's last layer: a block starts close to doing nothing."""
@@ -78,6 +81,13 @@ class Grid:
     def values(self) -> int:
         """Values of the data in one patch, over all colour channels."""
         return self.shape[0] * self.patch**2 if self.patch else math.prod(self.shape)
+
+    def offsets(self) -> Int[Tensor, "n n"]:
+        """What lies between each two positions, as a number: that of (down, right) among (2 rows − 1) × (2 columns − 1)."""
+        place = torch.arange(self.positions)
+        row, column = place // self.columns, place % self.columns
+        down = row[:, None] - row + self.rows - 1
+        return down * (2 * self.columns - 1) + column[:, None] - column + self.columns - 1
 
     def cut(self, images: Float[Tensor, "batch *shape"]) -> Float[Tensor, "values n batch"]:
         """Patches of images; padded with zeros to the right and below."""
@@ -142,16 +152,27 @@ def plus(state: State, added: Tensor) -> State:
 class Mix(nn.Module):
     """A residual block: every position hears of every other, then the channels of each pass a hidden layer.
 
-    x ← x + V·SiLU(W·(T x) + b) + c, T a matrix over positions for each of `HEADS` groups of channels, W and V matrices over
+    x ← x + V·SiLU(W·(T x) + b) + c, T a matrix over positions for each of some groups of channels, W and V matrices over
     channels that all positions share. T starts half as the identity. With one position there is no T.
+
+    T is free, or `relative`: what a position hears of another then hangs on where that lies from it alone. That is a
+    convolution with a kernel as large as the grid, of (2 rows − 1) × (2 columns − 1) weights, at the price of a free T.
     """
 
-    def __init__(self, positions: int, channels: int) -> None:
+    offsets: Int[Tensor, "n n"] | None
+
+    def __init__(self, grid: Grid, channels: int, *, relative: bool = False) -> None:
         super().__init__()
-        self.heads = HEADS if channels % HEADS == 0 else 1
+        self.heads = math.gcd(channels, KERNELS) if relative else HEADS if channels % HEADS == 0 else 1
+        positions = grid.positions
+        self.register_buffer("offsets", grid.offsets() if relative and positions > 1 else None, persistent=False)
         if positions > 1:
-            start = torch.randn(self.heads, positions, positions) / math.sqrt(positions)
-            self.between = nn.Parameter(0.5 * (start + torch.eye(positions)))
+            if relative:
+                start = torch.randn(self.heads, 2 * grid.rows - 1, 2 * grid.columns - 1) / math.sqrt(positions)
+                start[:, grid.rows - 1, grid.columns - 1] += 1
+            else:
+                start = torch.randn(self.heads, positions, positions) / math.sqrt(positions) + torch.eye(positions)
+            self.between = nn.Parameter(0.5 * start)
             self.place = nn.Parameter(torch.zeros(positions, 1, 1))
         else:
             self.between = self.place = None
@@ -159,11 +180,16 @@ class Mix(nn.Module):
         nn.init.normal_(self.outer.weight, std=SMALL)
         nn.init.zeros_(self.outer.bias)
 
+    def matrices(self) -> Float[Tensor, "heads n n"]:
+        """T of each group of channels."""
+        assert self.between is not None
+        return self.between if self.offsets is None else self.between.flatten(1)[:, self.offsets]
+
     def forward(self, state: State) -> State:
         heard = state
-        if self.between is not None and self.place is not None:
+        if self.place is not None:
             grouped = state.unflatten(0, (self.heads, -1))
-            heard = plus(torch.matmul(self.between.unsqueeze(1), grouped).flatten(0, 1), self.place.squeeze(-1))
+            heard = plus(torch.matmul(self.matrices().unsqueeze(1), grouped).flatten(0, 1), self.place.squeeze(-1))
         return state + over_channels(self.outer, F.silu(over_channels(self.inner, heard)))
 
 
