@@ -465,17 +465,25 @@ def test_compiled_it_is_the_same_step(tmp_path: Path, empty_cache: Path) -> None
 @pytest.mark.slow
 @NEEDS_COMPILER
 @pytest.mark.parametrize(
-    ("network", "precision", "figures", "weights"),
+    ("network", "shares", "precision", "figures", "weights"),
     [
-        ("mlp", "float32", 1e-4, 0.05),
-        ("conv", "float32", 1e-4, 0.05),
-        ("ladder", "float32", 1e-4, 0.05),
-        ("mlp", "bfloat16", 1e-2, 0.25),
-        ("ladder", "bfloat16", 1e-2, 0.25),
+        ("mlp", 1, "float32", 1e-4, 0.05),
+        ("conv", 1, "float32", 1e-4, 0.05),
+        ("ladder", 1, "float32", 1e-4, 0.05),
+        ("ladder", 2, "float32", 1e-4, 0.05),
+        ("mlp", 1, "bfloat16", 1e-2, 0.25),
+        ("ladder", 2, "bfloat16", 1e-2, 0.25),
     ],
 )
 def test_every_network_is_compiled(
-    tiny: Dataset, tiny_config: Config, network: str, precision: PrecisionName, figures: float, weights: float
+    tiny: Dataset,
+    tiny_config: Config,
+    network: str,
+    shares: int,
+    precision: PrecisionName,
+    figures: float,
+    weights: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On images of 16×16, the least that a convolutional network takes; three steps beside three plain ones."""
     grown = replace(
@@ -485,7 +493,9 @@ def test_every_network_is_compiled(
     train = replace(tiny_config.train, precision=precision)
     trainer, plain = (trainer_of(Config(model, train), grown) for _ in range(2))
     before = [weight.detach().clone() for weight in trainer.moving.weights]
+    monkeypatch.setattr("vaelab.stepping.how_many", lambda *_: shares)
     trainer.compile()
+    assert trainer.stepper.shared == (shares > 1)
     for _ in range(3):
         trainer.take_step(0.5)
         plain.take_step(0.5)

@@ -139,3 +139,12 @@ def test_only_a_training_in_seconds_tries(
             break
     assert set(used) == ({2} if "seconds" not in counted else {1, 2})
     assert torch.get_num_threads() == 2
+
+
+def test_a_settled_one_has_all_threads_and_tries_no_others() -> None:
+    machine = Machine(lambda threads: float(threads), 2)
+    team = machine.team()
+    machine.steps_until(team, 100)
+    assert team.size == 1
+    team.settle()
+    assert set(machine.steps_until(team, 1000)) == {2}

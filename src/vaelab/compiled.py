@@ -28,7 +28,8 @@ from torch import Tensor
 from vaelab.config import ModelConfig, TrainConfig
 from vaelab.data.cache import cache_folder
 from vaelab.model import Model
-from vaelab.step import Batch, Moving, Schedule, Tally, descend, plain_adamw
+from vaelab.shares import Shared
+from vaelab.step import Batch, Moving, Schedule, Tally, descend, look, plain_adamw
 
 Step = Callable[[Model, Moving, Tally, Batch, Schedule, TrainConfig], None]
 """One step; its schedule is of tensors."""
@@ -71,6 +72,9 @@ class Recipe:
         Shape, strides and type of each of the step's tensors, as `flat` lists them.
     threads
         CPU threads that its work is cut for; it runs on as many as there are.
+    shares
+        How many equal parts a batch goes through the model in, each on threads of its own: see `vaelab.shares`. Where there are
+        several, what is compiled looks at one of them, and does not move the weights.
     once
         Where it is of a network of one's own, whose code this package knows nothing of: something that never comes again.
     """
@@ -81,18 +85,26 @@ class Recipe:
     classes: int
     tensors: tuple[tuple[tuple[int, ...], tuple[int, ...], str], ...]
     threads: int
+    shares: int = 1
     once: str = ""
 
     @staticmethod
     def of(
-        model: ModelConfig, train: TrainConfig, shape: tuple[int, ...], classes: int, tensors: Sequence[Tensor]
+        model: ModelConfig,
+        train: TrainConfig,
+        shape: tuple[int, ...],
+        classes: int,
+        tensors: Sequence[Tensor],
+        shares: int = 1,
     ) -> Recipe:
-        """The recipe of a step on `tensors`."""
+        """The recipe of a step on `tensors`, of all of them or of one of its shares."""
         default = TrainConfig()
         built_in = replace(train, **{name: getattr(default, name) for name in NOT_BUILT_IN})
         described = tuple((tuple(t.shape), tuple(t.stride()), str(t.dtype).removeprefix("torch.")) for t in tensors)
         once = uuid.uuid4().hex if model.encoder is not None or model.decoder is not None else ""
-        return Recipe(model, built_in, shape, classes, described, torch.get_num_threads(), once)
+        return Recipe(
+            model, built_in, shape, classes, described, max(1, torch.get_num_threads() // shares), shares, once
+        )
 
     def text(self) -> str:
         """One line of JSON, which `read` reads."""
@@ -172,17 +184,43 @@ def as_function(model: Model, config: TrainConfig) -> Callable[..., tuple[()]]:
     return step
 
 
+def as_look(model: Model, config: TrainConfig) -> Callable[..., tuple[()]]:
+    """A look at a share of a batch as a function of `Share.tensors`, which gradients and figures are written to."""
+    names = [f"model.{name}" for name, _ in [*model.named_parameters(), *model.named_buffers()]]
+    count, whole = len(list(model.parameters())), _Whole(model)
+
+    def look_at(*tensors: Tensor) -> tuple[()]:
+        weights = [weight.detach().requires_grad_() for weight in tensors[:count]]
+        given = dict(zip(names, [*weights, *tensors[count : len(names)]], strict=True))
+        gradients, rest = tensors[len(names) : len(names) + count], tensors[len(names) + count :]
+        figures, beta, images, noise, key, *labels = rest
+        batch = Batch(images, labels[0] if labels else None, noise, key)
+
+        def work(model: Model) -> None:
+            found = look(model, weights, batch, Schedule(beta, 0.0), config)
+            for kept, gradient in zip(gradients, found.gradients, strict=True):
+                kept.copy_(gradient)
+            figures.copy_(torch.stack([found.distortion, found.rate, found.loss]))
+
+        torch.func.functional_call(whole, given, (work,))
+        return ()
+
+    return look_at
+
+
 def load(recipe: Recipe) -> Step | None:
     """The compiled step that is kept for `recipe`, for one model's use; None where there is none, or it cannot be loaded."""
     path = recipe.path
     if not path.is_file():
         return None
     try:
-        run = open_library(str(path))
+        run = Shared(str(path), recipe.shares, recipe.threads) if recipe.shares > 1 else open_library(str(path))
     except (RuntimeError, OSError):
         return None
     with suppress(OSError):  # a cache may be for reading only
         path.unlink() if recipe.once else os.utime(path)
+    if isinstance(run, Shared):
+        return run
 
     kept: list[Tensor] = []
 

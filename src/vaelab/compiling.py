@@ -151,7 +151,8 @@ class Compiling:
         if self._recipe is None or not self.stepper.load_compiled(self._recipe):
             return False
         self.close()
-        self.team.try_anew()
+        if self.stepper.shared:
+            self.team.settle()
         return True
 
     def _give_up(self, reason: str) -> None:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from vaelab.build import build_model
-from vaelab.compiled import NotCompiledError, Recipe, as_function, keep, open_library
+from vaelab.compiled import NotCompiledError, Recipe, as_function, as_look, keep, open_library
 
 NICENESS = 5
 """How far the training goes before it."""
@@ -133,7 +133,8 @@ def make(recipe: Recipe) -> Path:
     from torch.fx.experimental.proxy_tensor import make_fx
 
     model = build_model(recipe.model, recipe.shape, recipe.classes).train()
-    step, tensors = as_function(model, recipe.train), _examples(recipe, model)
+    as_written = as_function if recipe.shares == 1 else as_look
+    step, tensors = as_written(model, recipe.train), _examples(recipe, model)
     graph = make_fx(step, tracing_mode="fake", decomposition_table=_INSTEAD)(*tensors)
     options = dict.fromkeys(("enable_line_tables", "enable_frame_pointer", "precompile_headers"), False)
     # What lies around the kernels is compiled in half the time, and runs no slower, as it stands.
@@ -191,12 +192,12 @@ _INSTEAD = {
 def _examples(recipe: Recipe, model: torch.nn.Module) -> list[Tensor]:
     """Tensors as the step will see them: the initial weights, nothing moved yet, images and noise drawn."""
     weights, buffers = list(model.parameters()), list(model.buffers())
-    count = len(weights)
+    count, whole = len(weights), recipe.shares == 1
     values: dict[int, Tensor] = dict(enumerate(weights))
-    first = 3 * count + 4
+    first = 3 * count + 4 if whole else count
     values |= {first + place: buffer for place, buffer in enumerate(buffers)}
-    first += len(buffers)
-    values |= {first + place: torch.tensor(value) for place, value in enumerate((1.0, 1e-3))}
+    first += len(buffers) if whole else len(buffers) + count + 1  # and a share's gradients and figures
+    values |= {first + place: torch.tensor(value) for place, value in enumerate((1.0, 1e-3) if whole else (1.0,))}
     generator = torch.Generator().manual_seed(0)
     examples = []
     for place, (shape, stride, dtype) in enumerate(recipe.tensors):

@@ -14,6 +14,7 @@ from vaelab.config import Config
 from vaelab.errors import TrainingError
 from vaelab.model import Model
 from vaelab.preparing import Preparation
+from vaelab.shares import Share, Shared, how_many, parts_of
 from vaelab.shortage import halved, out_of_memory, release
 from vaelab.step import Batch, Found, Moving, Schedule, Tally, fused_adamw, look, look_in_parts, move
 
@@ -110,14 +111,25 @@ class Stepper:
         """Whether the step is compiled."""
         return self._compiled
 
+    @property
+    def shared(self) -> bool:
+        """Whether each thread has images of its own."""
+        return isinstance(self._quick, Shared)
+
     def record(self) -> None:
         """Have the step recorded on a CUDA device, as it stands, and replayed."""
         self._quick = captured(plain_step)
 
     def recipe(self, batch: Batch, schedule: Schedule) -> Recipe:
-        """What a compiled step on such batches is made from."""
-        tensors = flat(self.model, self.moving, self.tally, batch, self._as_tensors(schedule))
-        return Recipe.of(self.config.model, self.config.train, self.model.shape, self.classes, tensors)
+        """What a compiled step on such batches is made from: the whole of it, or a look at one of its shares."""
+        schedule = self._as_tensors(schedule)
+        shares = how_many(self.config, len(batch.images), torch.get_num_threads())
+        if shares > 1:
+            part, beta = parts_of(batch, shares)[0], torch.as_tensor(schedule.beta)
+            tensors = Share(self.model, self.moving.weights).tensors(part, beta)
+        else:
+            tensors = flat(self.model, self.moving, self.tally, batch, schedule)
+        return Recipe.of(self.config.model, self.config.train, self.model.shape, self.classes, tensors, shares)
 
     def load_compiled(self, recipe: Recipe) -> bool:
         """Whether the compiled step is at hand; from now on it is taken."""

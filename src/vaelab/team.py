@@ -71,10 +71,14 @@ class Team:
         """Use no more threads than this, until told otherwise."""
         self.limit = max(1, min(most, self.most))
         self.size = self.limit if self.steady else min(self.size, self.limit)
-        self.try_anew()
+        self._try_anew()
 
-    def try_anew(self) -> None:
-        """Forget what was found: steps are not what they were."""
+    def settle(self) -> None:
+        """Stay with all threads: those of a step in shares have each their own images, and do not wait for one another."""
+        self.steady = True
+        self.limit_to(self.most)
+
+    def _try_anew(self) -> None:
         self._trial, self._due, self._before_trial = None, 0.0, FIRST
 
     def rest(self) -> None:
