@@ -25,10 +25,11 @@ from vaelab.preparing import Preparation
 from vaelab.team import Team
 from vaelab.trainer import Trainer
 
-WORTH_SECONDS = {"mlp": 60.0, "conv": 120.0, "ladder": 180.0}
+WORTH_SECONDS = {"mlp": 60.0, "conv": 120.0, "ladder": 120.0}
 """Seconds that must be left of a training for `auto` to compile beside it, by network: what that costs is won back by then.
 
-Compiling takes some 15, 20 and 40 s of one core; steps are then 1.5, 1.15 and 1.25 times as fast.
+Compiling takes some 15 s (mlp) and 20 s (conv) of one core of a quick machine, 29 s (mlp) and 60 s (a ladder's share) of a slow
+one. Steps are then 1.5, 1.15 and 1.25 times as fast; a ladder's more than that, whose shares do not wait for one another.
 """
 
 WORTH_SECONDS_HERE = {"mlp": 300.0, "conv": 300.0, "ladder": math.inf}
