@@ -109,9 +109,7 @@ TRIALS = {
     "convolutions between positions": Trial(model={"mixing": "conv"}),
     "relative matrices": Trial(model={"mixing": "relative"}),
     "relative matrices, rungs 16,4,4,4": Trial(model={"mixing": "relative", "rungs": "16,4,4,4"}),
-    "relative matrices, rungs 16,8@8,8@4,8@4,8@4": Trial(
-        model={"mixing": "relative", "rungs": "16,8@8,8@4,8@4,8@4"}
-    ),
+    "relative matrices, rungs 16,8@8,8@4,8@4,8@4": Trial(model={"mixing": "relative", "rungs": "16,8@8,8@4,8@4,8@4"}),
     "rungs 16,4,4,4": Trial(model={"rungs": "16,4,4,4"}),
     "rungs 16,8,8,8": Trial(model={"rungs": "16,8,8,8"}),
     "convolutions, rungs 16,8@8,8@4,8@4,8@4": Trial(model={"mixing": "conv", "rungs": "16,8@8,8@4,8@4,8@4"}),

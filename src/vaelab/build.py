@@ -167,8 +167,8 @@ def _complete_ladder(config: ModelConfig, shape: tuple[int, ...]) -> ModelConfig
     if config.patch and config.patch > max(shape[1:]):
         got = f"images of {shape[1]}×{shape[2]}"
         raise ConfigError(f"--patch: got {config.patch} for {got}; expected at most their side, or 0: leave it out")
-    config = replace(config, rungs=config.rungs or DEFAULT_RUNGS)
-    assert config.rungs is not None
+    rungs = config.rungs or DEFAULT_RUNGS
+    config = replace(config, rungs=rungs)
     grids = _grids(config, shape)
     grid = grids[0]
     config = replace(config, mixing=config.mixing or ("relative" if grid.positions > 1 else "free"))
@@ -179,7 +179,7 @@ def _complete_ladder(config: ModelConfig, shape: tuple[int, ...]) -> ModelConfig
             f"--patch: got {config.patch}, which makes {grid.rows}×{grid.columns} positions; expected at most "
             f"{MOST_POSITIONS_AT_ALL:,}: give a larger one"
         )
-    positions, ((first, _), *below) = {each.patch: each.positions for each in grids}, rung_parts(config.rungs)
+    positions, ((first, _), *below) = {each.patch: each.positions for each in grids}, rung_parts(rungs)
     dims = first + sum(each * positions[grid.patch if patch is None else patch] for each, patch in below)
     if dims > MOST_DIMENSIONS:
         raise ConfigError(

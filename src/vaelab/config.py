@@ -77,8 +77,8 @@ class ModelConfig:
     makes one position of all, as a table is. Default: the finest that --rungs says, else 4 for 28×28, so 7×7."""
 
     mixing: MixingName | None = None
-    """How a ladder's positions hear of one another: by free matrices over positions; by relative ones, whose entries hang on how two
-    positions lie to each other alone, as in a convolution as large as the grid; or by 3×3 convolutions. Default: relative."""
+    """How a ladder's positions hear of one another: by free matrices over positions; by relative ones, whose entries hang on how
+    two positions lie to each other alone, as in a convolution as large as the grid; or by 3×3 convolutions. Default: relative."""
 
     def __post_init__(self) -> None:
         _check_choices(self)
