@@ -16,7 +16,7 @@ from vaelab.build import build_model, complete_model
 from vaelab.compiled import Recipe, as_look
 from vaelab.config import ModelConfig, ModelName, TrainConfig
 from vaelab.model import Model
-from vaelab.shares import Library, Shared, how_many, parts_of
+from vaelab.shares import Library, Shared, how_many
 from vaelab.step import Batch, Moving, Schedule, Tally, descend, fused_adamw
 from vaelab.trainer import Trainer
 from vaelab.training import complete
@@ -93,7 +93,7 @@ def test_a_batch_is_cut_into_equal_shares_for_the_threads(
 @pytest.mark.parametrize("key", [(5, -9), (2**31 - 1, 3), (-(2**31), 2**31 - 1)])
 def test_shares_see_the_pixels_of_the_whole(key: tuple[int, int]) -> None:
     batch = batch_of(model_of("cvae"), key=key)
-    whole, parts = batch.drawn("bernoulli"), [part.drawn("bernoulli") for part in parts_of(batch, 3)]
+    whole, parts = batch.drawn("bernoulli"), [part.drawn("bernoulli") for part in batch.parts(4)]
     assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
     assert torch.equal(torch.cat([part.noise for part in parts]), whole.noise)
     assert batch.labels is not None

@@ -69,7 +69,7 @@ class Recipe:
     shape, classes
         Of an image, and K.
     tensors
-        Shape, strides and type of each of the step's tensors, as `flat` lists them.
+        Shape, strides and type of each of the step's tensors, as `flat` lists them; of a share, as `Share.tensors` does.
     threads
         CPU threads that its work is cut for; it runs on as many as there are.
     shares
@@ -214,15 +214,17 @@ def load(recipe: Recipe) -> Step | None:
     if not path.is_file():
         return None
     try:
-        run = Shared(str(path), recipe.shares, recipe.threads) if recipe.shares > 1 else open_library(str(path))
+        step = Shared(str(path), recipe.shares, recipe.threads) if recipe.shares > 1 else _whole_step(str(path))
     except (RuntimeError, OSError):
         return None
     with suppress(OSError):  # a cache may be for reading only
         path.unlink() if recipe.once else os.utime(path)
-    if isinstance(run, Shared):
-        return run
+    return step
 
-    kept: list[Tensor] = []
+
+def _whole_step(path: str) -> Step:
+    """The step that is compiled as a whole."""
+    run, kept = open_library(path), list[Tensor]()
 
     def step(model: Model, moving: Moving, tally: Tally, batch: Batch, schedule: Schedule, _: TrainConfig) -> None:
         if not kept:

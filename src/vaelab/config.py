@@ -149,7 +149,7 @@ class TrainConfig:
     """Where to train: auto, cpu, cuda, cuda:1. auto is cuda if there is such a GPU, else cpu."""
 
     compile: CompileName = "auto"
-    """Compile the step, for up to twice the speed, with a C++ compiler: 15 to 40 s of one core, then kept for the next time.
+    """Compile the step, for up to twice the speed, with a C++ compiler: 15 to 60 s of one core, then kept for the next time.
     auto does it beside trainings of 1 to 2 minutes or more, before those of 20,000 steps or more in epochs, and never for
     networks of your own. On a GPU the step is recorded as a CUDA graph as well, but for networks of your own; no leaves that
     out."""

@@ -192,19 +192,21 @@ _INSTEAD = {
 def _examples(recipe: Recipe, model: torch.nn.Module) -> list[Tensor]:
     """Tensors as the step will see them: the initial weights, nothing moved yet, images and noise drawn."""
     weights, buffers = list(model.parameters()), list(model.buffers())
-    count, whole = len(weights), recipe.shares == 1
-    values: dict[int, Tensor] = dict(enumerate(weights))
-    first = 3 * count + 4 if whole else count
-    values |= {first + place: buffer for place, buffer in enumerate(buffers)}
-    first += len(buffers) if whole else len(buffers) + count + 1  # and a share's gradients and figures
-    values |= {first + place: torch.tensor(value) for place, value in enumerate((1.0, 1e-3) if whole else (1.0,))}
+    beta, rate = torch.tensor(1.0), torch.tensor(1e-3)
+    moments_and_tally, gradients_and_figures = [None] * (2 * len(weights) + 4), [None] * (len(weights) + 1)
+    known = (
+        [*weights, *moments_and_tally, *buffers, beta, rate]
+        if recipe.shares == 1
+        else [*weights, *buffers, *gradients_and_figures, beta]
+    )
     generator = torch.Generator().manual_seed(0)
     examples = []
     for place, (shape, stride, dtype) in enumerate(recipe.tensors):
         example = torch.empty_strided(shape, stride, dtype=getattr(torch, dtype)).zero_()
-        if place in values:
-            example.copy_(values[place].detach())
-        elif place >= first and example.is_floating_point():
+        if place < len(known):
+            if (value := known[place]) is not None:
+                example.copy_(value.detach())
+        elif example.is_floating_point():
             example.copy_(torch.randn(shape, generator=generator))
         elif example.dtype == torch.uint8:  # the images
             example.random_(0, 256, generator=generator)

@@ -11,7 +11,6 @@ lets the other threads of Python run meanwhile.
 from __future__ import annotations
 
 import ctypes
-import math
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -52,7 +51,7 @@ class Share:
 
     def __init__(self, model: Model, weights: list[Tensor]) -> None:
         self.lasting = [*weights, *model.buffers()]
-        self.gradients = [torch.zeros_like(weight, requires_grad=False) for weight in weights]
+        self.gradients = [torch.zeros_like(weight) for weight in weights]
         self.figures = torch.zeros(3)
 
     def tensors(self, batch: Batch, beta: Tensor) -> list[Tensor]:
@@ -61,18 +60,6 @@ class Share:
         labels = [] if batch.labels is None else [batch.labels]
         lasting = [*self.lasting, *self.gradients, self.figures]
         return [*lasting, beta, batch.images, batch.noise, batch.key, *labels]
-
-
-def parts_of(batch: Batch, count: int) -> list[Batch]:
-    """A batch in so many equal parts, whose images are binarised as they are in the whole."""
-    assert batch.key is not None
-    size = len(batch.images) // count
-    values = size * math.prod(batch.images.shape[1:])
-    images, noise = batch.images.split(size), batch.noise.split(size)
-    labels = [None] * count if batch.labels is None else batch.labels.split(size)
-    # random bits are a function of place + key[0] and of key[1]
-    keys = [batch.key + torch.tensor([number * values, 0], dtype=batch.key.dtype) for number in range(count)]
-    return [Batch(*part) for part in zip(images, labels, noise, keys, strict=True)]
 
 
 class Shared:
@@ -111,9 +98,8 @@ class Shared:
         if not self._shares:
             self._shares = [Share(model, moving.weights) for _ in range(self.count)]
         beta = torch.as_tensor(schedule.beta)
-        given = [
-            share.tensors(part, beta) for share, part in zip(self._shares, parts_of(batch, self.count), strict=True)
-        ]
+        parts = batch.parts(len(batch.images) // self.count)
+        given = [share.tensors(part, beta) for share, part in zip(self._shares, parts, strict=True)]
         for done in [self._pool.submit(self._library.run, tensors) for tensors in given]:
             done.result()
         move(moving, tally, self._found(), schedule, config, fused_adamw)
@@ -139,7 +125,7 @@ def keep_memory() -> None:
     """Have the threads of GNU's C library keep the memory of a step for the next one.
 
     Left alone, the memory of a thread goes back to the system after each step, and coming by it again, a page at a time, takes a
-    tenth of the step; the main thread's does not. Up to `KEPT` bytes are kept so. Elsewhere nothing happens.
+    tenth of the step; the main thread's does not. Each thread keeps up to `KEPT` bytes so. Elsewhere nothing happens.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -150,7 +136,7 @@ def keep_memory() -> None:
 
 
 KEPT = 2**28
-"""Bytes that stay with the process."""
+"""Bytes that stay with a thread."""
 
 _MALLOC = {-3: 2**25, -1: KEPT, -2: 2**26}
 """Of `malloc.h`: M_MMAP_THRESHOLD at its largest, M_TRIM_THRESHOLD, and M_TOP_PAD, by which no arena of a thread is given up."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vaelab import objective
 from vaelab.config import LikelihoodName, TrainConfig
-from vaelab.data.batches import training_input
+from vaelab.data.batches import key_further_on, training_input
 from vaelab.model import Model
 from vaelab.objective import Terms
 
@@ -62,11 +62,12 @@ class Batch:
         return Batch(training_input(self.images, likelihood, self.key), self.labels, self.noise)
 
     def parts(self, at_once: int) -> list[Batch]:
-        """The same in parts of `at_once` images; the last may be smaller. What is to be binarised is so as a whole."""
-        assert self.key is None
+        """The same in parts of `at_once` images; the last may be smaller. Pixels are binarised as they are in the whole."""
         images, noise = self.images.split(at_once), self.noise.split(at_once, dim=-2)
         labels = [None] * len(images) if self.labels is None else self.labels.split(at_once)
-        return [Batch(*part) for part in zip(images, labels, noise, strict=True)]
+        places, key = at_once * self.images[:1].numel(), self.key
+        keys = [None if key is None else key_further_on(key, number * places) for number in range(len(images))]
+        return [Batch(*part) for part in zip(images, labels, noise, keys, strict=True)]
 
 
 @dataclass(frozen=True)

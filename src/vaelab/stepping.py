@@ -14,7 +14,7 @@ from vaelab.config import Config
 from vaelab.errors import TrainingError
 from vaelab.model import Model
 from vaelab.preparing import Preparation
-from vaelab.shares import Share, Shared, how_many, parts_of
+from vaelab.shares import Share, Shared, how_many
 from vaelab.shortage import halved, out_of_memory, release
 from vaelab.step import Batch, Found, Moving, Schedule, Tally, fused_adamw, look, look_in_parts, move
 
@@ -125,7 +125,7 @@ class Stepper:
         schedule = self._as_tensors(schedule)
         shares = how_many(self.config, len(batch.images), torch.get_num_threads())
         if shares > 1:
-            part, beta = parts_of(batch, shares)[0], torch.as_tensor(schedule.beta)
+            part, beta = batch.parts(len(batch.images) // shares)[0], torch.as_tensor(schedule.beta)
             tensors = Share(self.model, self.moving.weights).tensors(part, beta)
         else:
             tensors = flat(self.model, self.moving, self.tally, batch, schedule)

@@ -160,6 +160,11 @@ def random_bits(shape: tuple[int, ...], key: Int32[Tensor, "2"]) -> Int32[Tensor
     return (mixed >> 16).bitwise_and_(0xFFFF)
 
 
+def key_further_on(key: Int32[Tensor, "2"], places: int) -> Int32[Tensor, "2"]:
+    """The key whose random bits are those of `key`, from the place of this number on."""
+    return key + torch.tensor([places, 0], dtype=key.dtype, device=key.device)
+
+
 def binarise(levels: UInt8[Tensor, "*shape"], key: Int32[Tensor, "2"]) -> Bool[Tensor, "*shape"]:
     """Each pixel True with probability level/255, to within 1 part in 100,000; level 0 never, level 255 always."""
     wide = levels.to(torch.int32)
