@@ -156,7 +156,7 @@ class Mix(nn.Module):
     channels that all positions share. T starts half as the identity. With one position there is no T.
 
     T is free, or `relative`: what a position hears of another then hangs on where that lies from it alone. That is a
-    convolution with a kernel as large as the grid, of (2 rows − 1) × (2 columns − 1) weights, and takes a tenth longer than a free T.
+    convolution with a kernel as large as the grid, of (2 rows − 1) × (2 columns − 1) weights. It takes a tenth longer.
     """
 
     offsets: Int[Tensor, "n n"] | None
