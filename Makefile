@@ -74,9 +74,11 @@ test-slow: $(INSTALLED_DEV)
 test-mnist: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -m mnist
 
-# Needs a Chromium browser: apt-get install chromium fonts-dejavu, or Chrome.
+# Needs a Chromium browser: apt-get install chromium fonts-dejavu, or Chrome. What is timed or prints figures comes after the rest, alone.
+ALONE := tests/test_studio_speed.py tests/test_studio_drawing.py
 test-browser: $(INSTALLED_DEV)
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest -m browser $(WORKERS) $(ALONE:%=--ignore %)
+	$(BIN)/python -m pytest -m browser $(ALONE)
 
 # The page's own checks: types, style and the tests of its units.
 test-page: $(MODULES)
