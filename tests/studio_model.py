@@ -1,7 +1,9 @@
 """A model of `strokes` with its siblings, a run with everything the page can show, trained once for all tests of the page."""
 
+import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from report_maker import made_up
 
+import vaelab
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, load_dataset
 from vaelab.evaluation.judge import Judge, classifier_of
@@ -58,12 +62,35 @@ def built() -> None:
         pytest.skip("the page is not built: make studio, with Node 20.19 or newer")
 
 
+def what_trains() -> str:
+    """What the trained models hang on, as a digest: the package, these lines, and PyTorch."""
+    here = Path(__file__)
+    files = [here, here.with_name("report_maker.py"), *sorted(Path(vaelab.__file__).parent.rglob("*.py"))]
+    return hashlib.sha256(b"\0".join([torch.__version__.encode(), *(file.read_bytes() for file in files)])).hexdigest()
+
+
+def copy_of_strokes(kept: Path, folder: Path) -> None:
+    """Put the run into `folder`: out of `kept`, where the first process that asks trains it, and the others wait."""
+    with FileLock(kept / "lock"):
+        run = kept / what_trains()
+        if not run.is_dir():
+            for old in kept.iterdir():
+                if old.is_dir():
+                    shutil.rmtree(old)
+            making = kept / "making"
+            train_strokes(making)
+            making.rename(run)
+        shutil.copytree(run, folder)
+
+
 @pytest.fixture(scope="session")
-def strokes_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder."""
+def strokes_run(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder, of this process alone; what was trained for it is kept in pytest's cache until the package changes."""
     built()
     folder = tmp_path_factory.mktemp("studio") / "strokes"
-    train_strokes(folder)
+    cache = pytestconfig.cache
+    assert cache is not None
+    copy_of_strokes(cache.mkdir("studio"), folder)
     return folder
 
 
@@ -95,7 +122,6 @@ def served(strokes_run: Path) -> Iterator[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
-        trained_reader()  # on the other core, while the server makes ready
         address = process.stdout.readline().strip()
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address), address
         yield address
