@@ -401,7 +401,7 @@ BAD = {
         ["sample", "none", "--out", "x.gif"],
         "--out: got x.gif; expected a name that ends in .png or",
     ),
-    "no output": (["sample", "none"], 'Command "sample" parameter --out requires an argument'),
+    "no output": (["sample", "none"], "--out: got nothing; expected a value: see vaelab sample --help"),
 }
 
 

@@ -93,7 +93,7 @@ def test_mistakes_are_one_line(
         (run, "--out", "model.pb"): "--out: got model.pb; expected a name that ends in .onnx",
         ("nowhere", "--out", "m.onnx"): "nowhere: no such folder; expected a run folder, as `vaelab train`",
         (run, "--out", "file/m.onnx"): "cannot write file/m.onnx: ",
-        (run,): 'Command "export" parameter --out requires an argument.',
+        (run,): "--out: got nothing; expected a value: see vaelab export --help",
     }.items():
         line = told(capsys, "export", *arguments, status=2)
         assert line.startswith(f"vaelab: {message}"), line

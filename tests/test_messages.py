@@ -73,6 +73,15 @@ REFUSED = {
         ["train", "tiny.npz", "extra"],
         "got 'extra' beyond what vaelab train takes; expected it left out: see vaelab train --help",
     ),
+    "a needed option misspelt": (
+        ["sample", "RUN", "--outt", "x.png"],
+        "got '--outt', which vaelab sample does not take; expected an option of its own. Did you mean '--out'?",
+    ),
+    "an option with nothing behind it": (
+        ["sample", "RUN", "--out"],
+        "--out: got nothing; expected a value: see vaelab sample --help",
+    ),
+    "no run": (["sample", "--out", "x.png"], "RUN: got nothing; expected a value: see vaelab sample --help"),
     "two labels in one": (
         ["sample", "RUN", "--label", "across,frame", "--out", "x.png"],
         "unknown label 'across,frame'; expected one of across, down, frame, or an index 0 to 2. For several, repeat it: "

@@ -11,20 +11,27 @@ from collections.abc import Sequence
 
 from vaelab.cli.app import INTERRUPTED, app  # isort: skip - first: its clock is where a budget in seconds begins
 
-from cyclopts import CycloptsError, UnusedCliTokensError
+from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 from vaelab.cli import evaluate, explore, export, generate, studio, train
 from vaelab.cli.threads import wait_policy
-from vaelab.errors import TrainingError, VaelabError
+from vaelab.errors import TrainingError, VaelabError, did_you_mean
 
 __all__ = ["app", "evaluate", "explore", "export", "generate", "main", "studio", "train"]
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error, UnusedCliTokensError):
+    if isinstance(error, CycloptsError):
         command = " ".join(["vaelab", *(error.command_chain or ())])
-        words = " ".join(error.unused_tokens or ())
-        return f"got {words!r} beyond what {command} takes; expected it left out: see {command} --help"
+        if isinstance(error, MissingArgumentError) and error.argument is not None:
+            name = error.argument.name
+            for word in error.unused_tokens or ():
+                if word != name and (near := did_you_mean(word, [name])):
+                    return f"got {word!r}, which {command} does not take; expected an option of its own.{near}"
+            return f"{name}: got nothing; expected a value: see {command} --help"
+        if isinstance(error, UnusedCliTokensError):
+            words = " ".join(error.unused_tokens or ())
+            return f"got {words!r} beyond what {command} takes; expected it left out: see {command} --help"
     return " ".join(str(error).split())
 
 
