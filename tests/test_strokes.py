@@ -10,7 +10,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from vaelab.data import strokes
-from vaelab.data.dataset import NEAR_BINARY_SHARE, Split, between_share
+from vaelab.data.dataset import NEAR_BINARY_SHARE, Dataset, Split, between_share
 from vaelab.data.skeletons import DASHES, PATHS, skeletons
 from vaelab.data.strokes import BLOCK, SIDE, draw_strokes, load_strokes
 from vaelab.errors import DataError
@@ -260,15 +260,85 @@ def test_skeletons_pass_through_their_points() -> None:
             assert np.count_nonzero(gaps > 1e-5) == PATHS[digit][name][1].count("/")
 
 
-def test_the_dataset_is_parted_as_mnist_is(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A data set of 750 drawings, and the folder where they are kept, which is not there yet."""
     for name, count in (("TRAIN", 500), ("VALIDATION", 100), ("TEST", 150)):
         monkeypatch.setattr(strokes, name, count)
+    monkeypatch.setenv("VAELAB_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "decoded"
+
+
+@pytest.mark.usefixtures("few")
+def test_the_dataset_is_parted_as_mnist_is() -> None:
     steps: list[int] = []
     data = load_strokes(seed=4, progress=steps.append)
     assert (data.name, data.classes, sum(steps)) == ("strokes", tuple("0123456789"), 750)
     assert_equal(data.train, draw_strokes(500, seed=4))
     assert_equal(data.validation, draw_strokes(100, seed=4, start=500))
     assert_equal(data.test, draw_strokes(150, seed=4, start=600))
+
+
+def assert_same(one: Dataset, other: Dataset) -> None:
+    for name in ("train", "validation", "test"):
+        assert_equal(getattr(one, name), getattr(other, name))
+
+
+def test_the_dataset_is_drawn_once(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load_strokes(seed=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(strokes, "draw_strokes", None)
+        again = load_strokes(seed=4)
+    assert_same(again, first)
+    assert (again.fingerprint, again.classes, again.notes) == (first.fingerprint, first.classes, ())
+    assert again.test.labels is not None
+    arrays = [again.train.images, again.test.labels, *again.test.factors.values()]
+    assert all(array.flags.writeable and array.flags.aligned for array in arrays)
+    assert len(list(few.iterdir())) == 1
+
+
+def test_another_seed_number_or_code_is_drawn_anew(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[set[Path]] = []
+    for change in ("none", "seed", "number", "code"):
+        if change == "number":
+            monkeypatch.setattr(strokes, "TEST", 50)
+        if change == "code":
+            monkeypatch.setattr(strokes, "_code", lambda: b"another")
+        seed = 5 if change == "seed" else 4
+        data = load_strokes(seed=seed)
+        assert_equal(data.test, draw_strokes(strokes.TEST, seed=seed, start=600))
+        kept.append(set(few.iterdir()))
+    first, both, three, after = kept
+    assert [len(each) for each in kept] == [1, 2, 3, 3]
+    assert first < both < three
+    assert len(after - three) == 1  # in place of what the other code drew
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_damaged_drawings_are_drawn_anew(few: Path, damage: str) -> None:
+    first = load_strokes(seed=4)
+    (path,) = few.iterdir()
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        del content[5000:]
+    else:
+        content[5000] ^= 1
+    path.write_bytes(content)
+    assert_same(load_strokes(seed=4), first)
+    assert path.read_bytes() != content
+
+
+def test_drawings_that_cannot_be_kept_are_no_error(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("VAELAB_CACHE_DIR", str(tmp_path / "file"))
+    assert_same(load_strokes(seed=4), load_strokes(seed=4))
+    assert not few.exists()
+
+
+def test_what_pixels_hang_on_is_the_code_and_numpy() -> None:
+    assert b"def _ink" in strokes._code()
+    assert b"PATHS: dict" in strokes._code()
+    assert strokes._code().endswith(np.__version__.encode())
 
 
 def test_the_sizes_are_those_of_mnist() -> None:

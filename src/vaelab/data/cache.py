@@ -1,4 +1,4 @@
-"""Decoded images kept on disk, so that a large folder is decoded once: one file for each folder and way of reading it.
+"""Images kept on disk, so that a large folder is decoded once, and strokes are drawn once: one file for each way of reading.
 
 The file is a NumPy array with a note at its end, `array.npy | JSON | length of the JSON | CRC-32 of all before`, and its
 name is made of three hashes: of the folder, of what was asked for, and of the files' names, sizes and times. So a
@@ -35,7 +35,7 @@ TAIL = struct.Struct("<QL")
 
 
 def cache_folder() -> Path:
-    """Where downloads and decoded images are kept: `VAELAB_CACHE_DIR`, or the user's cache folder."""
+    """Where downloads, decoded and drawn images are kept: `VAELAB_CACHE_DIR`, or the user's cache folder."""
     if named := os.environ.get("VAELAB_CACHE_DIR"):
         return Path(named)
     import pooch
@@ -44,7 +44,10 @@ def cache_folder() -> Path:
 
 
 class Entry(NamedTuple):
-    """The name of what is kept: hashes of a folder, of what was asked for, of the state of its files."""
+    """The name of what is kept: hashes of a folder, of what was asked for, of the state of its files.
+
+    Of what is drawn: hashes of its name, of what was asked for, of the code that draws it.
+    """
 
     folder: str
     request: str
@@ -58,7 +61,16 @@ class Entry(NamedTuple):
 
 def entry_for(folder: Path, request: object, files: bytes) -> Entry:
     """The entry of a folder, what was asked for (anything with a repr) and the state of its files."""
-    parts = (os.fsencode(folder.resolve()), repr((FORMAT, request)).encode(), files)
+    return _named(os.fsencode(folder.resolve()), request, files)
+
+
+def entry_for_drawings(name: str, request: object, code: bytes) -> Entry:
+    """The entry of a source that is drawn, what was asked for (anything with a repr) and all that its pixels hang on."""
+    return _named(name.encode(), request, code)
+
+
+def _named(folder: bytes, request: object, state: bytes) -> Entry:
+    parts = (folder, repr((FORMAT, request)).encode(), state)
     return Entry(*(hashlib.blake2b(part, digest_size=8).hexdigest() for part in parts))
 
 
