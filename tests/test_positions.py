@@ -67,6 +67,23 @@ def test_relative_mixing_is_a_convolution_with_a_kernel_as_large_as_the_grid() -
     heard = F.conv2d(plane, kernels, padding=(2, 4), groups=8).flatten(2).permute(1, 2, 0) + mix.place.squeeze(-1)
     expected = state + mix.outer(F.silu(mix.inner(heard.movedim(0, -1)))).movedim(-1, 0)
     torch.testing.assert_close(mix(state), expected)
+    upstream = torch.randn(8, 15, 2)
+    mine, theirs = (torch.autograd.grad((out * upstream).sum(), mix.between)[0] for out in (mix(state), expected))
+    torch.testing.assert_close(mine, theirs)
+
+
+@given(st.integers(1, 5), st.integers(2, 5))
+def test_a_relative_matrix_has_the_kernel_s_own_numbers(rows: int, columns: int) -> None:
+    """Where (down, right) lie between two positions, the entry is the kernel's of that number; rounded nowhere."""
+    grid = Grid.over((1, 2 * rows, 2 * columns), 2)
+    mix = Mix(grid, 3, relative=True)
+    assert mix.between is not None
+    with torch.autocast("cpu", torch.bfloat16):
+        found = mix.matrices()
+    for i in range(grid.positions):
+        for j in range(grid.positions):
+            down, right = i // columns - j // columns, i % columns - j % columns
+            assert torch.equal(found[:, i, j], mix.between[:, rows - 1 + down, columns - 1 + right])
 
 
 def test_a_convolution_hears_its_neighbours_alone() -> None:

@@ -80,6 +80,8 @@ class Rung(nn.Module):
         mean, log_scale = precise(over_channels(self.prior, F.silu(state))).chunk(2)
         scale = torch.exp(MOST_LOG_SCALE * torch.tanh(log_scale / MOST_LOG_SCALE))
         placed = noise.unflatten(-1, (self.positions, self.each)).permute(2, 1, 0)
+        if state.stride(-1) == 1:  # as the state lies in memory, since every channel reads it
+            placed = placed.contiguous()
         return plus(state, over_channels(self.enter, mean + scale * placed))
 
     @staticmethod

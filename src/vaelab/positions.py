@@ -18,7 +18,7 @@ from typing import final
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 MOST_POSITIONS = 64
@@ -82,13 +82,6 @@ class Grid:
         """Values of the data in one patch, over all colour channels."""
         return self.shape[0] * self.patch**2 if self.patch else math.prod(self.shape)
 
-    def offsets(self) -> Int[Tensor, "n n"]:
-        """What lies between each two positions, as a number: that of (down, right) among (2 rows − 1) × (2 columns − 1)."""
-        place = torch.arange(self.positions)
-        row, column = place // self.columns, place % self.columns
-        down = row[:, None] - row + self.rows - 1
-        return down * (2 * self.columns - 1) + column[:, None] - column + self.columns - 1
-
     def cut(self, images: Float[Tensor, "batch *shape"]) -> Float[Tensor, "values n batch"]:
         """Patches of images; padded with zeros to the right and below."""
         if not self.patch:
@@ -148,6 +141,16 @@ def plus(state: State, added: Tensor) -> State:
     return (state + added).to(state.dtype)
 
 
+def apart(count: int) -> Float[Tensor, "2*count-1 count*count"]:
+    """A 1 where two of `count` places in a row lie so far apart, each pair a column: by how far, from −(count − 1).
+
+    A product with it makes a matrix of a kernel, and its gradient is a product too: to look each entry up, and to add the
+    gradients up by number, takes several times as long.
+    """
+    place = torch.arange(count)
+    return F.one_hot(place[:, None] - place + count - 1, 2 * count - 1).flatten(0, 1).t().float().contiguous()
+
+
 @final
 class Mix(nn.Module):
     """A residual block: every position hears of every other, then the channels of each pass a hidden layer.
@@ -159,13 +162,16 @@ class Mix(nn.Module):
     convolution with a kernel as large as the grid, of (2 rows − 1) × (2 columns − 1) weights. It takes a tenth longer.
     """
 
-    offsets: Int[Tensor, "n n"] | None
+    down: Float[Tensor, "2*rows-1 rows*rows"] | None
+    across: Float[Tensor, "2*columns-1 columns*columns"] | None
 
     def __init__(self, grid: Grid, channels: int, *, relative: bool = False) -> None:
         super().__init__()
+        self.grid = grid
         self.heads = math.gcd(channels, KERNELS) if relative else HEADS if channels % HEADS == 0 else 1
         positions = grid.positions
-        self.register_buffer("offsets", grid.offsets() if relative and positions > 1 else None, persistent=False)
+        for name, count in (("down", grid.rows), ("across", grid.columns)):
+            self.register_buffer(name, apart(count) if relative and positions > 1 else None, persistent=False)
         if positions > 1:
             if relative:
                 start = torch.randn(self.heads, 2 * grid.rows - 1, 2 * grid.columns - 1) / math.sqrt(positions)
@@ -183,7 +189,17 @@ class Mix(nn.Module):
     def matrices(self) -> Float[Tensor, "heads n n"]:
         """T of each group of channels."""
         assert self.between is not None
-        return self.between if self.offsets is None else self.between.flatten(1)[:, self.offsets]
+        if self.down is None or self.across is None:
+            return self.between
+        with torch.autocast(self.between.device.type, enabled=False):  # sums of one number and zeros, which are exact
+            each = self.down.t() @ self.between.transpose(0, 1).flatten(1)
+            pairs = each.view(-1, 2 * self.grid.columns - 1) @ self.across
+        rows, columns = 2 * [self.grid.rows], 2 * [self.grid.columns]
+        return (
+            pairs.view(*rows, self.heads, *columns)
+            .permute(2, 0, 3, 1, 4)
+            .reshape(self.heads, *2 * [self.grid.positions])
+        )
 
     def forward(self, state: State) -> State:
         heard = state
