@@ -52,7 +52,8 @@ def main() -> None:
         "presets", nargs="*", default=ON_CPU, help="quick, standard, best, gpu; the first three by default"
     )
     parser.add_argument("--model", default="vae", choices=("vae", "cvae"))
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--from-seed", type=int, default=0, help="the first of them")
     parser.add_argument("--seconds", type=float, help="another budget than the preset's")
     parser.add_argument("--cold", action="store_true", help="also with an empty compile cache")
     parser.add_argument("--again", action="store_true", help="measure the runs that are there, and train none")
@@ -70,9 +71,9 @@ def main() -> None:
     dataset = vaelab.load_dataset("mnist")
     for name in arguments.presets:
         budget = [] if arguments.seconds is None else ["--seconds", str(arguments.seconds)]
-        for seed in range(arguments.seeds):
+        for seed in range(arguments.from_seed, arguments.from_seed + arguments.seeds):
             options = ["--model", arguments.model, "--preset", name, "--seed", str(seed), *arguments.options.split()]
-            if seed == 0 and not arguments.again and name not in ON_GPU:
+            if seed == arguments.from_seed and not arguments.again and name not in ON_GPU:
                 _warm(options)
             for cache in ("warm", "cold") if arguments.cold else ("warm",):
                 folder = Path("runs") / f"records-{arguments.model}-{name}-{cache}-{seed}"
