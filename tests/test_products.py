@@ -1,10 +1,22 @@
 """Float32 products by oneDNN: as precise as MKL's, the setting put back, and left alone where it would round."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from vaelab import products
 from vaelab.products import fast_products
+
+
+@pytest.fixture(autouse=True, params=["Intel", "others"])
+def maker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who made the processor, as this package takes it: both ways of multiplying are tried on any."""
+    monkeypatch.setattr(products, "_intel", lambda: request.param == "Intel")
+    return request.param
+
+
+asked = products._intel.__wrapped__  # before anything stands in its place, and without what it remembers
 
 
 def setting() -> str:
@@ -33,6 +45,29 @@ def test_setting_is_put_back() -> None:
     with pytest.raises(ZeroDivisionError), fast_products():
         raise ZeroDivisionError
     assert setting() == before
+
+
+def test_onednn_multiplies_but_on_intels_own(maker: str) -> None:
+    with fast_products():
+        assert (setting() == "bf16") == (maker != "Intel" and products._onednn_keeps_float32())
+
+
+@pytest.mark.parametrize(
+    ("text", "intel"), [("vendor_id\t: GenuineIntel\n", True), ("vendor_id\t: AuthenticAMD\n", False)]
+)
+def test_the_maker_is_what_the_processor_says(text: str, intel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: text)
+    assert asked() == intel
+
+
+def test_where_no_file_says_so_the_system_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object, **__: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    for answer, intel in (("Intel64 Family 6 Model 106 Stepping 6, GenuineIntel", True), ("arm", False)):
+        monkeypatch.setattr(products.platform, "processor", lambda answer=answer: answer)
+        assert asked() == intel
 
 
 def test_where_onednn_would_round_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,16 +1,20 @@
 """Matrix products: where bfloat16 pays, and float32 on the CPU by the faster of the two libraries that PyTorch brings.
 
 PyTorch multiplies float32 matrices with MKL, which leaves half of the AVX-512 of AMD's processors unused; oneDNN uses it
-all, but is asked only where products of lower precision are allowed. So they are allowed here if, and only if, this
+all, but is asked only where products of lower precision are allowed. So they are allowed there if, and only if, this
 processor's oneDNN goes on to multiply in float32 all the same, which a probe of exact products tells. Nothing is rounded
-to bfloat16; where a processor would (those with AMX), MKL stays.
+to bfloat16; where a processor would (those with AMX), MKL stays. So it does on Intel's own, where it is the quicker one, above
+all for small products (`benchmarks/RESULTS.md`). Which library it is follows from the processor, not from a stopwatch: the two
+round apart, and the same seed is to give the same weights.
 """
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,7 +51,7 @@ def fast_products() -> Iterator[None]:
     """
     settings, cudnn = _settings(), _cudnn()
     before, rounded = settings.fp32_precision, cudnn.is_available() and cudnn.allow_tf32
-    if _onednn_keeps_float32():
+    if not _intel() and _onednn_keeps_float32():
         settings.fp32_precision = "bf16"
     if rounded:
         cudnn.allow_tf32 = False
@@ -65,6 +69,14 @@ def _settings() -> Any:
 
 def _cudnn() -> Any:
     return torch.backends.cudnn  # whose settings are made at run time too
+
+
+@cache
+def _intel() -> bool:
+    """Whether this processor says that it is Intel's."""
+    with suppress(OSError):
+        return "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    return "GenuineIntel" in platform.processor()
 
 
 @cache
