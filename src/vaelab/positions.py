@@ -159,7 +159,7 @@ class Mix(nn.Module):
     channels that all positions share. T starts half as the identity. With one position there is no T.
 
     T is free, or `relative`: what a position hears of another then hangs on where that lies from it alone. That is a
-    convolution with a kernel as large as the grid, of (2 rows − 1) × (2 columns − 1) weights. It takes a tenth longer.
+    convolution with a kernel as large as the grid, of (2 rows − 1) × (2 columns − 1) weights.
     """
 
     down: Float[Tensor, "2*rows-1 rows*rows"] | None
