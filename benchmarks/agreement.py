@@ -16,7 +16,7 @@ from machine import machine
 from train_run import train_run
 
 import vaelab
-from vaelab.evaluation.judge import judge_of
+from vaelab.evaluation.reference_classifier import judge_of
 
 PER_LABEL = 1000
 

@@ -15,7 +15,7 @@ from typing import Any
 
 
 class EndAfter(MetaPathFinder):
-    """Finds `vaelab.trainer` when it is imported, no sooner, and lets its first step (or compiled step) be the last."""
+    """Finds `vaelab.training.trainer` when it is imported, no sooner, and lets its first step (or compiled step) be the last."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -24,7 +24,7 @@ class EndAfter(MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """The module's own, but for `take_step`."""
-        if fullname != "vaelab.trainer":
+        if fullname != "vaelab.training.trainer":
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path)
         assert spec is not None

@@ -13,7 +13,7 @@ from turns import Scale, spread, table, take_turns
 
 import vaelab
 from vaelab.config import Config, ModelConfig, TrainConfig
-from vaelab.generation import TrainedModel
+from vaelab.inference.trained import TrainedModel
 
 MANY, SAMPLES, SCORED = 10_000, 500, 100
 """Images sampled and encoded at once; K, and the images it is drawn for."""

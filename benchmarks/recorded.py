@@ -10,8 +10,8 @@ from steps import images_per_second
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from vaelab.products import fast_products
-from vaelab.trainer import Trainer
+from vaelab.precision import fast_products
+from vaelab.training.trainer import Trainer
 
 aten = torch.ops.aten
 HEAVY = {aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.convolution, aten.convolution_backward}

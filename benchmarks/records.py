@@ -34,12 +34,12 @@ from machine import machine
 from train_run import train_run
 
 import vaelab
-from vaelab import checkpoint
-from vaelab.data.batches import held_out_levels
 from vaelab.data.cache import cache_folder
+from vaelab.objectives.bounds import negative_elbo, negative_importance_bound
+from vaelab.optim.batches import held_out_levels
 from vaelab.presets import PRESETS
-from vaelab.scoring import negative_elbo, negative_importance_bound
-from vaelab.trainer import pick_device
+from vaelab.training import runs
+from vaelab.training.trainer import pick_device
 
 SAMPLES, EVERY = 5000, 10
 ON_CPU, ON_GPU = [name for name in PRESETS if name != "gpu"], ["gpu"]
@@ -111,7 +111,7 @@ def _warm(options: list[str]) -> None:
 def _measured(folder: Path, dataset: vaelab.Dataset, samples: int, every: int) -> tuple[str, ...]:
     """A run's seconds, epochs, −ELBO and bounds, as cells of the table."""
     device = pick_device("auto")
-    trained, last = vaelab.load(folder), checkpoint.read_metrics(checkpoint.open_run(folder))[-1]
+    trained, last = vaelab.load(folder), runs.read_metrics(runs.open_run(folder))[-1]
     seconds = (folder.with_suffix(".seconds")).read_text(encoding="utf-8")
     model, levels, labels = trained.model.to(device), held_out_levels(dataset.test.images, trained.likelihood), None
     levels = levels.to(device)

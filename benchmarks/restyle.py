@@ -20,9 +20,9 @@ from machine import machine
 from train_run import train_run
 
 import vaelab
-from vaelab.evaluation.judge import judge_of
+from vaelab.evaluation.reference_classifier import judge_of
 from vaelab.evaluation.style import slant, stroke_width
-from vaelab.exploration import styles
+from vaelab.inference.explore import styles
 
 MEASURES = {"slant": slant, "stroke width": stroke_width}
 

@@ -15,7 +15,7 @@ from textbook_loop import SameNetworks, TextbookLoop, TextbookVAE
 from turns import Scale, note, ratios, spread, table, take_turns
 
 from vaelab.config import PrecisionName
-from vaelab.products import pays_in_bfloat16
+from vaelab.precision import pays_in_bfloat16
 
 BATCH, LARGE = 128, 512
 LIMIT = "the limit: its matrix products"

@@ -11,9 +11,9 @@ import torch
 from vaelab.config import Config, ModelConfig, PrecisionName, TrainConfig
 from vaelab.data.dataset import Dataset
 from vaelab.data.strokes import draw_strokes
-from vaelab.products import fast_products
-from vaelab.trainer import Trainer
-from vaelab.training import complete
+from vaelab.precision import fast_products
+from vaelab.training.fit import complete
+from vaelab.training.trainer import Trainer
 
 DENSE = ModelConfig(model="vae", network="mlp", latent_dim=20, width=400, depth=1, likelihood="bernoulli")
 """784-400-20."""

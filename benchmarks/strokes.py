@@ -2,8 +2,8 @@
 
     python benchmarks/strokes.py            # MNIST from VAELAB_DATA_DIR, or downloaded; five minutes on two cores
 
-The same small network (`vaelab.evaluation.judge`, with its light augmentation) is trained twice, on drawings alone and on
-MNIST alone, and each reads the other's test set.
+The same small network (`vaelab.evaluation.reference_classifier`, with its light augmentation) is trained
+twice, on drawings alone and on MNIST alone, and each reads the other's test set.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from machine import machine
 import vaelab
 from vaelab.data.dataset import Dataset, between_share
 from vaelab.data.strokes import draw_strokes
-from vaelab.evaluation.judge import Judge, judge_of
+from vaelab.evaluation.reference_classifier import Judge, judge_of
 
 COUNT = 60_000
 

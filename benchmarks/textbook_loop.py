@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from vaelab.data.dataset import Split
-from vaelab.model import Model
+from vaelab.models.base import Model
 
 
 class Images(Dataset[tuple[Tensor, int]]):

@@ -29,18 +29,18 @@ from machine import machine
 from torch import Tensor
 
 import vaelab
-import vaelab.trainer
+import vaelab.training.trainer
+from vaelab.acceleration.runner import Stepper
 from vaelab.config import Config, ModelConfig, TrainConfig
-from vaelab.data.batches import held_out_levels
 from vaelab.data.dataset import Dataset
-from vaelab.model import Model
-from vaelab.positions import Mix
+from vaelab.models.base import Model
+from vaelab.models.spatial import Mix
+from vaelab.objectives.bounds import negative_elbo, negative_importance_bound
+from vaelab.optim.batches import held_out_levels
+from vaelab.optim.step import Batch, Moving, Schedule, follow, look, move
 from vaelab.presets import with_preset
-from vaelab.scoring import negative_elbo, negative_importance_bound
-from vaelab.step import Batch, Moving, Schedule, follow, look, move
-from vaelab.stepping import Stepper
-from vaelab.trainer import Trainer
-from vaelab.training import complete
+from vaelab.training.fit import complete
+from vaelab.training.trainer import Trainer
 
 STEPS, FEW = 1350, 10_000
 SAMPLES, BOUND_IMAGES = 200, 300
@@ -194,8 +194,8 @@ def run(name: str, trial: Trial, dataset: Dataset, steps: int, to_beat: float) -
         trainer.compile()
     others = averages_beside(trainer) if name == "as it is" else {}
     levels, half, began = held_out_levels(dataset.validation.images, "bernoulli"), math.nan, time.perf_counter()
-    factor = trial.factor or vaelab.trainer.learning_rate_factor
-    with patch.object(vaelab.trainer, "learning_rate_factor", factor):
+    factor = trial.factor or vaelab.training.trainer.learning_rate_factor
+    with patch.object(vaelab.training.trainer, "learning_rate_factor", factor):
         for step in range(steps):
             trainer.take_step(step / steps)
             for length, moving in others.items():

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from vaelab import load
-from vaelab.figures import label_rows, save_picture, tiles
+from vaelab.figures.plots import label_rows, save_picture, tiles
 
 PICTURES = Path(__file__).parent / "pictures"
 ROWS, COLUMNS = 8, 16

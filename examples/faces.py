@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vaelab import ConditionalVAE, VaelabError, load_dataset
-from vaelab.figures import label_rows, reconstruction_sheet, save_picture
+from vaelab.figures.plots import label_rows, reconstruction_sheet, save_picture
 
 SIDE, SCALE = 64, 4
 """Pixels of a face, and how many times larger it is drawn before it is made smooth."""

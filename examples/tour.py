@@ -20,11 +20,11 @@ from PIL import Image
 
 import vaelab
 from vaelab import Config, Dataset, ModelConfig, TrainConfig, TrainedModel
-from vaelab.distributions import Gaussian
 from vaelab.evaluation.latent import active_units, aggregate_divergence, aggregate_log_prob, moment_divergence
 from vaelab.evaluation.style import slant, stroke_width
-from vaelab.exploration import manifold, restyle
-from vaelab.figures import label_rows, save_picture, sheet, tiles
+from vaelab.figures.plots import label_rows, save_picture, sheet, tiles
+from vaelab.inference.explore import manifold, restyle
+from vaelab.models.distributions import Gaussian
 
 TEMPLATE = Path(__file__).parent / "tour.template.md"
 BETAS = (0.1, 0.3, 1.0, 3.0, 10.0)

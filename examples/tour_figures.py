@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Ellipse
 from PIL import Image
 
-from vaelab.distributions import Gaussian, standard_normal_log_prob
 from vaelab.evaluation.latent import aggregate_log_prob
+from vaelab.models.distributions import Gaussian, standard_normal_log_prob
 
 BLUE, BROWN, GREEN, GREY = "#0b6fa4", "#b5651d", "#3a7d44", "#888888"
 COLOURS = ["#0b6fa4", "#b5651d", "#3a7d44", "#8e3b8a", "#c0392b", "#5d6d7e", "#b7950b", "#148f77", "#6c3483", "#a04000"]

@@ -16,22 +16,22 @@ from torch.distributions import MultivariateNormal
 # tests hand them wrong types on purpose, to see the error that the user sees.
 install_import_hook(
     [
-        "vaelab.data.batches",
-        "vaelab.distributions",
+        "vaelab.optim.batches",
+        "vaelab.models.distributions",
         "vaelab.evaluation",
-        "vaelab.model",
-        "vaelab.networks",
-        "vaelab.objective",
-        "vaelab.trainer",
+        "vaelab.models.base",
+        "vaelab.models.networks",
+        "vaelab.objectives.elbo",
+        "vaelab.training.trainer",
     ],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",  # an int will do for a float
 )
 
 from vaelab.config import Config, ModelConfig, TrainConfig  # noqa: E402 - after the hook
 from vaelab.data import Dataset, Split, load_dataset  # noqa: E402
-from vaelab.model import LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE, Flat, Model  # noqa: E402
-from vaelab.networks import with_labels  # noqa: E402
-from vaelab.training import fit  # noqa: E402
+from vaelab.models.base import LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE, Flat, Model  # noqa: E402
+from vaelab.models.networks import with_labels  # noqa: E402
+from vaelab.training.fit import fit  # noqa: E402
 
 # The tests' tensors are small: several threads only wait for one another, for minutes where other work shares the cores.
 torch.set_num_threads(1)

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from vaelab.build import build_model
 from vaelab.config import ModelConfig
 from vaelab.data import Dataset, Split
-from vaelab.evaluation.judge import FEATURES, Judge
-from vaelab.evaluation.subject import Settings, Subject
-from vaelab.generation import TrainedModel
+from vaelab.evaluation.context import Settings, Subject
+from vaelab.evaluation.reference_classifier import FEATURES, Judge
+from vaelab.inference.trained import TrainedModel
+from vaelab.models.factory import build_model
 
 
 def judge_for(dataset: Dataset) -> Judge:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from vaelab.evaluation.report import Report
-from vaelab.evaluation.section import Bars, Lines, Matrix, Plot, Points, Quantity, Section, Series, Sheet
+from vaelab.evaluation.results import Bars, Lines, Matrix, Plot, Points, Quantity, Section, Series, Sheet
 
 LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
 

@@ -23,10 +23,10 @@ from report_maker import made_up
 import vaelab
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, load_dataset
-from vaelab.evaluation.judge import Judge, classifier_of
-from vaelab.generation import TrainedModel, load
+from vaelab.evaluation.reference_classifier import Judge, classifier_of
+from vaelab.inference.trained import TrainedModel, load
 from vaelab.studio.page import DIST
-from vaelab.training import fit
+from vaelab.training.fit import fit
 
 if TYPE_CHECKING:
     from vaelab.studio.server import Site

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vaelab.generation import TrainedModel
+from vaelab.inference.trained import TrainedModel
 
 DESK, PHONE = (1280, 800), (360, 740)
 PATIENCE = 20.0

@@ -8,9 +8,9 @@ from judged import channels_last, subject_of, table, unlabelled
 from vaelab.data import Dataset
 from vaelab.evaluation import agreement
 from vaelab.evaluation.agreement import agreement_section, confusion, worst
+from vaelab.evaluation.context import Subject
 from vaelab.evaluation.generated import read_classes
-from vaelab.evaluation.section import Bars, Matrix, Section, Sheet
-from vaelab.evaluation.subject import Subject
+from vaelab.evaluation.results import Bars, Matrix, Section, Sheet
 
 
 def test_confusion_has_a_row_for_what_was_asked() -> None:

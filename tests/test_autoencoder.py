@@ -11,9 +11,9 @@ from vaelab import load
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset
 from vaelab.evaluation.autoencoder import matched_gaussian, random_points_section
-from vaelab.evaluation.section import Section, Sheet
-from vaelab.evaluation.subject import Settings, Subject
-from vaelab.training import fit
+from vaelab.evaluation.context import Settings, Subject
+from vaelab.evaluation.results import Section, Sheet
+from vaelab.training.fit import fit
 
 
 def test_matched_gaussian_has_the_codes_moments() -> None:

@@ -6,7 +6,7 @@ import torch
 from conftest import generator
 
 from vaelab.config import LikelihoodName
-from vaelab.data.batches import (
+from vaelab.optim.batches import (
     Feed,
     Order,
     binarisation_key,

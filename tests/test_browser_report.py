@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from report_maker import made_up
 
-from vaelab.page import save_page
+from vaelab.evaluation.page import save_page
 
 pytestmark = pytest.mark.browser
 

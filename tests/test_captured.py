@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from vaelab import Config, Dataset, fit, objective
-from vaelab.captured import WARM_UP, captured, plain_step
-from vaelab.compiling import Compiling
+from vaelab import Config, Dataset, fit
+from vaelab.acceleration.cuda_graph import WARM_UP, captured, plain_step
+from vaelab.acceleration.policy import Compiling
+from vaelab.acceleration.threads import Team
 from vaelab.config import CompileName, ModelConfig
-from vaelab.step import rounded
-from vaelab.team import Team
-from vaelab.trainer import Trainer
-from vaelab.training import Progress, complete
+from vaelab.objectives import elbo
+from vaelab.optim.step import rounded
+from vaelab.training.fit import Progress, complete
+from vaelab.training.trainer import Trainer
 
 NO_GPU = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="needs a CUDA device: run pytest -m gpu where there is one"
@@ -109,7 +110,7 @@ def test_weights_that_are_cast_at_once_are_those_that_autocast_casts(
     found = []
     with torch.autocast("cpu", torch.bfloat16):
         for made in (model(*given), torch.func.functional_call(model, rounded(model), given)):
-            loss = objective.loss(objective.terms(made, batch.images))
+            loss = elbo.loss(elbo.terms(made, batch.images))
             found.append((loss, *torch.autograd.grad(loss, weights)))
     for one, other in zip(*found, strict=True):
         assert one.dtype == other.dtype == torch.float32

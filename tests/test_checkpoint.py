@@ -6,30 +6,30 @@ from pathlib import Path
 import pytest
 import torch
 
-from vaelab import checkpoint
 from vaelab.config import Config
 from vaelab.data import Dataset
 from vaelab.errors import RunError
-from vaelab.generation import load
-from vaelab.training import complete, fit
+from vaelab.inference.trained import load
+from vaelab.training import runs
+from vaelab.training.fit import complete, fit
 
 
 @pytest.fixture
-def run(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> checkpoint.Run:
+def run(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> runs.Run:
     for _ in fit(tiny_config, tiny, out=tmp_path / "run"):
         pass
-    return checkpoint.open_run(tmp_path / "run")
+    return runs.open_run(tmp_path / "run")
 
 
-def test_a_run_comes_back(run: checkpoint.Run, tiny: Dataset, tiny_config: Config) -> None:
+def test_a_run_comes_back(run: runs.Run, tiny: Dataset, tiny_config: Config) -> None:
     assert run.config == complete(tiny_config, tiny)
-    assert run.data == checkpoint.DataCard.of(tiny)
+    assert run.data == runs.DataCard.of(tiny)
     assert run.data.classes == ("across", "down", "frame")
     assert set(run.versions) == {"vaelab", "torch", "numpy", "python"}
-    model = checkpoint.load_model(run)
+    model = runs.load_model(run)
     assert not model.training
-    assert checkpoint.weight_facts(run).keys() == {"step", "distortion", "rate", "axes"}
-    assert not (run.folder / checkpoint.RESUME).read_bytes().startswith(b"\x80")  # no pickle
+    assert runs.weight_facts(run).keys() == {"step", "distortion", "rate", "axes"}
+    assert not (run.folder / runs.RESUME).read_bytes().startswith(b"\x80")  # no pickle
 
 
 def edit(path: Path, **changes: object) -> None:
@@ -46,35 +46,35 @@ def test_a_missing_run_is_said(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_a_half_written_run_is_said(run: checkpoint.Run) -> None:
-    (run.folder / checkpoint.WEIGHTS).unlink()
+def test_a_half_written_run_is_said(run: runs.Run) -> None:
+    (run.folder / runs.WEIGHTS).unlink()
     with pytest.raises(RunError, match=r"it holds no weights yet.*expected model\.safetensors in it"):
         load(run.folder)
-    (run.folder / checkpoint.RESUME).unlink()
+    (run.folder / runs.RESUME).unlink()
     with pytest.raises(RunError, match="stopped before the first save: train it anew"):
-        checkpoint.load_resume(run)
+        runs.load_resume(run)
 
 
-@pytest.mark.parametrize("name", [checkpoint.WEIGHTS, checkpoint.RESUME])
-def test_weights_cut_short_are_found(run: checkpoint.Run, name: str) -> None:
+@pytest.mark.parametrize("name", [runs.WEIGHTS, runs.RESUME])
+def test_weights_cut_short_are_found(run: runs.Run, name: str) -> None:
     path = run.folder / name
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(RunError, match="damaged or cut short"):
-        load(run.folder) if name == checkpoint.WEIGHTS else checkpoint.load_resume(run)
+        load(run.folder) if name == runs.WEIGHTS else runs.load_resume(run)
 
 
-@pytest.mark.parametrize("name", [checkpoint.WEIGHTS, checkpoint.RESUME])
-def test_one_altered_byte_of_the_weights_is_found(run: checkpoint.Run, name: str) -> None:
+@pytest.mark.parametrize("name", [runs.WEIGHTS, runs.RESUME])
+def test_one_altered_byte_of_the_weights_is_found(run: runs.Run, name: str) -> None:
     path = run.folder / name
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
     path.write_bytes(content)
     with pytest.raises(RunError, match="altered or damaged"):
-        load(run.folder) if name == checkpoint.WEIGHTS else checkpoint.load_resume(run)
+        load(run.folder) if name == runs.WEIGHTS else runs.load_resume(run)
 
 
-def test_an_altered_config_is_found(run: checkpoint.Run) -> None:
-    path = run.folder / checkpoint.CONFIG
+def test_an_altered_config_is_found(run: runs.Run) -> None:
+    path = run.folder / runs.CONFIG
     path.write_text(path.read_text().replace('"across"', '"ACROSS"'))
     with pytest.raises(RunError, match="altered since the weights were saved"):
         load(run.folder)
@@ -84,32 +84,32 @@ def test_an_altered_config_is_found(run: checkpoint.Run) -> None:
     "text",
     ["", "{", "[]", "{}", '{"format": 1}', '{"format": 1, "model": {"latent_dim": -1}, "train": {}, "data": {}}'],
 )
-def test_a_config_that_is_none_is_said(run: checkpoint.Run, text: str) -> None:
-    (run.folder / checkpoint.CONFIG).write_text(text)
+def test_a_config_that_is_none_is_said(run: runs.Run, text: str) -> None:
+    (run.folder / runs.CONFIG).write_text(text)
     with pytest.raises(RunError, match="altered or is damaged"):
         load(run.folder)
 
 
-def test_a_newer_format_is_said(run: checkpoint.Run) -> None:
-    edit(run.folder / checkpoint.CONFIG, format=99)
+def test_a_newer_format_is_said(run: runs.Run) -> None:
+    edit(run.folder / runs.CONFIG, format=99)
     with pytest.raises(
         RunError, match=r"got a run of format 99; this vaelab reads up to 1: pip install --upgrade vaelab$"
     ):
         load(run.folder)
 
 
-def test_weights_of_another_shape_are_found(run: checkpoint.Run) -> None:
-    model = checkpoint.load_model(run)
+def test_weights_of_another_shape_are_found(run: runs.Run) -> None:
+    model = runs.load_model(run)
     weights = dict(model.state_dict()) | {"head.bias": torch.zeros(99)}
-    checkpoint.save_weights(run, weights, {})
+    runs.save_weights(run, weights, {})
     with pytest.raises(RunError, match=r"its weights do not fit config\.json"):
         load(run.folder)
 
 
-def test_metrics_cut_short_in_the_last_line_are_read(run: checkpoint.Run) -> None:
-    path = run.folder / checkpoint.METRICS
-    lines = checkpoint.read_metrics(run)
+def test_metrics_cut_short_in_the_last_line_are_read(run: runs.Run) -> None:
+    path = run.folder / runs.METRICS
+    lines = runs.read_metrics(run)
     path.write_text(path.read_text() + '{"step": 12')
-    assert checkpoint.read_metrics(run) == lines
-    assert checkpoint.read_metrics(run, up_to_step=lines[0]["step"]) == lines[:1]
-    assert checkpoint.read_metrics(run) == lines[:1]
+    assert runs.read_metrics(run) == lines
+    assert runs.read_metrics(run, up_to_step=lines[0]["step"]) == lines[:1]
+    assert runs.read_metrics(run) == lines[:1]

@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 import vaelab
-from vaelab import checkpoint
-from vaelab.cli import main, threads
+from vaelab.acceleration import openmp
+from vaelab.cli import main
 from vaelab.data import Dataset
-from vaelab.training import Config, fit
+from vaelab.training import runs
+from vaelab.training.fit import Config, fit
 
 VAELAB = Path(sys.executable).parent / "vaelab"
 
@@ -225,7 +226,7 @@ def test_ctrl_c_saves_and_resume_goes_on(tmp_path: Path) -> None:
     command = [str(VAELAB), "train", "digits", "--seconds", "60", "--width", "32", "--out", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not (out / checkpoint.RESUME).is_file() and time.monotonic() < deadline:
+    while not (out / runs.RESUME).is_file() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
@@ -233,7 +234,7 @@ def test_ctrl_c_saves_and_resume_goes_on(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "and saved; to go on: vaelab train digits --out" in told
     assert "Traceback" not in told
-    facts = checkpoint.load_resume(checkpoint.open_run(out))[1]
+    facts = runs.load_resume(runs.open_run(out))[1]
     step = facts["step"]
     assert step > 0
     assert f"--out {out} --resume" in told
@@ -246,7 +247,7 @@ def test_ctrl_c_saves_and_resume_goes_on(tmp_path: Path) -> None:
     )
     assert resumed.returncode == 0, resumed.stderr
     assert "weights saved after" in resumed.stderr
-    assert checkpoint.load_resume(checkpoint.open_run(out))[1]["step"] > step
+    assert runs.load_resume(runs.open_run(out))[1]["step"] > step
 
 
 @pytest.mark.parametrize("own", [{}, {"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "7"}])
@@ -269,11 +270,11 @@ def test_waiting_threads_give_way_unless_the_user_has_it_otherwise(
 @pytest.mark.parametrize(
     ("trains", "platform", "running", "microseconds", "turns"),
     [
-        (True, "linux", 1, 40, threads.LONG),
-        (True, "linux", 1, 10, threads.SHORTLY),  # waking is quick
-        (True, "linux", 2, 40, threads.SHORTLY),  # another program runs
-        (False, "linux", 1, 40, threads.SHORTLY),
-        (True, "darwin", 1, 40, threads.SHORTLY),
+        (True, "linux", 1, 40, openmp.LONG),
+        (True, "linux", 1, 10, openmp.SHORTLY),  # waking is quick
+        (True, "linux", 2, 40, openmp.SHORTLY),  # another program runs
+        (False, "linux", 1, 40, openmp.SHORTLY),
+        (True, "darwin", 1, 40, openmp.SHORTLY),
     ],
 )
 def test_threads_spin_for_long_where_waking_is_slow_and_the_cores_are_free(
@@ -283,8 +284,8 @@ def test_threads_spin_for_long_where_waking_is_slow_and_the_cores_are_free(
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"0.10 0.20 0.30 {running}/93 8645\n")
-    monkeypatch.setattr(threads, "waking", lambda: microseconds * 1e-6)
-    assert threads.wait_policy(trains=trains)["GOMP_SPINCOUNT"] == str(turns)
+    monkeypatch.setattr(openmp, "waking", lambda: microseconds * 1e-6)
+    assert openmp.wait_policy(trains=trains)["GOMP_SPINCOUNT"] == str(turns)
 
 
 @pytest.mark.parametrize(("command", "trains"), [(["train", "--help"], True), (["sample", "--help"], False)])
@@ -307,12 +308,12 @@ def test_what_runs_for_a_moment_only_keeps_no_core(monkeypatch: pytest.MonkeyPat
     running = iter([cores + 1, cores, 1])
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"0.10 0.20 0.30 {next(running)}/93 8645\n")
-    assert threads.cores_are_free()
+    assert openmp.cores_are_free()
 
 
 def test_waking_is_measured_in_a_moment() -> None:
     open_before = len(list(Path("/dev/fd").iterdir()))
-    assert 0 < threads.waking() < 0.1
+    assert 0 < openmp.waking() < 0.1
     assert len(list(Path("/dev/fd").iterdir())) == open_before
 
 

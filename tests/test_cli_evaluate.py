@@ -15,10 +15,10 @@ from vaelab.config import Config
 from vaelab.data import load_dataset
 from vaelab.data.dataset import Dataset, Split
 from vaelab.evaluation import report as reports
+from vaelab.evaluation.context import Subject
 from vaelab.evaluation.likelihood import likelihood_section
-from vaelab.evaluation.section import Section
-from vaelab.evaluation.subject import Subject
-from vaelab.training import fit
+from vaelab.evaluation.results import Section
+from vaelab.training.fit import fit
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vaelab import exploration, load
+from vaelab import load
 from vaelab.cli import main
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, Split
-from vaelab.placing import place
-from vaelab.training import fit
+from vaelab.inference import explore
+from vaelab.inference.latents import place
+from vaelab.training.fit import fit
 
 
 def run_of(dataset: Dataset, folder: Path, **model: object) -> Path:
@@ -93,18 +94,16 @@ def frames(path: str) -> int:
 def test_traverse(run: Path, here: Path, tiny: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     model = load(run)
     call("traverse", run, "--label", "down", "--out", "a.png")
-    assert np.array_equal(pixels("a.png"), np.asarray(exploration.traverse(model, "down").sheet()))
+    assert np.array_equal(pixels("a.png"), np.asarray(explore.traverse(model, "down").sheet()))
     assert capsys.readouterr().err == "3 × 11 images: a.png\n"
     call("traverse", run, "--seed", "3", "--axes", "2,0", "--steps", "4", "--out", "b.png")
     z = model.latents(1, seed=3)[0]
-    assert np.array_equal(
-        pixels("b.png"), np.asarray(exploration.traverse(model, 0, z=z, axes=[2, 0], steps=4).sheet())
-    )
+    assert np.array_equal(pixels("b.png"), np.asarray(explore.traverse(model, 0, z=z, axes=[2, 0], steps=4).sheet()))
     call("traverse", run, "--count", "1", "--out", "c.gif")
     assert frames("c.gif") == 31 + 29
     assert tiny.test.labels is not None
     call("traverse", run, "--image", "tiny.npz:test:4", "--out", "d.png")
-    of_image = exploration.traverse(model, tiny.test.labels[4], image=tiny.test.images[4])
+    of_image = explore.traverse(model, tiny.test.labels[4], image=tiny.test.images[4])
     assert np.array_equal(pixels("d.png"), np.asarray(of_image.sheet()))
 
 
@@ -120,9 +119,9 @@ def test_interpolate(run: Path, here: Path, tiny: Dataset, capsys: pytest.Captur
     assert tiny.test.labels is not None
     pair, own = tiny.test.images[[1, 4]], tiny.test.labels[[1, 4]]
     call("interpolate", run, "tiny.npz:1", "tiny.npz:test:4", "--out", "a.png")
-    assert np.array_equal(pixels("a.png"), np.asarray(exploration.interpolate(model, pair, own).sheet()))
+    assert np.array_equal(pixels("a.png"), np.asarray(explore.interpolate(model, pair, own).sheet()))
     call("interpolate", run, "tiny.npz:1", "tiny.npz:4", "--label", "frame", "--label", "0", "--out", "b.png")
-    between = exploration.interpolate(model, pair, own, under=["frame", 0])
+    between = explore.interpolate(model, pair, own, under=["frame", 0])
     assert np.array_equal(pixels("b.png"), np.asarray(between.sheet()))
     capsys.readouterr()
     call("interpolate", run, "one.png", "tiny.npz:4", "--steps", "3", "--fps", "5", "--out", "c.webp")
@@ -135,7 +134,7 @@ def test_interpolate(run: Path, here: Path, tiny: Dataset, capsys: pytest.Captur
 def test_interpolate_between_seeds(run: Path, vae: Path, here: Path) -> None:
     call("interpolate", run, "--label", "down", "--seed", "7", "--out", "a.png")
     model = load(run)
-    between = exploration.interpolate(model, z=model.latents(2, seed=7), under=["down"])
+    between = explore.interpolate(model, z=model.latents(2, seed=7), under=["down"])
     assert np.array_equal(pixels("a.png"), np.asarray(between.sheet()))
     call("interpolate", run, "--out", "b.png")
     call("interpolate", vae, "--out", "c.png")
@@ -144,7 +143,7 @@ def test_interpolate_between_seeds(run: Path, vae: Path, here: Path) -> None:
 def test_manifold(run: Path, vae: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = load(run)
     call("manifold", run, "--label", "frame", "--axes", "0,2", "--steps", "5", "--out", "a.png")
-    sheet = exploration.manifold(model, "frame", axes=[0, 2], steps=5).sheet()
+    sheet = explore.manifold(model, "frame", axes=[0, 2], steps=5).sheet()
     assert np.array_equal(pixels("a.png"), np.asarray(sheet))
     capsys.readouterr()
     call("manifold", run, "--out", "all.png")
@@ -159,15 +158,15 @@ def test_restyle(run: Path, here: Path, tiny: Dataset, capsys: pytest.CaptureFix
     assert tiny.test.labels is not None
     call("restyle", run, "tiny.npz", "--count", "4", "--out", "a.png")
     chosen = np.linspace(0, len(tiny.test) - 1, 4).round().astype(int)
-    whole = exploration.restyle(model, tiny.test.images[chosen], tiny.test.labels[chosen])
+    whole = explore.restyle(model, tiny.test.images[chosen], tiny.test.labels[chosen])
     assert np.array_equal(pixels("a.png"), np.asarray(whole.sheet()))
     assert "read as" not in capsys.readouterr().err
     call("restyle", run, "one.png", "--out", "b.png")
-    read = exploration.restyle(model, tiny.test.images[1])
+    read = explore.restyle(model, tiny.test.images[1])
     assert np.array_equal(pixels("b.png"), np.asarray(read.sheet()))
     assert f"one.png: {read.names[0]}; type --label to say otherwise" in capsys.readouterr().err
     call("restyle", run, "one.png", "tiny.npz:0", "--label", "frame", "--out", "c.png")
-    told = exploration.restyle(model, tiny.test.images[[1, 0]], ["frame", "frame"])
+    told = explore.restyle(model, tiny.test.images[[1, 0]], ["frame", "frame"])
     assert np.array_equal(pixels("c.png"), np.asarray(told.sheet()))
     assert "read as" not in capsys.readouterr().err
 
@@ -185,7 +184,7 @@ def test_colour(colour: Path, here: Path, tiny: Dataset) -> None:
     wide = np.moveaxis(tiny.test.images[2].repeat(3, 0), 0, -1)
     Image.fromarray(wide).save("wide.png")
     call("restyle", colour, "wide.png", "--out", "a.png")
-    shown = exploration.restyle(load(colour), wide)
+    shown = explore.restyle(load(colour), wide)
     assert shown.images.shape == (1, 3, 8, 8, 3)
     assert np.array_equal(pixels("a.png"), np.asarray(shown.sheet()))
     call("traverse", colour, "--out", "b.webp")

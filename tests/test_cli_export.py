@@ -16,7 +16,7 @@ import vaelab
 from vaelab.cli import main
 from vaelab.config import Config
 from vaelab.data import Dataset
-from vaelab.training import fit
+from vaelab.training.fit import fit
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "onnx_only.py"
 ALONE = (

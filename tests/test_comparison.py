@@ -11,7 +11,7 @@ from report_maker import facts, made_up, quantity
 from vaelab.errors import DataError, RunError
 from vaelab.evaluation.comparison import compare_reports, read_report
 from vaelab.evaluation.report import Report
-from vaelab.evaluation.section import Section
+from vaelab.evaluation.results import Section
 
 
 def report(*quantities: Any, key: str = "samples", **changed: object) -> dict[str, Any]:

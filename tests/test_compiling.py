@@ -16,17 +16,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vaelab import Config, Dataset, checkpoint, compiled, compiling, fit
-from vaelab.compiled import NotCompiledError, Recipe, as_function, flat, missing_compiler
-from vaelab.compiling import plan
+from vaelab import Config, Dataset, fit
+from vaelab.acceleration import graph, policy
+from vaelab.acceleration.graph import NotCompiledError, Recipe, as_function, flat, missing_compiler
+from vaelab.acceleration.policy import plan
+from vaelab.acceleration.runner import Stepper
+from vaelab.acceleration.threads import Team
+from vaelab.acceleration.worker import Preparation, compare
 from vaelab.config import PrecisionName, TrainConfig
 from vaelab.errors import ConfigError
-from vaelab.preparing import Preparation, compare
-from vaelab.step import Schedule, descend, plain_adamw
-from vaelab.stepping import Stepper
-from vaelab.team import Team
-from vaelab.trainer import Trainer
-from vaelab.training import Progress, complete
+from vaelab.optim.step import Schedule, descend, plain_adamw
+from vaelab.training import runs
+from vaelab.training.fit import Progress, complete
+from vaelab.training.trainer import Trainer
 
 NEEDS_COMPILER = pytest.mark.skipif(
     missing_compiler() is not None, reason="needs a C++ compiler: on Debian apt-get install g++"
@@ -77,11 +79,11 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Made]]:
         done = [each for each in Made.started if each.recipe == recipe and each.seen > each.looks]
         return (lambda *given: descend(*given, adamw=plain_adamw)) if done else None
 
-    monkeypatch.setattr("vaelab.compiling.Preparation", Made)
-    monkeypatch.setattr("vaelab.stepping.load", load)
-    monkeypatch.setattr("vaelab.compiling.missing_compiler", lambda: None)
-    monkeypatch.setattr("vaelab.loop.PROGRESS_EVERY", 0.0)
-    monkeypatch.setattr("vaelab.compiling.LOOK_EVERY", 0.0)
+    monkeypatch.setattr("vaelab.acceleration.policy.Preparation", Made)
+    monkeypatch.setattr("vaelab.acceleration.runner.load", load)
+    monkeypatch.setattr("vaelab.acceleration.policy.missing_compiler", lambda: None)
+    monkeypatch.setattr("vaelab.training.loop.PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr("vaelab.acceleration.policy.LOOK_EVERY", 0.0)
     monkeypatch.setattr(Made, "looks", 3)
     yield Made.started
     Made.started.clear()
@@ -127,7 +129,7 @@ def test_the_plan(tiny_config: Config, wish: str, steps: int | None, own: str | 
 def test_a_long_training_in_seconds_goes_over_when_the_step_is_made(
     tiny: Dataset, tiny_config: Config, made: list[Made], steps: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(compiling.WORTH_SECONDS, "mlp", 0.1)
+    monkeypatch.setitem(policy.WORTH_SECONDS, "mlp", 0.1)
     progress = list(fit(with_train(tiny_config, epochs=None, seconds=1.0, compile="auto"), tiny))
     assert len(made) == 1
     assert made[0].closed
@@ -166,7 +168,7 @@ def test_a_training_in_epochs_is_compiled_from_its_first_step_or_not_at_all(
     least: int,
     expected: bool,
 ) -> None:
-    monkeypatch.setattr(compiling, "WORTH_STEPS", least)
+    monkeypatch.setattr(policy, "WORTH_STEPS", least)
     progress = list(fit(with_train(tiny_config, compile=wish), tiny))
     assert steps == [expected] * 12
     assert len(made) == expected
@@ -245,7 +247,7 @@ def test_a_core_is_left_to_the_compiler(
     cores: int,
     meanwhile: int,
 ) -> None:
-    monkeypatch.setattr(compiling, "cores", lambda: cores)
+    monkeypatch.setattr(policy, "cores", lambda: cores)
     used: list[int] = []
     take = Stepper.take
 
@@ -271,7 +273,7 @@ def test_a_core_is_left_to_the_compiler(
 
 def test_short_memory_ends_the_compiler(tiny: Dataset, tiny_config: Config, made: list[Made]) -> None:
     trainer = trainer_of(with_train(tiny_config, compile="yes", epochs=None, seconds=600.0), tiny)
-    minder = compiling.Compiling(trainer, complete(with_train(tiny_config, compile="yes"), tiny), None, Team())
+    minder = policy.Compiling(trainer, complete(with_train(tiny_config, compile="yes"), tiny), None, Team())
     minder.tend(600.0)
     assert len(made) == 1
     trainer.stepper.at_once = 16
@@ -284,10 +286,10 @@ def test_short_memory_ends_the_compiler(tiny: Dataset, tiny_config: Config, made
 def test_old_runs_kept_a_yes_or_no(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
     assert [TrainConfig(compile=old).compile for old in (True, False)] == ["yes", "no"]  # type: ignore[arg-type]
     list(fit(tiny_config, tiny, out=tmp_path / "run"))
-    path = tmp_path / "run" / checkpoint.CONFIG
+    path = tmp_path / "run" / runs.CONFIG
     assert '"compile": "no"' in path.read_text()
     path.write_text(path.read_text().replace('"compile": "no"', '"compile": false'))
-    assert checkpoint.open_run(tmp_path / "run").config == complete(tiny_config, tiny)
+    assert runs.open_run(tmp_path / "run").config == complete(tiny_config, tiny)
 
 
 def test_going_on_need_not_match_it(tiny: Dataset, tiny_config: Config, tmp_path: Path, made: list[Made]) -> None:
@@ -362,20 +364,20 @@ def test_a_recipe_is_read_as_it_was_written(tiny: Dataset, tiny_config: Config) 
 
 def test_what_cannot_be_loaded_counts_as_missing(tiny: Dataset, tiny_config: Config) -> None:
     recipe = trainer_of(tiny_config, tiny).recipe()
-    assert compiled.load(recipe) is None
+    assert graph.load(recipe) is None
     recipe.path.parent.mkdir(parents=True)
     recipe.path.write_bytes(b"no library")
-    assert compiled.load(recipe) is None
+    assert graph.load(recipe) is None
 
 
 def test_the_newest_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "MOST_KEPT", 2)
+    monkeypatch.setattr(graph, "MOST_KEPT", 2)
     source = tmp_path / "source"
     source.write_bytes(b"made")
     for age, name in enumerate(("d", "c", "b", "a")):
-        compiled.keep(source, tmp_path / "kept" / f"{name}.so")
+        graph.keep(source, tmp_path / "kept" / f"{name}.so")
         os.utime(tmp_path / "kept" / f"{name}.so", (age, age))
-    compiled.keep(source, tmp_path / "kept" / "e.so")
+    graph.keep(source, tmp_path / "kept" / "e.so")
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["a.so", "e.so"]
 
 
@@ -493,7 +495,7 @@ def test_every_network_is_compiled(
     train = replace(tiny_config.train, precision=precision)
     trainer, plain = (trainer_of(Config(model, train), grown) for _ in range(2))
     before = [weight.detach().clone() for weight in trainer.moving.weights]
-    monkeypatch.setattr("vaelab.stepping.how_many", lambda *_: shares)
+    monkeypatch.setattr("vaelab.acceleration.runner.how_many", lambda *_: shares)
     trainer.compile()
     assert trainer.stepper.shared == (shares > 1)
     for _ in range(3):

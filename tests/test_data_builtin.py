@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from vaelab.data.builtin import BUILTIN, load_builtin, load_digits
-from vaelab.data.published import PUBLISHED, Archive, PublishedFile, load_published
+from vaelab.data.download import PUBLISHED, Archive, PublishedFile, load_published
 from vaelab.errors import DataError
 
 SMALL = {

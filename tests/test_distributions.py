@@ -9,7 +9,7 @@ from conftest import generator
 from torch import Tensor
 
 from vaelab.config import LikelihoodName
-from vaelab.distributions import (
+from vaelab.models.distributions import (
     LIKELIHOODS,
     Bernoulli,
     ContinuousBernoulli,

@@ -13,14 +13,14 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 import vaelab
-from vaelab import checkpoint
-from vaelab.bodies import build_encoder
 from vaelab.cli import main
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, Split
 from vaelab.errors import ConfigError, TrainingError
-from vaelab.trainer import Trainer
-from vaelab.training import fit
+from vaelab.models.custom import build_encoder
+from vaelab.training import runs
+from vaelab.training.fit import fit
+from vaelab.training.trainer import Trainer
 
 
 def with_train(config: Config, **changes: object) -> Config:
@@ -53,7 +53,7 @@ def failing_from(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 @pytest.fixture
 def told_of_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vaelab.loop.PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr("vaelab.training.loop.PROGRESS_EVERY", 0.0)
 
 
 def test_a_hopeless_learning_rate_is_one_line_and_leaves_no_run(
@@ -94,7 +94,7 @@ def test_few_steps_that_are_bad_are_enough(
             run_through(config, few, out=tmp_path / "run")
     else:
         assert run_through(config, few, out=tmp_path / "run").skipped == 2
-    assert checkpoint.weight_facts(checkpoint.open_run(tmp_path / "run"))["step"] > 0
+    assert runs.weight_facts(runs.open_run(tmp_path / "run"))["step"] > 0
 
 
 def test_a_hopeless_learning_rate_is_found_without_validation_images(
@@ -124,12 +124,12 @@ def test_the_weights_before_are_kept(
     message = r"at step 60: try a smaller --learning-rate .*; the last good weights are kept in .*run$"
     with pytest.raises(TrainingError, match=message):
         run_through(with_train(tiny_config, epochs=20), tiny, out=tmp_path / "run")
-    run = checkpoint.open_run(tmp_path / "run")
-    steps = [line["step"] for line in checkpoint.read_metrics(run)]
-    assert checkpoint.weight_facts(run)["step"] in steps
+    run = runs.open_run(tmp_path / "run")
+    steps = [line["step"] for line in runs.read_metrics(run)]
+    assert runs.weight_facts(run)["step"] in steps
     assert 0 < max(steps) < 60
-    assert all(value.isfinite().all() for value in checkpoint.load_model(run).state_dict().values())
-    for line in (tmp_path / "run" / checkpoint.METRICS).read_text().splitlines():
+    assert all(value.isfinite().all() for value in runs.load_model(run).state_dict().values())
+    for line in (tmp_path / "run" / runs.METRICS).read_text().splitlines():
         assert np.isfinite(json.loads(line)["validation"]["nats"])
 
 
@@ -140,11 +140,11 @@ def test_a_run_that_is_resumed_stays_as_it_was(
     training = fit(with_train(tiny_config, epochs=100), tiny, out=tmp_path / "run")
     assert next(training).step == 1  # nothing was validated yet: what was reached is kept
     training.close()
-    before = (tmp_path / "run" / checkpoint.WEIGHTS).read_bytes()
+    before = (tmp_path / "run" / runs.WEIGHTS).read_bytes()
     failing_from(2)
     with pytest.raises(TrainingError, match=r"nothing good was learnt, and .*run is as it was$"):
         run_through(Config(), tiny, out=tmp_path / "run", resume=True)
-    assert (tmp_path / "run" / checkpoint.WEIGHTS).read_bytes() == before
+    assert (tmp_path / "run" / runs.WEIGHTS).read_bytes() == before
 
 
 @pytest.mark.usefixtures("told_of_every_step")
@@ -155,7 +155,7 @@ def test_leaving_the_loop_saves_no_weights_that_are_not_finite(
     training = fit(with_train(tiny_config, epochs=100), tiny, out=tmp_path / "run")
     assert not flat(next(training).model).head.weight.isfinite().any()
     training.close()
-    model = checkpoint.load_model(checkpoint.open_run(tmp_path / "run"))
+    model = runs.load_model(runs.open_run(tmp_path / "run"))
     assert all(value.isfinite().all() for value in model.state_dict().values())
 
 
@@ -180,10 +180,10 @@ def test_weights_saved_are_those_whose_figures_are_told(tiny: Dataset, tiny_conf
     """Where training only made it worse, these are the first, and not the last ones."""
     config = with_train(tiny_config, epochs=2, learning_rate=0.3, warmup=0.0, ema=0.0)
     last = run_through(config, tiny, out=tmp_path / "run")
-    run = checkpoint.open_run(tmp_path / "run")
-    assert checkpoint.weight_facts(run)["step"] == 0
-    assert checkpoint.weight_facts(run)["distortion"] == last.validation.distortion  # type: ignore[union-attr]
-    kept, told = checkpoint.load_model(run).state_dict(), last.model.state_dict()
+    run = runs.open_run(tmp_path / "run")
+    assert runs.weight_facts(run)["step"] == 0
+    assert runs.weight_facts(run)["distortion"] == last.validation.distortion  # type: ignore[union-attr]
+    kept, told = runs.load_model(run).state_dict(), last.model.state_dict()
     assert all(torch.equal(kept[name], told[name]) for name in kept)
 
 

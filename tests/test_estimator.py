@@ -27,8 +27,8 @@ from vaelab.cli import main
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, Split
 from vaelab.errors import ConfigError, DataError, LabelError, RunError, VaelabError
-from vaelab.estimator import _Estimator
-from vaelab.training import complete
+from vaelab.estimators.estimator import _Estimator
+from vaelab.training.fit import complete
 
 SMALL: dict[str, Any] = {"latent_dim": 2, "width": 16, "depth": 1, "device": "cpu"}
 THREE = (Autoencoder, VAE, ConditionalVAE)

@@ -9,17 +9,18 @@ import torch
 from PIL import Image
 
 import vaelab
-from vaelab import checkpoint, load
+from vaelab import load
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, Split
 from vaelab.data.strokes import draw_strokes
 from vaelab.errors import ConfigError, DataError, LabelError, OutputError, RunError
 from vaelab.evaluation.style import slant, stroke_width
-from vaelab.exploration import interpolate, manifold, posterior, restyle, slerp, styles, traverse
-from vaelab.generation import TrainedModel
-from vaelab.pictures import Pictures, beside
-from vaelab.placing import label_probabilities, measured, place
-from vaelab.training import fit
+from vaelab.figures.pictures import Pictures, beside
+from vaelab.inference.explore import interpolate, manifold, posterior, restyle, slerp, styles, traverse
+from vaelab.inference.latents import label_probabilities, measured, place
+from vaelab.inference.trained import TrainedModel
+from vaelab.training import runs
+from vaelab.training.fit import fit
 
 
 def trained(dataset: Dataset, folder: Path, **model: object) -> TrainedModel:
@@ -85,7 +86,7 @@ def test_a_run_knows_its_axes(vae: TrainedModel, tiny: Dataset) -> None:
 
 
 def test_rates_sum_to_the_reported_rate(vae: TrainedModel, folder: Path) -> None:
-    facts = checkpoint.weight_facts(checkpoint.open_run(folder / "vae"))
+    facts = runs.weight_facts(runs.open_run(folder / "vae"))
     assert vae.axes is not None
     assert sum(vae.axes.rate) == pytest.approx(facts["rate"], rel=1e-5)
 
@@ -120,7 +121,7 @@ def test_a_training_goes_on_with_its_axes(tiny: Dataset, tmp_path: Path) -> None
 def test_facts_that_were_altered_are_refused(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
     for _ in fit(tiny_config, tiny, out=tmp_path):
         pass
-    path = tmp_path / checkpoint.WEIGHTS
+    path = tmp_path / runs.WEIGHTS
     content = path.read_bytes()
     at = content.index(b"deviation")
     path.write_bytes(content[:at] + b"deviatiom" + content[at + 9 :])

@@ -18,16 +18,16 @@ from conftest import draw_tiny, flat, generator
 from torch import Tensor, nn
 
 import vaelab
-from vaelab import export
-from vaelab.checkpoint import open_run
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, Split
-from vaelab.distributions import LIKELIHOODS
 from vaelab.errors import ExportError, OutputError, RunError
-from vaelab.export import OPSET, export_onnx
-from vaelab.generation import TrainedModel
-from vaelab.networks import with_labels
-from vaelab.training import fit
+from vaelab.inference import onnx as export
+from vaelab.inference.onnx import OPSET, export_onnx
+from vaelab.inference.trained import TrainedModel
+from vaelab.models.distributions import LIKELIHOODS
+from vaelab.models.networks import with_labels
+from vaelab.training.fit import fit
+from vaelab.training.runs import open_run
 
 OPTIONS = onnxruntime.SessionOptions()
 OPTIONS.intra_op_num_threads = 1
@@ -358,7 +358,8 @@ def test_the_parts_do_what_the_whole_does(run: Path, files: dict[str, Path]) -> 
 
 def test_it_is_public_and_needs_no_extra_to_be_imported() -> None:
     assert vaelab.export_onnx is export_onnx
-    code = "import sys; sys.modules.update(dict.fromkeys(('onnx', 'onnxscript', 'onnxruntime', 'onnx_ir'))); import vaelab.export"
+    code = "import sys; sys.modules.update(dict.fromkeys(('onnx', 'onnxscript', 'onnxruntime', 'onnx_ir'))); "
+    code += "import vaelab.inference.onnx"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from vaelab.data import Dataset
-from vaelab.figures import (
+from vaelab.figures.plots import (
     CELL,
     COLOURS,
     GAP,

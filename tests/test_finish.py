@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from vaelab import checkpoint
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset
-from vaelab.data.batches import held_out_levels
 from vaelab.errors import ConfigError
-from vaelab.scoring import negative_elbo, negative_importance_bound
-from vaelab.step import Schedule, look, look_in_parts
-from vaelab.trainer import Trainer
-from vaelab.training import complete, fit
+from vaelab.objectives.bounds import negative_elbo, negative_importance_bound
+from vaelab.optim.batches import held_out_levels
+from vaelab.optim.step import Schedule, look, look_in_parts
+from vaelab.training import runs
+from vaelab.training.fit import complete, fit
+from vaelab.training.trainer import Trainer
 
 
 def config(**train: object) -> Config:
@@ -47,8 +47,8 @@ def test_its_weights_are_kept_whatever_beta_was(tiny: Dataset, tmp_path: Path) -
     """With a small β the objective before the finish lies far below the bound: they are two measures."""
     for _ in fit(config(epochs=40, beta=0.1, finish_samples=3, finish=0.25), tiny, out=tmp_path / "run"):
         pass
-    steps = checkpoint.read_metrics(run := checkpoint.open_run(tmp_path / "run"))[-1]["step"]
-    assert checkpoint.weight_facts(run)["step"] >= 0.75 * steps
+    steps = runs.read_metrics(run := runs.open_run(tmp_path / "run"))[-1]["step"]
+    assert runs.weight_facts(run)["step"] >= 0.75 * steps
 
 
 def test_interrupted_within_it_the_training_is_the_same(tiny: Dataset, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_interrupted_within_it_the_training_is_the_same(tiny: Dataset, tmp_path:
         training.close()
     for _ in fit(asked, tiny, out=tmp_path / "stopped", resume=True):
         pass
-    whole, stopped = (checkpoint.load_resume(checkpoint.open_run(tmp_path / name))[0] for name in ("whole", "stopped"))
+    whole, stopped = (runs.load_resume(runs.open_run(tmp_path / name))[0] for name in ("whole", "stopped"))
     for name, tensor in whole.items():
         assert torch.equal(tensor, stopped[name]), name
 

@@ -9,11 +9,11 @@ import torch
 from vaelab import load
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset
-from vaelab.data.batches import held_out_input, held_out_levels
 from vaelab.errors import ConfigError, DataError, LabelError
-from vaelab.generation import TrainedModel
-from vaelab.scoring import negative_importance_bound
-from vaelab.training import fit
+from vaelab.inference.trained import TrainedModel
+from vaelab.objectives.bounds import negative_importance_bound
+from vaelab.optim.batches import held_out_input, held_out_levels
+from vaelab.training.fit import fit
 
 
 def trained(dataset: Dataset, folder: Path, **model: object) -> TrainedModel:

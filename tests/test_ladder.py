@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from conftest import generator
 from torch import Tensor, nn
 
-from vaelab import objective
-from vaelab.build import build_model, complete_model
 from vaelab.config import LikelihoodName, MixingName, ModelConfig, ModelName
-from vaelab.distributions import Gaussian
 from vaelab.errors import ConfigError
-from vaelab.ladder import Ladder
-from vaelab.model import Flat, Model
-from vaelab.objective import importance_weighted_bound, importance_weighted_loss, log_weights, terms
+from vaelab.models.base import Flat, Model
+from vaelab.models.distributions import Gaussian
+from vaelab.models.factory import build_model, complete_model
+from vaelab.models.hierarchical import Ladder
+from vaelab.objectives import elbo
+from vaelab.objectives.elbo import importance_weighted_bound, importance_weighted_loss, log_weights, terms
 
 SHAPES: list[tuple[tuple[int, ...], LikelihoodName, int | None, MixingName, str]] = [
     ((1, 8, 8), "bernoulli", None, "free", "3,2,1"),
@@ -79,7 +79,7 @@ def test_what_is_drawn_on_the_way_down_is_what_decode_makes_of_it(
         figures = terms(inference, images)
         assert figures.distortion.shape == (*samples, 4)
         assert figures.rate.shape == (*samples, 4, model.latent_dim)
-    loss = objective.loss(terms(model(images, LABELS, torch.zeros(4, model.latent_dim)), images))
+    loss = elbo.loss(terms(model(images, LABELS, torch.zeros(4, model.latent_dim)), images))
     gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
     dead = [name for (name, _), g in zip(model.named_parameters(), gradients, strict=True) if g is None or not g.any()]
     assert not dead
@@ -170,8 +170,8 @@ def test_free_bits_are_a_rungs() -> None:
     model = ladder((1, 8, 8), "bernoulli", rungs="3,2", patch=4)
     assert model.groups == (3, 8)
     rate = torch.cat([torch.full((2, 3), 0.1), torch.full((2, 8), 0.5)], dim=1)
-    figures = objective.Terms(torch.zeros(2), rate)
-    value = objective.loss(figures, free_bits=0.3, groups=model.groups)
+    figures = elbo.Terms(torch.zeros(2), rate)
+    value = elbo.loss(figures, free_bits=0.3, groups=model.groups)
     assert value.item() == pytest.approx(3 * 0.3 + 8 * 0.5)
 
 

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 import vaelab
-from vaelab import checkpoint
 from vaelab.cli import main
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset
+from vaelab.evaluation.context import Settings, Subject
 from vaelab.evaluation.latent_section import LADDER, latent_section
 from vaelab.evaluation.likelihood import likelihood_section
-from vaelab.evaluation.subject import Settings, Subject
-from vaelab.exploration import manifold, posterior, restyle, traverse
-from vaelab.generation import TrainedModel
-from vaelab.training import fit
+from vaelab.inference.explore import manifold, posterior, restyle, traverse
+from vaelab.inference.trained import TrainedModel
+from vaelab.training import runs
+from vaelab.training.fit import fit
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +74,9 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     out = tmp_path / "run"
     command("train", "digits", "--preset", "quick", "--epochs", 1, "--width", 16, "--rungs", "4,1", "--out", out)
     assert "cvae (ladder, 20 latent dimensions, logistic)" in capsys.readouterr().err
-    config = checkpoint.open_run(out).config
+    config = runs.open_run(out).config
     assert (config.model.rungs, config.model.width, config.train.learning_rate) == ("4,1", 16, 1e-2)
     command("sample", out, "--label", "3", "--count", 2, "--out", tmp_path / "three.npz")
     assert np.load(tmp_path / "three.npz")["z"].shape == (2, 20)
     command("train", "digits", "--resume", "--epochs", 2, "--out", out)
-    assert checkpoint.read_metrics(checkpoint.open_run(out))[-1]["epoch"] >= 2
+    assert runs.read_metrics(runs.open_run(out))[-1]["epoch"] >= 2

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from vaelab.distributions import Gaussian
 from vaelab.evaluation.latent import (
     active_units,
     aggregate_divergence,
@@ -18,6 +17,7 @@ from vaelab.evaluation.latent import (
     neighbour_accuracy,
     normal_quantiles,
 )
+from vaelab.models.distributions import Gaussian
 
 
 def of_prior(count: int, width: int, log_variance: float) -> Gaussian:

@@ -8,13 +8,13 @@ import pytest
 import torch
 from conftest import flat
 
-from vaelab.build import build_model
 from vaelab.config import ModelConfig, ModelName
 from vaelab.data import Dataset
+from vaelab.evaluation.context import Settings, Subject
 from vaelab.evaluation.latent_section import latent_section
-from vaelab.evaluation.section import Bars, Points, Section
-from vaelab.evaluation.subject import Settings, Subject
-from vaelab.generation import TrainedModel
+from vaelab.evaluation.results import Bars, Points, Section
+from vaelab.inference.trained import TrainedModel
+from vaelab.models.factory import build_model
 
 WIDTH = 4
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from vaelab import checkpoint
+from vaelab.training import runs
 
 
 def test_a_program_that_ends_in_the_middle_saves_and_ends_well(tmp_path: Path) -> None:
@@ -20,5 +20,5 @@ print(next(training).step, (last := next(training)).step)
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
-    _, facts = checkpoint.load_resume(checkpoint.open_run(tmp_path / "run"))
+    _, facts = runs.load_resume(runs.open_run(tmp_path / "run"))
     assert facts["step"] >= int(ended.stdout.split()[1])

@@ -11,22 +11,22 @@ from conftest import LinearGaussian, flat, generator, posterior_grid
 from torch import Tensor, nn
 from torch.autograd import gradcheck
 
-from vaelab import objective
-from vaelab.build import build_model
 from vaelab.config import Config, LikelihoodName, ModelConfig, NetworkName, TrainConfig
 from vaelab.data import Dataset, Split
-from vaelab.data.batches import Order, held_out_input, latent_noise, mean_and_variance
-from vaelab.distributions import (
+from vaelab.models.base import Flat, Model
+from vaelab.models.distributions import (
     LIKELIHOODS,
     Bernoulli,
     DiscretisedLogistic,
     Gaussian,
     standard_normal_log_prob,
 )
-from vaelab.model import Flat, Model
-from vaelab.scoring import negative_importance_bound
-from vaelab.trainer import Trainer
-from vaelab.training import fit
+from vaelab.models.factory import build_model
+from vaelab.objectives import elbo
+from vaelab.objectives.bounds import negative_importance_bound
+from vaelab.optim.batches import Order, held_out_input, latent_noise, mean_and_variance
+from vaelab.training.fit import fit
+from vaelab.training.trainer import Trainer
 
 STANDARD_ERRORS = 5
 
@@ -151,7 +151,7 @@ def test_bound_at_the_true_posterior_is_the_evidence(exact: LinearGaussian) -> N
 def test_every_weight_of_the_true_posterior_is_the_evidence(exact: LinearGaussian) -> None:
     x, labels = exact.draw(20)
     inference = exact.model(x, labels, noise_of(11, 20, exact.latent_dim))
-    weights = objective.log_weights(inference, x)
+    weights = elbo.log_weights(inference, x)
     torch.testing.assert_close(weights, exact.log_evidence(x, labels).expand(11, -1), rtol=0, atol=1e-9)
 
 
@@ -235,7 +235,7 @@ def gradients_over_noise(model: Model, x: Tensor, output: Tensor, count: int) ->
     with torch.no_grad():
         model.head.weight.copy_(torch.eye(len(output)))
     images = x.expand(count, -1)
-    loss = objective.terms(model(images, None, noise_of(count, len(output) // 2, seed=7)), images).negative_elbo()
+    loss = elbo.terms(model(images, None, noise_of(count, len(output) // 2, seed=7)), images).negative_elbo()
     (gradient,) = torch.autograd.grad(loss.sum(), features)
     return gradient
 
@@ -298,9 +298,9 @@ def trained(tiny: Dataset, tiny_config: Config) -> Model:
 def test_two_unequal_chunks_equal_one(trained: Model, tiny: Dataset) -> None:
     x, noise = held_out_input(tiny.test.images, "bernoulli"), latent_noise(30, 2, 0)
     labels = torch.from_numpy(tiny.test.labels)
-    whole = objective.held_out_terms(trained, x, labels, noise)
+    whole = elbo.held_out_terms(trained, x, labels, noise)
     chunks = slice(11), slice(11, 30)
-    parts = [objective.held_out_terms(trained, x[part], labels[part], noise[part]) for part in chunks]
+    parts = [elbo.held_out_terms(trained, x[part], labels[part], noise[part]) for part in chunks]
     for name in ("distortion", "rate"):
         one, two = getattr(whole, name), torch.cat([getattr(part, name) for part in parts])
         torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-5)
@@ -311,8 +311,8 @@ def test_two_unequal_chunks_equal_one(trained: Model, tiny: Dataset) -> None:
 def test_permuting_a_batch_permutes_the_result(trained: Model, tiny: Dataset) -> None:
     x, noise = held_out_input(tiny.test.images, "bernoulli"), latent_noise(30, 2, 0)
     labels, order = torch.from_numpy(tiny.test.labels), torch.randperm(30, generator=generator(4))
-    one = objective.held_out_terms(trained, x, labels, noise)
-    other = objective.held_out_terms(trained, x[order], labels[order], noise[order])
+    one = elbo.held_out_terms(trained, x, labels, noise)
+    other = elbo.held_out_terms(trained, x[order], labels[order], noise[order])
     torch.testing.assert_close(other.distortion, one.distortion[order], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(other.rate, one.rate[order], rtol=1e-5, atol=1e-5)
     assert not torch.allclose(other.distortion, one.distortion)

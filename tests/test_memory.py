@@ -8,10 +8,10 @@ from conftest import draw_tiny
 from judged import channels_last, subject_of, table, unlabelled
 
 from vaelab.data import Dataset, Split
-from vaelab.evaluation import memory
-from vaelab.evaluation.memory import memory_section, nearer_share, nearest
-from vaelab.evaluation.section import Points, Section, Sheet
-from vaelab.evaluation.subject import Subject
+from vaelab.evaluation import memorization
+from vaelab.evaluation.context import Subject
+from vaelab.evaluation.memorization import memory_section, nearer_share, nearest
+from vaelab.evaluation.results import Points, Section, Sheet
 
 
 def test_nearest_is_that_of_a_plain_search() -> None:
@@ -60,7 +60,7 @@ def measured(
         del subject, seed
         return draw(labels if isinstance(labels, int) else len(labels))
 
-    monkeypatch.setattr(memory, "drawn", drawn)
+    monkeypatch.setattr(memorization, "drawn", drawn)
     return memory_section(subject_of(data, kind, judge=False))
 
 

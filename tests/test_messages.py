@@ -11,16 +11,16 @@ import pytest
 from PIL import Image
 
 import vaelab
-from vaelab import checkpoint
-from vaelab.bodies import import_body
-from vaelab.checkpoint import Run
 from vaelab.cli import app, main
 from vaelab.config import Config, import_path
 from vaelab.data import Dataset, Split, load_dataset
 from vaelab.data.describe import doubts
 from vaelab.errors import ConfigError, DataError, LabelError, RunError, counted
-from vaelab.generation import TrainedModel
-from vaelab.training import fit
+from vaelab.inference.trained import TrainedModel
+from vaelab.models.custom import import_body
+from vaelab.training import runs
+from vaelab.training.fit import fit
+from vaelab.training.runs import Run
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -275,7 +275,7 @@ def test_a_network_that_was_changed_is_named(tmp_path: Path, monkeypatch: pytest
 
 
 def test_an_empty_config_says_what_is_not_there(run: Path, tmp_path: Path) -> None:
-    (tmp_path / checkpoint.CONFIG).write_text("{}")
+    (tmp_path / runs.CONFIG).write_text("{}")
     with pytest.raises(RunError, match=r"it was altered or is damaged \(there is no 'format' in it\); expected it as"):
         vaelab.load(tmp_path)
 

@@ -8,13 +8,13 @@ import torch
 from conftest import flat, generator
 from torch import Tensor, nn
 
-from vaelab import objective
-from vaelab.build import build_model
 from vaelab.config import LikelihoodName, ModelConfig, ModelName
 from vaelab.data import Dataset
-from vaelab.data.batches import held_out_input, mean_and_variance
 from vaelab.errors import ConfigError
-from vaelab.model import LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE, Flat, Model, bounded
+from vaelab.models.base import LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE, Flat, Model, bounded
+from vaelab.models.factory import build_model
+from vaelab.objectives import elbo
+from vaelab.optim.batches import held_out_input, mean_and_variance
 
 IMAGE_LIKELIHOODS = ["bernoulli", "continuous-bernoulli", "logistic"]
 VARIANTS = [
@@ -62,7 +62,7 @@ def test_gradients_reach_every_parameter(network: str, kind: str, likelihood: st
     inference = model(x, LABELS, torch.randn(6, 3, generator=generator(2)))
     assert inference.posterior.mean.shape == inference.rate.shape == inference.latent.shape == (6, 3)
     assert inference.likelihood.mean().shape == x.shape
-    objective.loss(objective.terms(inference, x)).backward()
+    elbo.loss(elbo.terms(inference, x)).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -76,7 +76,7 @@ def test_an_image_is_alone_in_its_batch(network: str, kind: str, likelihood: str
 
     def figures(x: Tensor, labels: Tensor, noise: Tensor) -> Tensor:
         inference = model(x, labels, noise)
-        terms = objective.terms(inference, x)
+        terms = elbo.terms(inference, x)
         decoded = inference.likelihood.mean().flatten(1)
         return torch.cat([terms.distortion[:, None], terms.rate, inference.latent, decoded], dim=1)
 
@@ -240,7 +240,7 @@ def test_training_begins_at_the_nats_of_the_best_model_without_a_latent(tiny: Da
     entropy = -(p * p.log() + (1 - p) * (1 - p).log()).sum().item()
     model = fitted("mlp", "bernoulli", tiny)
     inference = model(x, None, torch.randn(len(x), 3, generator=generator(1)))
-    assert objective.terms(inference, x).distortion.mean().item() == pytest.approx(entropy, rel=0.04)
+    assert elbo.terms(inference, x).distortion.mean().item() == pytest.approx(entropy, rel=0.04)
 
 
 def test_the_encoder_sees_deviations_from_the_mean() -> None:

@@ -7,7 +7,7 @@ from conftest import generator
 from torch import Tensor
 
 from vaelab.errors import ConfigError
-from vaelab.networks import (
+from vaelab.models.networks import (
     ConvDecoder,
     ConvEncoder,
     DenseDecoder,

@@ -12,15 +12,15 @@ from conftest import LinearGaussian
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-import vaelab.evaluation.outliers as module
-from vaelab.build import build_model
+import vaelab.evaluation.ood as module
 from vaelab.config import Config
 from vaelab.data import Dataset, Split
 from vaelab.errors import DataError
-from vaelab.evaluation.outliers import auroc, outliers_section, png_bits, roc_curve
-from vaelab.evaluation.section import Lines, Section, Sheet
-from vaelab.evaluation.subject import Settings, Subject
-from vaelab.generation import TrainedModel
+from vaelab.evaluation.context import Settings, Subject
+from vaelab.evaluation.ood import auroc, outliers_section, png_bits, roc_curve
+from vaelab.evaluation.results import Lines, Section, Sheet
+from vaelab.inference.trained import TrainedModel
+from vaelab.models.factory import build_model
 
 
 def test_auroc_is_the_share_of_pairs_with_ties_counting_half() -> None:

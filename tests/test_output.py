@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vaelab.errors import OutputError
-from vaelab.output import written_whole
+from vaelab.files import written_whole
 
 
 def test_a_file_appears_with_the_usual_rights(tmp_path: Path) -> None:

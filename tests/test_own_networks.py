@@ -14,13 +14,13 @@ from conftest import flat, generator
 from torch import Tensor, nn
 
 import vaelab
-from vaelab.bodies import build_decoder, build_encoder, import_body
-from vaelab.build import build_model
 from vaelab.cli import main
 from vaelab.config import ModelConfig, import_path
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
-from vaelab.networks import with_labels
+from vaelab.models.custom import build_decoder, build_encoder, import_body
+from vaelab.models.factory import build_model
+from vaelab.models.networks import with_labels
 
 SHAPE = (1, 8, 8)
 

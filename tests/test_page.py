@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from report_maker import LONG, facts, made_up, quantity
 
 from vaelab.errors import OutputError
+from vaelab.evaluation.formatting import rounded
+from vaelab.evaluation.page import page_html, save_page
+from vaelab.evaluation.page.axes import Scale, shortened, span
+from vaelab.evaluation.page.figure import figure
+from vaelab.evaluation.page.markup import Html, joined, tag
 from vaelab.evaluation.report import SCHEMA, SECTIONS, Report
-from vaelab.evaluation.rounding import rounded
-from vaelab.evaluation.section import Bars, Lines, Matrix, Plot, Points, Section, Series, Sheet
-from vaelab.page import page_html, save_page
-from vaelab.page.axes import Scale, shortened, span
-from vaelab.page.figure import figure
-from vaelab.page.markup import Html, joined, tag
+from vaelab.evaluation.results import Bars, Lines, Matrix, Plot, Points, Section, Series, Sheet
 
 
 class Outline(HTMLParser):

@@ -7,7 +7,7 @@ from conftest import generator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaelab.positions import Coarsen, Convolve, Gather, Grid, Mix, Refine, Spread, over_channels
+from vaelab.models.spatial import Coarsen, Convolve, Gather, Grid, Mix, Refine, Spread, over_channels
 
 
 @given(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20), st.integers(0, 6), st.integers(1, 2), st.booleans())

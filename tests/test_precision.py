@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaelab import products
+from vaelab import precision
 from vaelab.config import Config, ModelConfig, NetworkName, TrainConfig
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
-from vaelab.step import Schedule, look
-from vaelab.trainer import Trainer
-from vaelab.training import complete
+from vaelab.optim.step import Schedule, look
+from vaelab.training.fit import complete
+from vaelab.training.trainer import Trainer
 
 
 def trainer(dataset: Dataset, network: NetworkName, precision: str, **train: object) -> Trainer:
@@ -58,14 +58,14 @@ def test_distributions_and_figures_are_float32(tiny: Dataset, network: NetworkNa
 def test_auto_is_bfloat16_on_images_where_the_processor_has_it(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, shape = torch.device("cpu"), (1, 28, 28)
     for has in (False, True):
-        monkeypatch.setattr(products, "_has_bfloat16", lambda has=has: has)
+        monkeypatch.setattr(precision, "_has_bfloat16", lambda has=has: has)
         expected = "bfloat16" if has else "float32"
         for network in ("mlp", "ladder"):
             assert trainer(tiny, network, "auto").config.precision == expected
             assert trainer(tiny, network, "float32").config.precision == "float32"
-            assert products.pays_in_bfloat16(ModelConfig(network=network), shape, cpu) == has
-            assert not products.pays_in_bfloat16(ModelConfig(network=network), (5,), cpu)
-            assert not products.pays_in_bfloat16(ModelConfig(network=network), shape, torch.device("mps"))
+            assert precision.pays_in_bfloat16(ModelConfig(network=network), shape, cpu) == has
+            assert not precision.pays_in_bfloat16(ModelConfig(network=network), (5,), cpu)
+            assert not precision.pays_in_bfloat16(ModelConfig(network=network), shape, torch.device("mps"))
         assert trainer(tiny, "conv", "auto").config.precision == "float32"
 
 

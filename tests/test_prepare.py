@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from vaelab import prepare
-from vaelab.data.prepare import _fitted, _part, read_drawing
+from vaelab.data.photo import _fitted, _part, read_drawing
 from vaelab.data.strokes import draw_strokes
 from vaelab.errors import DataError
 from vaelab.evaluation.style import stroke_width

@@ -4,9 +4,9 @@ from typing import get_args
 
 import pytest
 
-from vaelab.build import complete_model
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.errors import ConfigError
+from vaelab.models.factory import complete_model
 from vaelab.presets import PRESETS, PresetName, with_preset
 
 

@@ -5,22 +5,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from vaelab import products
-from vaelab.products import fast_products
+from vaelab import precision
+from vaelab.precision import fast_products
 
 
 @pytest.fixture(autouse=True, params=["Intel", "others"])
 def maker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Who made the processor, as this package takes it: both ways of multiplying are tried on any."""
-    monkeypatch.setattr(products, "_intel", lambda: request.param == "Intel")
+    monkeypatch.setattr(precision, "_intel", lambda: request.param == "Intel")
     return request.param
 
 
-asked = products._intel.__wrapped__  # before anything stands in its place, and without what it remembers
+asked = precision._intel.__wrapped__  # before anything stands in its place, and without what it remembers
 
 
 def setting() -> str:
-    return products._settings().fp32_precision
+    return precision._settings().fp32_precision
 
 
 @pytest.mark.parametrize("size", [(128, 784, 400), (400, 128, 784), (3, 5, 7), (1000, 32, 256)])
@@ -35,7 +35,7 @@ def test_products_are_as_precise_as_float32_is(size: tuple[int, int, int]) -> No
 
 
 def test_probe_tells_products_that_round() -> None:
-    assert products._exact(32, 40, 400)
+    assert precision._exact(32, 40, 400)
     rounded = torch.full((8, 16), 1 + 2.0**-12).to(torch.bfloat16).float() @ torch.ones(16, 8)
     assert not bool((rounded == 16 * (1 + 2.0**-12)).any())
 
@@ -49,7 +49,7 @@ def test_setting_is_put_back() -> None:
 
 def test_onednn_multiplies_but_on_intels_own(maker: str) -> None:
     with fast_products():
-        assert (setting() == "bf16") == (maker != "Intel" and products._onednn_keeps_float32())
+        assert (setting() == "bf16") == (maker != "Intel" and precision._onednn_keeps_float32())
 
 
 @pytest.mark.parametrize(
@@ -66,17 +66,17 @@ def test_where_no_file_says_so_the_system_is_asked(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(Path, "read_text", missing)
     for answer, intel in (("Intel64 Family 6 Model 106 Stepping 6, GenuineIntel", True), ("arm", False)):
-        monkeypatch.setattr(products.platform, "processor", lambda answer=answer: answer)
+        monkeypatch.setattr(precision.platform, "processor", lambda answer=answer: answer)
         assert asked() == intel
 
 
 def test_where_onednn_would_round_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     before = setting()
-    monkeypatch.setattr(products, "_exact", lambda *_: False)
-    products._onednn_keeps_float32.cache_clear()
+    monkeypatch.setattr(precision, "_exact", lambda *_: False)
+    precision._onednn_keeps_float32.cache_clear()
     try:
         with fast_products():
             assert setting() == before
     finally:
-        products._onednn_keeps_float32.cache_clear()
+        precision._onednn_keeps_float32.cache_clear()
     assert setting() == before

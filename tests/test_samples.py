@@ -10,9 +10,9 @@ from judged import channels_last, subject_of, table, unlabelled
 
 from vaelab.data import Dataset
 from vaelab.evaluation import samples
+from vaelab.evaluation.context import Subject
+from vaelab.evaluation.results import Bars, Lines, Section
 from vaelab.evaluation.samples import samples_section
-from vaelab.evaluation.section import Bars, Lines, Section
-from vaelab.evaluation.subject import Subject
 
 Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

@@ -19,8 +19,8 @@ from vaelab.data import Dataset, load_dataset
 from vaelab.data.describe import describe_dataset
 from vaelab.data.split import choose
 from vaelab.errors import ConfigError, DataError
-from vaelab.figures import contact_sheet
-from vaelab.training import fit
+from vaelab.figures.plots import contact_sheet
+from vaelab.training.fit import fit
 
 NAMES = ("ant", "bee", "cat")
 LABELS = np.repeat(np.arange(3), (60, 30, 10))

@@ -12,14 +12,14 @@ from conftest import generator
 from torch import Tensor
 
 from vaelab import Config, Dataset
-from vaelab.build import build_model, complete_model
-from vaelab.compiled import Recipe, as_look
+from vaelab.acceleration.cpu_parallel import Library, Shared, how_many
+from vaelab.acceleration.graph import Recipe, as_look
 from vaelab.config import ModelConfig, ModelName, TrainConfig
-from vaelab.model import Model
-from vaelab.shares import Library, Shared, how_many
-from vaelab.step import Batch, Moving, Schedule, Tally, descend, fused_adamw
-from vaelab.trainer import Trainer
-from vaelab.training import complete
+from vaelab.models.base import Model
+from vaelab.models.factory import build_model, complete_model
+from vaelab.optim.step import Batch, Moving, Schedule, Tally, descend, fused_adamw
+from vaelab.training.fit import complete
+from vaelab.training.trainer import Trainer
 
 LADDER = ModelConfig("vae", "ladder", None, "bernoulli", 8, 1, rungs="3,2@4,1@2")
 TRAIN = TrainConfig(epochs=1, precision="float32")
@@ -66,7 +66,7 @@ class Written:
 
 
 def shared_of(library: object, monkeypatch: pytest.MonkeyPatch, shares: int = 3, threads: int = 1) -> Shared:
-    monkeypatch.setattr("vaelab.shares.Library", lambda *_: library)
+    monkeypatch.setattr("vaelab.acceleration.cpu_parallel.Library", lambda *_: library)
     return Shared("", shares, threads)
 
 
@@ -174,7 +174,7 @@ def test_the_recipe_is_of_a_share(tiny: Dataset, monkeypatch: pytest.MonkeyPatch
     config = complete(Config(LADDER, replace(TRAIN, batch_size=60)), tiny)
     trainer = Trainer(config, tiny, torch.device("cpu"))
     whole = trainer.recipe()
-    monkeypatch.setattr("vaelab.shares.FEWEST_IMAGES", 30)
+    monkeypatch.setattr("vaelab.acceleration.cpu_parallel.FEWEST_IMAGES", 30)
     monkeypatch.setattr("torch.get_num_threads", lambda: 4)
     shared = trainer.recipe()
     assert (whole.shares, shared.shares, shared.threads) == (1, 2, 2)

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from vaelab import Config, Dataset, fit
-from vaelab.data.batches import held_out_levels
 from vaelab.errors import ConfigError, TrainingError
-from vaelab.evaluation.labels import label_nats
-from vaelab.model import Model
-from vaelab.scoring import held_out_terms, negative_bound_curve
-from vaelab.shortage import halved, in_parts, out_of_memory, with_less
-from vaelab.trainer import Trainer
-from vaelab.training import complete
+from vaelab.inference.labels import label_nats
+from vaelab.memory import halved, in_parts, out_of_memory, with_less
+from vaelab.models.base import Model
+from vaelab.objectives.bounds import held_out_terms, negative_bound_curve
+from vaelab.optim.batches import held_out_levels
+from vaelab.training.fit import complete
+from vaelab.training.trainer import Trainer
 
 ON_A_GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 ON_THE_CPU = RuntimeError(
@@ -129,7 +129,7 @@ def test_other_errors_of_a_step_are_not_hidden(trainer: Trainer) -> None:
 
 
 def test_the_remark_is_made_once(tiny: Dataset, tiny_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vaelab.loop.PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr("vaelab.training.loop.PROGRESS_EVERY", 0.0)
     made = Trainer.__init__
 
     def with_little_memory(self: Trainer, *given: Any) -> None:

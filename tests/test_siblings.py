@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vaelab import checkpoint
 from vaelab.cli import main, siblings
 from vaelab.config import Config, ModelConfig
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
-from vaelab.training import complete
+from vaelab.training import runs
+from vaelab.training.fit import complete
 
 FAST = ("--width", "8", "--depth", "1", "--batch-size", "32", "--compile", "no")
 
@@ -34,8 +34,8 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: object, status: int = 0
 
 def trained(folder: str) -> tuple[str | None, int | None, int]:
     """Kind, latent dimensions and last step of a run."""
-    run = checkpoint.open_run(Path(folder))
-    return run.config.model.model, run.config.model.latent_dim, checkpoint.read_metrics(run)[-1]["step"]
+    run = runs.open_run(Path(folder))
+    return run.config.model.model, run.config.model.latent_dim, runs.read_metrics(run)[-1]["step"]
 
 
 @pytest.mark.usefixtures("here")
@@ -80,7 +80,7 @@ def test_going_on_trains_what_is_missing_as_the_run_was(capsys: pytest.CaptureFi
     told(capsys, "train", "tiny.npz", "--model", "cvae", "--epochs", "2", "--beta", "2", "--out", "x", *FAST)
     told(capsys, "train", "tiny.npz", "--model", "all", "--out", "x", "--resume")
     for place, kind, size in (("x", "cvae", 7), ("x/vae", "vae", 32), ("x/ae", "ae", 32)):
-        config = checkpoint.open_run(Path(place)).config
+        config = runs.open_run(Path(place)).config
         assert (config.model.model, config.model.latent_dim, config.model.width) == (kind, size, 8)
         assert (config.train.epochs, config.train.beta) == (2, 2)
     before = [trained(place)[2] for place in ("x", "x/vae", "x/ae")]
@@ -113,5 +113,5 @@ def test_a_ladder_has_no_autoencoder_beside_it(tiny: Dataset) -> None:
 
 
 def test_all_is_nothing_that_a_run_remembers(studio_run: Path) -> None:
-    for path in studio_run.rglob(checkpoint.CONFIG):
+    for path in studio_run.rglob(runs.CONFIG):
         assert json.loads(path.read_text())["model"]["model"] in ("ae", "vae", "cvae")

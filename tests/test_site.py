@@ -122,5 +122,5 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
     assert (tmp_path / "pictures" / "grid.png").exists()
     assert "normalised likelihood" in front
     reference = (tmp_path / "reference" / "estimators" / "index.html").read_text(encoding="utf-8")
-    assert 'id="vaelab.estimator.VAE.fit_steps"' in reference
+    assert 'id="vaelab.estimators.estimator.VAE.fit_steps"' in reference
     assert "Leaving the loop before its end" in reference, "the docstring is there"

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from vaelab import Config, Dataset
-from vaelab.step import Batch, Moving, Schedule, fused_adamw, look, look_in_parts, plain_adamw
-from vaelab.trainer import Trainer
-from vaelab.training import complete
+from vaelab.optim.step import Batch, Moving, Schedule, fused_adamw, look, look_in_parts, plain_adamw
+from vaelab.training.fit import complete
+from vaelab.training.trainer import Trainer
 
 
 def moving(count: int = 3) -> Moving:
@@ -65,8 +65,8 @@ def test_a_bad_step_moves_neither_weights_nor_moments(move: Callable[..., None])
 
 def test_average_follows_the_weights(monkeypatch: pytest.MonkeyPatch, tiny: Dataset, tiny_config: Config) -> None:
     """Each of the first steps; then every few, as far as in those together."""
-    monkeypatch.setattr("vaelab.trainer.FOLLOWED", 6)
-    monkeypatch.setattr("vaelab.trainer.FOLLOW_EVERY", 4)
+    monkeypatch.setattr("vaelab.training.trainer.FOLLOWED", 6)
+    monkeypatch.setattr("vaelab.training.trainer.FOLLOW_EVERY", 4)
     trainer = trainer_of(tiny_config, tiny, ema=0.6)
     expected = trainer.moving.averaged[0].clone()
     for step in range(20):

@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from vaelab.data import strokes
 from vaelab.data.dataset import NEAR_BINARY_SHARE, Dataset, Split, between_share
-from vaelab.data.skeletons import DASHES, PATHS, skeletons
+from vaelab.data.glyphs import DASHES, PATHS, skeletons
 from vaelab.data.strokes import BLOCK, SIDE, draw_strokes, load_strokes
 from vaelab.errors import DataError
 

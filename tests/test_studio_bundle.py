@@ -10,17 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
-from vaelab import checkpoint
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, load_dataset
 from vaelab.errors import DataError, RunError
-from vaelab.evaluation.labels import label_nats
-from vaelab.generation import load
+from vaelab.inference.labels import label_nats
+from vaelab.inference.trained import load
 from vaelab.studio import bundle as bundles
 from vaelab.studio import model_facts
 from vaelab.studio.bundle import Bundle, open_bundle
 from vaelab.studio.held_out import HeldOut, held_out
-from vaelab.training import fit
+from vaelab.training import runs
+from vaelab.training.fit import fit
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_the_manifest_names_files_that_are_there(bundle: Bundle, studio_run: Pat
     assert [model["conditional"] for model in manifest["models"].values()] == [True, False, False]
     assert [model["stochastic"] for model in manifest["models"].values()] == [True, False, True]
     lines = json.loads((bundle.folder / "curve.json").read_text())
-    assert lines == checkpoint.read_metrics(checkpoint.open_run(studio_run))
+    assert lines == runs.read_metrics(runs.open_run(studio_run))
 
 
 @pytest.mark.parametrize("kind", ["cvae", "ae", "vae"])
@@ -115,7 +115,7 @@ def test_points_far_out_are_kept_in_larger_steps() -> None:
 def test_surprise_is_the_nats_that_the_page_computes(bundle: Bundle, studio_run: Path) -> None:
     """As `label_nats` has them, of each image's own label."""
     model = load(studio_run)
-    images, _ = held_out(checkpoint.open_run(studio_run), str(studio_run.parent / "tiny.npz"), 100, bundles.silent)
+    images, _ = held_out(runs.open_run(studio_run), str(studio_run.parent / "tiny.npz"), 100, bundles.silent)
     assert images is not None
     assert images.labels is not None
     nats = label_nats(model.model, model.levels(images.images)).numpy()[np.arange(30), images.labels]
@@ -210,13 +210,13 @@ def test_what_was_chosen_of_the_source_need_not_be_typed_again(
         Config(ModelConfig(model="cvae", width=8, depth=1, latent_dim=1), TrainConfig(epochs=1)), chosen, out=Path("r")
     ):
         pass
-    images, note = held_out(checkpoint.open_run(Path("r")), None, 5, bundles.silent)
+    images, note = held_out(runs.open_run(Path("r")), None, 5, bundles.silent)
     assert note is None
     assert images is not None
     assert images.images.shape == (5, 1, 6, 6)
     assert isinstance(images, HeldOut)
     monkeypatch.setattr(bundles, "export_onnx", lambda *_, **__: None)
-    facts = model_facts.model_facts(checkpoint.open_run(Path("r")), load("r"), images, tmp_path, bundles.silent)
+    facts = model_facts.model_facts(runs.open_run(Path("r")), load("r"), images, tmp_path, bundles.silent)
     assert facts["principal"]["explained"] == [1.0, 0.0]  # of one latent dimension
 
 
@@ -244,7 +244,7 @@ def test_a_run_that_cannot_be_written_to_is_shown_all_the_same(alone: Path, monk
 
 
 def test_a_run_in_training_is_empty_until_something_is_learnt(alone: Path) -> None:
-    (alone / checkpoint.WEIGHTS).unlink()
+    (alone / runs.WEIGHTS).unlink()
     bundle = open_bundle(alone, training=True)
     assert (bundle.manifest["models"], bundle.manifest["first"]) == ({}, None)
     assert bundle.files == ["manifest.json", "curve.json"]
@@ -265,7 +265,7 @@ def test_what_cannot_be_shown_says_why(alone: Path, tmp_path: Path) -> None:
         pass
     with pytest.raises(RunError, match=r"got a model of rows of 3 reals; expected one of images, to look at$"):
         open_bundle(tmp_path / "t")
-    weights = alone / checkpoint.WEIGHTS
+    weights = alone / runs.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(RunError, match=r"model\.safetensors: damaged or cut short"):
         open_bundle(alone)

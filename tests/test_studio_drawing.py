@@ -13,8 +13,8 @@ from studio_model import strokes
 from studio_page import REBUILT, SEEN, SHEET, STRIP, Models, Opener, Page, decoded, png_of, settled, until
 
 from vaelab import restyle
-from vaelab.data.prepare import prepare
-from vaelab.evaluation.judge import Judge
+from vaelab.data.photo import prepare
+from vaelab.evaluation.reference_classifier import Judge
 
 pytestmark = pytest.mark.browser
 

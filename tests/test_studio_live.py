@@ -12,7 +12,7 @@ import pytest
 from studio_model import built, serving
 from studio_page import STRIP, Opener, decoded, manifest_of, until
 
-from vaelab.generation import load
+from vaelab.inference.trained import load
 
 pytestmark = pytest.mark.browser
 
@@ -33,7 +33,7 @@ def training(tmp_path: Path) -> Iterator[Path]:
         [
             sys.executable,
             "-c",
-            f"import vaelab.loop, vaelab.cli; vaelab.loop.SAVE_EVERY = {SAVED}; vaelab.cli.main()",
+            f"import vaelab.training.loop, vaelab.cli; vaelab.training.loop.SAVE_EVERY = {SAVED}; vaelab.cli.main()",
             *words,
         ],
         stdout=subprocess.DEVNULL,

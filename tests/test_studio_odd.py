@@ -9,7 +9,7 @@ import pytest
 from studio_model import save_data, serving, train_small
 from studio_page import CURRENT, DESK, NARROW, PHONE, STRIP, Models, Opener, Page, decoded, png_of, state, until
 
-from vaelab.generation import load
+from vaelab.inference.trained import load
 
 pytestmark = pytest.mark.browser
 

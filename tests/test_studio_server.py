@@ -20,17 +20,17 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
-from vaelab import checkpoint
 from vaelab.cli import main
 from vaelab.config import Config
 from vaelab.data import load_dataset
 from vaelab.errors import ConfigError, StudioError
-from vaelab.generation import load
+from vaelab.inference.trained import load
 from vaelab.studio import bundle as bundles
 from vaelab.studio import following, page
 from vaelab.studio.following import Event, Following, as_text, is_training, seconds_left
 from vaelab.studio.server import POLICY, Site, _listening, _stream, open_site, studio_app
-from vaelab.training import fit
+from vaelab.training import runs
+from vaelab.training.fit import fit
 
 HOSTS = ("127.0.0.1:8000", "localhost:8000")
 
@@ -67,20 +67,20 @@ def client(site: Site) -> Client:
 @pytest.fixture
 def young(
     tiny_config: Config, studio_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], checkpoint.Run]:
+) -> Callable[[], runs.Run]:
     """A run that is in the middle of its training: each call trains a little more of it, the third to the end."""
     from dataclasses import replace
 
     config = replace(tiny_config, train=replace(tiny_config.train, epochs=12))
     training = fit(config, load_dataset(studio_run.parent / "tiny.npz"), out=tmp_path / "young")
-    monkeypatch.setattr("vaelab.loop.SAVE_EVERY", 0.0)
-    monkeypatch.setattr("vaelab.loop.PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr("vaelab.training.loop.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("vaelab.training.loop.PROGRESS_EVERY", 0.0)
     calls = iter([20, 20, None])
 
-    def go_on() -> checkpoint.Run:
+    def go_on() -> runs.Run:
         for _, state in zip(range(next(calls) or 10**6), training, strict=False):
             assert state.step < 1000
-        return checkpoint.open_run(tmp_path / "young")
+        return runs.open_run(tmp_path / "young")
 
     return go_on
 
@@ -144,17 +144,17 @@ def test_nothing_can_be_written(client: Client) -> None:
     assert {client.request(method, "/status.json").status_code for method in ("POST", "PUT", "DELETE")} == {405}
 
 
-def test_a_training_is_followed(young: Callable[[], checkpoint.Run], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_is_followed(young: Callable[[], runs.Run], monkeypatch: pytest.MonkeyPatch) -> None:
     run, ended = young(), []
     assert is_training(run)
     followed = Following(run, lambda: ended.append(followed.training))
     followed.look()
-    lines = checkpoint.read_metrics(run)
+    lines = runs.read_metrics(run)
     metrics, samples = followed.events
     assert metrics == Event("metrics", lines[-1] | {"seconds_left": seconds_left(run, lines[-1])})
     left, line = metrics.data["seconds_left"], lines[-1]
     assert left == pytest.approx(line["seconds"] * (12 - line["epoch"]) / line["epoch"])
-    assert samples.data == {"url": "live/1.png", "step": checkpoint.weight_facts(run)["step"]}
+    assert samples.data == {"url": "live/1.png", "step": runs.weight_facts(run)["step"]}
     followed.look()
     assert len(followed.events) == 2  # nothing is new
     picture = followed.pictures[1]
@@ -172,7 +172,7 @@ def test_a_training_is_followed(young: Callable[[], checkpoint.Run], monkeypatch
     assert not is_training(run)
 
 
-def test_the_pictures_of_a_training_are_of_fixed_points(young: Callable[[], checkpoint.Run], tmp_path: Path) -> None:
+def test_the_pictures_of_a_training_are_of_fixed_points(young: Callable[[], runs.Run], tmp_path: Path) -> None:
     run = young()
     followed = Following(run, lambda: None)
     followed.look()
@@ -184,7 +184,7 @@ def test_the_pictures_of_a_training_are_of_fixed_points(young: Callable[[], chec
     assert np.array_equal(shown, model.decode(np.tile(z, (3, 1)), np.repeat(np.arange(3), 10)).reshape(3, 10, 8, 8))
 
 
-def test_a_training_that_fails_to_be_shown_says_why(young: Callable[[], checkpoint.Run]) -> None:
+def test_a_training_that_fails_to_be_shown_says_why(young: Callable[[], runs.Run]) -> None:
     followed = Following(young(), lambda: (_ for _ in ()).throw(StudioError("why")))
     young()
     young()
@@ -193,7 +193,7 @@ def test_a_training_that_fails_to_be_shown_says_why(young: Callable[[], checkpoi
 
 
 def test_a_run_without_news_for_long_is_not_in_training(
-    young: Callable[[], checkpoint.Run], monkeypatch: pytest.MonkeyPatch
+    young: Callable[[], runs.Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = young()
     monkeypatch.setattr(following, "STALE", -1.0)
@@ -201,7 +201,7 @@ def test_a_run_without_news_for_long_is_not_in_training(
 
 
 def test_the_page_of_a_training_is_told(
-    young: Callable[[], checkpoint.Run], stand_in: Path, monkeypatch: pytest.MonkeyPatch, studio_run: Path
+    young: Callable[[], runs.Run], stand_in: Path, monkeypatch: pytest.MonkeyPatch, studio_run: Path
 ) -> None:
     """Over HTTP: training, its events, its pictures, and the finished model under another version."""
     monkeypatch.setattr(bundles, "export_onnx", lambda *_, **__: None)
@@ -223,7 +223,7 @@ def test_the_page_of_a_training_is_told(
     after = client.get("/status.json").json()
     assert not after["training"]
     assert after["version"] != before["version"]
-    assert client.get("/bundle/curve.json").json() == checkpoint.read_metrics(run)
+    assert client.get("/bundle/curve.json").json() == runs.read_metrics(run)
 
 
 def streamed(followed: Following, last: str | None, rounds: int, meanwhile: Callable[[], None]) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 
 from vaelab.cli import main
 from vaelab.errors import OutputError
-from vaelab.generation import load
+from vaelab.inference.trained import load
 from vaelab.studio import halved, single
 from vaelab.studio.bundle import open_bundle
 from vaelab.studio.halved import halved_if_alike

@@ -13,7 +13,7 @@ from PIL import Image
 from report_maker import made_up
 from studio_page import CURRENT, STRIP, Models, Opener, Page, get, manifest_of, until
 
-from vaelab.generation import TrainedModel
+from vaelab.inference.trained import TrainedModel
 
 pytestmark = pytest.mark.browser
 

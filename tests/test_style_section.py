@@ -14,11 +14,11 @@ import vaelab.evaluation.style_section as module
 from vaelab.config import ModelName
 from vaelab.data import Dataset, Split
 from vaelab.data.strokes import draw_strokes
-from vaelab.evaluation.section import Bars, Matrix, Section, Sheet
+from vaelab.evaluation.context import Settings, Subject
+from vaelab.evaluation.results import Bars, Matrix, Section, Sheet
 from vaelab.evaluation.style_section import correlation_across, growing_direction, style_section
-from vaelab.evaluation.subject import Settings, Subject
-from vaelab.generation import TrainedModel
-from vaelab.model import Flat
+from vaelab.inference.trained import TrainedModel
+from vaelab.models.base import Flat
 
 SIDE, WIDTH = 28, 3
 CLASSES = tuple("0123456789")

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
+from vaelab.acceleration.threads import EVERY, FIRST, ROUND, ROUNDS, SHARE, Team
 from vaelab.config import Config, TrainConfig
 from vaelab.data.dataset import Dataset
-from vaelab.team import EVERY, FIRST, ROUND, ROUNDS, SHARE, Team
-from vaelab.training import fit
+from vaelab.training.fit import fit
 
 TRIAL = 2 * ROUND * ROUNDS
 

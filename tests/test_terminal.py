@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from vaelab import terminal
+import vaelab.progress as module
 from vaelab.config import Config
 from vaelab.data import Dataset
-from vaelab.terminal import TrainingDisplay, describe, work_bar
-from vaelab.trainer import Averages
-from vaelab.training import Progress, fit
+from vaelab.progress import TrainingDisplay, describe, work_bar
+from vaelab.training.fit import Progress, fit
+from vaelab.training.trainer import Averages
 
 
 @pytest.fixture
@@ -48,17 +48,17 @@ def test_without_a_terminal_a_line_now_and_then(
     with TrainingDisplay() as display:
         display.show(progress)
         assert capsys.readouterr().err == ""  # too soon
-        monkeypatch.setattr(terminal, "PLAIN_EVERY", 0.0)
+        monkeypatch.setattr(module, "PLAIN_EVERY", 0.0)
         display.show(progress)
         assert capsys.readouterr().err == f" 31%  {describe(progress)}  61 s left\n"
-        monkeypatch.setattr(terminal, "PLAIN_EVERY", 1e9)
+        monkeypatch.setattr(module, "PLAIN_EVERY", 1e9)
         display.show(replace(progress, finished=True, fraction=1.0, seconds_left=0))
         assert capsys.readouterr().err.startswith("100%  epoch")
 
 
 def test_the_work_at_hand_has_a_bar_and_the_whole_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
-    monkeypatch.setattr(terminal, "console", Console(file=shown, force_terminal=True, width=80))
+    monkeypatch.setattr(module, "console", Console(file=shown, force_terminal=True, width=80))
     with work_bar(over="sections") as report:
         report("sections", 1, 3)
         report("encoding", 1, 1)
@@ -70,8 +70,8 @@ def test_the_work_at_hand_has_a_bar_and_the_whole_of_it(monkeypatch: pytest.Monk
 
 def test_a_remark_is_a_line_and_what_is_waited_for_is_told(progress: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
-    monkeypatch.setattr(terminal, "console", Console(file=shown, width=100))
-    monkeypatch.setattr(terminal, "PLAIN_EVERY", 0.0)
+    monkeypatch.setattr(module, "console", Console(file=shown, width=100))
+    monkeypatch.setattr(module, "PLAIN_EVERY", 0.0)
     with TrainingDisplay() as display:
         display.show(replace(progress, remark="memory is short", seconds_left=math.inf))
         display.show(progress)

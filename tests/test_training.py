@@ -13,14 +13,17 @@ import pytest
 import torch
 from conftest import flat
 
-from vaelab import checkpoint, objective, step
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, Split, load_dataset
-from vaelab.data.batches import held_out_input, latent_noise
 from vaelab.errors import ConfigError, LabelError, RunError, TrainingError
-from vaelab.generation import load
-from vaelab.model import Inference
-from vaelab.trainer import (
+from vaelab.inference.trained import load
+from vaelab.models.base import Inference
+from vaelab.objectives import elbo
+from vaelab.optim import step
+from vaelab.optim.batches import held_out_input, latent_noise
+from vaelab.training import runs
+from vaelab.training.fit import Progress, complete, fit
+from vaelab.training.trainer import (
     MOST_BAD_STEPS,
     MOST_VALIDATED,
     Trainer,
@@ -28,7 +31,6 @@ from vaelab.trainer import (
     pick_device,
     validation_part,
 )
-from vaelab.training import Progress, complete, fit
 
 
 def with_train(config: Config, **changes: object) -> Config:
@@ -68,7 +70,7 @@ def test_a_budget_in_seconds_is_kept_from_the_given_start(tiny: Dataset, tiny_co
     started = time.perf_counter() - 1.0  # the command has already taken a second
     last = run_through(with_train(tiny_config, epochs=None, seconds=2.5), tiny, out=tmp_path / "run", started=started)
     assert 2.0 < last.seconds < 2.8
-    assert (tmp_path / "run" / checkpoint.WEIGHTS).is_file()
+    assert (tmp_path / "run" / runs.WEIGHTS).is_file()
 
 
 def test_a_budget_that_loading_has_used_up_is_refused(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
@@ -161,11 +163,11 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     stopped = next(training)
     assert 0 < stopped.fraction < 1
     training.close()
-    assert checkpoint.load_resume(checkpoint.open_run(tmp_path / "parts"))[1]["step"] == stopped.step
+    assert runs.load_resume(runs.open_run(tmp_path / "parts"))[1]["step"] == stopped.step
     resumed = run_through(Config(), tiny, out=tmp_path / "parts", resume=True)
     assert resumed.step == whole.step
     assert same(resumed.model, whole.model)
-    lines = [checkpoint.read_metrics(checkpoint.open_run(tmp_path / name)) for name in ("whole", "parts")]
+    lines = [runs.read_metrics(runs.open_run(tmp_path / name)) for name in ("whole", "parts")]
     assert [line["step"] for line in lines[0]] == [line["step"] for line in lines[1]]
     assert [line["validation"] for line in lines[0]] == [line["validation"] for line in lines[1]]
     assert load(tmp_path / "parts").model.state_dict().keys() == whole.model.state_dict().keys()
@@ -195,7 +197,7 @@ def test_resuming_refuses_other_data_and_other_hyper_parameters(
 
 def test_the_metrics_are_one_line_per_validation(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
     last = run_through(with_train(tiny_config, epochs=5), tiny, out=str(tmp_path / "run"))
-    lines = [json.loads(text) for text in (tmp_path / "run" / checkpoint.METRICS).read_text().splitlines()]
+    lines = [json.loads(text) for text in (tmp_path / "run" / runs.METRICS).read_text().splitlines()]
     assert [line["step"] for line in lines] == sorted({line["step"] for line in lines})
     assert len(lines) == 5
     assert lines[-1]["step"] == last.step
@@ -208,10 +210,10 @@ def test_the_validation_shown_is_that_of_the_last_line_of_metrics(
     tiny: Dataset, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the first step on: what the untrained model gives is not shown."""
-    monkeypatch.setattr("vaelab.loop.PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr("vaelab.training.loop.PROGRESS_EVERY", 0.0)
     shown = []
     for progress in fit(with_train(tiny_config, epochs=4), tiny, out=tmp_path / "run"):
-        lines = checkpoint.read_metrics(checkpoint.open_run(tmp_path / "run"))
+        lines = runs.read_metrics(runs.open_run(tmp_path / "run"))
         nats = None if progress.validation is None else progress.validation.nats
         assert nats == (lines[-1]["validation"]["nats"] if lines else None) or progress.finished
         shown.append(nats)
@@ -281,8 +283,8 @@ def test_a_training_stopped_before_its_first_validation_leaves_what_it_has_learn
     training = fit(config, tiny, out=tmp_path / "run")
     stopped = next(training)
     training.close()
-    run = checkpoint.open_run(tmp_path / "run")
-    assert checkpoint.weight_facts(run) == {"step": stopped.step}
+    run = runs.open_run(tmp_path / "run")
+    assert runs.weight_facts(run) == {"step": stopped.step}
     kept = load(tmp_path / "run").model.state_dict()["head.weight"]
     assert not torch.equal(kept, initial_weights(config, tiny)["head.weight"])
 
@@ -300,7 +302,7 @@ def test_a_new_budget_is_remembered(tiny: Dataset, tiny_config: Config, tmp_path
 
 def test_an_altered_config_is_found_on_resuming(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
     run_through(tiny_config, tiny, out=tmp_path / "run")
-    path = tmp_path / "run" / checkpoint.CONFIG
+    path = tmp_path / "run" / runs.CONFIG
     path.write_text(path.read_text().replace('"learning_rate": 0.003', '"learning_rate": 0.5'))
     with pytest.raises(RunError, match="altered since the weights were saved"):
         run_through(Config(train=TrainConfig(epochs=5)), tiny, out=tmp_path / "run", resume=True)
@@ -308,7 +310,7 @@ def test_an_altered_config_is_found_on_resuming(tiny: Dataset, tiny_config: Conf
 
 def test_resuming_a_finished_run_changes_no_figure(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
     last = run_through(tiny_config, tiny, out=tmp_path / "run")
-    path = tmp_path / "run" / checkpoint.METRICS
+    path = tmp_path / "run" / runs.METRICS
     before = path.read_text()
     again = run_through(Config(), tiny, out=tmp_path / "run", resume=True)
     assert path.read_text() == before
@@ -471,7 +473,7 @@ def test_validation_in_parts_is_validation_of_all(tiny: Dataset, tiny_config: Co
     trainer = Trainer(complete(tiny_config, many), many, torch.device("cpu"))
     averages = trainer.validate()
     assert many.validation.labels is not None
-    terms = objective.held_out_terms(
+    terms = elbo.held_out_terms(
         trainer.averaged,
         held_out_input(many.validation.images, "bernoulli"),
         torch.from_numpy(many.validation.labels),

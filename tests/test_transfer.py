@@ -6,10 +6,10 @@ from conftest import draw_tiny
 from judged import channels_last, subject_of, table
 
 from vaelab.data import Dataset, Split
-from vaelab.evaluation import judge, transfer
-from vaelab.evaluation.section import Section
-from vaelab.evaluation.subject import Subject
-from vaelab.evaluation.transfer import transfer_section
+from vaelab.evaluation import reference_classifier, train_on_synthetic
+from vaelab.evaluation.context import Subject
+from vaelab.evaluation.results import Section
+from vaelab.evaluation.train_on_synthetic import transfer_section
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +27,8 @@ def measured(data: Dataset, monkeypatch: pytest.MonkeyPatch, shift: int) -> Sect
         chosen = [np.flatnonzero(pool.labels == (label + shift) % 3)[i % 150] for i, label in enumerate(labels)]
         return channels_last(pool.images[chosen])
 
-    monkeypatch.setattr(transfer, "drawn", draw)
-    monkeypatch.setattr(transfer, "STEPS", 60)
+    monkeypatch.setattr(train_on_synthetic, "drawn", draw)
+    monkeypatch.setattr(train_on_synthetic, "STEPS", 60)
     return transfer_section(subject_of(data, judge=False))
 
 
@@ -63,7 +63,7 @@ def test_the_rarest_class_sets_the_number(tiny: Dataset, monkeypatch: pytest.Mon
 
 def test_work_is_told_what_is_trained(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     told: set[str] = set()
-    monkeypatch.setattr(transfer, "STEPS", 10)
+    monkeypatch.setattr(train_on_synthetic, "STEPS", 10)
     subject = subject_of(tiny, judge=False)
     object.__setattr__(subject, "work", lambda what, done, total: told.add(what))
     transfer_section(subject)
@@ -98,7 +98,9 @@ def test_a_classifier_leaves_the_global_random_state_alone_and_follows_its_seed(
     import torch
 
     state = torch.get_rng_state()
-    one, same, other = (judge.classifier_of(tiny.train, 3, tiny.test, steps=3, seed=seed) for seed in (0, 0, 1))
+    one, same, other = (
+        reference_classifier.classifier_of(tiny.train, 3, tiny.test, steps=3, seed=seed) for seed in (0, 0, 1)
+    )
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(one.probabilities(tiny.test.images), same.probabilities(tiny.test.images))
     assert not torch.equal(one.probabilities(tiny.test.images), other.probabilities(tiny.test.images))
@@ -107,5 +109,7 @@ def test_a_classifier_leaves_the_global_random_state_alone_and_follows_its_seed(
 
 def test_a_judge_needs_training_images(tiny: Dataset) -> None:
     empty = Split(tiny.train.images[:0], tiny.test.labels[:0])  # type: ignore[index]
-    with pytest.raises(judge.DataError, match="empty: got no training images; expected some to train a judge on"):
-        judge.judge_of(Dataset("empty", empty, tiny.validation, tiny.test, tiny.classes))
+    with pytest.raises(
+        reference_classifier.DataError, match="empty: got no training images; expected some to train a judge on"
+    ):
+        reference_classifier.judge_of(Dataset("empty", empty, tiny.validation, tiny.test, tiny.classes))

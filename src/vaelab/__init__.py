@@ -13,16 +13,16 @@ from vaelab.version import __version__
 if TYPE_CHECKING:
     from vaelab.config import Config, ModelConfig, TrainConfig
     from vaelab.data import Dataset, Split, load_dataset
-    from vaelab.data.prepare import prepare
+    from vaelab.data.photo import prepare
     from vaelab.errors import VaelabError
-    from vaelab.estimator import VAE, Autoencoder, ConditionalVAE
+    from vaelab.estimators.estimator import VAE, Autoencoder, ConditionalVAE
+    from vaelab.evaluation.page import save_page
     from vaelab.evaluation.report import Report, evaluate
-    from vaelab.exploration import interpolate, manifold, posterior, restyle, traverse
-    from vaelab.export import export_onnx
-    from vaelab.generation import TrainedModel, load
-    from vaelab.page import save_page
+    from vaelab.inference.explore import interpolate, manifold, posterior, restyle, traverse
+    from vaelab.inference.onnx import export_onnx
+    from vaelab.inference.trained import TrainedModel, load
     from vaelab.presets import with_preset
-    from vaelab.training import Progress, fit
+    from vaelab.training.fit import Progress, fit
 
 _HOMES = {
     "Config": "config",
@@ -31,24 +31,24 @@ _HOMES = {
     "Dataset": "data",
     "Split": "data",
     "load_dataset": "data",
-    "prepare": "data.prepare",
+    "prepare": "data.photo",
     "VaelabError": "errors",
-    "Autoencoder": "estimator",
-    "ConditionalVAE": "estimator",
-    "VAE": "estimator",
+    "Autoencoder": "estimators.estimator",
+    "ConditionalVAE": "estimators.estimator",
+    "VAE": "estimators.estimator",
     "Report": "evaluation.report",
     "evaluate": "evaluation.report",
-    "export_onnx": "export",
-    "interpolate": "exploration",
-    "manifold": "exploration",
-    "posterior": "exploration",
-    "restyle": "exploration",
-    "traverse": "exploration",
-    "TrainedModel": "generation",
-    "load": "generation",
-    "save_page": "page",
-    "Progress": "training",
-    "fit": "training",
+    "export_onnx": "inference.onnx",
+    "interpolate": "inference.explore",
+    "manifold": "inference.explore",
+    "posterior": "inference.explore",
+    "restyle": "inference.explore",
+    "traverse": "inference.explore",
+    "TrainedModel": "inference.trained",
+    "load": "inference.trained",
+    "save_page": "evaluation.page",
+    "Progress": "training.fit",
+    "fit": "training.fit",
     "with_preset": "presets",
 }
 

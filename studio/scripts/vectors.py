@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vaelab.data.prepare import read_drawing
+from vaelab.data.photo import read_drawing
 from vaelab.errors import DataError
 
 FINER = 4

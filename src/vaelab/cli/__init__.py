@@ -13,8 +13,8 @@ from vaelab.cli.app import INTERRUPTED, app  # isort: skip - first: its clock is
 
 from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
+from vaelab.acceleration.openmp import wait_policy
 from vaelab.cli import evaluate, explore, export, generate, studio, train
-from vaelab.cli.threads import wait_policy
 from vaelab.errors import TrainingError, VaelabError, did_you_mean
 
 __all__ = ["app", "evaluate", "explore", "export", "generate", "main", "studio", "train"]

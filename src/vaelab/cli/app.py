@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vaelab.data import Dataset
-    from vaelab.generation import TrainedModel
+    from vaelab.inference.trained import TrainedModel
 
 INTERRUPTED = 130
 
@@ -78,7 +78,7 @@ def source_arguments(options: SourceOptions | None) -> list[str]:
 def load_source(source: str, options: SourceOptions | None) -> Dataset:
     """The data of a source, its notes said, a bar shown while it is read."""
     from vaelab.data import load_dataset
-    from vaelab.terminal import say, work_bar
+    from vaelab.progress import say, work_bar
 
     with work_bar() as report:
         dataset = load_dataset(source, **asdict(options or SourceOptions()), progress=report)

@@ -14,9 +14,9 @@ from vaelab.cli.app import INTERRUPTED, Options, SourceOptions, app, load_source
 from vaelab.errors import DataError, RunError
 
 if TYPE_CHECKING:
-    from vaelab.checkpoint import Run
     from vaelab.data import Dataset
     from vaelab.evaluation.comparison import Comparison
+    from vaelab.training.runs import Run
 
 PAGE, KEPT = "report.html", "evaluation"
 """In a run folder: the page, and the finished sections of an evaluation."""
@@ -56,14 +56,14 @@ def evaluate(
     out
         The folder for report.html and report.json. Default: the run folder.
     """
-    from vaelab import checkpoint
+    from vaelab.evaluation.page import save_page
     from vaelab.evaluation.report import FINISHED, REPORT
     from vaelab.evaluation.report import evaluate as measure
-    from vaelab.generation import load
-    from vaelab.page import save_page
-    from vaelab.terminal import console, say, work_bar
+    from vaelab.inference.trained import load
+    from vaelab.progress import console, say, work_bar
+    from vaelab.training import runs
 
-    opened, model = checkpoint.open_run(run), load(run)
+    opened, model = runs.open_run(run), load(run)
     folder = out or run
     _expect_writable(folder)
     dataset = load_source(source, options) if source is not None else _own_data(opened, options)
@@ -174,7 +174,7 @@ def _expect_writable(folder: Path) -> None:
     """Refuse a folder that the report could not be written to, before the time is spent."""
     import tempfile
 
-    from vaelab.output import cannot_write
+    from vaelab.files import cannot_write
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -202,7 +202,7 @@ def _print_table(comparison: Comparison) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from vaelab.evaluation.rounding import rounded
+    from vaelab.evaluation.formatting import rounded
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("figure")

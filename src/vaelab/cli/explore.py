@@ -16,9 +16,9 @@ from vaelab.errors import ConfigError, LabelError, counted
 if TYPE_CHECKING:
     import numpy as np
 
-    from vaelab.generation import TrainedModel
-    from vaelab.pictures import Pictures
-    from vaelab.placing import Placed
+    from vaelab.figures.pictures import Pictures
+    from vaelab.inference.latents import Placed
+    from vaelab.inference.trained import TrainedModel
 
 MOST_MEASURED = 10_000
 """Images that axes are measured on, where the run does not know them."""
@@ -75,9 +75,9 @@ def traverse(
     prepare
         Read --image as MNIST was made: grey, light on black, thresholded, fitted and centred.
     """
-    from vaelab import exploration, placing
-    from vaelab.output import expect_suffix
-    from vaelab.pictures import ANIMATED
+    from vaelab.figures.pictures import ANIMATED
+    from vaelab.files import expect_suffix
+    from vaelab.inference import explore, latents
 
     expect_suffix(out, ".png", *ANIMATED)
     model = _measured(run, source, options)
@@ -89,13 +89,13 @@ def traverse(
         raise ConfigError("got both --image and --seed; expected one of them: leave the other out")
     if image is not None:
         seen = _reader(model, options, prepare).one(image)
-        placed = placing.place(model, seen.image, [seen.label])
+        placed = latents.place(model, seen.image, [seen.label])
         _tell(model, [seen], placed)
         z = placed.z[0]
         label = label if label is not None or placed.labels is None else model.classes[placed.labels[0]]
     elif seed is not None:
         z = model.latents(1, seed=seed)[0]
-    _save(exploration.traverse(model, label, z=z, axes=chosen, steps=_steps(steps, out)), out, fps)
+    _save(explore.traverse(model, label, z=z, axes=chosen, steps=_steps(steps, out)), out, fps)
 
 
 @app.command
@@ -133,10 +133,10 @@ def interpolate(
     prepare
         Read the images as MNIST was made: grey, light on black, thresholded, fitted and centred.
     """
-    from vaelab import exploration, placing
-    from vaelab.generation import load
-    from vaelab.output import expect_suffix
-    from vaelab.pictures import ANIMATED
+    from vaelab.figures.pictures import ANIMATED
+    from vaelab.files import expect_suffix
+    from vaelab.inference import explore, latents
+    from vaelab.inference.trained import load
 
     expect_suffix(out, ".png", *ANIMATED)
     if len(images) not in (0, 2):
@@ -146,13 +146,13 @@ def interpolate(
     model = load(run)
     if not images:
         under = label if label or not model.conditional else [model.classes[0]]
-        between = exploration.interpolate(model, z=model.latents(2, seed=seed), under=under, steps=_steps(steps, out))
+        between = explore.interpolate(model, z=model.latents(2, seed=seed), under=under, steps=_steps(steps, out))
     else:
         reader = _reader(model, options, prepare)
         seen = [reader.one(text) for text in images]
-        placed = placing.place(model, _stack(seen), [one.label for one in seen])
+        placed = latents.place(model, _stack(seen), [one.label for one in seen])
         _tell(model, seen, placed)
-        between = exploration.interpolate(model, _stack(seen), placed.labels, under=label, steps=_steps(steps, out))
+        between = explore.interpolate(model, _stack(seen), placed.labels, under=label, steps=_steps(steps, out))
     _save(between, out, fps)
 
 
@@ -185,18 +185,18 @@ def manifold(
     steps
         Points a side. Default: 20, and 10 of several sheets.
     """
-    from vaelab import exploration
-    from vaelab.figures import save_picture
-    from vaelab.output import expect_suffix
-    from vaelab.pictures import beside
-    from vaelab.terminal import say
+    from vaelab.figures.pictures import beside
+    from vaelab.figures.plots import save_picture
+    from vaelab.files import expect_suffix
+    from vaelab.inference import explore
+    from vaelab.progress import say
 
     expect_suffix(out, ".png")
     model = _measured(run, source, options)
     labels = label or (model.classes[:MOST_SHEETS] if model.conditional else [None])
     side = steps or (20 if len(labels) == 1 else 10)
     _expect_cells(len(labels) * side * side)
-    sheets = [exploration.manifold(model, one, axes=_axes(axes), steps=side) for one in labels]
+    sheets = [explore.manifold(model, one, axes=_axes(axes), steps=side) for one in labels]
     if len(sheets) == 1:
         _save(sheets[0], out)
         return
@@ -235,16 +235,16 @@ def restyle(
     prepare
         Read the images as MNIST was made: grey, light on black, thresholded, fitted and centred.
     """
-    from vaelab import exploration, placing
-    from vaelab.generation import load
-    from vaelab.output import expect_suffix
-    from vaelab.terminal import say
+    from vaelab.files import expect_suffix
+    from vaelab.inference import explore, latents
+    from vaelab.inference.trained import load
+    from vaelab.progress import say
 
     expect_suffix(out, ".png")
     if not images:
         raise ConfigError("got no image to restyle; expected some: vaelab restyle RUN IMAGE --out FILE.png")
     model = load(run)
-    placing.expect_conditional(model)
+    latents.expect_conditional(model)
     reader = _reader(model, options, prepare)
     seen = [one for text in images for one in reader.several(text, split, _at_least_one("--count", count))]
     _expect_cells(len(seen) * (1 + len(model.classes)))
@@ -254,7 +254,7 @@ def restyle(
             "each"
         )
     own = [one.label for one in seen] if not label else label * len(seen) if len(label) == 1 else label
-    restyled = exploration.restyle(model, _stack(seen), own)
+    restyled = explore.restyle(model, _stack(seen), own)
     for one, given, name in zip(seen, own, restyled.names, strict=True):
         if given is None:
             say(f"{one.name}: {name}; type --label to say otherwise")
@@ -290,12 +290,12 @@ def posterior(
     split
         Which part of the source.
     """
-    from vaelab import exploration
-    from vaelab.generation import load
-    from vaelab.output import expect_suffix
-    from vaelab.placing import measured
-    from vaelab.terminal import say
-    from vaelab.writing import spread, write_npz
+    from vaelab.cli.outputs import spread, write_npz
+    from vaelab.files import expect_suffix
+    from vaelab.inference import explore
+    from vaelab.inference.latents import measured
+    from vaelab.inference.trained import load
+    from vaelab.progress import say
 
     expect_suffix(out, ".png", ".npz")
     model, dataset = load(run), load_source(source, options)
@@ -305,7 +305,7 @@ def posterior(
         model = measured(model, images[some], None if labels is None else labels[some])
     shown = spread(len(images), _at_least_one("--count", count))
     own = None if own is None else own[shown]
-    placed = exploration.posterior(model, images[shown], own, classes=dataset.classes, axes=_axes(axes))
+    placed = explore.posterior(model, images[shown], own, classes=dataset.classes, axes=_axes(axes))
     if out.suffix.lower() == ".npz":
         labels = {} if own is None else {"labels": own}
         write_npz(out, mean=placed.mean, log_variance=placed.log_variance, **labels)
@@ -316,9 +316,9 @@ def posterior(
 
 def _measured(run: Path, source: str | None, options: SourceOptions | None) -> TrainedModel:
     """The model, its axes measured on the source if one is given."""
-    from vaelab.generation import load
-    from vaelab.placing import measured
-    from vaelab.writing import spread
+    from vaelab.cli.outputs import spread
+    from vaelab.inference.latents import measured
+    from vaelab.inference.trained import load
 
     model = load(run)
     if source is None:
@@ -342,8 +342,8 @@ def _tell(model: TrainedModel, seen: Sequence[Seen], placed: Placed) -> None:
     """Say what the model read in the images whose label was not given."""
     import numpy as np
 
-    from vaelab.exploration import percent
-    from vaelab.terminal import say
+    from vaelab.inference.explore import percent
+    from vaelab.progress import say
 
     if placed.labels is None or placed.probabilities is None:
         return
@@ -362,7 +362,7 @@ def _axes(text: str | None) -> list[int] | None:
 
 
 def _steps(steps: int | None, out: Path) -> int:
-    from vaelab.pictures import ANIMATED
+    from vaelab.figures.pictures import ANIMATED
 
     return steps if steps is not None else MOVING if out.suffix.lower() in ANIMATED else STILL
 
@@ -379,7 +379,7 @@ def _expect_cells(cells: int) -> None:
 
 
 def _save(pictures: Pictures, out: Path, fps: float = 10.0) -> None:
-    from vaelab.terminal import say
+    from vaelab.progress import say
 
     pictures.save(out, fps=fps)
     rows, columns = pictures.images.shape[:2]

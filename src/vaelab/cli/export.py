@@ -39,7 +39,7 @@ def export(
     licence
         The terms of the weights, to be written into the ONNX file.
     """
-    from vaelab.output import expect_suffix
+    from vaelab.files import expect_suffix
 
     expect_suffix(out, ".onnx", ".html")
     if out.suffix.lower() == ".html":
@@ -51,8 +51,8 @@ def export(
         return
     if source is not None:
         raise ConfigError(f"got {source!r} beyond what {out} is made of; expected it left out: a page takes images")
-    from vaelab.export import LICENCE, OPSET, export_onnx
-    from vaelab.terminal import say
+    from vaelab.inference.onnx import LICENCE, OPSET, export_onnx
+    from vaelab.progress import say
 
     for written in export_onnx(run, out, parts=parts, licence=LICENCE if licence is None else licence):
         found = ", ".join(f"{name} {difference:.1g}" for name, difference in written.differences.items())
@@ -60,8 +60,8 @@ def export(
 
 
 def _page(run: Path, source: str | None, out: Path) -> None:
+    from vaelab.progress import say, work_bar
     from vaelab.studio.single import export_page
-    from vaelab.terminal import say, work_bar
 
     with work_bar() as report:
         written = export_page(run, out, source=source, work=report)

@@ -45,9 +45,9 @@ def sample(
     decode
         The mean of p(x|z), or a draw from it.
     """
-    from vaelab.generation import load
-    from vaelab.terminal import say
-    from vaelab.writing import expect_suffix, write_samples
+    from vaelab.cli.outputs import expect_suffix, write_samples
+    from vaelab.inference.trained import load
+    from vaelab.progress import say
 
     as_folder = out.is_dir() or not out.suffix
     if not as_folder:
@@ -92,10 +92,10 @@ def reconstruct(
     seed
         Seed of the latent draws.
     """
-    from vaelab.figures import reconstruction_sheet, save_picture
-    from vaelab.generation import load
-    from vaelab.terminal import say
-    from vaelab.writing import expect_suffix, nats_name, spread, write_npz
+    from vaelab.cli.outputs import expect_suffix, nats_name, spread, write_npz
+    from vaelab.figures.plots import reconstruction_sheet, save_picture
+    from vaelab.inference.trained import load
+    from vaelab.progress import say
 
     if count < 1:
         raise ConfigError(f"--count: got {count}; expected a whole number of at least 1")
@@ -137,9 +137,9 @@ def encode(
     split
         Which part of the source.
     """
-    from vaelab.generation import load
-    from vaelab.terminal import say, work_bar
-    from vaelab.writing import expect_suffix, write_npz
+    from vaelab.cli.outputs import expect_suffix, write_npz
+    from vaelab.inference.trained import load
+    from vaelab.progress import say, work_bar
 
     expect_suffix(out, ".npz")
     model = load(run)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vaelab.data import Dataset
-    from vaelab.generation import TrainedModel
+    from vaelab.inference.trained import TrainedModel
 
 PLACE = re.compile(r"(?P<source>.+?)(?::(?P<split>train|validation|test))?:(?P<index>\d+)")
 
@@ -25,7 +25,7 @@ SPLITS = get_args(PartName)
 def _is_source(text: str) -> bool:
     """Whether `text` names a built-in source, or something here that could be one."""
     from vaelab.data import BUILTIN
-    from vaelab.data.path_table import SUFFIXES
+    from vaelab.data.table import SUFFIXES
 
     path = Path(text).expanduser()
     return text in BUILTIN or path.is_dir() or (path.is_file() and path.suffix.lower() in (".npz", *SUFFIXES))
@@ -43,7 +43,7 @@ class Reader:
     """Reads images for a model."""
 
     def __init__(self, model: TrainedModel, options: SourceOptions | None, *, prepare: bool) -> None:
-        from vaelab.placing import expect_images
+        from vaelab.inference.latents import expect_images
 
         self.model, self.options, self.prepare = model, options, prepare
         self.datasets: dict[str, Dataset] = {}
@@ -76,8 +76,8 @@ class Reader:
 
     def several(self, text: str, split: PartName, count: int) -> list[Seen]:
         """The image that `text` names; or, of a source, `count` images spread evenly over a split."""
+        from vaelab.cli.outputs import spread
         from vaelab.data.formats import EXTENSIONS
-        from vaelab.writing import spread
 
         file = Path(text).suffix.lower() in EXTENSIONS and not Path(text).is_dir()
         if file or (PLACE.fullmatch(text) is not None and not Path(text).exists()):
@@ -148,8 +148,8 @@ class Reader:
         return f"type --size {self.size[0]}x{self.size[1]} to scale it{prepare}"
 
     def _prepared(self, image: str | np.ndarray, name: str) -> np.ndarray:
-        from vaelab.data.prepare import read_drawing
-        from vaelab.terminal import say
+        from vaelab.data.photo import read_drawing
+        from vaelab.progress import say
 
         drawing = read_drawing(image, self.size)
         say(f"{name}: {drawing.told()}")

@@ -29,18 +29,18 @@ def train_siblings(asked: Config, dataset: Dataset, folder: Path, resume: bool, 
     ConfigError
         If a configuration cannot be, for one of them, or the seconds are over before training begins.
     """
-    from vaelab import checkpoint
-    from vaelab.terminal import say
-    from vaelab.training import complete
+    from vaelab.progress import say
+    from vaelab.training import runs
+    from vaelab.training.fit import complete
 
-    main = checkpoint.open_run(folder).config if resume else None
+    main = runs.open_run(folder).config if resume else None
     kinds = _kinds(main or asked, dataset)
     say(f"{', '.join(kinds)}, one after the other{_left_out(kinds)}")
     for kind in kinds:  # what cannot be is refused before the first begins
         complete(_fresh(asked, kind) if main is None else _like(main, kind, dataset), dataset)
     for at, kind in enumerate(kinds):
         place = folder if at == 0 else folder / kind
-        there = (place / checkpoint.CONFIG).exists()
+        there = (place / runs.CONFIG).exists()
         if main is None:
             config = _with_seconds(_fresh(asked, kind), _share(asked, len(kinds) - at))
         else:
@@ -70,7 +70,7 @@ def _fresh(asked: Config, kind: ModelName) -> Config:
 
 def _like(main: Config, kind: ModelName, dataset: Dataset) -> Config:
     """A configuration for a sibling of a run, as its own; a size of latent that was left to the kind of model is so again."""
-    from vaelab.build import complete_model
+    from vaelab.models.factory import complete_model
 
     usual = complete_model(replace(main.model, latent_dim=None), dataset.shape).latent_dim
     model = replace(

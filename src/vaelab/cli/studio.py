@@ -37,8 +37,8 @@ def studio(
     from vaelab.studio.page import expect_packages
 
     expect_packages("fastapi", "uvicorn")
+    from vaelab.progress import say, work_bar
     from vaelab.studio.server import open_site, serve
-    from vaelab.terminal import say, work_bar
 
     with work_bar() as report:
         site = open_site(run, source=source, work=report)

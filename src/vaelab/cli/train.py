@@ -18,8 +18,8 @@ from vaelab.errors import ConfigError, counted
 from vaelab.presets import PRESETS, PresetName, with_preset
 
 if TYPE_CHECKING:
-    from vaelab.checkpoint import Run
     from vaelab.data import Dataset
+    from vaelab.training.runs import Run
 
 PRESET_HELP = (
     "Settings for a budget: "
@@ -54,9 +54,9 @@ def data(source: str | None = None, /, *, options: Options = None, out: Path | N
             "a table with the columns path and label (.csv, .parquet)"
         )
         return
+    from vaelab.cli.outputs import expect_suffix
     from vaelab.data.describe import describe_dataset
-    from vaelab.figures import contact_sheet, save_picture
-    from vaelab.writing import expect_suffix
+    from vaelab.figures.plots import contact_sheet, save_picture
 
     if out is not None:
         expect_suffix(out, ".png")
@@ -92,7 +92,7 @@ def train(
     resume
         Go on with the run in --out, to its own budget or to a new one given here.
     """
-    from vaelab.terminal import say
+    from vaelab.progress import say
 
     config = Config(model_config or ModelConfig(), train_config or TrainConfig())
     if preset is not None:
@@ -101,12 +101,12 @@ def train(
                 f"--preset: got {preset} with --resume; expected it left out: a run goes on with its own settings"
             )
         config = with_preset(preset, config)
-    from vaelab import checkpoint
+    from vaelab.training import runs
 
     if resume and out is None:
         raise ConfigError("--resume: got no run; expected the run folder to go on with: give --out")
     if out is not None:  # before the data are read, which may take long
-        checkpoint.open_run(out) if resume else checkpoint.check_new(out)
+        runs.open_run(out) if resume else runs.check_new(out)
     dataset = load_source(source, options)
     again = ["vaelab", "train", source, *source_arguments(options)]
     if config.model.model == "all":
@@ -114,7 +114,7 @@ def train(
 
         train_siblings(config, dataset, out or _new_folder(f"{dataset.name}-all"), resume, [*again, "--model", "all"])
         return
-    from vaelab.training import complete
+    from vaelab.training.fit import complete
 
     folder = out or _new_folder(f"{dataset.name}-{complete(config, dataset).model.model}")
     train_one(config, dataset, folder, resume, started=STARTED, again=[*again, "--out", str(folder), "--resume"])
@@ -125,16 +125,16 @@ def train_one(
     config: Config, dataset: Dataset, folder: Path, resume: bool, *, started: float, again: list[str]
 ) -> None:
     """Train into a run folder and say what comes of it. Interrupted, it saves, says to type `again`, and ends the command."""
-    from vaelab import checkpoint
-    from vaelab.terminal import TrainingDisplay, say
-    from vaelab.training import fit as fit_model
-    from vaelab.writing import run_pictures
+    from vaelab.cli.outputs import run_pictures
+    from vaelab.progress import TrainingDisplay, say
+    from vaelab.training import runs
+    from vaelab.training.fit import fit as fit_model
 
     loading = time.perf_counter() - started
     training = fit_model(config, dataset, out=folder, resume=resume, started=started)
     with TrainingDisplay() as display, _interruption() as interrupted:
         state = next(training)  # what cannot be is refused here, before anything is said
-        run = checkpoint.open_run(folder)
+        run = runs.open_run(folder)
         for line in _introduction(run, dataset, None if resume else loading):
             say(line)
         while not (state.finished or interrupted):
@@ -145,8 +145,8 @@ def train_one(
     if not state.finished:
         say(f"stopped at step {state.step:,} and saved; to go on: {shlex.join(again)}")
         raise SystemExit(INTERRUPTED)
-    say(f"weights saved after {state.seconds:.1f} s: {folder / checkpoint.WEIGHTS}")
-    if checkpoint.weight_facts(run)["step"] == 0:
+    say(f"weights saved after {state.seconds:.1f} s: {folder / runs.WEIGHTS}")
+    if runs.weight_facts(run)["step"] == 0:
         rate = run.config.train.learning_rate
         say(
             f"note: no later weights were better than those before the first step: try a smaller --learning-rate than {rate:g}"
@@ -178,7 +178,7 @@ def _interruption() -> Iterator[list[int]]:
 def _introduction(run: Run, dataset: Dataset, loading: float | None) -> Iterator[str]:
     """What is trained on what; what makes that doubtful; and what is left where `loading` took much of the seconds."""
     from vaelab.data.describe import doubts
-    from vaelab.trainer import validation_part
+    from vaelab.training.trainer import validation_part
 
     model, budget = run.config.model, run.config.train.seconds
     validated = len(validation_part(dataset.validation, model, run.config.train.seed))

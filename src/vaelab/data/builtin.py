@@ -11,7 +11,7 @@ import numpy as np
 
 from vaelab.data.arrays import Part, assemble
 from vaelab.data.dataset import Dataset
-from vaelab.data.published import PUBLISHED, load_published
+from vaelab.data.download import PUBLISHED, load_published
 from vaelab.data.resize import Progress
 
 BUILTIN = {

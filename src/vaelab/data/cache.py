@@ -22,7 +22,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from vaelab.errors import OutputError
-from vaelab.output import written_whole
+from vaelab.files import written_whole
 
 FORMAT = 1
 """Of the file and of what decoding does: to be raised when either changes."""

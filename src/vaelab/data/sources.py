@@ -12,9 +12,9 @@ from vaelab.data.dataset import Dataset
 from vaelab.data.folders import load_image_folder
 from vaelab.data.idx import is_idx_name, load_idx_folder
 from vaelab.data.npz import load_npz
-from vaelab.data.path_table import SUFFIXES, load_path_table
 from vaelab.data.resize import Fit, Progress, parse_size, resize_dataset
 from vaelab.data.select import parse_selection, select_from
+from vaelab.data.table import SUFFIXES, load_path_table
 from vaelab.errors import ConfigError, DataError, did_you_mean
 
 EXPECTED = (

@@ -1,6 +1,6 @@
 """`strokes`: handwritten digits drawn by formula, 28×28 grey, with the true factors of every drawing.
 
-A drawing is a skeleton (`vaelab.data.skeletons`) whose control points are moved, sheared, stretched and bent, cut into
+A drawing is a skeleton (`vaelab.data.glyphs`) whose control points are moved, sheared, stretched and bent, cut into
 P short dashes, fitted into a box as MNIST's digits are, and inked. Ink is a function of the distance to the pen's path.
 With dashes of length ℓ at m, the path's squared distance from a pixel p is that of a soft minimum,
 
@@ -24,7 +24,7 @@ import numpy as np
 
 from vaelab.data.cache import entry_for_drawings, load_entry, save_entry
 from vaelab.data.dataset import Dataset, Split
-from vaelab.data.skeletons import skeletons
+from vaelab.data.glyphs import skeletons
 from vaelab.errors import DataError
 
 SIDE = 28
@@ -196,7 +196,7 @@ def draw_strokes(count: int, *, seed: int, start: int = 0, progress: Callable[[i
         - `roundness`: from a polygon, 0, to a smooth curve, 1, and a little beyond, 0.1…1.1
         - `pressure`: how far the pen's width swells and shrinks at most, as a share of it, 0…0.35
         - `wobble`: the standard deviation of the hand's tremor, heights of a digit, 0…0.017
-        - `variant`: which skeleton, as its place among all in `vaelab.data.skeletons.PATHS`
+        - `variant`: which skeleton, as its place among all in `vaelab.data.glyphs.PATHS`
 
         How a skeleton is bent, and the phases of pressure and wobble, are drawn too, but are no factors.
     """
@@ -245,7 +245,7 @@ def load_strokes(*, seed: int = 0, progress: Callable[[int], None] | None = None
 def _code() -> bytes:
     """All that the pixels of a seed hang on: this file, the skeletons, and NumPy, whose versions may round apart."""
     here = Path(__file__)
-    return b"".join([here.read_bytes(), here.with_name("skeletons.py").read_bytes(), np.__version__.encode()])
+    return b"".join([here.read_bytes(), here.with_name("glyphs.py").read_bytes(), np.__version__.encode()])
 
 
 def _packed(drawn: Split) -> tuple[np.ndarray, dict[str, list[str]]]:

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vaelab.errors import DataError, LabelError
+from vaelab.evaluation.context import Subject
 from vaelab.evaluation.generated import affordable, drawn, read_classes
-from vaelab.evaluation.section import Bars, Estimate, Matrix, Plot, Quantity, Section, Sheet
-from vaelab.evaluation.subject import Subject
+from vaelab.evaluation.results import Bars, Estimate, Matrix, Plot, Quantity, Section, Sheet
 
 IMAGES, QUICK_IMAGES = 10_000, 2_000
 """Images drawn, evenly over the classes."""

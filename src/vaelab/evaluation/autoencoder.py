@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from vaelab.data.batches import generator_for
 from vaelab.errors import DataError, LabelError
+from vaelab.evaluation.context import Subject
 from vaelab.evaluation.fidelity import frechet_distance
 from vaelab.evaluation.generated import affordable, model_labels
-from vaelab.evaluation.judge import Judge
-from vaelab.evaluation.section import Estimate, Quantity, Section, Sheet
-from vaelab.evaluation.subject import Subject
+from vaelab.evaluation.reference_classifier import Judge
+from vaelab.evaluation.results import Estimate, Quantity, Section, Sheet
+from vaelab.optim.batches import generator_for
 
 IMAGES, QUICK_IMAGES = 2_000, 1_000
 """Random points, and real images to compare what they decode to with."""

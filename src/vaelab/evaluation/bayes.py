@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vaelab.evaluation.labels import label_nats
-from vaelab.evaluation.section import Estimate, Quantity, Section
-from vaelab.evaluation.subject import Subject
-from vaelab.model import Model
-from vaelab.scoring import negative_bound_curve
+from vaelab.evaluation.context import Subject
+from vaelab.evaluation.results import Estimate, Quantity, Section
+from vaelab.inference.labels import label_nats
+from vaelab.models.base import Model
+from vaelab.objectives.bounds import negative_bound_curve
 
 IMAGES, SAMPLES = 1_000, 50
 QUICK_IMAGES, QUICK_SAMPLES = 200, 20

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
-from vaelab.evaluation.section import Estimate
+from vaelab.evaluation.results import Estimate
 
 NEIGHBOURS = 5
 """k of precision, recall, density and coverage."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from vaelab.data.dataset import Split
 from vaelab.errors import LabelError
-from vaelab.evaluation.subject import Subject
+from vaelab.evaluation.context import Subject
 
 MOST_VALUES = 2**26
 """Pixel values of images drawn at a time: 85,000 grey images of 28×28, 340 colour images of 256×256."""

@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vaelab.data.batches import generator_for
-from vaelab.distributions import LOG_2PI, Gaussian, standard_normal_log_prob
+from vaelab.models.distributions import LOG_2PI, Gaussian, standard_normal_log_prob
+from vaelab.optim.batches import generator_for
 
 ACTIVE_VARIANCE = 0.01
 """Variance of the posterior mean over images above which a latent dimension counts as active (Burda et al. 2016)."""

@@ -10,8 +10,7 @@ import math
 import numpy as np
 import torch
 
-from vaelab.data.batches import generator_for, latent_noise
-from vaelab.distributions import Gaussian
+from vaelab.evaluation.context import Subject
 from vaelab.evaluation.latent import (
     ACTIVE_VARIANCE,
     Divergence,
@@ -23,8 +22,9 @@ from vaelab.evaluation.latent import (
     neighbour_accuracy,
     normal_quantiles,
 )
-from vaelab.evaluation.section import Bars, Estimate, Plot, Points, Quantity, Section
-from vaelab.evaluation.subject import Subject
+from vaelab.evaluation.results import Bars, Estimate, Plot, Points, Quantity, Section
+from vaelab.models.distributions import Gaussian
+from vaelab.optim.batches import generator_for, latent_noise
 
 IMAGES, QUICK_IMAGES = 10_000, 2_000
 """Posteriors in the mixture, and training images whose labels are known to nearest neighbours and clusters, at the most."""

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from vaelab.data.batches import generator_for, images_at_once, to_unit
-from vaelab.evaluation.section import Estimate, Quantity, Section
-from vaelab.evaluation.subject import Subject
-from vaelab.products import fast_products
-from vaelab.shortage import in_parts
+from vaelab.evaluation.context import Subject
+from vaelab.evaluation.results import Estimate, Quantity, Section
+from vaelab.memory import in_parts
+from vaelab.optim.batches import generator_for, images_at_once, to_unit
+from vaelab.precision import fast_products
 
 FOLDS = 5
 """Parts of the held-out images: a probe learns from all but one, and is asked about that one."""

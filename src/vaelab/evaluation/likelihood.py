@@ -10,11 +10,11 @@ import math
 
 import numpy as np
 
-from vaelab.data.batches import latent_noise
-from vaelab.evaluation.rounding import rounded
-from vaelab.evaluation.section import Estimate, Lines, Quantity, Section, Series
-from vaelab.evaluation.subject import Subject
-from vaelab.scoring import held_out_terms, negative_bound_curve
+from vaelab.evaluation.context import Subject
+from vaelab.evaluation.formatting import rounded
+from vaelab.evaluation.results import Estimate, Lines, Quantity, Section, Series
+from vaelab.objectives.bounds import held_out_terms, negative_bound_curve
+from vaelab.optim.batches import latent_noise
 
 QUICK_IMAGES, QUICK_SAMPLES = 1000, 50
 """What `quick` cuts the bound to: images, and K at the most."""

@@ -21,22 +21,22 @@ import numpy as np
 
 from vaelab.data.dataset import Dataset, Split
 from vaelab.errors import ConfigError, OutputError, did_you_mean
-from vaelab.evaluation import section as parts
+from vaelab.evaluation import results as parts
 from vaelab.evaluation.agreement import agreement_section
 from vaelab.evaluation.autoencoder import random_points_section
 from vaelab.evaluation.bayes import bayes_section
+from vaelab.evaluation.context import Settings, Subject, Work, silent
 from vaelab.evaluation.latent_section import latent_section
 from vaelab.evaluation.leakage import leakage_section
 from vaelab.evaluation.likelihood import likelihood_section, protocol
-from vaelab.evaluation.memory import memory_section
-from vaelab.evaluation.outliers import outliers_section
+from vaelab.evaluation.memorization import memory_section
+from vaelab.evaluation.ood import outliers_section
+from vaelab.evaluation.results import Section, Sheet
 from vaelab.evaluation.samples import samples_section
-from vaelab.evaluation.section import Section, Sheet
 from vaelab.evaluation.style_section import style_section
-from vaelab.evaluation.subject import Settings, Subject, Work, silent
-from vaelab.evaluation.transfer import transfer_section
-from vaelab.generation import TrainedModel
-from vaelab.output import written_whole
+from vaelab.evaluation.train_on_synthetic import transfer_section
+from vaelab.files import written_whole
+from vaelab.inference.trained import TrainedModel
 from vaelab.version import __version__
 
 SCHEMA = 1

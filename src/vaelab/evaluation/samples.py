@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from vaelab.errors import DataError, LabelError
+from vaelab.evaluation.context import Subject
 from vaelab.evaluation.fidelity import (
     KID_BLOCK,
     NEIGHBOURS,
@@ -23,9 +24,8 @@ from vaelab.evaluation.fidelity import (
     spread,
 )
 from vaelab.evaluation.generated import affordable, drawn
-from vaelab.evaluation.judge import Judge
-from vaelab.evaluation.section import Bars, Estimate, Lines, Quantity, Section, Series
-from vaelab.evaluation.subject import Subject
+from vaelab.evaluation.reference_classifier import Judge
+from vaelab.evaluation.results import Bars, Estimate, Lines, Quantity, Section, Series
 
 IMAGES, QUICK_IMAGES = 5_000, 1_000
 """Images of each of the three sets at the most."""

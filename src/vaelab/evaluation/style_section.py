@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Float
 
 from vaelab.data.dataset import default_likelihood
+from vaelab.evaluation.context import Subject
 from vaelab.evaluation.disentanglement import Readout, boosted_readout, held_out_r2, information_gaps
-from vaelab.evaluation.section import Bars, Matrix, Plot, Quantity, Section, Sheet
+from vaelab.evaluation.results import Bars, Matrix, Plot, Quantity, Section, Sheet
 from vaelab.evaluation.style import slant, stroke_width
-from vaelab.evaluation.subject import Subject
 
 MEASURES = {"slant": ("slant", slant), "width": ("stroke width", stroke_width)}
 

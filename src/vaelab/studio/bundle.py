@@ -20,17 +20,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vaelab import checkpoint, placing
-from vaelab.checkpoint import Run
 from vaelab.data.layout import as_shown, describe_shape
 from vaelab.data.sources import found_again
 from vaelab.errors import RunError
 from vaelab.evaluation.report import REPORT
-from vaelab.export import export_onnx
-from vaelab.generation import TrainedModel, load
-from vaelab.output import written_whole
+from vaelab.files import written_whole
+from vaelab.inference import latents
+from vaelab.inference.onnx import export_onnx
+from vaelab.inference.trained import TrainedModel, load
 from vaelab.studio.held_out import HeldOut, Work, held_out
 from vaelab.studio.model_facts import model_facts, rounded
+from vaelab.training import runs
+from vaelab.training.runs import Run
 from vaelab.version import __version__
 
 FORMAT = 1
@@ -127,7 +128,7 @@ def open_bundle(folder: Path, *, source: str | None = None, training: bool = Fal
     VaelabError
         If `source` is named and its data are not those of the run.
     """
-    run = checkpoint.open_run(folder)
+    run = runs.open_run(folder)
     if len(run.data.shape) != 3:
         raise RunError(f"{folder}: got a model of {describe_shape(run.data.shape)}; expected one of images, to look at")
     members, notes = _members(run)
@@ -150,16 +151,16 @@ def open_bundle(folder: Path, *, source: str | None = None, training: bool = Fal
 
 def has_weights(run: Run) -> bool:
     """Whether a run has weights that were learnt: those before the first step are not."""
-    return (run.folder / checkpoint.WEIGHTS).is_file() and checkpoint.weight_facts(run).get("step", 0) > 0
+    return (run.folder / runs.WEIGHTS).is_file() and runs.weight_facts(run).get("step", 0) > 0
 
 
 def _members(run: Run) -> tuple[dict[str, Run], list[str]]:
     """The run and its siblings by kind, itself first, and what to say of those that are left out."""
     members, notes = {str(run.config.model.model): run}, []
     for kind in KINDS:
-        if kind in members or not (run.folder / kind / checkpoint.WEIGHTS).is_file():
+        if kind in members or not (run.folder / kind / runs.WEIGHTS).is_file():
             continue
-        sibling = checkpoint.open_run(run.folder / kind)
+        sibling = runs.open_run(run.folder / kind)
         if sibling.config.model.model != kind or sibling.data.fingerprint != run.data.fingerprint:
             notes.append(f"Left out {sibling.folder}: it is not a {kind} of the same data.")
         else:
@@ -174,7 +175,7 @@ def _key(members: dict[str, Run], source: str | None, name: str) -> str:
     digest = hashlib.sha256(repr((FORMAT, __version__, source, found, changed)).encode())
     for kind, run in members.items():
         digest.update(kind.encode())
-        for part in (checkpoint.CONFIG, checkpoint.WEIGHTS):
+        for part in (runs.CONFIG, runs.WEIGHTS):
             path = run.folder / part
             digest.update(hashlib.sha256(path.read_bytes() if path.is_file() else b"").digest())
     return digest.hexdigest()
@@ -253,7 +254,7 @@ def first_picture(trained: TrainedModel) -> tuple[Image.Image, np.ndarray]:
     """A row for each label, and the latents (columns, d) of its columns: the same points, whatever the weights."""
     z = trained.latents(COLUMNS, temperature=TEMPERATURE)
     if trained.axes is not None:
-        middle, sigma = placing.scale(trained)
+        middle, sigma = latents.scale(trained)
         z = middle + sigma * z
     if not trained.conditional:
         return sheet_of(trained.decode(z), COLUMNS), z
@@ -271,7 +272,7 @@ def sheet_of(images: np.ndarray, columns: int) -> Image.Image:
 
 def _manifest(run: Run, parts: dict[str, Any], notes: list[str], folder: Path) -> dict[str, Any]:
     """The manifest; the report and the curve are written beside it, if there are any."""
-    report, lines = run.folder / REPORT, checkpoint.read_metrics(run)
+    report, lines = run.folder / REPORT, runs.read_metrics(run)
     if report.is_file():
         shutil.copyfile(report, folder / REPORT)
     if lines:

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple, final
 
-from vaelab import checkpoint
-from vaelab.checkpoint import Run
 from vaelab.errors import RunError, VaelabError
-from vaelab.generation import load
+from vaelab.inference.trained import load
 from vaelab.studio.bundle import first_picture, has_weights
+from vaelab.training import runs
+from vaelab.training.runs import Run
 
 LOOK_EVERY = 0.5
 """Seconds between two looks."""
@@ -35,17 +35,17 @@ class Event(NamedTuple):
 
 def is_training(run: Run) -> bool:
     """Whether a run is being trained, as far as its files tell: its budget is not used up, and one of them is new."""
-    facts = checkpoint.resume_facts(run)
+    facts = runs.resume_facts(run)
     if facts is not None and facts.get("fraction", 1.0) >= 1.0:
         return False
-    names = (checkpoint.CONFIG, checkpoint.WEIGHTS, checkpoint.RESUME, checkpoint.METRICS)
+    names = (runs.CONFIG, runs.WEIGHTS, runs.RESUME, runs.METRICS)
     changed = [path.stat().st_mtime for name in names if (path := run.folder / name).exists()]
     return time.time() - max(changed, default=0.0) < STALE
 
 
 def seconds_left(run: Run, line: dict[str, Any]) -> float | None:
     """Of a training, when it wrote this line of figures: by its budget, or by how long its epochs took; None before the first."""
-    facts = checkpoint.resume_facts(run) or {}
+    facts = runs.resume_facts(run) or {}
     budget = facts.get("budget", {"epochs": run.config.train.epochs, "seconds": run.config.train.seconds})
     if budget["seconds"] is not None:
         return max(0.0, budget["seconds"] - line["seconds"])
@@ -73,7 +73,7 @@ class Following:
         self.training = is_training(run)
         self.events: list[Event] = []
         self.pictures: dict[int, bytes] = {}
-        self._lines = max(0, len(checkpoint.read_metrics(run)) - 1)  # the last one is for pages that open now
+        self._lines = max(0, len(runs.read_metrics(run)) - 1)  # the last one is for pages that open now
         self._weights, self._step = 0.0, -1
         self._closed = threading.Event()
 
@@ -81,7 +81,7 @@ class Following:
         """Note what is new. A training that has ended is told of after `finished` has returned."""
         if not (was := self.training) and not is_training(self.run):
             return
-        lines = checkpoint.read_metrics(self.run)
+        lines = runs.read_metrics(self.run)
         for line in lines[self._lines :]:
             self.events.append(Event("metrics", line | {"seconds_left": seconds_left(self.run, line)}))
         self._lines = len(lines)
@@ -97,13 +97,13 @@ class Following:
 
     def _draw(self) -> None:
         """A picture of the fixed points, if the weights are others than at the last."""
-        path = self.run.folder / checkpoint.WEIGHTS
+        path = self.run.folder / runs.WEIGHTS
         changed = path.stat().st_mtime if path.exists() else 0.0
         if changed == self._weights or not has_weights(self.run):
             return
         self._weights = changed
         try:
-            step = checkpoint.weight_facts(self.run)["step"]
+            step = runs.weight_facts(self.run)["step"]
             if step == self._step:  # saved again, but none better were found
                 return
             picture, _ = first_picture(load(self.run.folder))

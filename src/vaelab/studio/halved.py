@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vaelab import placing
-from vaelab.generation import TrainedModel
+from vaelab.inference import latents
+from vaelab.inference.trained import TrainedModel
 
 LEAST = (256, 4096, 65536)
 """Numbers of a tensor below which it stays as it is: the first of these with which the file still does what it did."""
@@ -77,7 +77,7 @@ def _points(trained: TrainedModel) -> tuple[np.ndarray, np.ndarray]:
 def _scale(trained: TrainedModel) -> tuple[np.ndarray, np.ndarray]:
     """Middle and σ of each axis, as `placing.scale` has it; N(0, I) for an autoencoder whose codes were not measured."""
     if trained.model.stochastic or trained.axes is not None:
-        middle, sigma = placing.scale(trained)
+        middle, sigma = latents.scale(trained)
         return middle, np.maximum(sigma, np.float32(1e-6))
     return np.zeros(trained.model.latent_dim, np.float32), np.ones(trained.model.latent_dim, np.float32)
 

@@ -11,11 +11,11 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 
-from vaelab.checkpoint import DataCard, Run
 from vaelab.data import BUILTIN, Dataset, load_dataset
 from vaelab.data.resize import Fit
 from vaelab.data.sources import found_again
 from vaelab.errors import DataError, VaelabError
+from vaelab.training.runs import DataCard, Run
 
 Work = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""

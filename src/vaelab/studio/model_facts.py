@@ -2,7 +2,7 @@
 
 Symbols: z a latent of dimension d; μ, σ² mean and variance of the posterior q(z|x) of an image x; nats per image. Points are
 encoded as grey levels, as `placing.place` does it, so that where one lies depends on itself alone; surprise is −ELBO at z = μ of
-images that are binarised where the model counts nats of 0/1 pixels, as `evaluation.labels.label_nats` has it.
+images that are binarised where the model counts nats of 0/1 pixels, as `inference.labels.label_nats` has it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from vaelab import checkpoint, objective, placing
-from vaelab.checkpoint import Run
-from vaelab.data.batches import held_out_levels, images_at_once, to_unit
-from vaelab.distributions import LIKELIHOODS
-from vaelab.generation import Encoded, TrainedModel
+from vaelab.inference import latents
+from vaelab.inference.trained import Encoded, TrainedModel
+from vaelab.models.distributions import LIKELIHOODS
+from vaelab.objectives import elbo
+from vaelab.optim.batches import held_out_levels, images_at_once, to_unit
 from vaelab.studio.held_out import HeldOut, Work
+from vaelab.training import runs
+from vaelab.training.runs import Run
 
 MOST_AXES = 12
 """Axes whose coordinates the map has, by rate."""
@@ -50,10 +52,10 @@ def model_facts(run: Run, trained: TrainedModel, held_out: HeldOut | None, folde
     """An entry of the manifest's `models`; the points are written into `folder`."""
     encoded = None if held_out is None else _encoded(trained, held_out, work)
     if encoded is not None and held_out is not None and trained.axes is None:
-        trained = placing.measured(trained, held_out.images, _own(trained, held_out.labels))
+        trained = latents.measured(trained, held_out.images, _own(trained, held_out.labels))
     d, axes = trained.model.latent_dim, trained.axes
     if axes is None:  # neither measured when it was trained nor now
-        axes = objective.Axes((0.0,) * d, (0.0,) * d, (1.0,) * d)
+        axes = elbo.Axes((0.0,) * d, (0.0,) * d, (1.0,) * d)
     order = axes.order
     plane = _plane(encoded.mean) if encoded is not None else _two_axes(order, d)
     points = None
@@ -151,7 +153,7 @@ def surprise(trained: TrainedModel, held_out: HeldOut, work: Work) -> np.ndarray
         part = slice(first, first + at_once)
         x = to_unit(levels[part])
         noise = torch.zeros(len(x), model.latent_dim)
-        terms = objective.held_out_terms(model, x, None if labels is None else labels[part], noise)
+        terms = elbo.held_out_terms(model, x, None if labels is None else labels[part], noise)
         nats.append(terms.negative_elbo())
         work(f"measuring surprise ({trained.kind})", min(first + at_once, len(levels)), len(levels))
     return np.quantile(torch.cat(nats).numpy(), np.linspace(0, 1, 101))
@@ -159,14 +161,14 @@ def surprise(trained: TrainedModel, held_out: HeldOut, work: Work) -> np.ndarray
 
 def _figures(run: Run) -> dict[str, float] | None:
     """Nats of the validation images, as they stand beside the weights; None where there were none."""
-    facts = checkpoint.weight_facts(run)
+    facts = runs.weight_facts(run)
     if "rate" not in facts or "distortion" not in facts:
         return None
     rate, distortion = facts["rate"], facts["distortion"]
     return {"nats": rate + distortion, "rate": rate, "distortion": distortion}
 
 
-def _spread(encoded: Encoded | None, axes: objective.Axes) -> dict[str, list[float]]:
+def _spread(encoded: Encoded | None, axes: elbo.Axes) -> dict[str, list[float]]:
     """Mean and standard deviation of the aggregate posterior along each axis; without points, of its means alone."""
     if encoded is None:
         return {"mean": list(axes.mean), "deviation": list(axes.deviation)}

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vaelab.errors import StudioError
-from vaelab.export import PACKAGES
+from vaelab.inference.onnx import PACKAGES
 
 DIST = Path(__file__).parent / "dist"
 

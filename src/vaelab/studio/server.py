@@ -22,14 +22,14 @@ from fastapi import FastAPI, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vaelab import checkpoint
-from vaelab.checkpoint import Run
 from vaelab.errors import ConfigError
 from vaelab.evaluation.report import REPORT
 from vaelab.studio.bundle import CURVE, MANIFEST, Bundle, open_bundle
 from vaelab.studio.following import Following, as_text, is_training
 from vaelab.studio.held_out import Work
 from vaelab.studio.page import KINDS, page_files
+from vaelab.training import runs
+from vaelab.training.runs import Run
 
 HOST = "127.0.0.1"
 
@@ -120,7 +120,7 @@ def studio_app(site: Site, hosts: Collection[str], *, ended: Callable[[], bool] 
             report = REPORT if (run / REPORT).is_file() else None
             return JSONResponse(bundle.manifest | live | {"report": report})
         if name == CURVE:
-            return JSONResponse(checkpoint.read_metrics(site.run))
+            return JSONResponse(runs.read_metrics(site.run))
         path = run / REPORT if name == REPORT else bundle.folder / name
         known = name == REPORT or name in bundle.files
         return FileResponse(path) if known and path.is_file() else nothing(name)
@@ -177,7 +177,7 @@ def open_site(folder: Path, *, source: str | None, work: Work) -> Site:
     VaelabError
         As `open_bundle` raises.
     """
-    run = checkpoint.open_run(folder)
+    run = runs.open_run(folder)
     page_files()
     site: Site
 

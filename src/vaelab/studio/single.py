@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from vaelab.generation import load
-from vaelab.output import expect_suffix, written_whole
+from vaelab.files import expect_suffix, written_whole
+from vaelab.inference.trained import load
 from vaelab.studio.bundle import MANIFEST, THUMB_COLUMNS, Bundle, open_bundle, silent
 from vaelab.studio.halved import halved_if_alike
 from vaelab.studio.held_out import Work

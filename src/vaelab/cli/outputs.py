@@ -1,0 +1,146 @@
+"""What commands leave behind: arrays as .npz, generated images as a grid, an archive or class folders, pictures of a run."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vaelab.data.dataset import Dataset
+from vaelab.errors import OutputError
+from vaelab.figures.plots import label_rows, reconstruction_sheet, save_picture, tiles, training_curve
+from vaelab.files import cannot_write, expect_suffix, written_whole
+from vaelab.inference.trained import Samples, TrainedModel, load
+from vaelab.training import runs
+
+SHEET_COLUMNS = 16
+GRID_TEMPERATURE = 0.8
+"""Of the grid that shows the labels: a little nearer to the middle than the prior, whose rarest hands hide a label."""
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    """Arrays by name as a compressed .npz, whole or not at all."""
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def write_samples(out: Path, as_folder: bool, model: TrainedModel, samples: Samples, count: int) -> None:
+    """Generated images as a grid (.png), as arrays (.npz), or one PNG each in a new folder.
+
+    Parameters
+    ----------
+    out
+        Where to.
+    as_folder
+        Whether `out` is a folder.
+    model, samples, count
+        Who made what, `count` images per label.
+
+    Raises
+    ------
+    OutputError
+        If the name is of no such kind, or it cannot be written.
+    """
+    if samples.images.ndim == 2 and (as_folder or out.suffix.lower() != ".npz"):
+        raise OutputError(f"--out: got {out}, but the model is of a table, not of images; expected FILE.npz")
+    names = [] if samples.labels is None else [model.classes[label] for label in samples.labels[::count]]
+    if as_folder:
+        _write_folder(out, samples, names, count)
+        return
+    expect_suffix(out, ".png", ".npz")
+    if out.suffix.lower() == ".npz":
+        labels = {} if samples.labels is None else {"labels": samples.labels}
+        write_npz(out, images=samples.images, z=samples.z, **labels)
+    elif samples.labels is None:
+        save_picture(out, tiles(samples.images, min(count, SHEET_COLUMNS)))
+    else:
+        save_picture(out, label_rows(samples.images, names))
+
+
+def run_pictures(run: runs.Run, dataset: Dataset) -> list[Path]:
+    """Draw a finished run's pictures into its `figures/`: training curve, reconstructions, samples, and the grid of labels."""
+    folder = run.folder / runs.FIGURES
+    model = load(run.folder)
+    splits = {"test": dataset.test, "validation": dataset.validation, "training": dataset.train}
+    shown, split = next((name, split) for name, split in splits.items() if len(split))
+    part = split[spread(len(split), 2 * SHEET_COLUMNS)]
+    pictures = {}
+    if lines := runs.read_metrics(run):
+        pictures["training.png"] = training_curve(lines, f"{model.kind} on {run.data.source}: {nats_name(model)}")
+    result = model.reconstruct(part.images, model.matched_labels(part.labels, dataset.classes))
+    pictures["reconstructions.png"] = reconstruction_sheet(
+        result.originals,
+        result.images,
+        result.nats,
+        columns=SHEET_COLUMNS,
+        title=f"{shown} images, and the nats of each ({nats_name(model)})",
+    )
+    if model.conditional:
+        grid = model.grid(count=12, temperature=GRID_TEMPERATURE)
+        title = f"one latent point down each column (temperature {GRID_TEMPERATURE})"
+        pictures["grid.png"] = label_rows(grid.images, model.classes, title=title)
+        rng = np.random.default_rng(0)
+        labels = rng.integers(0, len(model.classes), size=8 * SHEET_COLUMNS)
+        samples = model.sample(labels, seed=1)
+        title = "samples: random labels and latents"
+    else:
+        samples = model.sample(count=8 * SHEET_COLUMNS, seed=1)
+        title = "random latents, N(0, I), decoded"
+    pictures["samples.png"] = tiles(samples, SHEET_COLUMNS, title=title)
+    for name, picture in pictures.items():
+        save_picture(folder / name, picture)
+    return [folder / name for name in pictures]
+
+
+def spread(length: int, count: int) -> np.ndarray:
+    """`count` places spread evenly over 0…length − 1 (all, if there are fewer): folders are read class by class."""
+    return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(np.int64))
+
+
+def nats_name(model: TrainedModel) -> str:
+    """What a model's nats are: −ELBO, or the distortion alone of an autoencoder."""
+    return "distortion" if model.kind == "ae" else "−ELBO = distortion + rate"
+
+
+def _write_folder(out: Path, samples: Samples, names: Sequence[str], count: int) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"--out: {out} exists and is not an empty folder; expected a new one: give another --out")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    try:
+        folders = _folder_names(names)
+        made = Counter[str]()
+        for index, image in enumerate(samples.images):
+            name = folders[names[index // count]] if names else "."
+            (temporary / name).mkdir(exist_ok=True)
+            Image.fromarray(image).save(temporary / name / f"{made[name]:05d}.png")
+            made[name] += 1
+        temporary.chmod(0o755)
+        if out.is_dir():
+            out.rmdir()
+        temporary.replace(out)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _folder_names(classes: Sequence[str]) -> dict[str, str]:
+    """A folder name for each class name: what a path would read otherwise becomes an underscore, and no two are alike."""
+    folders: dict[str, str] = {}
+    for name in dict.fromkeys(classes):
+        plain = re.sub(r'[\x00-\x1f/\\:*?"<>|]|^\.+$', "_", name) or "_"
+        taken = {folder.casefold() for folder in folders.values()}
+        numbered = (plain if number == 1 else f"{plain}_{number}" for number in itertools.count(1))
+        folders[name] = next(folder for folder in numbered if folder.casefold() not in taken)
+    return folders

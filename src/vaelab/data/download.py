@@ -1,0 +1,290 @@
+"""Published sets in MNIST's form, four files each: found on this machine, or downloaded once and verified.
+
+MNIST: Y. LeCun, C. Cortes, C. Burges. Fashion-MNIST: H. Xiao, K. Rasul, R. Vollgraf, arXiv:1708.07747. KMNIST: T. Clanuwat
+et al., arXiv:1812.01718. EMNIST: G. Cohen, S. Afshar, J. Tapson, A. van Schaik, arXiv:1702.05373. The SHA-256 of the
+files are those that TensorFlow Datasets publishes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import string
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vaelab.data.arrays import Part, assemble
+from vaelab.data.cache import cache_folder
+from vaelab.data.dataset import Dataset, Split
+from vaelab.data.idx import read_idx
+from vaelab.errors import DataError
+from vaelab.files import written_whole
+
+
+class PublishedFile(NamedTuple):
+    """One of a set's files.
+
+    Its shape, the SHA-256 of the published .gz, and that of the values after the header, inflated; None where the
+    publisher of the hashes gives none.
+    """
+
+    shape: tuple[int, ...]
+    gz_sha256: str | None = None
+    values_sha256: str | None = None
+
+
+class Archive(NamedTuple):
+    """A zip archive with the files in it: its name, its SHA-256, and the folder inside."""
+
+    name: str
+    sha256: str
+    inside: str
+
+
+@dataclass(frozen=True)
+class Published:
+    """A set: training images, training labels, test images, test labels.
+
+    Attributes
+    ----------
+    title
+        What its publishers call it.
+    files
+        The four, by name without .gz.
+    mirrors
+        Where they are, or the archive, each a folder's address.
+    classes
+        In the order of the labels.
+    validation
+        How many training images, the last ones, are for validation; None to hold some out.
+    archive
+        What the files are packed in, if they are not there one by one.
+    first_label
+        The number of the first class.
+    transposed
+        Whether rows and columns are exchanged in the files.
+    """
+
+    title: str
+    files: Mapping[str, PublishedFile]
+    mirrors: tuple[str, ...]
+    classes: tuple[str, ...]
+    validation: int | None = 10_000
+    archive: Archive | None = None
+    first_label: int = 0
+    transposed: bool = False
+
+
+PUBLISHED = {
+    "mnist": Published(
+        "MNIST",
+        {
+            "train-images-idx3-ubyte": PublishedFile(
+                (60_000, 28, 28),
+                "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+                "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+            ),
+            "train-labels-idx1-ubyte": PublishedFile(
+                (60_000,),
+                "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+                "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+            ),
+            "t10k-images-idx3-ubyte": PublishedFile(
+                (10_000, 28, 28),
+                "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+                "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+            ),
+            "t10k-labels-idx1-ubyte": PublishedFile(
+                (10_000,),
+                "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+                "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+            ),
+        },
+        (
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ),
+        tuple(string.digits),
+    ),
+    "fashion-mnist": Published(
+        "Fashion-MNIST",
+        {
+            "train-images-idx3-ubyte": PublishedFile(
+                (60_000, 28, 28), "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
+            ),
+            "train-labels-idx1-ubyte": PublishedFile(
+                (60_000,), "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"
+            ),
+            "t10k-images-idx3-ubyte": PublishedFile(
+                (10_000, 28, 28), "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"
+            ),
+            "t10k-labels-idx1-ubyte": PublishedFile(
+                (10_000,), "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"
+            ),
+        },
+        (
+            "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        ),
+        ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
+    "kmnist": Published(
+        "KMNIST",
+        {
+            "train-images-idx3-ubyte": PublishedFile(
+                (60_000, 28, 28), "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4"
+            ),
+            "train-labels-idx1-ubyte": PublishedFile(
+                (60_000,), "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17"
+            ),
+            "t10k-images-idx3-ubyte": PublishedFile(
+                (10_000, 28, 28), "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5"
+            ),
+            "t10k-labels-idx1-ubyte": PublishedFile(
+                (10_000,), "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c"
+            ),
+        },
+        ("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
+        ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+    ),
+    "emnist-letters": Published(
+        "EMNIST",
+        {  # hashes of these are not published: they come out of an archive whose is
+            "emnist-letters-train-images-idx3-ubyte": PublishedFile((124_800, 28, 28)),
+            "emnist-letters-train-labels-idx1-ubyte": PublishedFile((124_800,)),
+            "emnist-letters-test-images-idx3-ubyte": PublishedFile((20_800, 28, 28)),
+            "emnist-letters-test-labels-idx1-ubyte": PublishedFile((20_800,)),
+        },
+        (
+            "https://biometrics.nist.gov/cs_links/EMNIST/",
+            "https://www.itl.nist.gov/iaui/vip/cs_links/EMNIST/",
+        ),
+        tuple(string.ascii_lowercase),
+        validation=None,
+        archive=Archive("gzip.zip", "fb9bb67e33772a9cc0b895e4ecf36d2cf35be8b709693c3564cea2a019fcda8e", "gzip/"),
+        first_label=1,
+        transposed=True,
+    ),
+}
+"""The sets by the name that they have here."""
+
+
+def load_published(name: str, *, seed: int = 0) -> Dataset:
+    """A published set, its test files as they are; `seed` is of the validation set where it is held out.
+
+    The files are looked for in `$VAELAB_DATA_DIR/NAME`, for MNIST also in `$VAELAB_DATA_DIR`, and in the cache folder,
+    gzipped or not, and only where none of these has all four are they downloaded to the cache. Raises `DataError` where
+    that fails, or where the files are not the set's.
+    """
+    published = PUBLISHED[name]
+    cache = cache_folder() / name
+    named = os.environ.get("VAELAB_DATA_DIR")
+    folders = [Path(named) / name] if named else []
+    if named and name == "mnist":
+        folders.append(Path(named))
+    folders.append(cache)
+    notes = []
+    for folder in folders:
+        if files := _find(published, folder):
+            break
+    else:
+        files = _download(name, published, cache, put_into=folders[0])
+        notes.append(f"Downloaded the files to {cache}.")
+    if named and cache in (path.parent for path in files.values()):
+        notes.append(f"VAELAB_DATA_DIR ({named}) does not hold {published.title}'s four files; read them from {cache}.")
+    images, labels, test_images, test_labels = (_read_verified(published, path, file) for file, path in files.items())
+    train, test = _part(published, images, labels), _part(published, test_images, test_labels)
+    if published.validation is None:
+        return assemble(name, train, test=test, classes=published.classes, seed=seed, notes=notes)
+    kept = len(images) - published.validation
+    notes.append(
+        f"Took the last {published.validation:,} training images for validation, and the "
+        f"{len(test_images):,} test images for the test set."
+    )
+    splits = (train.at(np.s_[:kept]), train.at(np.s_[kept:]), test)
+    return Dataset(name, *(Split(*part) for part in splits), classes=published.classes, notes=tuple(notes))
+
+
+def _part(published: Published, images: np.ndarray, labels: np.ndarray) -> Part:
+    ordered = images.transpose(0, 2, 1) if published.transposed else images
+    return Part(ordered[:, None], labels.astype(np.int64) - published.first_label)
+
+
+def _find(published: Published, folder: Path) -> dict[str, Path] | None:
+    """The four files in `folder`, each under any of its spellings, or None where one is missing."""
+    found: dict[str, Path] = {}
+    for name in published.files:
+        spellings = [name, name.replace("-idx", ".idx")]
+        candidates = [folder / f"{spelling}{end}" for end in ("", ".gz") for spelling in spellings]
+        present = [path for path in candidates if path.is_file()]
+        if not present:
+            return None
+        found[name] = present[0]
+    return found
+
+
+def _read_verified(published: Published, path: Path, name: str) -> np.ndarray:
+    """The values of one of the files, and not of another set's under the same name."""
+    values = read_idx(path)
+    expected = published.files[name]
+    right = values.shape == expected.shape
+    if right and expected.values_sha256:
+        right = hashlib.sha256(values.data).hexdigest() == expected.values_sha256
+    elif right and expected.gz_sha256 and path.suffix == ".gz":
+        right = hashlib.sha256(path.read_bytes()).hexdigest() == expected.gz_sha256
+    if right and values.ndim == 1:
+        first = published.first_label
+        right = first <= values.min() <= values.max() < first + len(published.classes)
+    if not right:
+        raise DataError(
+            f"{path}: got values of shape {values.shape} that are not {published.title}'s {name}; expected the published "
+            f"ones; remove the file, or give its folder as the source to load what it holds: {path.parent}"
+        )
+    return values
+
+
+def _download(name: str, published: Published, folder: Path, *, put_into: Path) -> dict[str, Path]:
+    """The four files in `folder`, each from the first mirror that gives it with the right SHA-256."""
+    if published.archive is None:
+        for file, expected in published.files.items():
+            _fetch(name, published, f"{file}.gz", expected.gz_sha256, folder, put_into)
+    else:
+        archive, sha256, inside = published.archive
+        packed = _fetch(name, published, archive, sha256, folder, put_into)
+        try:
+            with zipfile.ZipFile(packed) as members:
+                for file in published.files:
+                    with written_whole(folder / f"{file}.gz") as temporary, temporary.open("wb") as sink:
+                        shutil.copyfileobj(members.open(f"{inside}{file}.gz"), sink)
+        finally:
+            packed.unlink()  # what else is in it is many times as large
+    return {file: folder / f"{file}.gz" for file in published.files}
+
+
+def _fetch(name: str, published: Published, file: str, sha256: str | None, folder: Path, put_into: Path) -> Path:
+    """One file from the first mirror that gives it with the right SHA-256."""
+    import pooch
+
+    assert sha256
+    pooch.get_logger().setLevel("WARNING")  # the progress bar tells enough
+    downloader: Any = pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 16)
+    reasons = []
+    for mirror in published.mirrors:
+        try:
+            known = f"sha256:{sha256}"
+            return Path(pooch.retrieve(f"{mirror}{file}", known, fname=file, path=folder, downloader=downloader))
+        except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
+            wrong = isinstance(error, ValueError) and "hash" in str(error)
+            reasons.append("wrong SHA-256" if wrong else type(error).__name__)
+    names = ", ".join(f"{wanted}.gz" for wanted in published.files)
+    out_of = f" (they are in {published.mirrors[0]}{file})" if published.archive else ""
+    raise DataError(
+        f"{name}: got {' and '.join(reasons)} when downloading {file}; expected a network or the "
+        f"four files; put {names} into {put_into}{out_of}"
+    )

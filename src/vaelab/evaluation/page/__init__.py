@@ -1,0 +1,31 @@
+"""A report as a page to read: one HTML file that needs no script, no network and no other file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from vaelab.evaluation.page.document import page_html
+from vaelab.evaluation.report import Report
+from vaelab.files import written_whole
+
+__all__ = ["page_html", "save_page"]
+
+
+def save_page(report: Report, path: str | os.PathLike[str]) -> None:
+    """Write a report as one HTML file, whole or not at all.
+
+    Parameters
+    ----------
+    report
+        As `vaelab.evaluate` gives it.
+    path
+        FILE.html.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    with written_whole(Path(path)) as temporary:
+        temporary.write_text(page_html(report), encoding="utf-8")

@@ -1,0 +1,205 @@
+"""The whole page: what was measured and on what, the main figures, the sections, and every definition once more for paper."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any
+
+from vaelab.data.layout import describe_shape
+from vaelab.evaluation.formatting import rounded
+from vaelab.evaluation.likelihood import QUICK_SAMPLES
+from vaelab.evaluation.page.figure import figure
+from vaelab.evaluation.page.markup import Html, joined, tag, void
+from vaelab.evaluation.report import Report
+from vaelab.evaluation.results import Quantity, Section
+
+MAIN = (
+    ("likelihood bound", "likelihood distortion"),
+    ("latent active_units",),
+    ("agreement agreement",),
+    ("transfer train_on_generated",),
+    ("leakage dense_probe",),
+    ("samples fid", "random_points random_fid"),
+    ("style slant_correlation",),
+    ("outliers auroc_corrected", "outliers auroc_reconstruction"),
+)
+"""The figures at the top, each by its section and its own key; of alternatives the first that there is."""
+
+MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
+KINDS = {"ae": "Autoencoder", "vae": "Variational autoencoder", "cvae": "Conditional variational autoencoder"}
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+"""What a browser may fetch for this page: nothing."""
+
+
+def page_html(report: Report) -> str:
+    """A report as one HTML page that needs no script, no network and no other file."""
+    title = f"{report.facts['model']['kind']} on {report.facts['data']['name']}"
+    head = tag(
+        "head",
+        void("meta", charset="utf-8"),
+        void("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        void("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        void("meta", name="color-scheme", content="light dark"),
+        tag("title", f"{title}: report"),
+        void("link", rel="icon", href="data:,"),
+        tag("style", Html(files("vaelab.evaluation.page").joinpath("style.css").read_text(encoding="utf-8"))),
+    )
+    main = tag("main", *(_section(one) for one in report.sections))
+    body = tag("body", _top(report, title), main, _definitions(report), _foot(report))
+    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def _top(report: Report, title: str) -> Html:
+    quick = report.facts["settings"]["quick"]
+    hint = "A quick look: fewer images and samples than a full evaluation takes, and wider errors."
+    links = tag("ul", *(tag("li", tag("a", one.title, href=f"#{one.key}")) for one in report.sections))
+    return tag(
+        "header",
+        tag("p", "vaelab report", class_="kicker"),
+        tag("h1", title),
+        tag("p", hint, class_="quick") if quick else "",
+        _cards(report.sections),
+        _facts(report.facts),
+        tag("nav", links, aria_label="Sections") if len(report.sections) > 1 else "",
+    )
+
+
+def _cards(sections: Iterable[Section]) -> Html:
+    """The main figures, large."""
+    known = {f"{section.key} {one.key}": (section, one) for section in sections for one in section.quantities}
+    cards = []
+    for alternatives in MAIN:
+        for section, one in [known[key] for key in alternatives if key in known][:1]:
+            value, _, error = rounded(one.value, one.error).partition(" ± ")
+            more = joined(f"± {error} " if error else "", one.unit)
+            parts = (
+                tag("span", one.name, class_="of"),
+                tag("span", value, class_="large"),
+                tag("span", more, class_="unit"),
+            )
+            cards.append(tag("a", *parts, href=f"#{section.key}", class_="card"))
+    return tag("div", *cards, class_="cards") if cards else Html("")
+
+
+def _facts(facts: dict[str, Any]) -> Html:
+    """What was measured, on what, how and when."""
+    model, data, settings, run = facts["model"], facts["data"], facts["settings"], facts.get("run")
+    classes = model["classes"]
+    body = f"{run['network']}, " if run else ""
+    rows = [
+        (
+            "Model",
+            f"{KINDS[model['kind']]}, {body}{model['latent_dim']} latent dimensions, {model['weights']:,} weights",
+        ),
+        ("Images", describe_shape(model["shape"]) + (f", {len(classes)} classes" if classes else "")),
+    ]
+    if run:
+        same = "the same data" if run["same_data"] else "other data than these"
+        rows += [("Run", run["name"]), ("Trained on", f"{run['source']}, {run['trained_for']}: {same}")]
+    rows += [
+        ("Measured on", f"{data['images']:,} {data['split']} images of {data['name']}"),
+        ("Protocol", data["protocol"]),
+    ]
+    if facts.get("versus"):
+        rows.append(("Outliers", facts["versus"]["name"]))
+    samples = min(settings["importance_samples"], QUICK_SAMPLES if settings["quick"] else math.inf)
+    draws = "no bound" if model["kind"] == "ae" else f"K = {samples:,}"
+    rows += [
+        ("Settings", f"{draws}, seed {settings['seed']}" + (", quick" if settings["quick"] else "")),
+        ("Made", f"{_moment(facts['made'])} with vaelab {facts['vaelab']}"),
+    ]
+    return tag("dl", *(tag("div", tag("dt", name), tag("dd", text)) for name, text in rows), class_="facts")
+
+
+def _moment(iso: str) -> str:
+    """As 3 May 2026, 14:05 UTC, in English whatever the machine speaks."""
+    moment = datetime.fromisoformat(iso).astimezone(UTC)
+    return f"{moment.day} {MONTHS[moment.month - 1]} {moment.year}, {moment:%H:%M} UTC"
+
+
+def _section(section: Section) -> Html:
+    parts = [tag("h2", section.title)]
+    if section.left_out:
+        parts.append(tag("p", tag("strong", "Left out: "), section.left_out, class_="left-out"))
+    parts += [tag("p", words, class_="lead" if at == 0 else None) for at, words in enumerate(section.words)]
+    if section.quantities:
+        parts.append(_table(section))
+    if section.plots:
+        says = section.words[0] if section.words else ""
+        drawn = (figure(plot, f"{section.key}-{plot.key}", says) for plot in section.plots)
+        parts.append(tag("div", *drawn, class_="plots"))
+    return tag("section", *parts, id=section.key)
+
+
+def _table(section: Section) -> Html:
+    """The figures of a section: a row each, its definition behind its name."""
+    counted = any(one.count is not None for one in section.quantities)
+    beside = any(one.beside for one in section.quantities)
+    columns = ["figure", "value", *(["over"] if counted else []), *(["beside it"] if beside else [])]
+    head = tag("tr", *(tag("th", name, scope="col", role="columnheader") for name in columns), role="row")
+    rows = [_row(one, counted, beside) for one in section.quantities]
+    return tag(
+        "table",
+        tag("caption", f"Figures: {section.title}", class_="unseen"),
+        tag("thead", head, role="rowgroup"),
+        tag("tbody", *rows, role="rowgroup"),
+        class_="figures",
+        role="table",
+    )
+
+
+def _row(one: Quantity, counted: bool, beside: bool) -> Html:
+    value, _, error = rounded(one.value, one.error).partition(" ± ")
+    parts = [tag("b", value), tag("span", f" ± {error}", class_="error") if error else ""]
+    space = "\u00a0" if len(one.unit) < 3 else " "  # a % stays with its number
+    parts.append(tag("span", f"{space}{one.unit}", class_="unit") if one.unit else "")
+    better = f"{one.better} is better" if one.better else ""
+    name = tag("details", tag("summary", one.name), tag("p", _definition(one)))
+    cells = [tag("th", name, scope="row", role="rowheader"), tag("td", tag("div", *parts), _small(better), role="cell")]
+    if counted:
+        count = "" if one.count is None else f"{one.count:,}"
+        cells.append(tag("td", count, role="cell", class_="count" if count else "count none"))
+    if beside:
+        percent = "\u00a0%" if one.unit == "%" else ""
+        others = [
+            tag("li", tag("span", name), " ", tag("b", f"{rounded(value)}{percent}")) for name, value in one.beside
+        ]
+        cells.append(
+            tag("td", tag("ul", *others) if others else "", role="cell", class_="beside" if others else "none")
+        )
+    return tag("tr", *cells, role="row")
+
+
+def _small(text: str) -> Html:
+    return tag("div", text, class_="better") if text else Html("")
+
+
+def _definition(one: Quantity) -> str:
+    return f"{one.definition}{f' {one.better.capitalize()} is better.' if one.better else ''}"
+
+
+def _definitions(report: Report) -> Html:
+    """All definitions, for paper: there nothing can be opened."""
+    chapters = []
+    for section in report.sections:
+        if section.quantities:
+            entries = (joined(tag("dt", one.name), tag("dd", _definition(one))) for one in section.quantities)
+            chapters.append(joined(tag("h3", section.title), tag("dl", *entries)))
+    heading = tag("h2", "What the figures are")
+    return tag("section", heading, *chapters, class_="definitions") if chapters else Html("")
+
+
+def _foot(report: Report) -> Html:
+    data, model = report.facts["data"], report.facts["model"]
+    seconds = sum(section.seconds for section in report.sections)
+    text = (
+        f"± is one standard error. Measured in {seconds:,.0f} s. Fingerprint of the data {data['fingerprint'][:16]}, of the "
+        f"weights {model['weights_sha256'][:16]}. The same figures, with all digits, are in report.json."
+    )
+    return tag("footer", tag("p", text))

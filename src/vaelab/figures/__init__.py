@@ -1,0 +1,1 @@
+"""Arrays to pictures: sheets, curves, maps and animations."""

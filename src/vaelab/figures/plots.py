@@ -1,0 +1,321 @@
+"""Arrays to pictures: sheets of images with their names, and the training curve.
+
+Images are uint8, (N, H, W) or (N, H, W, 3). Sheets are exact: every pixel of an image becomes a square of whole pixels.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from vaelab.data.dataset import Dataset
+from vaelab.files import written_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAPER, INK = (255, 255, 255), (40, 40, 40)
+GAP = 2
+CELL = 56
+"""Pixels of the longer side of an image on a sheet, at least: small images are enlarged by a whole factor."""
+
+APART = 12
+"""Pixels of white between what is not of one kind."""
+
+DOTS_PER_INCH = 120
+
+COLOURS = ("#1f77b4", "#d95f02", "#2a8a3c", "#c22b2b", "#7b52ab", "#7a4a3a", "#d45ca8", "#5f5f5f", "#8f8f00", "#1298a8")
+SHAPES = ("o", "s", "^", "v", "D", "P", "X", "*", "<", ">", "h", "d", "8")
+"""Of labels, in turn; their numbers have no common divisor, so that colour and shape together tell 130 apart."""
+MOST_IN_LEGEND = 26
+DISTORTION, RATE = "#b5651d", "#3a7d44"
+"""The colours of the two halves of −ELBO."""
+
+
+def sheet(
+    rows: Sequence[np.ndarray],
+    *,
+    names: Sequence[str] = (),
+    captions: Sequence[Sequence[str]] = (),
+    title: str = "",
+    cell: int = CELL,
+    gap: int = GAP,
+    apart: int = 0,
+) -> Image.Image:
+    """Rows of images on white.
+
+    Parameters
+    ----------
+    rows
+        Images of each row, uint8 (n, H, W[, 3]), all of one size; rows may differ in length.
+    names
+        A name to the left of each row.
+    captions
+        For each row, a line below each of its images; an empty entry leaves no room.
+    title
+        A line on top.
+    cell
+        Pixels of an image's longer side, at least.
+    gap
+        Pixels between images.
+    apart
+        Pixels of white more after the first image of each row, which is another thing than those that follow.
+    """
+    height, width = rows[0].shape[1:3]
+    factor = max(1, -(-cell // max(height, width)))
+    cell_height, cell_width = height * factor, width * factor
+    font, small = _font(14), _font(max(9, min(12, cell_width // 4)))
+    left = max((int(font.getlength(name)) for name in names), default=-10) + 14 if names else GAP
+    line = 16
+    heights = [cell_height + (line if row < len(captions) and captions[row] else 0) + gap for row in range(len(rows))]
+    top = 26 if title else GAP
+    columns = max(len(row) for row in rows)
+    wide = left + columns * (cell_width + gap) + apart
+    if title:
+        wide = max(wide, int(font.getlength(title)) + GAP)
+    page = Image.new("RGB", (wide, top + sum(heights)), PAPER)
+    draw = ImageDraw.Draw(page)
+    if title:
+        draw.text((left, 13), title, INK, font, anchor="lm")
+    y = top
+    for row, images in enumerate(rows):
+        if row < len(names):
+            draw.text((left - 8, y + cell_height // 2), names[row], INK, font, anchor="rm")
+        for column, image in enumerate(images):
+            x = left + column * (cell_width + gap) + (apart if column else 0)
+            page.paste(Image.fromarray(image).resize((cell_width, cell_height), Image.Resampling.NEAREST), (x, y))
+            if row < len(captions) and column < len(captions[row]):
+                draw.text(
+                    (x + cell_width // 2, y + cell_height + line // 2),
+                    captions[row][column],
+                    INK,
+                    small,
+                    anchor="mm",
+                )
+        y += heights[row]
+    return page
+
+
+def page(pictures: Sequence[Image.Image], *, title: str, columns: int) -> Image.Image:
+    """Pictures of one size in rows of `columns` on white, a title on top."""
+    width, height = (max(sides) + APART for sides in zip(*(picture.size for picture in pictures), strict=True))
+    columns = min(columns, len(pictures))
+    font, top = _font(14), 26
+    size = (max(columns * width, int(font.getlength(title))) + APART, top + -(-len(pictures) // columns) * height)
+    made = Image.new("RGB", size, PAPER)
+    ImageDraw.Draw(made).text((APART, top // 2), title, INK, font, anchor="lm")
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, columns)
+        made.paste(picture, (APART + column * width, top + row * height))
+    return made
+
+
+def tiles(images: np.ndarray, columns: int, *, title: str = "") -> Image.Image:
+    """Images (N, H, W[, 3]) in rows of `columns`."""
+    return sheet([images[first : first + columns] for first in range(0, len(images), columns)], title=title)
+
+
+def label_rows(images: np.ndarray, names: Sequence[str], *, title: str = "") -> Image.Image:
+    """A row per name: images (rows · n, H, W[, 3]), row after row."""
+    return sheet(np.split(images, len(names)), names=names, title=title)
+
+
+def contact_sheet(dataset: Dataset, *, columns: int = 16, most_rows: int = 20) -> Image.Image:
+    """Training images (or others, where there are none), a row per class for labelled data."""
+    name, split = dataset.shown
+    title = f"{dataset.name}: {'training' if name == 'train' else name} images"
+    images, labels = split.images, split.labels
+    shown = np.moveaxis(images, 1, -1) if images.shape[1] == 3 else images[:, 0]
+    if labels is None:
+        return tiles(shown[: columns * most_rows], columns, title=title)
+    names = dataset.classes[:most_rows]
+    rows = [shown[np.flatnonzero(labels == label)[:columns]] for label in range(len(names))]
+    if len(dataset.classes) > most_rows:
+        title += f" (the first {most_rows} of {len(dataset.classes)} classes)"
+    return sheet(rows, names=names, title=title)
+
+
+def reconstruction_sheet(
+    originals: np.ndarray, images: np.ndarray, nats: np.ndarray, *, columns: int = 10, title: str = ""
+) -> Image.Image:
+    """Originals above their reconstructions, the nats of each below."""
+    rows, names, captions = [], [], []
+    for first in range(0, len(images), columns):
+        part = slice(first, first + columns)
+        rows += [originals[part], images[part]]
+        names += ["original", "reconstructed"]
+        captions += [[], [f"{value:.1f}" for value in nats[part]]]
+    return sheet(rows, names=names, captions=captions, title=title)
+
+
+def training_curve(lines: Sequence[dict[str, Any]], title: str) -> Image.Image:
+    """Nats per image over the epochs, from the lines of `metrics.jsonl`: training and validation −ELBO, and its two halves."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=DOTS_PER_INCH)
+    FigureCanvasAgg(figure)
+    total, halves = figure.subplots(1, 2)
+    rates = halves.twinx()  # the rate is often a tenth of the distortion
+    lines = [line for line in lines if "train" in line]
+    epochs = [line["epoch"] for line in lines]
+    total.plot(epochs, [line["train"]["nats"] for line in lines], color="#999999", label="training, as it went")
+    checked = [line for line in lines if "validation" in line]
+    if checked:
+        at = [line["epoch"] for line in checked]
+        total.plot(
+            at,
+            [line["validation"]["nats"] for line in checked],
+            "o-",
+            ms=3,
+            color="#0b6fa4",
+            label="validation",
+        )
+        halves.plot(
+            at,
+            [line["validation"]["distortion"] for line in checked],
+            "o-",
+            ms=3,
+            color=DISTORTION,
+            label="distortion",
+        )
+        rates.plot(at, [line["validation"]["rate"] for line in checked], "o-", ms=3, color=RATE, label="rate")
+    # The first fall from an untrained model would flatten all that follows.
+    later = [line["train"]["nats"] for line in lines[len(lines) // 10 :]]
+    later += [line["validation"]["nats"] for line in checked[len(checked) // 10 :]]
+    if len(later) > 4 and np.isfinite(later).all():
+        low, high = min(later), max(later)
+        total.set_ylim(low - 0.05 * (high - low) - 0.5, high + 0.05 * (high - low) + 0.5)
+    total.set_title(title, fontsize=10)
+    halves.set_title("its two halves, validation", fontsize=10)
+    total.set_ylabel("nats per image")
+    for axes, name, colour in ((halves, "distortion", DISTORTION), (rates, "rate", RATE)):
+        axes.set_ylabel(f"{name}, nats per image", color=colour)
+        axes.tick_params(axis="y", labelcolor=colour)
+    for axes in (total, halves):
+        axes.set_xlabel("epochs")
+        axes.grid(alpha=0.25)
+    if total.get_legend_handles_labels()[0]:
+        total.legend(fontsize=8, frameon=False)
+    return _drawn(figure)
+
+
+def posterior_map(
+    mean: np.ndarray,
+    deviation: np.ndarray,
+    *,
+    labels: np.ndarray | None,
+    classes: Sequence[str],
+    axes: tuple[str, str],
+    title: str,
+) -> Image.Image:
+    """Means and 1σ ellipses of posteriors in two axes of the latent, over the rings of N(0, I) at 1, 2 and 3σ.
+
+    Labels are told apart by colour and, without it, by the mark: the name itself where all are short, else a shape.
+
+    Parameters
+    ----------
+    mean, deviation
+        (N, 2); a deviation of 0 is a point.
+    labels
+        (N,), indices into `classes`, or None.
+    axes
+        What to write along x and along y.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.collections import EllipseCollection
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Circle
+
+    short = all(len(name) == 1 and name.isascii() and name.isalnum() for name in classes)
+    named = labels is not None and not short
+    figure = Figure(figsize=(6.6 if short else 8.2, 6.6), layout="constrained", dpi=DOTS_PER_INCH)
+    FigureCanvasAgg(figure)
+    plane = figure.subplots()
+    reach = 1.04 * max(3.2, float((np.abs(mean) + deviation).max()))
+    plane.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel=axes[0], ylabel=axes[1], aspect="equal")
+    for ring in (1, 2, 3):
+        plane.add_patch(Circle((0, 0), ring, fill=False, color="#bbbbbb", lw=1, ls="--", zorder=0))
+        paper = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+        plane.annotate(
+            f"{ring}σ", (0, ring), ha="center", va="center", fontsize=8, color="#777777", zorder=0, bbox=paper
+        )
+    for label in [None] if labels is None else np.unique(labels):
+        chosen = np.arange(len(mean)) if labels is None else np.flatnonzero(labels == label)
+        colour = COLOURS[(label or 0) % len(COLOURS)]
+        ellipses = EllipseCollection(
+            2 * deviation[chosen, 0],
+            2 * deviation[chosen, 1],
+            np.zeros(len(chosen)),
+            units="xy",
+            offsets=mean[chosen],
+            offset_transform=plane.transData,
+            facecolors=colour + "18",
+            edgecolors=colour + "90",
+            linewidths=0.6,
+            zorder=3 if named else 1,
+        )
+        plane.add_collection(ellipses)
+        name = "" if label is None else classes[label]
+        mark = "." if label is None else rf"$\mathrm{{{name}}}$" if short else SHAPES[label % len(SHAPES)]
+        few = label is None or label < MOST_IN_LEGEND
+        size = 8 if named else 26  # a letter is to be read, and a shape must not hide the ellipse
+        plane.scatter(*mean[chosen].T, s=size, marker=mark, color=colour, linewidths=0.4, label=name if few else None)
+    if named:
+        more = f"the first {MOST_IN_LEGEND} of {len(classes)}" if len(classes) > MOST_IN_LEGEND else None
+        figure.legend(loc="outside right upper", frameon=False, fontsize=9, title=more, alignment="left")
+    plane.set_title(title, fontsize=10)
+    return _drawn(figure)
+
+
+def _drawn(figure: Figure) -> Image.Image:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return Image.open(buffer).convert("RGB")
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings along: it has the minus sign, Greek and Cyrillic."""
+    spec = importlib.util.find_spec("matplotlib")  # its import takes a while, and is not needed for that
+    assert spec is not None
+    assert spec.origin is not None
+    return ImageFont.truetype(Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+
+
+def save_picture(path: Path, picture: Image.Image) -> None:
+    """Write a PNG, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    with written_whole(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+def save_animation(path: Path, frames: Sequence[Image.Image], *, per_second: float) -> None:
+    """Write frames as an animated GIF or WebP, by the name, that runs there and back for ever; whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    round_trip = [*frames, *frames[-2:0:-1]]
+    lossless = {"format": "WEBP", "lossless": True} if path.suffix.lower() == ".webp" else {"format": "GIF"}
+    with written_whole(path) as temporary:
+        round_trip[0].save(
+            temporary,
+            save_all=True,
+            append_images=round_trip[1:],
+            duration=round(1000 / per_second),
+            loop=0,
+            **lossless,
+        )

@@ -1,0 +1,367 @@
+"""Looking at what a model has learnt: traversals, interpolations, the sheet of decoded points, restyling, posteriors.
+
+Symbols: z a latent of dimension d, N(0, I) under the prior; σ = 1 is the prior's standard deviation, and of an autoencoder,
+which has no prior, that of its codes; y a label of K. An axis is a dimension of the latent. Images go in as `TrainedModel`
+takes them; what comes out is an array that shows itself in a notebook.
+
+Source: White 2016, Sampling Generative Networks (spherical interpolation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+
+from vaelab.errors import ConfigError, LabelError
+from vaelab.figures.pictures import Pictures, PosteriorMap
+from vaelab.inference.latents import (
+    OwnLabels,
+    as_batch,
+    axis_name,
+    chosen_axes,
+    expect_conditional,
+    expect_images,
+    place,
+    scale,
+    starting_point,
+    two_axes,
+)
+from vaelab.inference.trained import Labels, TrainedModel
+
+REACH = 3.0
+"""How far from the middle an axis is followed, in σ."""
+
+MOST_AXES = 20
+"""Axes of a traversal, where none are chosen."""
+
+MOST_STEPS = 200
+
+
+def traverse(
+    model: TrainedModel,
+    label: str | int | None = None,
+    *,
+    image: np.ndarray | None = None,
+    z: np.ndarray | None = None,
+    axes: Sequence[int] | None = None,
+    steps: int = 11,
+) -> Pictures:
+    """Each axis followed from −3σ to +3σ with all others held: a row per axis, by rate, the highest first.
+
+    Parameters
+    ----------
+    label
+        What to draw (and what `image` shows). Default: the label that the model reads in `image`, else the first.
+    image
+        Hold the other axes where this image lies; default: in the middle.
+    z
+        Or where this latent (d,) lies.
+    axes
+        Which axes, in this order. Default: the 20 of highest rate.
+    steps
+        Points on each axis, 2…200.
+
+    Returns
+    -------
+    Pictures
+        (axes, steps, H, W[, 3])
+
+    Raises
+    ------
+    ConfigError
+        If an axis or `steps` is out of range, or the model's axes were not measured and none are given.
+    LabelError
+        If the label is unknown, or the model takes none.
+    """
+    expect_images(model)
+    _expect_steps(steps)
+    index, z = starting_point(model, label, image, z)
+    chosen = chosen_axes(model, axes, most=MOST_AXES)
+    middle, deviation = scale(model)
+    values = np.linspace(-REACH, REACH, steps)
+    latents = np.repeat((middle if z is None else z)[None], len(chosen) * steps, 0).reshape(len(chosen), steps, -1)
+    for row, axis in enumerate(chosen):
+        latents[row, :, axis] = middle[axis] + deviation[axis] * values
+    others = "the others in the middle" if z is None else "the others held"
+    return Pictures(
+        _decoded(model, latents, index),
+        names=tuple(axis_name(model, axis) for axis in chosen),
+        captions=tuple(f"{_signed(value)}σ" for value in values),
+        subject=_subject(model, index),
+        title=f"each axis from −{REACH:g}σ to +{REACH:g}σ, {others}",
+    )
+
+
+def interpolate(
+    model: TrainedModel,
+    images: np.ndarray | None = None,
+    labels: OwnLabels = None,
+    *,
+    z: np.ndarray | None = None,
+    under: Labels | None = None,
+    steps: int = 11,
+) -> Pictures:
+    """From one image to another along the arc between the means of their posteriors, and from one label to the other.
+
+    Between two labels, the label is a weighted mean of both (of their one-hot vectors).
+
+    Parameters
+    ----------
+    images
+        The two images.
+    labels
+        What they show; a conditional model reads what is None.
+    z
+        Two latents (2, d), in place of images.
+    under
+        What to draw: one label throughout, or two. Default: what the images show.
+    steps
+        Points on the way, both ends included, 2…200.
+
+    Returns
+    -------
+    Pictures
+        (1, steps, H, W[, 3])
+
+    Raises
+    ------
+    ConfigError
+        If there are not two ends, or `steps` is out of range.
+    LabelError
+        If a label is unknown or missing, or the model takes none.
+    """
+    expect_images(model)
+    _expect_steps(steps)
+    own = shown = None
+    if images is not None:
+        placed = place(model, images, labels)
+        z, own, shown = placed.z, placed.labels, as_shown(model, as_batch(model, images))
+    if z is None or np.shape(z) != (2, model.model.latent_dim):
+        got = "nothing" if z is None else f"{len(z)} images" if shown is not None else f"latents of shape {np.shape(z)}"
+        raise ConfigError(f"got {got} to interpolate between; expected two images, or latents of shape (2, d)")
+    start, end = np.asarray(z)
+    ends = _two_labels(model, own if under is None else under)
+    way = np.linspace(0, 1, steps)
+    if ends is None:
+        weights, names = None, ()
+    else:
+        one_hot = np.eye(len(model.classes))
+        weights = np.outer(1 - way, one_hot[ends[0]]) + np.outer(way, one_hot[ends[1]])
+        names = (" → ".join(dict.fromkeys(model.classes[label] for label in ends)),)
+    return Pictures(
+        model.decode(slerp(start, end, way), weights)[None],
+        names=names,
+        captions=tuple(f"{100 * step:.0f} %" for step in way),
+        title="from one latent to another along the arc between them",
+        originals=None if shown is None else shown[:1],
+        ends=None if shown is None else shown[1:],
+    )
+
+
+def manifold(
+    model: TrainedModel,
+    label: str | int | None = None,
+    *,
+    axes: Sequence[int] | None = None,
+    z: np.ndarray | None = None,
+    steps: int = 20,
+) -> Pictures:
+    """The sheet of decoded points in two axes, spaced by quantiles of N(0, 1): every image stands for as much of the prior.
+
+    Parameters
+    ----------
+    label
+        What to draw, for a conditional model. Default: the first.
+    axes
+        The one to go along to the right, and the one upwards. Default: the two of highest rate.
+    z
+        Where the other axes are held, (d,). Default: in the middle.
+    steps
+        Points a side, 2…200.
+
+    Returns
+    -------
+    Pictures
+        (steps, steps, H, W[, 3]), the second axis falling from row to row
+
+    Raises
+    ------
+    ConfigError
+        If an axis or `steps` is out of range, or the model's axes were not measured and none are given.
+    LabelError
+        If the label is unknown, or the model takes none.
+    """
+    expect_images(model)
+    _expect_steps(steps)
+    index, z = starting_point(model, label, None, z)
+    across, up = two_axes(model, axes)
+    middle, deviation = scale(model)
+    values = np.array([NormalDist().inv_cdf((step + 0.5) / steps) for step in range(steps)])
+    latents = np.tile(middle if z is None else z, (steps, steps, 1))
+    latents[:, :, across] = middle[across] + deviation[across] * values
+    latents[:, :, up] = (middle[up] + deviation[up] * values[::-1])[:, None]
+    return Pictures(
+        _decoded(model, latents, index),
+        names=tuple(_signed(value) for value in values[::-1]),
+        captions=tuple(_signed(value) for value in values),
+        subject=_subject(model, index),
+        title=f"→ {axis_name(model, across)}, ↑ {axis_name(model, up)}; at quantiles of N(0, 1)",
+        seamless=True,
+    )
+
+
+def slerp(start: np.ndarray, end: np.ndarray, way: np.ndarray) -> np.ndarray:
+    """Points at `way` (N,), 0…1, from `start` to `end`, each (d,), along the arc about the origin, float32 (N, d).
+
+    sin((1 − t)Ω)/sin Ω · start + sin(tΩ)/sin Ω · end, where Ω is the angle between the two. Two ends of one length keep that
+    length, and so every point is as likely under N(0, I); a straight line would pass nearer to the origin than samples lie.
+    Where Ω is 0 or 180° no arc is given, and the line is straight.
+    """
+    start, end, t = start.astype(np.float64), end.astype(np.float64), way[:, None]
+    lengths = np.linalg.norm(start) * np.linalg.norm(end)
+    angle = np.arccos(np.clip(start @ end / lengths, -1, 1)) if lengths > 0 else 0.0
+    if np.sin(angle) < 1e-6:
+        return ((1 - t) * start + t * end).astype(np.float32)
+    return ((np.sin((1 - t) * angle) * start + np.sin(t * angle) * end) / np.sin(angle)).astype(np.float32)
+
+
+def styles(model: TrainedModel, images: np.ndarray, labels: OwnLabels = None) -> np.ndarray:
+    """Each image's style under every label: its posterior's mean, decoded K times, (N, K, H, W[, 3]) or (N, K, D).
+
+    Arguments and errors are those of `restyle`; rows of a table are taken too.
+    """
+    expect_conditional(model)
+    return _styles(model, place(model, images, labels).z)
+
+
+def restyle(model: TrainedModel, images: np.ndarray, labels: OwnLabels = None) -> Pictures:
+    """Each image's style under every label: a row per image, the original first.
+
+    Parameters
+    ----------
+    images
+        One image, or several.
+    labels
+        What they show, one per image; the model reads what is None, and the row's name says so.
+
+    Returns
+    -------
+    Pictures
+        (N, K, H, W[, 3])
+
+    Raises
+    ------
+    LabelError
+        If the model takes no labels, or a label is unknown.
+    """
+    expect_images(model)
+    expect_conditional(model)
+    batch = as_batch(model, images)
+    placed = place(model, batch, labels)
+    assert placed.labels is not None
+    names = [model.classes[label] for label in placed.labels]
+    assert placed.probabilities is not None
+    names = [
+        name if np.isnan(p) else f"read as {name} ({percent(p)})"
+        for name, p in zip(names, placed.probabilities, strict=True)
+    ]
+    return Pictures(
+        _styles(model, placed.z),
+        names=tuple(names),
+        captions=model.classes,
+        title="the style of an image under every label",
+        originals=as_shown(model, batch),
+    )
+
+
+def posterior(
+    model: TrainedModel,
+    images: np.ndarray,
+    labels: np.ndarray | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    axes: Sequence[int] | None = None,
+) -> PosteriorMap:
+    """Posteriors of images in two axes: means and 1σ ellipses, over N(0, I).
+
+    Parameters
+    ----------
+    images
+        Images, or rows of a table.
+    labels
+        (N,), indices into `classes`. A conditional model needs them; of another they are but shown.
+    classes
+        The names of the labels. Default: the model's own.
+    axes
+        The one to the right, and the one upwards. Default: the two of highest rate.
+
+    Raises
+    ------
+    ConfigError
+        If an axis is out of range, or the model's axes were not measured and none are given.
+    LabelError
+        If a label is missing or unknown.
+    """
+    names = tuple(model.classes if classes is None else classes)
+    matched = model.matched_labels(labels, names)
+    across, up = two_axes(model, axes)
+    encoded = model.encode(images, matched, binarised=False)
+    return PosteriorMap(
+        encoded.mean,
+        encoded.log_variance,
+        labels,
+        () if labels is None else names,
+        (across, up),
+        (axis_name(model, across), axis_name(model, up)),
+        f"{len(encoded.mean):,} posteriors: means and 1σ; the rings are N(0, I)",
+    )
+
+
+def _two_labels(model: TrainedModel, labels: Labels | None) -> tuple[int, int] | None:
+    """The label to begin under and the one to end under; None for a model that takes none."""
+    if labels is None and not model.conditional:
+        return None
+    if labels is None or len(labels) not in (1, 2):
+        got = 0 if labels is None else len(labels)
+        raise LabelError(f"got {got} labels to draw; expected one, or two to go between: under=[3, 8], or --label")
+    indices = [model.label_index(label) for label in labels]
+    return indices[0], indices[-1]
+
+
+def _styles(model: TrainedModel, z: np.ndarray) -> np.ndarray:
+    count, names = len(z), np.arange(len(model.classes))
+    decoded = model.decode(np.repeat(z, len(names), 0), np.tile(names, count))
+    return decoded.reshape(count, len(names), *decoded.shape[1:])
+
+
+def _decoded(model: TrainedModel, latents: np.ndarray, label: int | None) -> np.ndarray:
+    """Images of latents (rows, columns, d), all under one label: (rows, columns, H, W[, 3])."""
+    flat = latents.reshape(-1, latents.shape[-1])
+    images = model.decode(flat, None if label is None else np.full(len(flat), label))
+    return images.reshape(*latents.shape[:2], *images.shape[1:])
+
+
+def _expect_steps(steps: int) -> None:
+    if not 2 <= steps <= MOST_STEPS:
+        raise ConfigError(f"--steps: got {steps}; expected a whole number of 2 to {MOST_STEPS}")
+
+
+def as_shown(model: TrainedModel, images: np.ndarray) -> np.ndarray:
+    """Images as they are shown, uint8 (N, H, W) or (N, H, W, 3)."""
+    levels = model.levels(images, binarised=False).numpy()
+    return levels[:, 0] if levels.shape[1] == 1 else np.moveaxis(levels, 1, -1)
+
+
+def _subject(model: TrainedModel, label: int | None) -> str:
+    return "" if label is None else model.classes[label]
+
+
+def _signed(value: float) -> str:
+    return "0" if abs(value) < 0.05 else f"{value:+.1f}".replace("-", "−")
+
+
+def percent(probability: float) -> str:
+    """A probability 0…1 in words."""
+    return f"{100 * probability:.1f} %" if probability < 0.9995 else "> 99.9 %"

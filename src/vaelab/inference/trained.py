@@ -1,0 +1,397 @@
+"""Using a trained model: sample, decode, reconstruct, encode. Arrays in, arrays out.
+
+Symbols: z a latent (N, d), N(0, I) under the prior; images uint8, (N, H, W) for grey and (N, H, W, 3) for RGB, or rows of
+a table (N, D). A label is a class name or an index 0…K−1.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaelab.config import LikelihoodName, ModelName
+from vaelab.data.layout import as_shown, as_stored
+from vaelab.errors import ConfigError, DataError, LabelError, counted, expect_list, unknown_label
+from vaelab.models.base import Model
+from vaelab.models.distributions import Likelihood
+from vaelab.objectives import elbo
+from vaelab.objectives.bounds import negative_importance_bound
+from vaelab.optim.batches import generator_for, held_out_levels, images_at_once, latent_noise, to_unit
+from vaelab.precision import fast_products
+from vaelab.training import runs
+
+Decode = Literal["mean", "sample"]
+Labels: TypeAlias = Sequence[str | int] | np.ndarray
+
+
+class Samples(NamedTuple):
+    """Generated images, with the label index and the latent of each; labels are None for an unconditional model."""
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    z: np.ndarray
+
+
+class Reconstructions(NamedTuple):
+    """What was encoded, what came back, and the nats of each image: distortion and rate, float32 (N,)."""
+
+    originals: np.ndarray
+    images: np.ndarray
+    distortion: np.ndarray
+    rate: np.ndarray
+
+    @property
+    def nats(self) -> np.ndarray:
+        """Distortion + rate, −ELBO; of an autoencoder the distortion alone."""
+        return self.distortion + self.rate
+
+
+class Encoded(NamedTuple):
+    """Posteriors: mean and log-variance, float32 (N, d). An autoencoder's log-variance is −∞: its posterior is a point."""
+
+    mean: np.ndarray
+    log_variance: np.ndarray
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model with what is needed to use it.
+
+    Attributes
+    ----------
+    model
+        The weights, in evaluation mode.
+    kind
+        ae, vae or cvae.
+    likelihood
+        The distribution of an image given its latent.
+    classes
+        The class names in the order of the labels; empty if it was trained without.
+    axes
+        What each latent dimension holds, if that was measured when it was trained.
+    """
+
+    model: Model
+    kind: ModelName
+    likelihood: LikelihoodName
+    classes: tuple[str, ...]
+    axes: elbo.Axes | None = None
+
+    @property
+    def conditional(self) -> bool:
+        """Whether it generates the label that it is asked for."""
+        return self.kind == "cvae"
+
+    def label_index(self, label: str | int | np.integer) -> int:
+        """Index 0…K−1 of a label, given by class name or by index; a name goes before an index.
+
+        Raises
+        ------
+        LabelError
+            If the model takes no labels, or not this one.
+        """
+        if not self.conditional:
+            raise LabelError(
+                f"got label {label!r}, but this model ({self.kind}) takes none; expected none: leave it out"
+            )
+        if isinstance(label, str) and label in self.classes:
+            return self.classes.index(label)
+        try:
+            index = int(label)
+        except ValueError:
+            index = -1
+        if 0 <= index < len(self.classes):
+            return index
+        raise unknown_label(str(label), self.classes, indices=True)
+
+    def latents(self, count: int, *, temperature: float = 1.0, seed: int = 0) -> np.ndarray:
+        """`count` draws of z ~ N(0, temperature² I), float32 (count, d); the first ones are the same for any `count`.
+
+        Raises
+        ------
+        ConfigError
+            If `count` is below 1, or the temperature negative or not finite.
+        """
+        if count < 1:
+            raise ConfigError(f"--count: got {count}; expected a whole number of at least 1")
+        if not 0 <= temperature < float("inf"):
+            raise ConfigError(f"--temperature: got {temperature}; expected a finite number of at least 0")
+        generator = generator_for("latent", seed, 0)
+        rows = [torch.randn(self.model.latent_dim, generator=generator) for _ in range(count)]
+        return (temperature * torch.stack(rows)).numpy()
+
+    def sample(
+        self,
+        labels: Labels | None = None,
+        *,
+        count: int | None = None,
+        temperature: float = 1.0,
+        seed: int = 0,
+        decode: Decode = "mean",
+    ) -> np.ndarray:
+        """New images, each from a latent of its own: one per entry of `labels`, or `count` of an unconditional model.
+
+        Returns
+        -------
+        uint8 (N, H, W[, 3])
+
+        Raises
+        ------
+        LabelError
+            If labels are missing, unknown, or given to a model that takes none.
+        """
+        expect_list(labels, conditional=self.conditional)
+        if self.conditional:
+            if labels is None:
+                raise LabelError(
+                    f"got no labels; expected some of {', '.join(self.classes[:20])}: sample(labels=[...])"
+                )
+            if count not in (None, len(labels)):
+                raise ConfigError(
+                    f"got {counted(len(labels), 'label')} and count={count}; expected one label per image: leave count out"
+                )
+            indices = np.array([self.label_index(label) for label in labels], dtype=np.int64)
+            return self.decode(
+                self.latents(len(indices), temperature=temperature, seed=seed),
+                indices,
+                decode=decode,
+                seed=seed,
+            )
+        if labels is not None and len(labels):
+            raise self._takes_no_labels(labels[0])
+        z = self.latents(1 if count is None else count, temperature=temperature, seed=seed)
+        return self.decode(z, decode=decode, seed=seed)
+
+    def grid(
+        self,
+        labels: Labels | None = None,
+        *,
+        count: int = 10,
+        temperature: float = 1.0,
+        seed: int = 0,
+        decode: Decode = "mean",
+    ) -> Samples:
+        """`count` images of every label (all by default), label after label, with the same latents under each of them.
+
+        An unconditional model gives `count` images.
+        """
+        z = self.latents(count, temperature=temperature, seed=seed)
+        if not self.conditional:
+            if labels is not None and len(labels):
+                raise self._takes_no_labels(labels[0])
+            return Samples(self.decode(z, decode=decode, seed=seed), None, z)
+        names = self.classes if labels is None else labels
+        indices = np.repeat(np.array([self.label_index(name) for name in names], dtype=np.int64), count)
+        tiled = np.tile(z, (len(names), 1))
+        return Samples(self.decode(tiled, indices, decode=decode, seed=seed), indices, tiled)
+
+    @fast_products()
+    @torch.inference_mode()
+    def decode(
+        self,
+        z: np.ndarray,
+        labels: Labels | None = None,
+        *,
+        decode: Decode = "mean",
+        seed: int = 0,
+    ) -> np.ndarray:
+        """Images of latents `z`, float (N, d): the mean of p(x|z), or with `decode="sample"` a draw from it.
+
+        Labels are one per latent; or weights of the K labels, float (N, K), one row per latent, for what lies between labels.
+        """
+        if decode not in get_args(Decode):
+            raise ConfigError(f"--decode: got {decode!r}; expected mean or sample")
+        latent = torch.from_numpy(np.ascontiguousarray(z, dtype=np.float32))
+        if latent.ndim != 2 or latent.shape[1] != self.model.latent_dim:
+            raise DataError(f"got latents of shape {tuple(latent.shape)}; expected (N, {self.model.latent_dim})")
+        indices = self._label_tensor(labels, len(latent))
+        generator = generator_for("decode", seed, 0)
+        parts = []
+        for part in self._chunks(len(latent)):
+            likelihood = self.model.decode(latent[part], None if indices is None else indices[part])
+            parts.append(self._shown(likelihood, generator if decode == "sample" else None))
+        return np.concatenate(parts)
+
+    @fast_products()
+    @torch.inference_mode()
+    def reconstruct(self, images: np.ndarray, labels: Labels | None = None, *, seed: int = 0) -> Reconstructions:
+        """Encode images, draw one z each and decode it to its mean; and the nats of that pass.
+
+        Parameters
+        ----------
+        images
+            uint8 (N, H, W), (N, H, W, 3) or (N, C, H, W). A Bernoulli model sees them binarised by one seeded draw over all of
+            them in their order, as the published protocol has it: an image's pixels depend on its place.
+        labels
+            One per image, for a conditional model.
+        seed
+            Of the latent noise.
+        """
+        raw = self.levels(images)
+        indices = self._label_tensor(labels, len(raw))
+        noise = latent_noise(len(raw), self.model.latent_dim, seed)
+        shown, distortion, rate = [], [], []
+        for part in self._chunks(len(raw)):
+            x = to_unit(raw[part])
+            inference = self.model(x, None if indices is None else indices[part], noise[part])
+            terms = elbo.terms(inference, x)
+            shown.append(self._shown(inference.likelihood))
+            distortion.append(terms.distortion)
+            rate.append(terms.rate.sum(-1))
+        originals = as_shown(raw.numpy())
+        return Reconstructions(originals, np.concatenate(shown), torch.cat(distortion).numpy(), torch.cat(rate).numpy())
+
+    def score_samples(
+        self,
+        images: np.ndarray,
+        labels: Labels | None = None,
+        *,
+        samples: int = 100,
+        seed: int = 0,
+    ) -> np.ndarray:
+        """How well each image is known: the importance-weighted bound on log p(x), or on log p(x|y), nats, float64 (N,).
+
+        Higher is better; all images take the same draws of z. A conditional model that is given no labels takes all as equally
+        likely, p(x) = Σ p(x|y)/K. By itself it is a poor detector of strange images: plain ones score high (Nalisnick 2019).
+
+        Parameters
+        ----------
+        images, labels, seed
+            As for `reconstruct`.
+        samples
+            K, draws of z per image: the bound rises with it towards log p (Burda et al. 2016, eq. 8).
+
+        Raises
+        ------
+        ConfigError
+            If the model is an autoencoder, or `samples` is below 1.
+        """
+        if self.conditional and labels is None:
+            under = [np.full(len(images), label) for label in range(len(self.classes))]
+            each = [self.score_samples(images, y, samples=samples, seed=seed) for y in under]
+            return np.logaddexp.reduce(each, axis=0) - np.log(len(each))
+        raw = self.levels(images)
+        indices = self._label_tensor(labels, len(raw))
+        nats = negative_importance_bound(self.model, raw, indices, samples=samples, seed=seed, shared=True)
+        return -nats.numpy()
+
+    @fast_products()
+    @torch.inference_mode()
+    def encode(
+        self,
+        images: np.ndarray,
+        labels: Labels | None = None,
+        *,
+        binarised: bool = True,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Encoded:
+        """Posterior of every image. Arguments as for `reconstruct`; `progress(done, total)` is told of each chunk.
+
+        With `binarised=False` a Bernoulli model sees grey levels as they are, and so an image's posterior does not depend on
+        its place among the others.
+        """
+        raw = self.levels(images, binarised=binarised)
+        indices = self._label_tensor(labels, len(raw))
+        means, log_variances = [], []
+        for part in self._chunks(len(raw)):
+            posterior = self.model.posterior(to_unit(raw[part]), None if indices is None else indices[part])
+            means.append(posterior.mean)
+            log_variances.append(posterior.log_variance)
+            if progress is not None:
+                progress(part.stop, len(raw))
+        return Encoded(torch.cat(means).numpy(), torch.cat(log_variances).numpy())
+
+    def matched_labels(self, labels: np.ndarray | None, classes: Sequence[str]) -> np.ndarray | None:
+        """A data set's labels as this model counts them, matched by class name; None for a model that takes none.
+
+        Parameters
+        ----------
+        labels
+            (N,), indices into `classes`; None if the data have no labels.
+        classes
+            The class names of the data set.
+
+        Raises
+        ------
+        LabelError
+            If the model needs labels and the data have none, or have a class that it does not know.
+        """
+        if not self.conditional:
+            return None
+        if labels is None:
+            raise LabelError(
+                "got images without labels, but the model is a cvae; expected one folder per class, or a vae to use them with"
+            )
+        table = np.zeros(len(classes), dtype=np.int64)
+        for index in np.unique(labels):
+            table[index] = self.label_index(classes[int(index)])
+        return table[labels]
+
+    def _takes_no_labels(self, label: object) -> LabelError:
+        return LabelError(
+            f"got label {str(label)!r}, but this model ({self.kind}) takes none; expected none: leave it out"
+        )
+
+    def _label_tensor(self, labels: Labels | None, count: int) -> Tensor | None:
+        if not self.conditional:
+            if labels is not None and len(labels):
+                raise self._takes_no_labels(labels[0])
+            return None
+        if labels is None:
+            raise LabelError(f"got no labels; expected one of {', '.join(self.classes[:20])} for every image")
+        if len(labels) != count:
+            raise LabelError(
+                f"got {counted(len(labels), 'label')} for {counted(count, 'image')}; expected one label per image"
+            )
+        if isinstance(labels, np.ndarray) and labels.ndim == 2:
+            if labels.shape[1] != len(self.classes) or not np.isfinite(labels).all():
+                raise LabelError(
+                    f"got label weights of shape {labels.shape}; expected ({count}, {len(self.classes)}), all finite"
+                )
+            return torch.from_numpy(labels.astype(np.float32))
+        return torch.tensor([self.label_index(label) for label in labels], dtype=torch.int64)
+
+    def levels(self, images: np.ndarray, *, binarised: bool = True) -> Tensor:
+        """Images of any accepted layout as they are compared with: uint8 levels, or reals; (N, *shape).
+
+        Raises
+        ------
+        DataError
+            If they are not such images as the model was trained on.
+        """
+        whole = as_stored(images, self.model.shape)
+        return held_out_levels(whole, self.likelihood) if binarised else torch.from_numpy(whole)
+
+    def _chunks(self, count: int) -> Iterator[slice]:
+        at_once = images_at_once(self.model.shape)
+        for first in range(0, count, at_once):
+            yield slice(first, min(first + at_once, count))
+
+    def _shown(self, likelihood: Likelihood, generator: torch.Generator | None = None) -> np.ndarray:
+        values = likelihood.mean() if generator is None else likelihood.sample(generator)
+        if len(self.model.shape) == 1:
+            return values.numpy()
+        return as_shown((values.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+
+
+def load(folder: str | os.PathLike[str]) -> TrainedModel:
+    """The trained model of a run folder.
+
+    Raises
+    ------
+    RunError
+        If it is missing, half-written, altered, or of a newer version.
+    """
+    run = runs.open_run(Path(folder))
+    config = run.config.model
+    assert config.model not in (None, "all")
+    assert config.likelihood is not None
+    axes = elbo.Axes.read(runs.weight_facts(run).get("axes"))
+    return TrainedModel(runs.load_model(run), config.model, config.likelihood, run.data.classes, axes)

@@ -1,0 +1,1 @@
+"""Distributions, networks and the models that are built from them."""

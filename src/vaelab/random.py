@@ -1,0 +1,1 @@
+"""Seeded generators and counter-based random bits."""

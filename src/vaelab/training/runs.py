@@ -1,0 +1,308 @@
+"""A run on disk: `config.json`, weights in safetensors, and what resuming needs. Never pickle.
+
+A run folder holds
+
+- `config.json`: format version, hyper-parameters, what the data were (shape, class names, fingerprint), versions;
+- `model.safetensors`: the weights to use, with digests of themselves and of `config.json`, so that an altered file is found;
+- `resume.safetensors`: the state of a training that can go on;
+- `metrics.jsonl`: a line of figures for each validation;
+- `figures/`: pictures.
+
+Every file is written whole or not at all, but for `metrics.jsonl`, which grows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vaelab.config import Config, ModelConfig, TrainConfig
+from vaelab.data.dataset import Dataset
+from vaelab.errors import ConfigError, RunError
+from vaelab.files import cannot_write, written_whole
+from vaelab.models.base import Model
+from vaelab.models.factory import build_model
+from vaelab.version import __version__
+
+FORMAT = 1
+CONFIG, WEIGHTS, RESUME, METRICS, FIGURES = (
+    "config.json",
+    "model.safetensors",
+    "resume.safetensors",
+    "metrics.jsonl",
+    "figures",
+)
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """What a run remembers of its data: enough to use the model without them, and to tell whether data are the same."""
+
+    source: str
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    train_count: int
+    fingerprint: str
+
+    @staticmethod
+    def of(dataset: Dataset) -> DataCard:
+        """The card of a data set."""
+        return DataCard(dataset.name, dataset.shape, dataset.classes, len(dataset.train), dataset.fingerprint)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and what its `config.json` says."""
+
+    folder: Path
+    config: Config
+    data: DataCard
+    versions: dict[str, str]
+
+
+def create_run(folder: Path, config: Config, data: DataCard) -> Run:
+    """Begin a run: make the folder and write its `config.json`. `config` is complete: no field is left to the data.
+
+    Raises
+    ------
+    RunError
+        If the folder holds a run already.
+    OutputError
+        If it cannot be written.
+    """
+    check_new(folder)
+    versions = {"vaelab": __version__, "torch": torch.__version__, "numpy": np.__version__}
+    versions["python"] = platform.python_version()
+    run = Run(folder, config, data, versions)
+    text = json.dumps({"format": FORMAT, **_plain(config), "data": _plain(run.data), "versions": versions}, indent=2)
+    with written_whole(folder / CONFIG) as path:
+        path.write_text(text + "\n", encoding="utf-8")
+    return run
+
+
+def check_new(folder: Path) -> None:
+    """Refuse a folder that a new run cannot be written to without mixing it with something else.
+
+    Raises
+    ------
+    RunError
+        If it holds a run, or anything at all.
+    """
+    if (folder / CONFIG).exists():
+        raise RunError(f"{folder} already holds a run; expected a new folder: give another --out, or --resume to go on")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder} exists and is not an empty folder; expected a new one: give another --out")
+
+
+def discard(run: Run) -> None:
+    """Take away the files of a run that has learnt nothing, and its folder, if nothing else is in it."""
+    for name in (CONFIG, WEIGHTS, RESUME, METRICS):
+        (run.folder / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        run.folder.rmdir()
+
+
+def open_run(folder: Path) -> Run:
+    """Read a run's `config.json`.
+
+    Raises
+    ------
+    RunError
+        If there is no run, or its `config.json` cannot be understood or is of a newer format.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        what = "no such folder" if not folder.exists() else f"no {CONFIG} in it"
+        raise RunError(f"{folder}: {what}; expected a run folder, as `vaelab train` makes with --out")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        version = values["format"]
+        if isinstance(version, int) and version > FORMAT:
+            raise RunError(
+                f"{folder}: got a run of format {version}; this vaelab reads up to {FORMAT}: pip install --upgrade vaelab"
+            )
+        data = dict(values["data"])
+        data["shape"], data["classes"] = tuple(data["shape"]), tuple(data["classes"])
+        train = TrainConfig(**{"precision": "float32", **values["train"]})  # as runs of vaelab 0.1.0 were made
+        config = Config(ModelConfig(**values["model"]), train)
+        return Run(folder, config, DataCard(**data), dict(values["versions"]))
+    except RunError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+        what = f"there is no {error} in it" if isinstance(error, KeyError) else error
+        raise RunError(
+            f"{path}: it was altered or is damaged ({what}); expected it as `vaelab train` wrote it"
+        ) from error
+
+
+def save_weights(run: Run, weights: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write `model.safetensors`; `facts` are figures to keep beside the weights (step, nats, what each axis holds)."""
+    metadata = {
+        "config_sha256": _sha256(run.folder / CONFIG),
+        "weights_sha256": _digest(weights),
+        "facts": (text := json.dumps(facts)),
+        "facts_sha256": hashlib.sha256(text.encode()).hexdigest(),
+    }
+    _save(run.folder / WEIGHTS, weights, metadata)
+
+
+def load_model(run: Run) -> Model:
+    """The model of a run, on the CPU and in evaluation mode.
+
+    Raises
+    ------
+    RunError
+        If the run has no weights yet, they or `config.json` were altered or cut short, or they do not fit a network of one's own.
+    """
+    weights, metadata = _load(run.folder / WEIGHTS, missing="it holds no weights yet: its training has not saved any")
+    _check_config(run, metadata)
+    if metadata.get("weights_sha256") != _digest(weights):
+        raise RunError(f"{run.folder / WEIGHTS}: altered or damaged; expected it as `vaelab train` wrote it")
+    model = build_model(run.config.model, run.data.shape, len(run.data.classes))
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        own = [path for path in (run.config.model.encoder, run.config.model.decoder) if path is not None]
+        if not own:
+            raise RunError(
+                f"{run.folder / WEIGHTS}: its weights do not fit {CONFIG}; expected both of one run"
+            ) from error
+        raise RunError(
+            f"{run.folder / WEIGHTS}: its weights do not fit the networks of {' and '.join(map(str, own))}, which may have "
+            "changed; expected them as they were when the run was trained: bring them back, or train anew"
+        ) from error
+    return model.eval()
+
+
+def weight_facts(run: Run) -> dict[str, Any]:
+    """What was kept beside the weights: `step`, and, if they were validated, `distortion`, `rate` (nats) and `axes`.
+
+    Raises
+    ------
+    RunError
+        If there are no weights yet, or what stands beside them was altered.
+    """
+    _, metadata = _load(run.folder / WEIGHTS, missing="it holds no weights yet")
+    facts = metadata["facts"]
+    digest = hashlib.sha256(facts.encode()).hexdigest()
+    if metadata.get("facts_sha256", digest) != digest:  # runs of vaelab 0.1.0 have none
+        raise RunError(f"{run.folder / WEIGHTS}: altered or damaged; expected it as `vaelab train` wrote it")
+    return json.loads(facts)
+
+
+def save_resume(run: Run, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write what `--resume` needs: tensors by name, and numbers."""
+    digests = {"config_sha256": _sha256(run.folder / CONFIG), "state_sha256": _digest(state)}
+    _save(run.folder / RESUME, state, {**digests, "facts": json.dumps(facts)})
+
+
+def load_resume(run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `save_resume` wrote.
+
+    Raises
+    ------
+    RunError
+        If it is missing, altered or cut short.
+    """
+    state, metadata = _load(
+        run.folder / RESUME, missing="its training was stopped before the first save: train it anew"
+    )
+    _check_config(run, metadata)
+    if metadata.get("state_sha256") != _digest(state):
+        raise RunError(f"{run.folder / RESUME}: altered or damaged; expected it as `vaelab train` wrote it")
+    return state, json.loads(metadata["facts"])
+
+
+def resume_facts(run: Run) -> dict[str, Any] | None:
+    """The numbers beside what `save_resume` wrote, for who looks on while it is written; None where nothing is, or not whole."""
+    with suppress(SafetensorError, OSError), safe_open(run.folder / RESUME, framework="pt") as file:
+        return json.loads((file.metadata() or {})["facts"])
+    return None
+
+
+def append_metrics(run: Run, line: dict[str, Any]) -> None:
+    """Add a line to `metrics.jsonl`."""
+    path = run.folder / METRICS
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def read_metrics(run: Run, *, up_to_step: int | None = None) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`; with `up_to_step`, later ones are dropped from the file too (before going on)."""
+    path = run.folder / METRICS
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:  # a last line that was cut short
+            break
+    if up_to_step is not None:
+        lines = [line for line in lines if line["step"] <= up_to_step]
+        with written_whole(path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return lines
+
+
+def _check_config(run: Run, metadata: dict[str, str]) -> None:
+    if metadata.get("config_sha256") != _sha256(run.folder / CONFIG):
+        raise RunError(f"{run.folder / CONFIG}: altered since the weights were saved; expected it unchanged")
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    whole: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, value in tensors.items():
+        tensor = value.detach().cpu().contiguous()
+        # Weights that a network of one's own shares between layers are written once for each name.
+        whole[name] = tensor.clone() if tensor.data_ptr() in places else tensor
+        places.add(tensor.data_ptr())
+    with written_whole(path) as temporary:
+        try:
+            save_file(whole, temporary, {"format": str(FORMAT), **metadata})
+        except SafetensorError as error:  # a full disk, for one
+            raise cannot_write(path, OSError(str(error))) from error
+
+
+def _load(path: Path, missing: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not path.is_file():
+        raise RunError(f"{path.parent}: {missing}; expected {path.name} in it")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{path}: damaged or cut short ({error}); expected it as `vaelab train` wrote it") from error
