@@ -34,10 +34,10 @@ from vaelab.acceleration.runner import Stepper
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data.dataset import Dataset
 from vaelab.models.base import Model
-from vaelab.models.spatial import Mix
+from vaelab.models.spatial import MixerBlock
 from vaelab.objectives.bounds import negative_elbo, negative_importance_bound
 from vaelab.optim.batches import held_out_levels
-from vaelab.optim.step import Batch, Moving, Schedule, follow, look, move
+from vaelab.optim.step import Batch, Schedule, TrainState, follow, look, move
 from vaelab.presets import with_preset
 from vaelab.training.fit import complete
 from vaelab.training.trainer import Trainer
@@ -103,15 +103,15 @@ TRIALS = {
     "schedule-free AdamW": Trial(optimiser=library("ScheduleFreeAdamW"), factor=lambda f, w: min(1.0, f / w + 1e-3)),
     "free bits 0.01, no KL warm-up": Trial({"kl_warmup": 0.0, "free_bits": 0.01}),
     "no KL warm-up": Trial({"kl_warmup": 0.0}),
-    "a finish of 5 draws over 20 %": Trial({"finish_samples": 5, "finish": 0.2}),
+    "a finish of 5 draws over 20 %": Trial({"iwae_samples": 5, "iwae_fraction": 0.2}),
     "10,000 images": Trial(few=True),
     "10,000 images, dropout 0.1": Trial(few=True, dropout=0.1),
-    "convolutions between positions": Trial(model={"mixing": "conv"}),
-    "free matrices": Trial(model={"mixing": "free"}),
-    "rungs 16,8@8,8@4,8@4,8@4": Trial(model={"rungs": "16,8@8,8@4,8@4,8@4"}),
-    "rungs 16,4,4,4": Trial(model={"rungs": "16,4,4,4"}),
-    "rungs 16,8,8,8": Trial(model={"rungs": "16,8,8,8"}),
-    "convolutions, rungs 16,8@8,8@4,8@4,8@4": Trial(model={"mixing": "conv", "rungs": "16,8@8,8@4,8@4,8@4"}),
+    "convolutions between positions": Trial(model={"spatial_mixing": "conv"}),
+    "free matrices": Trial(model={"spatial_mixing": "free"}),
+    "rungs 16,8@8,8@4,8@4,8@4": Trial(model={"levels": "16,8@8,8@4,8@4,8@4"}),
+    "rungs 16,4,4,4": Trial(model={"levels": "16,4,4,4"}),
+    "rungs 16,8,8,8": Trial(model={"levels": "16,8,8,8"}),
+    "convolutions, rungs 16,8@8,8@4,8@4,8@4": Trial(model={"spatial_mixing": "conv", "levels": "16,8@8,8@4,8@4,8@4"}),
 }
 
 
@@ -137,7 +137,7 @@ class OwnSteps:
 
     def _step(
         self,
-        moving: Moving,
+        moving: TrainState,
         gradients: Sequence[Tensor],
         divisor: Tensor,
         bad: Tensor,
@@ -228,10 +228,10 @@ def measured(model: Model, levels: Tensor) -> str:
     return f"{elbo.mean():.2f} | {elbo.mean() - gap.mean():.2f}"
 
 
-def averages_beside(trainer: Trainer) -> dict[float, Moving]:
-    """Moving averages of other lengths, of the same weights."""
+def averages_beside(trainer: Trainer) -> dict[float, TrainState]:
+    """TrainState averages of other lengths, of the same weights."""
     weights, updates = trainer.moving.weights, trainer.moving.updates
-    return {length: Moving(weights, [w.detach().clone() for w in weights], [], [], updates) for length in AVERAGES}
+    return {length: TrainState(weights, [w.detach().clone() for w in weights], [], [], updates) for length in AVERAGES}
 
 
 @torch.no_grad()
@@ -245,7 +245,7 @@ def drop(model: Model, share: float) -> None:
     """Dropout on what each block adds to the state, while training."""
     torch.manual_seed(0)
     for block in model.modules():
-        if isinstance(block, Mix):
+        if isinstance(block, MixerBlock):
             block.register_forward_hook(
                 lambda _, given, made: given[0] + F.dropout(made - given[0], share)  # the average is another model
             )

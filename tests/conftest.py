@@ -29,8 +29,9 @@ install_import_hook(
 
 from vaelab.config import Config, ModelConfig, TrainConfig  # noqa: E402 - after the hook
 from vaelab.data import Dataset, Split, load_dataset  # noqa: E402
-from vaelab.models.base import LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE, Flat, Model  # noqa: E402
+from vaelab.models.base import LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE, Model  # noqa: E402
 from vaelab.models.networks import with_labels  # noqa: E402
+from vaelab.models.vae import SingleLatentVAE  # noqa: E402
 from vaelab.training.fit import fit  # noqa: E402
 
 # The tests' tensors are small: several threads only wait for one another, for minutes where other work shares the cores.
@@ -121,9 +122,9 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def flat(model: Model) -> Flat:
+def flat(model: Model) -> SingleLatentVAE:
     """The model, known to be a flat one, whose encoder, head and decoder a test looks at."""
-    assert isinstance(model, Flat)
+    assert isinstance(model, SingleLatentVAE)
     return model
 
 
@@ -175,7 +176,7 @@ class LinearGaussian:
         # The decoder gives x in units of √variance about the location, and its log-variance as softplus(raw + 10) − 10.
         unit = variance.sqrt()
         raw = torch.log(torch.expm1((self.noise_variance / variance).log() + 10)) - 10
-        self.model = Flat(
+        self.model = SingleLatentVAE(
             _Inputs(),
             _LinearDecoder(
                 self.weight / unit[:, None], (self.bias - location) / unit, self.label_weight / unit[:, None], raw

@@ -7,8 +7,8 @@ from conftest import generator
 
 from vaelab.config import LikelihoodName
 from vaelab.optim.batches import (
-    Feed,
-    Order,
+    BatchStream,
+    ShuffledOrder,
     binarisation_key,
     generator_for,
     held_out_input,
@@ -25,7 +25,7 @@ LEVELS = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
 
 @pytest.mark.parametrize(("count", "batch_size"), [(12, 4), (10, 4), (7, 3), (10, 10), (5, 8), (3, 20), (1, 4)])
 def test_every_image_is_seen_once_an_epoch(count: int, batch_size: int) -> None:
-    order = Order(count, batch_size, seed=1)
+    order = ShuffledOrder(count, batch_size, seed=1)
     steps = 6 * count
     batches = [order.at(step) for step in range(steps)]
     assert all(batch.shape == (batch_size,) for batch in batches)
@@ -35,34 +35,34 @@ def test_every_image_is_seen_once_an_epoch(count: int, batch_size: int) -> None:
 
 
 def test_epochs_have_orders_of_their_own() -> None:
-    order = Order(20, 20, seed=1)
+    order = ShuffledOrder(20, 20, seed=1)
     epochs = {tuple(order.at(step).tolist()) for step in range(10)}
     assert len(epochs) == 10
     assert tuple(range(20)) not in epochs
 
 
 def test_a_step_does_not_depend_on_those_before_it() -> None:
-    forward = Order(10, 4, seed=1)
+    forward = ShuffledOrder(10, 4, seed=1)
     expected = [forward.at(step).tolist() for step in range(12)]
-    backward = Order(10, 4, seed=1)
+    backward = ShuffledOrder(10, 4, seed=1)
     assert [backward.at(step).tolist() for step in reversed(range(12))] == expected[::-1]
-    assert Order(10, 4, seed=1).at(9).tolist() == expected[9]
+    assert ShuffledOrder(10, 4, seed=1).at(9).tolist() == expected[9]
     assert forward.at(0).tolist() == expected[0]
 
 
 def test_the_stream_does_not_depend_on_the_batch_size() -> None:
-    small, large = Order(10, 3, seed=1), Order(10, 15, seed=1)
+    small, large = ShuffledOrder(10, 3, seed=1), ShuffledOrder(10, 15, seed=1)
     one = torch.cat([small.at(step) for step in range(10)])
     assert torch.equal(one, torch.cat([large.at(step) for step in range(2)]))
 
 
 def test_seeds_give_different_orders() -> None:
-    orders = {tuple(Order(30, 30, seed=seed).at(0).tolist()) for seed in range(20)}
+    orders = {tuple(ShuffledOrder(30, 30, seed=seed).at(0).tolist()) for seed in range(20)}
     assert len(orders) == 20
 
 
 def test_every_image_is_as_likely_to_come_first() -> None:
-    first = torch.tensor([int(Order(4, 1, seed=seed).at(0)) for seed in range(2000)])
+    first = torch.tensor([int(ShuffledOrder(4, 1, seed=seed).at(0)) for seed in range(2000)])
     counts = torch.bincount(first, minlength=4)
     assert ((counts - 500).abs() < 5 * (2000 * 0.25 * 0.75) ** 0.5).all()
 
@@ -196,8 +196,8 @@ def test_levels_of_held_out_images_stay_as_small_as_they_came() -> None:
     assert torch.equal(to_unit(held_out_levels(rows, "gaussian")), torch.from_numpy(rows))
 
 
-def feed(images: torch.Tensor, seed: int = 0) -> Feed:
-    return Feed(images, torch.arange(len(images)), batch_size=8, latent_dim=3, seed=seed)
+def feed(images: torch.Tensor, seed: int = 0) -> BatchStream:
+    return BatchStream(images, torch.arange(len(images)), batch_size=8, latent_dim=3, seed=seed)
 
 
 def test_what_a_step_sees_follows_from_seed_and_step() -> None:
@@ -205,7 +205,7 @@ def test_what_a_step_sees_follows_from_seed_and_step() -> None:
     images = torch.arange(30, dtype=torch.uint8).view(30, 1, 1, 1)
     one, same, other = feed(images), feed(images), feed(images, seed=1)
     backwards = {step: same.at(step) for step in reversed(range(40))}
-    order = Order(30, 8, seed=0)
+    order = ShuffledOrder(30, 8, seed=0)
     for step in range(40):
         for mine, theirs in zip(one.at(step), backwards[step], strict=True):
             torch.testing.assert_close(mine, theirs, rtol=0, atol=0)

@@ -20,7 +20,7 @@ from vaelab.training.trainer import Trainer
 NO_GPU = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="needs a CUDA device: run pytest -m gpu where there is one"
 )
-LADDER = ModelConfig("vae", "ladder", None, "bernoulli", 8, 1, rungs="3,2@4,1@2", mixing="conv")
+LADDER = ModelConfig("vae", "ladder", None, "bernoulli", 8, 1, levels="3,2@4,1@2", spatial_mixing="conv")
 
 
 def with_train(config: Config, **changes: Any) -> Config:
@@ -118,7 +118,7 @@ def test_weights_that_are_cast_at_once_are_those_that_autocast_casts(
 
 
 def test_a_weight_that_two_layers_share_is_cast_once(tiny: Dataset, tiny_config: Config) -> None:
-    trainer = trainer_of(replace(tiny_config, model=replace(LADDER, rungs="3,2,2")), tiny)
+    trainer = trainer_of(replace(tiny_config, model=replace(LADDER, levels="3,2,2")), tiny)
     model, batch = trainer.model, trainer._batch().drawn("bernoulli")
     first, second = model.get_submodule("rungs.0.prior"), model.get_submodule("rungs.1.prior")
     second.weight = first.weight

@@ -18,11 +18,11 @@ from safetensors.torch import load_file
 
 from vaelab import Config, Dataset, fit
 from vaelab.acceleration import graph, policy
-from vaelab.acceleration.graph import NotCompiledError, Recipe, as_function, flat, missing_compiler
+from vaelab.acceleration.graph import CompileKey, NotCompiledError, as_function, flat, missing_compiler
 from vaelab.acceleration.policy import plan
 from vaelab.acceleration.runner import Stepper
 from vaelab.acceleration.threads import Team
-from vaelab.acceleration.worker import Preparation, compare
+from vaelab.acceleration.worker import CompileJob, compare
 from vaelab.config import PrecisionName, TrainConfig
 from vaelab.errors import ConfigError
 from vaelab.optim.step import Schedule, descend, plain_adamw
@@ -57,7 +57,7 @@ class Made:
     error: str | None = None
     started: list["Made"] = []  # noqa: RUF012 - emptied by the fixture
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: CompileKey) -> None:
         self.recipe, self.seen, self.closed = recipe, 0, False
         self.started.append(self)
 
@@ -75,11 +75,11 @@ class Made:
 def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Made]]:
     """The compilers that were started; what they make is the step as a compiler is given it."""
 
-    def load(recipe: Recipe) -> Any:
+    def load(recipe: CompileKey) -> Any:
         done = [each for each in Made.started if each.recipe == recipe and each.seen > each.looks]
         return (lambda *given: descend(*given, adamw=plain_adamw)) if done else None
 
-    monkeypatch.setattr("vaelab.acceleration.policy.Preparation", Made)
+    monkeypatch.setattr("vaelab.acceleration.policy.CompileJob", Made)
     monkeypatch.setattr("vaelab.acceleration.runner.load", load)
     monkeypatch.setattr("vaelab.acceleration.policy.missing_compiler", lambda: None)
     monkeypatch.setattr("vaelab.training.loop.PROGRESS_EVERY", 0.0)
@@ -359,7 +359,7 @@ def test_a_name_follows_from_all_that_a_step_depends_on(tiny: Dataset, tiny_conf
 
 def test_a_recipe_is_read_as_it_was_written(tiny: Dataset, tiny_config: Config) -> None:
     recipe = trainer_of(tiny_config, tiny).recipe()
-    assert Recipe.read(recipe.text()) == recipe
+    assert CompileKey.read(recipe.text()) == recipe
 
 
 def test_what_cannot_be_loaded_counts_as_missing(tiny: Dataset, tiny_config: Config) -> None:
@@ -399,7 +399,7 @@ def waited(until: Callable[[], bool], seconds: float) -> bool:
 
 
 def test_a_preparation_that_is_closed_leaves_nothing(tiny: Dataset, tiny_config: Config) -> None:
-    preparation = Preparation(trainer_of(tiny_config, tiny).recipe())
+    preparation = CompileJob(trainer_of(tiny_config, tiny).recipe())
     process, folder = preparation._process.pid, Path(preparation._folder.name)
     assert not preparation.done()
     assert folder.is_dir()
@@ -415,18 +415,18 @@ def test_a_preparation_that_fails_says_why(
     recipe = trainer_of(tiny_config, tiny).recipe()
     (tmp_path / "cache").write_text("in the way")
     wrong = replace(recipe, tensors=recipe.tensors[:-1])
-    preparation = Preparation(wrong)
+    preparation = CompileJob(wrong)
     with pytest.raises(NotCompiledError, match=r"^\w+Error: .+"):
         waited(preparation.done, 60)
     preparation.close()
     monkeypatch.setattr(sys, "executable", "/usr/bin/a-frozen-app")
     with pytest.raises(NotCompiledError, match="this is no Python that another process of it could be started of"):
-        Preparation(recipe)
+        CompileJob(recipe)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs the signals of POSIX: run it on Linux or macOS")
 def test_a_compiler_ends_with_the_process_that_asked_for_it(tiny: Dataset, tiny_config: Config) -> None:
-    preparation = Preparation(trainer_of(tiny_config, tiny).recipe())
+    preparation = CompileJob(trainer_of(tiny_config, tiny).recipe())
     assert preparation._process.stdin is not None
     preparation._process.stdin.close()  # as the end of this process would do
     assert waited(lambda: preparation._process.poll() is not None, 30)

@@ -55,7 +55,7 @@ def level_probabilities(parameters: list[float]) -> Tensor:
 
 def example(likelihood: type[Likelihood], shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Parameters (5, 2, 4, planes, *shape), and x (4, *shape) that this likelihood may take."""
-    parameters = torch.randn(5, 2, 4, likelihood.planes, *shape, generator=generator(2), dtype=torch.float64)
+    parameters = torch.randn(5, 2, 4, likelihood.n_parameters, *shape, generator=generator(2), dtype=torch.float64)
     x = torch.rand(4, *shape, generator=generator(3), dtype=torch.float64)
     if likelihood is Bernoulli:
         x = x.round()
@@ -184,7 +184,7 @@ def test_values_are_independent_and_summed(name: LikelihoodName) -> None:
     parameters, x = example(likelihood, (3, 2, 2))
     parameters = parameters[0, 0]
     whole = likelihood(parameters, 3).log_prob(x)
-    values = likelihood(parameters.flatten(2).movedim(2, 0).reshape(-1, likelihood.planes, 1), 1)
+    values = likelihood(parameters.flatten(2).movedim(2, 0).reshape(-1, likelihood.n_parameters, 1), 1)
     single = values.log_prob(x.flatten(1).T.reshape(-1, 1)).reshape(12, 4)
     torch.testing.assert_close(whole, single.sum(0))
 
@@ -205,7 +205,7 @@ def test_initial_has_the_mean_of_the_data(name: LikelihoodName) -> None:
     mean = torch.tensor([0.03, 0.13, 0.4, 0.5, 0.8, 0.97])
     likelihood = LIKELIHOODS[name]
     start = likelihood.initial(mean, 0.5 * mean * (1 - mean))
-    assert start.shape == (likelihood.planes, 6)
+    assert start.shape == (likelihood.n_parameters, 6)
     torch.testing.assert_close(likelihood(start, 1).mean(), mean, rtol=0, atol=1e-4)
 
 
@@ -284,9 +284,9 @@ def test_far_parameters_stay_finite_in_float32(name: LikelihoodName) -> None:
     """Neither a decoder that is sure of itself nor one that is wrong gives NaN or infinity, in value or gradient."""
     likelihood = LIKELIHOODS[name]
     planes = [torch.tensor([-80.0, -3.0, 0.0, 1e-4, 3.0, 80.0])]
-    if likelihood.planes == 2:
+    if likelihood.n_parameters == 2:
         planes.append(torch.tensor([-80.0, -7.0, 0.0, 3.0, 8.0]))
-    parameters = torch.cartesian_prod(*planes).reshape(-1, likelihood.planes, 1).requires_grad_()
+    parameters = torch.cartesian_prod(*planes).reshape(-1, likelihood.n_parameters, 1).requires_grad_()
     for level in (0.0, 1 / 255, 0.5, 254 / 255, 1.0):
         value = level if name != "bernoulli" else round(level)
         p = likelihood(parameters, 1)

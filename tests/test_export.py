@@ -118,11 +118,18 @@ ROWS = {
     "vae mlp gaussian": ("table", {"model": "vae", "network": "mlp", "likelihood": "gaussian"}),
     "vae ladder of two grids": (
         "tiny",
-        {"model": "vae", "network": "ladder", "rungs": "2,1@4,1@2", "mixing": "conv", "depth": 1, "latent_dim": None},
+        {
+            "model": "vae",
+            "network": "ladder",
+            "levels": "2,1@4,1@2",
+            "spatial_mixing": "conv",
+            "depth": 1,
+            "latent_dim": None,
+        },
     ),
     "cvae ladder bernoulli": (
         "tiny",
-        {"model": "cvae", "network": "ladder", "rungs": "2,1", "patch": 4, "depth": 1, "latent_dim": None},
+        {"model": "cvae", "network": "ladder", "levels": "2,1", "patch": 4, "depth": 1, "latent_dim": None},
     ),
     "cvae own gaussian": (
         "table",

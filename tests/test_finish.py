@@ -23,7 +23,7 @@ def config(**train: object) -> Config:
 
 
 def test_it_comes_at_the_end(tiny: Dataset) -> None:
-    trainer = Trainer(complete(config(epochs=2, finish_samples=5, finish=0.25), tiny), tiny, torch.device("cpu"))
+    trainer = Trainer(complete(config(epochs=2, iwae_samples=5, iwae_fraction=0.25), tiny), tiny, torch.device("cpu"))
     for fraction, finishing in ((0.0, False), (0.74, False), (0.75, True), (1.0, True)):
         trainer.take_step(fraction)
         assert trainer.finishing is finishing
@@ -36,7 +36,7 @@ def test_it_lowers_the_bound_and_its_weights_are_kept(tiny: Dataset) -> None:
     bounds, elbos = [], []
     levels = held_out_levels(tiny.test.images, "bernoulli")
     for samples in (1, 20):
-        *_, last = fit(config(epochs=120, finish_samples=samples, finish=0.5), tiny)
+        *_, last = fit(config(epochs=120, iwae_samples=samples, iwae_fraction=0.5), tiny)
         bounds.append(negative_importance_bound(last.model, levels, samples=20).mean().item())
         elbos.append(negative_elbo(last.model, levels).mean().item())
     assert bounds[1] < bounds[0] - 0.1
@@ -45,14 +45,14 @@ def test_it_lowers_the_bound_and_its_weights_are_kept(tiny: Dataset) -> None:
 
 def test_its_weights_are_kept_whatever_beta_was(tiny: Dataset, tmp_path: Path) -> None:
     """With a small β the objective before the finish lies far below the bound: they are two measures."""
-    for _ in fit(config(epochs=40, beta=0.1, finish_samples=3, finish=0.25), tiny, out=tmp_path / "run"):
+    for _ in fit(config(epochs=40, beta=0.1, iwae_samples=3, iwae_fraction=0.25), tiny, out=tmp_path / "run"):
         pass
     steps = runs.read_metrics(run := runs.open_run(tmp_path / "run"))[-1]["step"]
     assert runs.weight_facts(run)["step"] >= 0.75 * steps
 
 
 def test_interrupted_within_it_the_training_is_the_same(tiny: Dataset, tmp_path: Path) -> None:
-    asked = config(epochs=8, finish_samples=3, finish=0.5)
+    asked = config(epochs=8, iwae_samples=3, iwae_fraction=0.5)
     for name, stop in (("whole", None), ("stopped", 6.5)):
         training = fit(asked, tiny, out=tmp_path / name)
         for progress in training:
@@ -67,7 +67,7 @@ def test_interrupted_within_it_the_training_is_the_same(tiny: Dataset, tmp_path:
 
 
 def test_parts_add_up_to_the_whole(tiny: Dataset) -> None:
-    made = Trainer(complete(config(epochs=1, finish_samples=3, precision="float32"), tiny), tiny, torch.device("cpu"))
+    made = Trainer(complete(config(epochs=1, iwae_samples=3, precision="float32"), tiny), tiny, torch.device("cpu"))
     batch = made._batch(3)
     given = made.model, made.moving.weights, batch, Schedule(1.0, 1e-3), made.config
     whole, parts = look(*given), look_in_parts(*given, 7)
@@ -80,12 +80,12 @@ def test_parts_add_up_to_the_whole(tiny: Dataset) -> None:
 
 
 def test_an_autoencoder_has_none(tiny: Dataset) -> None:
-    asked = config(epochs=1, finish_samples=5)
+    asked = config(epochs=1, iwae_samples=5)
     with pytest.raises(
-        ConfigError, match=r"--finish-samples: got 5 for an autoencoder, which draws no z; expected --model vae"
+        ConfigError, match=r"--iwae-samples: got 5 for an autoencoder, which draws no z; expected --model vae"
     ):
         complete(replace(asked, model=replace(asked.model, model="ae")), tiny)
     with pytest.raises(
-        ConfigError, match=r"--finish: got 1\.5; expected a finite number of at least 0 and of at most 1"
+        ConfigError, match=r"--iwae-fraction: got 1\.5; expected a finite number of at least 0 and of at most 1"
     ):
-        TrainConfig(finish=1.5)
+        TrainConfig(iwae_fraction=1.5)

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from vaelab.config import LikelihoodName, MixingName, ModelConfig, ModelName
 from vaelab.errors import ConfigError
-from vaelab.models.base import Flat, Model
+from vaelab.models.base import Model
 from vaelab.models.distributions import Gaussian
 from vaelab.models.factory import build_model, complete_model
 from vaelab.models.hierarchical import Ladder
+from vaelab.models.vae import SingleLatentVAE
 from vaelab.objectives import elbo
 from vaelab.objectives.elbo import importance_weighted_bound, importance_weighted_loss, log_weights, terms
 
@@ -38,13 +39,15 @@ def ladder(
     likelihood: LikelihoodName,
     *,
     model: ModelName = "vae",
-    rungs: str = "3,2,1",
+    levels: str = "3,2,1",
     patch: int | None = None,
-    mixing: MixingName | None = None,
+    spatial_mixing: MixingName | None = None,
     stirred: float = 0.3,
 ) -> Ladder:
     """A small ladder; its weights are `stirred`, so that posterior and prior are not what they start as."""
-    config = ModelConfig(model, "ladder", None, likelihood, 8, 1, rungs=rungs, patch=patch, mixing=mixing)
+    config = ModelConfig(
+        model, "ladder", None, likelihood, 8, 1, levels=levels, patch=patch, spatial_mixing=spatial_mixing
+    )
     built = build_model(complete_model(config, shape), shape, 3, seed=0)
     assert isinstance(built, Ladder)
     random = generator(5)
@@ -59,17 +62,17 @@ def images_for(likelihood: str, shape: tuple[int, ...]) -> Tensor:
     return unit.round() if likelihood == "bernoulli" else torch.round(unit * 255) / 255
 
 
-@pytest.mark.parametrize(("shape", "likelihood", "patch", "mixing", "rungs"), SHAPES)
+@pytest.mark.parametrize(("shape", "likelihood", "patch", "spatial_mixing", "levels"), SHAPES)
 @pytest.mark.parametrize("kind", ["vae", "cvae"])
 def test_what_is_drawn_on_the_way_down_is_what_decode_makes_of_it(
     shape: tuple[int, ...],
     likelihood: LikelihoodName,
     patch: int | None,
-    mixing: MixingName,
-    rungs: str,
+    spatial_mixing: MixingName,
+    levels: str,
     kind: ModelName,
 ) -> None:
-    model = ladder(shape, likelihood, model=kind, patch=patch, mixing=mixing, rungs=rungs)
+    model = ladder(shape, likelihood, model=kind, patch=patch, spatial_mixing=spatial_mixing, levels=levels)
     images = images_for(likelihood, shape)
     for samples in ((), (1,), (2, 3)):
         inference = model(images, LABELS, torch.randn(*samples, 4, model.latent_dim, generator=generator(2)))
@@ -90,7 +93,7 @@ def test_what_is_drawn_on_the_way_down_is_what_decode_makes_of_it(
 def test_with_one_rung_it_is_the_flat_model(kind: ModelName, patch: int) -> None:
     """The same parts, put into a flat model as its encoder, head and decoder, give the same figures to the last bit."""
     shape = (1, 8, 8)
-    model = ladder(shape, "bernoulli", model=kind, rungs="3", patch=patch)
+    model = ladder(shape, "bernoulli", model=kind, levels="3", patch=patch)
 
     class Encoder(nn.Module):
         def forward(self, images: Tensor, labels: Tensor | None) -> Tensor:
@@ -101,7 +104,7 @@ def test_with_one_rung_it_is_the_flat_model(kind: ModelName, patch: int) -> None
             return model.parameters_of(latent, labels)
 
     classes = 3 if kind == "cvae" else 0
-    flat = Flat(
+    flat = SingleLatentVAE(
         Encoder(),
         Decoder(),
         features=model.top.posterior.in_features,
@@ -136,10 +139,10 @@ def gradients(model: Model, images: Tensor, samples: int, seed: int, *, doubly: 
     return [g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))]
 
 
-@pytest.mark.parametrize("rungs", ["2", "2,1,1"])
-def test_the_doubly_reparameterised_gradient_is_that_of_the_bound(rungs: str) -> None:
+@pytest.mark.parametrize("levels", ["2", "2,1,1"])
+def test_the_doubly_reparameterised_gradient_is_that_of_the_bound(levels: str) -> None:
     """On average over the noise, for every weight; and for the encoder's it is the quieter one."""
-    model = ladder((5,), "gaussian", rungs=rungs, stirred=0.1)
+    model = ladder((5,), "gaussian", levels=levels, stirred=0.1)
     images = images_for("gaussian", (5,)).repeat(100, 1)
     means, errors, noise = [], [], []
     for doubly in (True, False):
@@ -167,7 +170,7 @@ def test_the_value_of_the_loss_is_the_bound() -> None:
 
 
 def test_free_bits_are_a_rungs() -> None:
-    model = ladder((1, 8, 8), "bernoulli", rungs="3,2", patch=4)
+    model = ladder((1, 8, 8), "bernoulli", levels="3,2", patch=4)
     assert model.groups == (3, 8)
     rate = torch.cat([torch.full((2, 3), 0.1), torch.full((2, 8), 0.5)], dim=1)
     figures = elbo.Terms(torch.zeros(2), rate)
@@ -175,9 +178,9 @@ def test_free_bits_are_a_rungs() -> None:
     assert value.item() == pytest.approx(3 * 0.3 + 8 * 0.5)
 
 
-@pytest.mark.parametrize("rungs", ["3,2,1", "3,2@4,1@2"])
-def test_an_untrained_posterior_is_the_prior(rungs: str) -> None:
-    model = ladder((1, 8, 8), "bernoulli", rungs=rungs, stirred=0)
+@pytest.mark.parametrize("levels", ["3,2,1", "3,2@4,1@2"])
+def test_an_untrained_posterior_is_the_prior(levels: str) -> None:
+    model = ladder((1, 8, 8), "bernoulli", levels=levels, stirred=0)
     images = images_for("bernoulli", (1, 8, 8))
     inference = model(images, None, torch.randn(4, model.latent_dim, generator=generator(0)))
     assert not inference.rate.any()
@@ -194,7 +197,7 @@ def test_a_rungs_rate_is_that_of_its_latent_against_its_prior() -> None:
 
 
 def test_noise_is_put_in_the_priors_units() -> None:
-    rung = ladder((1, 8, 8), "bernoulli", rungs="3,2", patch=4)._below()[0]
+    rung = ladder((1, 8, 8), "bernoulli", levels="3,2", patch=4)._below()[0]
     state = torch.randn(4, 5, 8, generator=generator(0))  # positions, images, channels
     noise = torch.randn(5, rung.latent_dim, generator=generator(1))
     mean, log_scale = rung.prior(F.silu(state)).chunk(2, dim=-1)
@@ -205,7 +208,7 @@ def test_noise_is_put_in_the_priors_units() -> None:
 
 def test_weights_average_to_the_elbo_and_rise_to_the_evidence() -> None:
     """In three latent dimensions log p(x) = log ∫ N(z; 0, I) p(x|z) dz is a sum over a fine grid of whitened z."""
-    model = ladder((5,), "gaussian", rungs="1,1,1", stirred=0.1)
+    model = ladder((5,), "gaussian", levels="1,1,1", stirred=0.1)
     images = images_for("gaussian", (5,))
     axis = torch.linspace(-5, 5, 61)
     points = torch.cartesian_prod(axis, axis, axis)
@@ -226,9 +229,11 @@ def test_weights_average_to_the_elbo_and_rise_to_the_evidence() -> None:
 
 
 @pytest.mark.parametrize("kind", ["vae", "cvae"])
-@pytest.mark.parametrize(("rungs", "mixing"), [("3,2,1", "free"), ("3,2@4,1@2", "conv"), ("3,2@4,1@2", "relative")])
-def test_an_image_is_by_itself(kind: ModelName, rungs: str, mixing: MixingName) -> None:
-    model = ladder((1, 8, 8), "bernoulli", model=kind, rungs=rungs, mixing=mixing)
+@pytest.mark.parametrize(
+    ("levels", "spatial_mixing"), [("3,2,1", "free"), ("3,2@4,1@2", "conv"), ("3,2@4,1@2", "relative")]
+)
+def test_an_image_is_by_itself(kind: ModelName, levels: str, spatial_mixing: MixingName) -> None:
+    model = ladder((1, 8, 8), "bernoulli", model=kind, levels=levels, spatial_mixing=spatial_mixing)
     images = images_for("bernoulli", (1, 8, 8))
     noise = torch.randn(4, model.latent_dim, generator=generator(0))
     whole = terms(model(images, LABELS, noise), images)
@@ -259,39 +264,48 @@ def test_it_starts_where_the_data_are() -> None:
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        ({"rungs": "16,x"}, r"--rungs: got '16,x'; expected whole numbers of at least 1 with commas"),
-        ({"rungs": (4, 0)}, r"--rungs: got \[4, 0\]; expected whole numbers"),
+        ({"levels": "16,x"}, r"--levels: got '16,x'; expected whole numbers of at least 1 with commas"),
+        ({"levels": (4, 0)}, r"--levels: got \[4, 0\]; expected whole numbers"),
         ({"model": "ae"}, r"--network ladder: got an autoencoder; expected --model vae or cvae"),
-        ({"latent_dim": 7}, r"--latent-dim: got 7, but --rungs 16,1,1 make 48; expected it left out: --rungs says it"),
+        (
+            {"latent_dim": 7},
+            r"--latent-dim: got 7, but --levels 16,1,1 make 48; expected it left out: --levels says it",
+        ),
         ({"encoder": "module:Encoder"}, r"--network ladder: got --encoder too; expected it left out"),
         (
-            {"rungs": "16,9000"},
-            r"--rungs: got 16,9000, which make 144,016 dimensions at 16 positions; expected at most 65,536",
+            {"levels": "16,9000"},
+            r"--levels: got 16,9000, which make 144,016 dimensions at 16 positions; expected at most 65,536",
         ),
-        ({"rungs": "16@4,1"}, r"--rungs: got '16@4,1'; expected whole numbers"),
-        ({"rungs": "16,1@4@2"}, r"--rungs: got '16,1@4@2'; expected whole numbers"),
+        ({"levels": "16@4,1"}, r"--levels: got '16@4,1'; expected whole numbers"),
+        ({"levels": "16,1@4@2"}, r"--levels: got '16,1@4@2'; expected whole numbers"),
         (
-            {"rungs": "16,1@6,1@2"},
-            r"--rungs: got 16,1@6,1@2, with positions of 6 pixels a side; expected the finest, 2, doubled, up to the image's "
+            {"levels": "16,1@6,1@2"},
+            r"--levels: got 16,1@6,1@2, with positions of 6 pixels a side; expected the finest, 2, doubled, up to the image's "
             r"side: 2, 4, 8",
         ),
-        ({"rungs": "16,1@4", "patch": 8}, r"with positions of 4 pixels a side; expected the finest, 8, doubled"),
+        ({"levels": "16,1@4", "patch": 8}, r"with positions of 4 pixels a side; expected the finest, 8, doubled"),
         (
-            {"rungs": "16,1@2,1@4"},
-            r"--rungs: got 16,1@2,1@4; expected the largest positions first: from coarse to fine",
+            {"levels": "16,1@2,1@4"},
+            r"--levels: got 16,1@2,1@4; expected the largest positions first: from coarse to fine",
         ),
-        ({"rungs": "16,1,1@4", "patch": 2}, r"--rungs: got 16,1,1@4; expected the largest positions first"),
+        ({"levels": "16,1,1@4", "patch": 2}, r"--levels: got 16,1,1@4; expected the largest positions first"),
         (
-            {"rungs": "16,1@4", "patch": 0},
-            r"--rungs: got 16,1@4 for --patch 0, which has no positions; expected numbers",
+            {"levels": "16,1@4", "patch": 0},
+            r"--levels: got 16,1@4 for --patch 0, which has no positions; expected numbers",
         ),
-        ({"mixing": "conv", "patch": 0}, r"--mixing: got conv for a single position; expected it left out"),
+        (
+            {"spatial_mixing": "conv", "patch": 0},
+            r"--spatial-mixing: got conv for a single position; expected it left out",
+        ),
         ({"patch": 9}, r"--patch: got 9 for images of 8×8; expected at most their side, or 0: leave it out"),
         (
             {"network": "mlp", "patch": 4},
             r"--patch: got 4, but --network mlp has none; expected --network ladder with it",
         ),
-        ({"mixing": "conf"}, r"--mixing: got 'conf'; expected one of free, relative, conv\. Did you mean 'conv'\?"),
+        (
+            {"spatial_mixing": "conf"},
+            r"--spatial-mixing: got 'conf'; expected one of free, relative, conv\. Did you mean 'conv'\?",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(own: dict[str, object], message: str) -> None:
@@ -312,26 +326,31 @@ def test_a_table_has_no_patches() -> None:
 
 
 def test_a_table_has_no_positions_for_rungs() -> None:
-    with pytest.raises(ConfigError, match=r"--rungs: got 3,1@4 for a table, which has no positions; expected numbers"):
-        complete_model(ModelConfig("vae", "ladder", None, "gaussian", rungs="3,1@4"), (5,))
+    with pytest.raises(ConfigError, match=r"--levels: got 3,1@4 for a table, which has no positions; expected numbers"):
+        complete_model(ModelConfig("vae", "ladder", None, "gaussian", levels="3,1@4"), (5,))
 
 
 def test_rungs_lie_where_they_say() -> None:
-    config = complete_model(ModelConfig("vae", "ladder", None, "bernoulli", rungs="16,4@8,2@4,1@2"), (1, 28, 28))
+    config = complete_model(ModelConfig("vae", "ladder", None, "bernoulli", levels="16,4@8,2@4,1@2"), (1, 28, 28))
     assert (config.patch, config.latent_dim) == (2, 16 + 4 * 16 + 2 * 49 + 196)
     assert complete_model(config, (1, 28, 28)) == config
-    assert ModelConfig(rungs=(16, "4@8")).rungs == "16,4@8"
+    assert ModelConfig(levels=(16, "4@8")).levels == "16,4@8"
     model = build_model(config, (1, 28, 28), 10)
     assert model.groups == (16, 64, 98, 196)
-    cut = complete_model(ModelConfig("vae", "ladder", None, "bernoulli", rungs="16,1@8,1", patch=4), (1, 28, 28))
+    cut = complete_model(ModelConfig("vae", "ladder", None, "bernoulli", levels="16,1@8,1", patch=4), (1, 28, 28))
     assert cut.latent_dim == 16 + 16 + 49
 
 
 def test_completed_it_is_complete() -> None:
     config = complete_model(ModelConfig("cvae", "ladder", None, "bernoulli"), (1, 28, 28))
-    assert (config.rungs, config.patch, config.latent_dim, config.mixing) == ("16,1,1", 4, 16 + 2 * 49, "relative")
+    assert (config.levels, config.patch, config.latent_dim, config.spatial_mixing) == (
+        "16,1,1",
+        4,
+        16 + 2 * 49,
+        "relative",
+    )
     assert complete_model(config, (1, 28, 28)) == config
-    assert ModelConfig(rungs=(3, 2)).rungs == "3,2"
+    assert ModelConfig(levels=(3, 2)).levels == "3,2"
 
 
 def test_models_of_any_kind_share_their_verbs() -> None:

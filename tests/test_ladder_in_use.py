@@ -21,7 +21,7 @@ from vaelab.training.fit import fit
 @pytest.fixture(scope="module")
 def run(tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ladder") / "run"
-    model = ModelConfig(network="ladder", rungs="3,1", patch=4, width=32)
+    model = ModelConfig(network="ladder", levels="3,1", patch=4, width=32)
     train = TrainConfig(epochs=100, batch_size=32, learning_rate=1e-2, device="cpu", compile="no")
     for _ in fit(Config(model, train), tiny, out=folder):
         pass
@@ -72,10 +72,10 @@ def command(*arguments: object) -> None:
 
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
-    command("train", "digits", "--preset", "quick", "--epochs", 1, "--width", 16, "--rungs", "4,1", "--out", out)
+    command("train", "digits", "--preset", "quick", "--epochs", 1, "--width", 16, "--levels", "4,1", "--out", out)
     assert "cvae (ladder, 20 latent dimensions, logistic)" in capsys.readouterr().err
     config = runs.open_run(out).config
-    assert (config.model.rungs, config.model.width, config.train.learning_rate) == ("4,1", 16, 1e-2)
+    assert (config.model.levels, config.model.width, config.train.learning_rate) == ("4,1", 16, 1e-2)
     command("sample", out, "--label", "3", "--count", 2, "--out", tmp_path / "three.npz")
     assert np.load(tmp_path / "three.npz")["z"].shape == (2, 20)
     command("train", "digits", "--resume", "--epochs", 2, "--out", out)

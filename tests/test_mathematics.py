@@ -13,7 +13,7 @@ from torch.autograd import gradcheck
 
 from vaelab.config import Config, LikelihoodName, ModelConfig, NetworkName, TrainConfig
 from vaelab.data import Dataset, Split
-from vaelab.models.base import Flat, Model
+from vaelab.models.base import Model
 from vaelab.models.distributions import (
     LIKELIHOODS,
     Bernoulli,
@@ -22,9 +22,10 @@ from vaelab.models.distributions import (
     standard_normal_log_prob,
 )
 from vaelab.models.factory import build_model
+from vaelab.models.vae import SingleLatentVAE
 from vaelab.objectives import elbo
 from vaelab.objectives.bounds import negative_importance_bound
-from vaelab.optim.batches import Order, held_out_input, latent_noise, mean_and_variance
+from vaelab.optim.batches import ShuffledOrder, held_out_input, latent_noise, mean_and_variance
 from vaelab.training.fit import fit
 from vaelab.training.trainer import Trainer
 
@@ -193,7 +194,7 @@ GRADIENT_CASES = {  # the decoder's first output, and x
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_gradients_of_log_prob(name: LikelihoodName) -> None:
     likelihood, (first, x) = LIKELIHOODS[name], GRADIENT_CASES[name]
-    planes = [float64(first), torch.linspace(-4, 2, len(first), dtype=torch.float64)][: likelihood.planes]
+    planes = [float64(first), torch.linspace(-4, 2, len(first), dtype=torch.float64)][: likelihood.n_parameters]
     parameters, values = torch.stack(planes)[None].requires_grad_(), float64([x])
     assert gradcheck(lambda given: likelihood(given, 1).log_prob(values), (parameters,))
 
@@ -243,7 +244,7 @@ def gradients_over_noise(model: Model, x: Tensor, output: Tensor, count: int) ->
 def test_reparameterised_gradient_is_unbiased_against_a_finite_difference() -> None:
     """The expectation is integrated over z on a fixed grid, under q's density: no reparameterisation in it."""
     decoder, x = _Curved(), float64([1, 0, 1, 1])
-    model = Flat(
+    model = SingleLatentVAE(
         nn.Identity(), decoder, features=2, latent_dim=1, likelihood="bernoulli", shape=(4,), classes=0, stochastic=True
     ).double()
     grid = torch.linspace(-12, 12, 4001, dtype=torch.float64)[:, None]
@@ -283,7 +284,7 @@ def test_reparameterised_gradient_is_that_of_the_closed_form(linear_gaussian: Li
 
 def test_an_indivisible_data_set_is_seen_evenly() -> None:
     count, batch_size = 10, 4
-    order = Order(count, batch_size, seed=3)
+    order = ShuffledOrder(count, batch_size, seed=3)
     stream = torch.cat([order.at(step) for step in range(5 * count // batch_size * 2)])
     for epoch in stream[: 5 * count].split(count):
         assert epoch.sort().values.tolist() == list(range(count))

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from vaelab.config import LikelihoodName, ModelConfig, ModelName
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
-from vaelab.models.base import LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE, Flat, Model, bounded
+from vaelab.models.base import LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE, Model, bounded
 from vaelab.models.factory import build_model
+from vaelab.models.vae import SingleLatentVAE
 from vaelab.objectives import elbo
 from vaelab.optim.batches import held_out_input, mean_and_variance
 
@@ -93,7 +94,7 @@ def test_decoding_leading_samples_is_a_loop(network: str, kind: str, likelihood:
     model = built(network, kind, likelihood, shape)
     latent = torch.randn(4, 2, 6, 3, generator=generator(3))
     whole = model.decode(latent, LABELS).parameters
-    assert whole.shape == (4, 2, 6, model.likelihood.planes, *shape)
+    assert whole.shape == (4, 2, 6, model.likelihood.n_parameters, *shape)
     for i in range(4):
         for j in range(2):
             torch.testing.assert_close(whole[i, j], model.decode(latent[i, j], LABELS).parameters, rtol=1e-5, atol=1e-5)
@@ -251,7 +252,7 @@ def test_the_encoder_sees_deviations_from_the_mean() -> None:
             seen.append(images)
             return images[:, :2]
 
-    model = Flat(
+    model = SingleLatentVAE(
         Listener(),
         nn.Identity(),
         features=2,

@@ -65,7 +65,7 @@ class Tied(nn.Module):
 
     def __init__(self, *, shape: tuple[int, ...], planes: int, latent_dim: int, classes: int) -> None:
         super().__init__()
-        self.shape, self.planes = shape, planes
+        self.shape, self.n_parameters = shape, planes
         self.first = nn.Linear(latent_dim + classes, latent_dim + classes)
         self.second = self.first
         self.unused = nn.Parameter(torch.zeros(3))

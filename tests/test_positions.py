@@ -7,7 +7,7 @@ from conftest import generator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaelab.models.spatial import Coarsen, Convolve, Gather, Grid, Mix, Refine, Spread, over_channels
+from vaelab.models.spatial import ConvBlock, Gather, Grid, MixerBlock, PatchExpand, PatchMerge, Spread, over_channels
 
 
 @given(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20), st.integers(0, 6), st.integers(1, 2), st.booleans())
@@ -41,7 +41,7 @@ def test_patches_are_as_small_as_the_grid_allows(shape: tuple[int, ...], patch: 
 
 def test_mixing_is_its_formula() -> None:
     torch.manual_seed(0)
-    mix = Mix(Grid.over((1, 2, 10), 2), 8)
+    mix = MixerBlock(Grid.over((1, 2, 10), 2), 8)
     state = torch.randn(8, 5, 3)
     assert mix.between is not None
     assert mix.place is not None
@@ -50,13 +50,13 @@ def test_mixing_is_its_formula() -> None:
         heard[channel] = mix.between[channel // 2] @ state[channel] + mix.place.view(5, 1)
     expected = state + mix.outer(F.silu(mix.inner(heard.movedim(0, -1)))).movedim(-1, 0)
     torch.testing.assert_close(mix(state), expected)
-    assert Mix(Grid.over((3,)), 8).between is None
+    assert MixerBlock(Grid.over((3,)), 8).between is None
 
 
 def test_relative_mixing_is_a_convolution_with_a_kernel_as_large_as_the_grid() -> None:
     torch.manual_seed(0)
     grid = Grid.over((1, 6, 10), 2)
-    mix = Mix(grid, 8, relative=True)
+    mix = MixerBlock(grid, 8, relative=True)
     state = torch.randn(8, 15, 2)
     assert mix.between is not None
     assert mix.place is not None
@@ -76,7 +76,7 @@ def test_relative_mixing_is_a_convolution_with_a_kernel_as_large_as_the_grid() -
 def test_a_relative_matrix_has_the_kernel_s_own_numbers(rows: int, columns: int) -> None:
     """Where (down, right) lie between two positions, the entry is the kernel's of that number; rounded nowhere."""
     grid = Grid.over((1, 2 * rows, 2 * columns), 2)
-    mix = Mix(grid, 3, relative=True)
+    mix = MixerBlock(grid, 3, relative=True)
     assert mix.between is not None
     with torch.autocast("cpu", torch.bfloat16):
         found = mix.matrices()
@@ -89,7 +89,7 @@ def test_a_relative_matrix_has_the_kernel_s_own_numbers(rows: int, columns: int)
 def test_a_convolution_hears_its_neighbours_alone() -> None:
     torch.manual_seed(0)
     grid = Grid.over((1, 10, 10), 2)
-    layer = Convolve(grid, 4)
+    layer = ConvBlock(grid, 4)
     state = torch.randn(4, 25, 1, requires_grad=True)
     (reach,) = torch.autograd.grad(layer(state)[:, 12].sum(), state)
     heard = reach.abs().sum((0, 2)).view(5, 5) > 0
@@ -113,7 +113,7 @@ def test_a_coarser_grid_has_positions_of_four(height: int, width: int, patch: in
     coarse = grid.coarser()
     assert (coarse.rows, coarse.columns) == ((grid.rows + 1) // 2, (grid.columns + 1) // 2)
     torch.manual_seed(0)
-    coarsen, refine = Coarsen(grid, 4), Refine(grid, 4)
+    coarsen, refine = PatchMerge(grid, 4), PatchExpand(grid, 4)
     fine = grid.laid(torch.randn(4, grid.positions, 1)).requires_grad_()
     middle = coarse.positions // 2
     (reach,) = torch.autograd.grad(coarsen(fine)[:, middle].sum(), fine)
@@ -132,7 +132,7 @@ def test_the_order_in_memory_says_nothing() -> None:
     """Layers give the same for a state with its images innermost and with its channels, and leave the order as it is."""
     torch.manual_seed(0)
     last = Grid.over((1, 10, 6), 2, channels_last=True)
-    state, dense, layer = torch.randn(4, 15, 3), torch.nn.Linear(4, 6), Convolve(last, 4)
+    state, dense, layer = torch.randn(4, 15, 3), torch.nn.Linear(4, 6), ConvBlock(last, 4)
     turned = last.laid(state)
     assert turned.stride() == (1, 4, 60)
     for made, other in (

@@ -16,7 +16,7 @@ from vaelab.training.trainer import Trainer
 
 
 def trainer(dataset: Dataset, network: NetworkName, precision: str, **train: object) -> Trainer:
-    own = {"rungs": "3,1", "patch": 4} if network == "ladder" else {"latent_dim": 4}
+    own = {"levels": "3,1", "patch": 4} if network == "ladder" else {"latent_dim": 4}
     model = ModelConfig(model="cvae", network=network, width=32, depth=1, **own)  # pyright: ignore[reportArgumentType]
     how = TrainConfig(epochs=1, batch_size=64, device="cpu", compile="no", precision=precision, **train)  # pyright: ignore[reportArgumentType]
     return Trainer(complete(Config(model, how), dataset), dataset, torch.device("cpu"))
@@ -33,7 +33,7 @@ def found(made: Trainer, samples: int | None) -> tuple[float, Tensor]:
 @pytest.mark.parametrize("network", ["mlp", "conv", "ladder"])
 @pytest.mark.parametrize("samples", [None, 3])
 def test_the_step_is_nearly_that_of_float32(tiny: Dataset, network: NetworkName, samples: int | None) -> None:
-    asked = {} if samples is None else {"finish_samples": samples}
+    asked = {} if samples is None else {"iwae_samples": samples}
     (exact, gradient), (loss, rounded) = (
         found(trainer(tiny, network, precision, **asked), samples) for precision in ("float32", "bfloat16")
     )

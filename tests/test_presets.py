@@ -27,7 +27,7 @@ def test_what_is_said_goes_before_the_preset() -> None:
     said = Config(ModelConfig(width=32), TrainConfig(learning_rate=1e-4, seconds=7.0))
     config = with_preset("standard", said)
     assert (config.model.width, config.train.learning_rate, config.train.seconds) == (32, 1e-4, 7.0)
-    assert config.model.rungs == PRESETS["standard"].model["rungs"]
+    assert config.model.levels == PRESETS["standard"].model["levels"]
 
 
 def test_epochs_stand_in_place_of_the_presets_seconds() -> None:

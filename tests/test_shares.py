@@ -13,15 +13,15 @@ from torch import Tensor
 
 from vaelab import Config, Dataset
 from vaelab.acceleration.cpu_parallel import Library, Shared, how_many
-from vaelab.acceleration.graph import Recipe, as_look
+from vaelab.acceleration.graph import CompileKey, as_look
 from vaelab.config import ModelConfig, ModelName, TrainConfig
 from vaelab.models.base import Model
 from vaelab.models.factory import build_model, complete_model
-from vaelab.optim.step import Batch, Moving, Schedule, Tally, descend, fused_adamw
+from vaelab.optim.step import Batch, Schedule, StepStats, TrainState, descend, fused_adamw
 from vaelab.training.fit import complete
 from vaelab.training.trainer import Trainer
 
-LADDER = ModelConfig("vae", "ladder", None, "bernoulli", 8, 1, rungs="3,2@4,1@2")
+LADDER = ModelConfig("vae", "ladder", None, "bernoulli", 8, 1, levels="3,2@4,1@2")
 TRAIN = TrainConfig(epochs=1, precision="float32")
 SHAPE = (1, 8, 8)
 
@@ -42,10 +42,12 @@ def batch_of(model: Model, images: int = 12, key: tuple[int, int] = (5, -9)) -> 
     return Batch(levels, labels, noise, torch.tensor(key, dtype=torch.int32))
 
 
-def movable(model: Model) -> tuple[Moving, Tally]:
+def movable(model: Model) -> tuple[TrainState, StepStats]:
     weights: list[Tensor] = list(model.parameters())
     means, squares = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
-    return Moving(weights, [], means, squares, torch.zeros(())), Tally(*(torch.zeros(n) for n in ((3,), (2,), ())))
+    return TrainState(weights, [], means, squares, torch.zeros(())), StepStats(
+        *(torch.zeros(n) for n in ((3,), (2,), ()))
+    )
 
 
 class Written:
@@ -179,5 +181,5 @@ def test_the_recipe_is_of_a_share(tiny: Dataset, monkeypatch: pytest.MonkeyPatch
     shared = trainer.recipe()
     assert (whole.shares, shared.shares, shared.threads) == (1, 2, 2)
     assert ((30, *SHAPE), "uint8") in [(shape, dtype) for shape, _, dtype in shared.tensors]
-    assert Recipe.read(shared.text()) == shared
+    assert CompileKey.read(shared.text()) == shared
     assert shared.path != whole.path

@@ -93,8 +93,8 @@ def test_what_cannot_be_is_refused_before_the_first_begins(capsys: pytest.Captur
     words = ("train", "tiny.npz", "--model", "all", "--out", "x", "--epochs", "1")
     (*_, line) = told(capsys, *words, "--likelihood", "gaussian", status=2)
     assert line.startswith("vaelab: --likelihood gaussian: got images; expected ")
-    (*_, line) = told(capsys, *words, "--finish-samples", "4", status=2)
-    assert line.startswith("vaelab: --finish-samples")
+    (*_, line) = told(capsys, *words, "--iwae-samples", "4", status=2)
+    assert line.startswith("vaelab: --iwae-samples")
     assert not Path("x").exists()
     told(capsys, *words, *FAST)
     assert told(capsys, *words, status=2) == [

@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from vaelab import Config, Dataset
-from vaelab.optim.step import Batch, Moving, Schedule, fused_adamw, look, look_in_parts, plain_adamw
+from vaelab.optim.step import Batch, Schedule, TrainState, fused_adamw, look, look_in_parts, plain_adamw
 from vaelab.training.fit import complete
 from vaelab.training.trainer import Trainer
 
 
-def moving(count: int = 3) -> Moving:
+def moving(count: int = 3) -> TrainState:
     generator = torch.Generator().manual_seed(0)
     lists = [[torch.randn(4, index + 2, generator=generator) for index in range(count)] for _ in range(2)]
     means, squares = ([torch.zeros_like(weight) for weight in lists[0]] for _ in range(2))
-    return Moving(lists[0], lists[1], means, squares, torch.zeros(()))
+    return TrainState(lists[0], lists[1], means, squares, torch.zeros(()))
 
 
 @pytest.mark.parametrize("move", [plain_adamw, fused_adamw])

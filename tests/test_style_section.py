@@ -18,7 +18,7 @@ from vaelab.evaluation.context import Settings, Subject
 from vaelab.evaluation.results import Bars, Matrix, Section, Sheet
 from vaelab.evaluation.style_section import correlation_across, growing_direction, style_section
 from vaelab.inference.trained import TrainedModel
-from vaelab.models.base import Flat
+from vaelab.models.vae import SingleLatentVAE
 
 SIDE, WIDTH = 28, 3
 CLASSES = tuple("0123456789")
@@ -50,7 +50,7 @@ class Bar(nn.Module):
 
 def hand(kind: ModelName = "cvae", *, turned: bool = False) -> TrainedModel:
     torch.manual_seed(0)
-    model = Flat(
+    model = SingleLatentVAE(
         Pixels(),
         Bar(turned),
         features=SIDE * SIDE,

@@ -24,10 +24,10 @@ LikelihoodName = Literal["bernoulli", "continuous-bernoulli", "logistic", "gauss
 
 if TYPE_CHECKING:
     OwnBody = str | Callable[..., Any]
-    Rungs = str | Sequence[int | str]
+    Levels = str | Sequence[int | str]
 else:
     OwnBody = str  # what the command line reads and a run keeps; a class becomes its import path
-    Rungs = str  # and a sequence becomes its numbers, with commas
+    Levels = str  # and a sequence becomes its numbers, with commas
 
 MOST_DIMENSIONS = 65536
 """Latent dimensions, and units of a layer, that are taken."""
@@ -67,16 +67,16 @@ class ModelConfig:
     decoder: OwnBody | None = None
     """A decoder of your own by its import path, such as my_networks:Decoder, in place of that of --network."""
 
-    rungs: Rungs | None = None
+    levels: Levels | None = None
     """Latent dimensions of a ladder's rungs, such as 16,1,1: of the whole image for the first, at each position for the others.
     They stand in place of --latent-dim. With @, a rung has positions of its own: 16,4@8,2@4,1@2 has patches of 8, 4 and 2 pixels
     a side, 4×4, 7×7 and 14×14 positions of a 28×28 image. Default: 16,1,1."""
 
     patch: int | None = None
-    """Pixels per side of the patches that a ladder cuts images into, and of a rung's positions where --rungs does not say; 0
-    makes one position of all, as a table is. Default: the finest that --rungs says, else 4 for 28×28, so 7×7."""
+    """Pixels per side of the patches that a ladder cuts images into, and of a rung's positions where --levels does not say; 0
+    makes one position of all, as a table is. Default: the finest that --levels says, else 4 for 28×28, so 7×7."""
 
-    mixing: MixingName | None = None
+    spatial_mixing: MixingName | None = None
     """How a ladder's positions hear of one another: by free matrices over positions; by relative ones, whose entries hang on how
     two positions lie to each other alone, as in a convolution as large as the grid; or by 3×3 convolutions. Default: relative."""
 
@@ -85,8 +85,8 @@ class ModelConfig:
         for name in ("encoder", "decoder"):
             if (got := getattr(self, name)) is not None:
                 object.__setattr__(self, name, import_path(name, got))
-        if self.rungs is not None:
-            object.__setattr__(self, "rungs", _rungs(self.rungs))
+        if self.levels is not None:
+            object.__setattr__(self, "levels", _levels(self.levels))
         _check_whole("patch", self.patch, least=0, most=1024)
         for name, most in (("latent_dim", MOST_DIMENSIONS), ("width", MOST_DIMENSIONS), ("depth", 1000)):
             _check_whole(name, getattr(self, name), most=most)
@@ -131,11 +131,11 @@ class TrainConfig:
     """Nats per latent dimension below which the rate is not pressed down (averaged over a batch); the dimensions of a ladder's
     rung are taken together."""
 
-    finish_samples: int = 1
+    iwae_samples: int = 1
     """Draws of z per image in a finish that minimises the importance-weighted bound in place of −ELBO; 1: no such finish."""
 
-    finish: float = 0.1
-    """Share of the training, at its end, that the finish of --finish-samples takes, 0…1. It knows no beta and no free bits, and
+    iwae_fraction: float = 0.1
+    """Share of the training, at its end, that the finish of --iwae-samples takes, 0…1. It knows no beta and no free bits, and
     its steps are not compiled."""
 
     seed: int = 0
@@ -160,14 +160,14 @@ class TrainConfig:
         _check_choices(self)
         _check_whole("epochs", self.epochs)
         _check_whole("batch_size", self.batch_size)
-        _check_whole("finish_samples", self.finish_samples, most=1000)
+        _check_whole("iwae_samples", self.iwae_samples, most=1000)
         _check_whole("seed", self.seed, least=0, most=2**63 - 1)
         _check_real("seconds", self.seconds, above=0.0)
         _check_real("learning_rate", self.learning_rate, above=0.0)
         _check_real("gradient_clip", self.gradient_clip, above=0.0)
         for name in ("weight_decay", "beta", "free_bits"):
             _check_real(name, getattr(self, name), least=0.0)
-        for name in ("warmup", "kl_warmup", "finish"):
+        for name in ("warmup", "kl_warmup", "iwae_fraction"):
             _check_real(name, getattr(self, name), least=0.0, most=1.0)
         _check_real("ema", self.ema, least=0.0, below=1.0)
         if self.epochs is not None and self.seconds is not None:
@@ -234,13 +234,13 @@ def import_path(name: str, got: object) -> str:
     return f"{module}:{qualified}"
 
 
-def rung_parts(rungs: Rungs) -> list[tuple[int, int | None]]:
+def level_parts(rungs: Levels) -> list[tuple[int, int | None]]:
     """The numbers of `ModelConfig.rungs`: latent dimensions, and pixels a side of a position where it says so."""
-    parts = (part.partition("@") for part in _rungs(rungs).split(","))
+    parts = (part.partition("@") for part in _levels(rungs).split(","))
     return [(int(dims), int(patch) if patch else None) for dims, _, patch in parts]
 
 
-def _rungs(got: object) -> str:
+def _levels(got: object) -> str:
     """Numbers with commas, from such a text or from a sequence of numbers.
 
     Raises
@@ -252,8 +252,8 @@ def _rungs(got: object) -> str:
     texts = [str(part).strip() for part in parts]
     if not texts or not all(re.fullmatch(r"[1-9]\d{0,3}(@[1-9]\d{0,3})?", text) for text in texts) or "@" in texts[0]:
         raise ConfigError(
-            f"--rungs: got {got if isinstance(got, str) else parts!r}; expected whole numbers of at least 1 with commas, such as "
-            "16,1,1 or 16,4@8,2@4"
+            f"--levels: got {got if isinstance(got, str) else parts!r}; expected whole numbers of at least 1 with commas, such "
+            "as 16,1,1 or 16,4@8,2@4"
         )
     return ",".join(texts)
 
@@ -266,7 +266,7 @@ def _imported(module: str, qualified: str) -> object:
 
 
 def _check_choices(config: ModelConfig | TrainConfig) -> None:
-    choices = {"model": ModelName, "network": NetworkName, "likelihood": LikelihoodName, "mixing": MixingName}
+    choices = {"model": ModelName, "network": NetworkName, "likelihood": LikelihoodName, "spatial_mixing": MixingName}
     choices |= {"compile": CompileName, "precision": PrecisionName}
     for name, literal in choices.items():
         got = getattr(config, name, None)

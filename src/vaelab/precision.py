@@ -30,7 +30,7 @@ def pays_in_bfloat16(model: ModelConfig, shape: tuple[int, ...], device: torch.d
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    dense = model.network == "mlp" or (model.network == "ladder" and model.mixing != "conv")
+    dense = model.network == "mlp" or (model.network == "ladder" and model.spatial_mixing != "conv")
     return device.type == "cpu" and dense and len(shape) > 1 and _has_bfloat16()
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vaelab.config import Config, TrainConfig
 from vaelab.models.base import Model
-from vaelab.optim.step import Batch, Found, Moving, Schedule, Tally, fused_adamw, move
+from vaelab.optim.step import Batch, Found, Schedule, StepStats, TrainState, fused_adamw, move
 
 FEWEST_IMAGES = 32
 """Images that a share has at the least: with fewer, its products are too small to be quick."""
@@ -86,7 +86,7 @@ class Shared:
         torch.set_num_threads(before)
 
     def __call__(
-        self, model: Model, moving: Moving, tally: Tally, batch: Batch, schedule: Schedule, config: TrainConfig
+        self, model: Model, moving: TrainState, tally: StepStats, batch: Batch, schedule: Schedule, config: TrainConfig
     ) -> None:
         """One step; its schedule is of tensors.
 

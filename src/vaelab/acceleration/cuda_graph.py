@@ -14,7 +14,7 @@ from torch import Tensor
 from vaelab.acceleration.graph import Step, passing
 from vaelab.config import TrainConfig
 from vaelab.models.base import Model
-from vaelab.optim.step import Batch, Moving, Schedule, Tally, descend, fused_adamw
+from vaelab.optim.step import Batch, Schedule, StepStats, TrainState, descend, fused_adamw
 
 WARM_UP = 3
 """Steps that are taken as they stand before one is recorded: in them libraries choose their ways and take their memory."""
@@ -23,7 +23,7 @@ Work = Callable[[], object]
 
 
 def plain_step(
-    model: Model, moving: Moving, tally: Tally, batch: Batch, schedule: Schedule, config: TrainConfig
+    model: Model, moving: TrainState, tally: StepStats, batch: Batch, schedule: Schedule, config: TrainConfig
 ) -> None:
     """The step as it stands."""
     descend(model, moving, tally, batch, schedule, config, fused_adamw)
@@ -43,7 +43,7 @@ def captured(step: Step, record: Callable[[Work], Work] | None = None) -> Step:
     taken, held, replay = 0, list[Tensor](), None
 
     def replayed(
-        model: Model, moving: Moving, tally: Tally, batch: Batch, schedule: Schedule, config: TrainConfig
+        model: Model, moving: TrainState, tally: StepStats, batch: Batch, schedule: Schedule, config: TrainConfig
     ) -> None:
         nonlocal taken, held, replay
         given = passing(batch, schedule)

@@ -29,9 +29,9 @@ from vaelab.acceleration.cpu_parallel import Shared
 from vaelab.config import ModelConfig, TrainConfig
 from vaelab.data.cache import cache_folder
 from vaelab.models.base import Model
-from vaelab.optim.step import Batch, Moving, Schedule, Tally, descend, look, plain_adamw
+from vaelab.optim.step import Batch, Schedule, StepStats, TrainState, descend, look, plain_adamw
 
-Step = Callable[[Model, Moving, Tally, Batch, Schedule, TrainConfig], None]
+Step = Callable[[Model, TrainState, StepStats, Batch, Schedule, TrainConfig], None]
 """One step; its schedule is of tensors."""
 
 MOST_KEPT = 50
@@ -45,8 +45,8 @@ NOT_BUILT_IN = (
     "ema",
     "beta",
     "kl_warmup",
-    "finish",
-    "finish_samples",
+    "iwae_fraction",
+    "iwae_samples",
     "seed",
     "device",
     "compile",
@@ -59,7 +59,7 @@ class NotCompiledError(Exception):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class CompileKey:
     """All that a compiled step is made from.
 
     Attributes
@@ -96,13 +96,13 @@ class Recipe:
         classes: int,
         tensors: Sequence[Tensor],
         shares: int = 1,
-    ) -> Recipe:
+    ) -> CompileKey:
         """The recipe of a step on `tensors`, of all of them or of one of its shares."""
         default = TrainConfig()
         built_in = replace(train, **{name: getattr(default, name) for name in NOT_BUILT_IN})
         described = tuple((tuple(t.shape), tuple(t.stride()), str(t.dtype).removeprefix("torch.")) for t in tensors)
         once = uuid.uuid4().hex if model.encoder is not None or model.decoder is not None else ""
-        return Recipe(
+        return CompileKey(
             model, built_in, shape, classes, described, max(1, torch.get_num_threads() // shares), shares, once
         )
 
@@ -111,12 +111,12 @@ class Recipe:
         return json.dumps(asdict(self), sort_keys=True)
 
     @staticmethod
-    def read(text: str) -> Recipe:
+    def read(text: str) -> CompileKey:
         """What `text` wrote."""
         values = json.loads(text)
         model, train = ModelConfig(**values.pop("model")), TrainConfig(**values.pop("train"))
         tensors = tuple((tuple(shape), tuple(stride), dtype) for shape, stride, dtype in values.pop("tensors"))
-        return Recipe(model, train, tuple(values.pop("shape")), tensors=tensors, **values)
+        return CompileKey(model, train, tuple(values.pop("shape")), tensors=tensors, **values)
 
     @property
     def path(self) -> Path:
@@ -125,12 +125,12 @@ class Recipe:
         return cache_folder() / "compiled" / f"{hashlib.sha256(whole.encode()).hexdigest()[:32]}.so"
 
 
-def flat(model: Model, moving: Moving, tally: Tally, batch: Batch, schedule: Schedule) -> list[Tensor]:
+def flat(model: Model, moving: TrainState, tally: StepStats, batch: Batch, schedule: Schedule) -> list[Tensor]:
     """All tensors that a step reads or changes, in the order that `as_function` takes them in."""
     return [*lasting(model, moving, tally), *passing(batch, schedule)]
 
 
-def lasting(model: Model, moving: Moving, tally: Tally) -> list[Tensor]:
+def lasting(model: Model, moving: TrainState, tally: StepStats) -> list[Tensor]:
     """Those of all steps, which are changed in place."""
     moved = [*moving.weights, *moving.means, *moving.squares, moving.updates]
     return [*moved, tally.sums, tally.bad, tally.usual_norm, *model.buffers()]
@@ -170,7 +170,7 @@ def as_function(model: Model, config: TrainConfig) -> Callable[..., tuple[()]]:
 
         weights, means, squares = (take(len(names)) for _ in range(3))
         weights = [weight.detach().requires_grad_() for weight in weights]
-        moving, tally = Moving(weights, [], means, squares, *take(1)), Tally(*take(3))
+        moving, tally = TrainState(weights, [], means, squares, *take(1)), StepStats(*take(3))
         given = dict(zip([*names, *buffers], [*weights, *take(len(buffers))], strict=True))
         schedule, (images, noise, key, *labels) = Schedule(*take(2)), rest
         batch = Batch(images, labels[0] if labels else None, noise, key)
@@ -208,7 +208,7 @@ def as_look(model: Model, config: TrainConfig) -> Callable[..., tuple[()]]:
     return look_at
 
 
-def load(recipe: Recipe) -> Step | None:
+def load(recipe: CompileKey) -> Step | None:
     """The compiled step that is kept for `recipe`, for one model's use; None where there is none, or it cannot be loaded."""
     path = recipe.path
     if not path.is_file():
@@ -226,7 +226,9 @@ def _whole_step(path: str) -> Step:
     """The step that is compiled as a whole."""
     run, kept = open_library(path), list[Tensor]()
 
-    def step(model: Model, moving: Moving, tally: Tally, batch: Batch, schedule: Schedule, _: TrainConfig) -> None:
+    def step(
+        model: Model, moving: TrainState, tally: StepStats, batch: Batch, schedule: Schedule, _: TrainConfig
+    ) -> None:
         if not kept:
             kept.extend(lasting(model, moving, tally))
         run([*kept, *passing(batch, schedule)])
@@ -259,7 +261,9 @@ def compiled_by_torch() -> Step:
     compiled = torch.compile(descend, fullgraph=True, dynamic=False)
     fresh = True
 
-    def step(model: Model, moving: Moving, tally: Tally, batch: Batch, schedule: Schedule, config: TrainConfig) -> None:
+    def step(
+        model: Model, moving: TrainState, tally: StepStats, batch: Batch, schedule: Schedule, config: TrainConfig
+    ) -> None:
         nonlocal fresh
         if not fresh:
             compiled(model, moving, tally, batch, schedule, config, plain_adamw)

@@ -21,7 +21,7 @@ import torch
 
 from vaelab.acceleration.graph import NotCompiledError, missing_compiler
 from vaelab.acceleration.threads import Team
-from vaelab.acceleration.worker import Preparation
+from vaelab.acceleration.worker import CompileJob
 from vaelab.config import Config
 from vaelab.training.trainer import Trainer
 
@@ -77,7 +77,7 @@ class Compiling:
         self.plan = plan(config, steps)
         self.asked = config.train.compile == "yes"
         self.on_cpu = trainer.device.type == "cpu"
-        self._preparation: Preparation | None = None
+        self._preparation: CompileJob | None = None
         if config.train.compile == "auto" and trainer.device.type not in ("cpu", "cuda"):
             self.plan = "never"
         self.records = trainer.device.type == "cuda" and config.train.compile != "no" and not _own(config)
@@ -129,7 +129,7 @@ class Compiling:
             elif (missing := missing_compiler()) is not None:
                 self._give_up(missing)
             else:
-                self._preparation = Preparation(self._recipe)
+                self._preparation = CompileJob(self._recipe)
                 self._make_room()
         except NotCompiledError as error:
             self._give_up(str(error))

@@ -10,13 +10,13 @@ import torch
 
 from vaelab.acceleration.cpu_parallel import Share, Shared, how_many
 from vaelab.acceleration.cuda_graph import captured, plain_step
-from vaelab.acceleration.graph import NotCompiledError, Recipe, Step, compiled_by_torch, flat, load
-from vaelab.acceleration.worker import Preparation
+from vaelab.acceleration.graph import CompileKey, NotCompiledError, Step, compiled_by_torch, flat, load
+from vaelab.acceleration.worker import CompileJob
 from vaelab.config import Config
 from vaelab.errors import TrainingError
 from vaelab.memory import halved, out_of_memory, release
 from vaelab.models.base import Model
-from vaelab.optim.step import Batch, Found, Moving, Schedule, Tally, fused_adamw, look, look_in_parts, move
+from vaelab.optim.step import Batch, Found, Schedule, StepStats, TrainState, fused_adamw, look, look_in_parts, move
 
 
 class Stepper:
@@ -30,7 +30,7 @@ class Stepper:
         Lines that a person is to be told, once; whoever tells them takes them out.
     """
 
-    def __init__(self, model: Model, moving: Moving, tally: Tally, config: Config, classes: int) -> None:
+    def __init__(self, model: Model, moving: TrainState, tally: StepStats, config: Config, classes: int) -> None:
         self.model, self.moving, self.tally, self.config, self.classes = model, moving, tally, config, classes
         self.device = tally.bad.device
         self.at_once: int | None = None
@@ -120,7 +120,7 @@ class Stepper:
         """Have the step recorded on a CUDA device, as it stands, and replayed."""
         self._quick = captured(plain_step)
 
-    def recipe(self, batch: Batch, schedule: Schedule) -> Recipe:
+    def recipe(self, batch: Batch, schedule: Schedule) -> CompileKey:
         """What a compiled step on such batches is made from: the whole of it, or a look at one of its shares."""
         schedule = self._as_tensors(schedule)
         shares = how_many(self.config, len(batch.images), torch.get_num_threads())
@@ -129,15 +129,15 @@ class Stepper:
             tensors = Share(self.model, self.moving.weights).tensors(part, beta)
         else:
             tensors = flat(self.model, self.moving, self.tally, batch, schedule)
-        return Recipe.of(self.config.model, self.config.train, self.model.shape, self.classes, tensors, shares)
+        return CompileKey.of(self.config.model, self.config.train, self.model.shape, self.classes, tensors, shares)
 
-    def load_compiled(self, recipe: Recipe) -> bool:
+    def load_compiled(self, recipe: CompileKey) -> bool:
         """Whether the compiled step is at hand; from now on it is taken."""
         if (made := load(recipe)) is not None:
             self._quick, self._compiled = made, True
         return self.compiled
 
-    def compile(self, recipe: Recipe | None = None) -> None:
+    def compile(self, recipe: CompileKey | None = None) -> None:
         """Have the step compiled by `recipe`, and wait for that; without one by PyTorch alone, when the next is taken.
 
         Raises
@@ -149,7 +149,7 @@ class Stepper:
             made = compiled_by_torch()
             self._quick, self._compiled = captured(made) if self.device.type == "cuda" else made, True
         elif not self.load_compiled(recipe):
-            preparation = Preparation(recipe)
+            preparation = CompileJob(recipe)
             try:
                 while not preparation.done():
                     time.sleep(0.05)

@@ -1,6 +1,6 @@
 """Making a compiled step in a process of its own, while a training goes on in the one that asks for it.
 
-`Preparation` starts `python -m vaelab.acceleration.worker`, which reads a `Recipe` from standard input, and ends at once when
+`CompileJob` starts `python -m vaelab.acceleration.worker`, which reads a `CompileKey` from standard input, and ends at once when
 that closes, since what asked for it is gone then. A failure is one line on standard error, and status 1.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vaelab.acceleration.graph import NotCompiledError, Recipe, as_function, as_look, keep, open_library
+from vaelab.acceleration.graph import CompileKey, NotCompiledError, as_function, as_look, keep, open_library
 from vaelab.models.factory import build_model
 
 NICENESS = 5
@@ -37,10 +37,10 @@ MUCH_WIDER = 8
 """A product's right factor has at least so many times as many columns as its left one has rows."""
 
 
-class Preparation:
+class CompileJob:
     """A process that makes a compiled step and keeps it; it ends with this one, or when it is closed."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: CompileKey) -> None:
         if getattr(sys, "frozen", False) or not Path(sys.executable or "").name.startswith(("python", "pypy")):
             raise NotCompiledError("this is no Python that another process of it could be started of")
         self._folder = tempfile.TemporaryDirectory(prefix="vaelab-", ignore_cleanup_errors=True)
@@ -107,7 +107,7 @@ class Preparation:
 
 def main() -> int:
     """Make what standard input asks for."""
-    recipe = Recipe.read(sys.stdin.readline())
+    recipe = CompileKey.read(sys.stdin.readline())
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
     if hasattr(os, "nice"):
         os.nice(NICENESS)
@@ -121,7 +121,7 @@ def main() -> int:
     return 0
 
 
-def make(recipe: Recipe) -> Path:
+def make(recipe: CompileKey) -> Path:
     """The library of a compiled step; it was compared with the step as it stands.
 
     Raises
@@ -189,7 +189,7 @@ _INSTEAD = {
 """What the compiler is shown in place of operations that it has a slower way with."""
 
 
-def _examples(recipe: Recipe, model: torch.nn.Module) -> list[Tensor]:
+def _examples(recipe: CompileKey, model: torch.nn.Module) -> list[Tensor]:
     """Tensors as the step will see them: the initial weights, nothing moved yet, images and noise drawn."""
     weights, buffers = list(model.parameters()), list(model.buffers())
     beta, rate = torch.tensor(1.0), torch.tensor(1e-3)

@@ -76,7 +76,7 @@ def _like(main: Config, kind: ModelName, dataset: Dataset) -> Config:
     model = replace(
         main.model, model=kind, latent_dim=None if main.model.latent_dim == usual else main.model.latent_dim
     )
-    return Config(model, replace(main.train, finish_samples=1) if kind == "ae" else main.train)
+    return Config(model, replace(main.train, iwae_samples=1) if kind == "ae" else main.train)
 
 
 def _share(asked: Config, models: int) -> float | None:

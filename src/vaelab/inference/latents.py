@@ -100,7 +100,7 @@ def measured(model: TrainedModel, images: np.ndarray, labels: Labels | None = No
     encoded = model.encode(images, labels)
     mean = torch.from_numpy(encoded.mean)
     rate = Gaussian(mean, torch.from_numpy(encoded.log_variance)).rate() if model.model.stochastic else mean * 0
-    return replace(model, axes=elbo.Axes.over(rate, mean))
+    return replace(model, axes=elbo.LatentStats.over(rate, mean))
 
 
 def axis_name(model: TrainedModel, axis: int) -> str:

@@ -82,7 +82,7 @@ class TrainedModel:
     kind: ModelName
     likelihood: LikelihoodName
     classes: tuple[str, ...]
-    axes: elbo.Axes | None = None
+    axes: elbo.LatentStats | None = None
 
     @property
     def conditional(self) -> bool:
@@ -393,5 +393,5 @@ def load(folder: str | os.PathLike[str]) -> TrainedModel:
     config = run.config.model
     assert config.model not in (None, "all")
     assert config.likelihood is not None
-    axes = elbo.Axes.read(runs.weight_facts(run).get("axes"))
+    axes = elbo.LatentStats.read(runs.weight_facts(run).get("axes"))
     return TrainedModel(runs.load_model(run), config.model, config.likelihood, run.data.classes, axes)

@@ -9,10 +9,9 @@ is a deterministic function of it.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TypedDict, Unpack, final
+from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -166,7 +165,7 @@ class Model(nn.Module, ABC):
         if len(self.shape) == 1:
             self.scale.copy_(variance.clamp_min(1e-12).sqrt())
         bias = self.output_bias()
-        values, planes = mean.numel(), self.likelihood.planes
+        values, planes = mean.numel(), self.likelihood.n_parameters
         if bias is None or bias.numel() not in (planes * values, planes * self.shape[0]):
             return
         if bias.numel() < planes * values:  # one for each channel: mean and variance over all its pixels
@@ -175,54 +174,3 @@ class Model(nn.Module, ABC):
         if self.likelihood is GaussianLikelihood:  # which takes it in units of the standard deviation
             mean, variance = (mean - self.location) / self.scale, variance / self.scale.square()
         bias.copy_(self.likelihood.initial(mean, variance).view_as(bias))
-
-
-@final
-class Flat(Model):
-    """Encoder, one latent, decoder: the autoencoder, the VAE and the conditional VAE of the textbooks.
-
-    Parameters
-    ----------
-    encoder, decoder
-        Bodies with the signatures that `vaelab.models.networks` documents.
-    features
-        Size of the encoder body's output.
-    facts
-        What every model has, see `Model`.
-    """
-
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, *, features: int, **facts: Unpack[Facts]) -> None:
-        super().__init__(**facts)
-        self.encoder, self.decoder = encoder, decoder
-        self.head = nn.Linear(features, (1 + self.stochastic) * self.latent_dim)
-
-    def posterior(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None = None) -> Gaussian:
-        """Of each image: (batch, d), independent of one another."""
-        output = self.head(self.encoder(self.centred(images), self.one_hot(labels)))
-        if not self.stochastic:
-            output = precise(output)
-            return Gaussian(output, torch.full_like(output, -math.inf))
-        return bounded(output)
-
-    def parameters_of(self, latent: Float[Tensor, "batch d"], labels: Tensor | None) -> Float[Tensor, "batch *planes"]:
-        """By the decoder body."""
-        return self.decoder(latent, labels)
-
-    def forward(self, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "*samples batch d"]) -> Inference:
-        """Z = μ + σ·`noise`, decoded."""
-        posterior = self.posterior(images, labels)
-        latent = posterior.sample(noise)
-        rate = posterior.rate() if self.stochastic else torch.zeros_like(posterior.mean)
-        return Inference(posterior, latent, rate, self.decode(latent, labels))
-
-    def at(self, images: Tensor, labels: Tensor | None, latent: Float[Tensor, "*samples batch d"]) -> Inference:
-        """The posterior does not depend on them."""
-        posterior = self.posterior(images, labels)
-        return Inference(posterior, latent, posterior.rate(), self.decode(latent, labels))
-
-    def output_bias(self) -> Tensor | None:
-        """That of the decoder body's layer `output`, if it has one for every value, or is a convolution."""
-        layer = getattr(self.decoder, "output", None)
-        if isinstance(layer, nn.Linear) and layer.out_features < self.likelihood.planes * math.prod(self.shape):
-            return None  # a body of one's own may share its last layer between places
-        return layer.bias if isinstance(layer, nn.Linear | nn.Conv2d) else None

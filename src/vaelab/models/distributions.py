@@ -1,7 +1,7 @@
 """The distributions of a variational autoencoder: the latent's Gaussian, and what an image is drawn from given its latent.
 
 Symbols: x a data point of any shape (for images C×H×W), z the latent of dimension d. A likelihood is made from the
-decoder's output, `planes` numbers per value of x, and `log_prob` is a normalised log-probability (of 0/1 pixels, of
+decoder's output, `n_parameters` numbers per value of x, and `log_prob` is a normalised log-probability (of 0/1 pixels, of
 8-bit levels) or log-density (of the unit interval, of reals) in nats, one figure per data point, summed over its values.
 Leading dimensions beyond the batch (several samples of z per image) are kept, and x is broadcast against them.
 
@@ -59,9 +59,9 @@ def standard_normal_log_prob(value: Float[Tensor, "*batch d"]) -> Float[Tensor, 
 
 
 class Likelihood(ABC):
-    """p(x|z), made from the decoder's output `parameters` of shape (..., batch, planes, *shape of x)."""
+    """p(x|z), made from the decoder's output `parameters` of shape (..., batch, n_parameters, *shape of x)."""
 
-    planes: ClassVar[int]
+    n_parameters: ClassVar[int]
     """Numbers that the decoder gives for every value of x."""
 
     stated_as: ClassVar[tuple[str, ...]]
@@ -70,7 +70,7 @@ class Likelihood(ABC):
     event_dims: int
 
     def __init__(self, parameters: Tensor, event_dims: int) -> None:
-        assert parameters.shape[-event_dims - 1] == self.planes, (parameters.shape, event_dims)
+        assert parameters.shape[-event_dims - 1] == self.n_parameters, (parameters.shape, event_dims)
         self.event_dims = event_dims
         self.parameters = parameters
 
@@ -100,14 +100,14 @@ class Likelihood(ABC):
     @staticmethod
     @abstractmethod
     def initial(mean: Tensor, variance: Tensor) -> Tensor:
-        """Decoder output (planes, *shape) that fits data of this `mean` and `variance` (each of x's shape) with no latent."""
+        """Decoder output (n_parameters, *shape) that fits data of this `mean` and `variance` (of x's shape) with no latent."""
 
 
 @final
 class Bernoulli(Likelihood):
     """Pixels that are 0 or 1; the decoder gives the log-odds of 1."""
 
-    planes = 1
+    n_parameters = 1
     stated_as = ("logit",)
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ class Bernoulli(Likelihood):
 class ContinuousBernoulli(Likelihood):
     """Values in [0, 1] with density C(λ) λˣ (1−λ)¹⁻ˣ (Loaiza-Ganem & Cunningham 2019, eq. 2); the decoder gives logit λ."""
 
-    planes = 1
+    n_parameters = 1
     stated_as = ("logit",)
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ class DiscretisedLogistic(Likelihood):
     and at 255 take the tails, so that the 256 probabilities sum to one. Channels are independent given z.
     """
 
-    planes = 2
+    n_parameters = 2
     stated_as = ("centre", "log_scale")
     half_bin = 0.5 / 255
     least_log_scale = -7.0
@@ -237,7 +237,7 @@ class GaussianLikelihood(Likelihood):
     It is a density of x in x's own units, so its nats may be negative. Whatever the units, training runs the same.
     """
 
-    planes = 2
+    n_parameters = 2
     stated_as = ("mean", "log_variance")
     least_log_variance = -10.0
 

@@ -7,13 +7,14 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from vaelab.config import MOST_DIMENSIONS, ModelConfig, option, rung_parts
+from vaelab.config import MOST_DIMENSIONS, ModelConfig, level_parts, option
 from vaelab.errors import ConfigError
-from vaelab.models.base import Facts, Flat, Model
+from vaelab.models.base import Facts, Model
 from vaelab.models.custom import build_decoder, build_encoder
 from vaelab.models.distributions import LIKELIHOODS
 from vaelab.models.hierarchical import Ladder
-from vaelab.models.spatial import Convolve, Grid, Mix
+from vaelab.models.spatial import ConvBlock, Grid, MixerBlock
+from vaelab.models.vae import SingleLatentVAE
 
 DEFAULT_RUNGS = "16,1,1"
 """Latent dimensions of a ladder's rungs where none are given."""
@@ -64,26 +65,26 @@ def build_model(config: ModelConfig, shape: tuple[int, ...], classes: int, *, se
     return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - nn.Module's stub lacks it alone
 
 
-def _flat(config: ModelConfig, facts: Facts) -> Flat:
+def _flat(config: ModelConfig, facts: Facts) -> SingleLatentVAE:
     shape, classes = facts["shape"], facts["classes"]
     encoder, features = build_encoder(config, shape, classes)
-    decoder = build_decoder(config, shape, LIKELIHOODS[facts["likelihood"]].planes, classes)
-    return Flat(encoder, decoder, features=features, **facts)
+    decoder = build_decoder(config, shape, LIKELIHOODS[facts["likelihood"]].n_parameters, classes)
+    return SingleLatentVAE(encoder, decoder, features=features, **facts)
 
 
 def _ladder(config: ModelConfig, facts: Facts) -> Ladder:
-    assert config.rungs is not None
+    assert config.levels is not None
     assert config.width is not None
     assert config.depth is not None
     channels = config.width
-    grids, ((first, _), *below) = _grids(config, facts["shape"]), rung_parts(config.rungs)
+    grids, ((first, _), *below) = _grids(config, facts["shape"]), level_parts(config.levels)
     level = {grid.patch: number for number, grid in enumerate(grids)}
     placed = [(dims, level[grids[0].patch if patch is None else patch]) for dims, patch in below]
 
     def block(grid: Grid) -> nn.Module:
-        if config.mixing == "conv" and grid.positions > 1:
-            return Convolve(grid, channels)
-        return Mix(grid, channels, relative=config.mixing == "relative")
+        if config.spatial_mixing == "conv" and grid.positions > 1:
+            return ConvBlock(grid, channels)
+        return MixerBlock(grid, channels, relative=config.spatial_mixing == "relative")
 
     return Ladder(grids, first, placed, block, channels=channels, depth=config.depth, width=TOP_WIDTH, **facts)
 
@@ -96,26 +97,28 @@ def _grids(config: ModelConfig, shape: tuple[int, ...]) -> list[Grid]:
     ConfigError
         If the positions that the rungs name are not so, or a finer grid comes before a coarser one.
     """
-    assert config.rungs is not None
-    own = [patch for _, patch in rung_parts(config.rungs)[1:]]
+    assert config.levels is not None
+    own = [patch for _, patch in level_parts(config.levels)[1:]]
     named = [patch for patch in own if patch is not None]
     patch = min(named) if named and config.patch is None else config.patch
-    grids = [Grid.over(shape, patch, channels_last=config.mixing == "conv")]
+    grids = [Grid.over(shape, patch, channels_last=config.spatial_mixing == "conv")]
     finest, coarsest = grids[0], max(named, default=0)
     if named and finest.patch == 0:
         got = "a table" if len(shape) == 1 else f"--patch {config.patch}"
-        raise ConfigError(f"--rungs: got {config.rungs} for {got}, which has no positions; expected numbers without @")
+        raise ConfigError(
+            f"--levels: got {config.levels} for {got}, which has no positions; expected numbers without @"
+        )
     while grids[-1].patch < coarsest and grids[-1].positions > 1:
         grids.append(grids[-1].coarser())
     known = [grid.patch for grid in grids]
     if unknown := [each for each in named if each not in known]:
         raise ConfigError(
-            f"--rungs: got {config.rungs}, with positions of {unknown[0]} pixels a side; expected the finest, {finest.patch}, "
+            f"--levels: got {config.levels}, with positions of {unknown[0]} pixels a side; expected the finest, {finest.patch}, "
             f"doubled, up to the image's side: {', '.join(map(str, _doublings(finest)))}"
         )
     sizes = [finest.patch if each is None else each for each in own]
     if sizes != sorted(sizes, reverse=True):
-        raise ConfigError(f"--rungs: got {config.rungs}; expected the largest positions first: from coarse to fine")
+        raise ConfigError(f"--levels: got {config.levels}; expected the largest positions first: from coarse to fine")
     return grids
 
 
@@ -144,7 +147,7 @@ def complete_model(config: ModelConfig, shape: tuple[int, ...]) -> ModelConfig:
     )
     if network == "ladder":
         return _complete_ladder(config, shape)
-    for name in ("rungs", "patch", "mixing"):
+    for name in ("levels", "patch", "spatial_mixing"):
         if (got := getattr(config, name)) is not None:
             raise ConfigError(
                 f"{option(name)}: got {got}, but --network {network} has none; expected --network ladder with it"
@@ -167,28 +170,30 @@ def _complete_ladder(config: ModelConfig, shape: tuple[int, ...]) -> ModelConfig
     if config.patch and config.patch > max(shape[1:]):
         got = f"images of {shape[1]}×{shape[2]}"
         raise ConfigError(f"--patch: got {config.patch} for {got}; expected at most their side, or 0: leave it out")
-    rungs = config.rungs or DEFAULT_RUNGS
-    config = replace(config, rungs=rungs)
+    rungs = config.levels or DEFAULT_RUNGS
+    config = replace(config, levels=rungs)
     grids = _grids(config, shape)
     grid = grids[0]
-    config = replace(config, mixing=config.mixing or ("relative" if grid.positions > 1 else "free"))
-    if config.mixing == "conv" and grid.positions == 1:
-        raise ConfigError("--mixing: got conv for a single position; expected it left out, or a smaller --patch")
+    config = replace(config, spatial_mixing=config.spatial_mixing or ("relative" if grid.positions > 1 else "free"))
+    if config.spatial_mixing == "conv" and grid.positions == 1:
+        raise ConfigError(
+            "--spatial-mixing: got conv for a single position; expected it left out, or a smaller --patch"
+        )
     if grid.positions > MOST_POSITIONS_AT_ALL:
         raise ConfigError(
             f"--patch: got {config.patch}, which makes {grid.rows}×{grid.columns} positions; expected at most "
             f"{MOST_POSITIONS_AT_ALL:,}: give a larger one"
         )
-    positions, ((first, _), *below) = {each.patch: each.positions for each in grids}, rung_parts(rungs)
+    positions, ((first, _), *below) = {each.patch: each.positions for each in grids}, level_parts(rungs)
     dims = first + sum(each * positions[grid.patch if patch is None else patch] for each, patch in below)
     if dims > MOST_DIMENSIONS:
         raise ConfigError(
-            f"--rungs: got {config.rungs}, which make {dims:,} dimensions at {grid.positions} positions; expected at most "
+            f"--levels: got {config.levels}, which make {dims:,} dimensions at {grid.positions} positions; expected at most "
             f"{MOST_DIMENSIONS:,}: give fewer or smaller ones"
         )
     if config.latent_dim not in (None, dims):
         raise ConfigError(
-            f"--latent-dim: got {config.latent_dim}, but --rungs {config.rungs} make {dims}; expected it left out: --rungs says "
-            "it"
+            f"--latent-dim: got {config.latent_dim}, but --levels {config.levels} make {dims}; expected it left out: "
+            "--levels says it"
         )
     return replace(config, latent_dim=dims, patch=grid.patch)

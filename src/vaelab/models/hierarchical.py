@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from vaelab.models.base import Facts, Inference, Model, bounded
 from vaelab.models.distributions import Gaussian, precise
-from vaelab.models.spatial import SMALL, Coarsen, Gather, Grid, Refine, Spread, State, over_channels, plus
+from vaelab.models.spatial import SMALL, Gather, Grid, PatchExpand, PatchMerge, Spread, State, over_channels, plus
 
 MOST_LOG_SCALE = 4.0
 """The logarithm of a prior's scale stays within ± this, by a tanh."""
@@ -134,7 +134,7 @@ class Ladder(Model):
         self.encoder = nn.Sequential(*[block(self.grid) for _ in range(depth)])
         self.coarser = nn.ModuleList(
             [
-                nn.Sequential(Coarsen(finer, channels), *[block(grid) for _ in range(depth)])
+                nn.Sequential(PatchMerge(finer, channels), *[block(grid) for _ in range(depth)])
                 for finer, grid in itertools.pairwise(grids)
             ]
         )
@@ -144,12 +144,12 @@ class Ladder(Model):
         )
         places = [coarsest, *(grids[level] for level in self.levels)]
         self.blocks = nn.ModuleList([nn.Sequential(block(grid)) for grid in places])
-        self.finer = nn.ModuleList([nn.Sequential(Refine(grid, channels), block(grid)) for grid in grids[:-1]])
+        self.finer = nn.ModuleList([nn.Sequential(PatchExpand(grid, channels), block(grid)) for grid in grids[:-1]])
         self.groups = tuple(self._sizes())
         assert self.latent_dim == sum(self.groups)
-        self.output = nn.Linear(channels, self.likelihood.planes * self.grid.values, bias=False)
+        self.output = nn.Linear(channels, self.likelihood.n_parameters * self.grid.values, bias=False)
         nn.init.normal_(self.output.weight, std=SMALL)
-        self.bias = nn.Parameter(torch.zeros(self.likelihood.planes, *self.shape))
+        self.bias = nn.Parameter(torch.zeros(self.likelihood.n_parameters, *self.shape))
 
     def features(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None) -> list[State]:
         """e(x, y) for one-hot labels: on every grid, the finest first."""
@@ -237,7 +237,7 @@ class Ladder(Model):
         return [self.top.latent_dim, *(rung.latent_dim for rung in self._below())]
 
     def _emit(self, state: State) -> Float[Tensor, "batch planes *shape"]:
-        return self.grid.join(over_channels(self.output, F.silu(state)), self.likelihood.planes) + self.bias
+        return self.grid.join(over_channels(self.output, F.silu(state)), self.likelihood.n_parameters) + self.bias
 
 
 def _silence(layer: nn.Linear) -> None:

@@ -28,7 +28,7 @@ State = Float[Tensor, "c n batch"]
 """C channels at N positions of every image."""
 
 HEADS = 4
-"""Groups of channels, each of which a `Mix` gives a free matrix over positions of its own."""
+"""Groups of channels, each of which a `MixerBlock` gives a free matrix over positions of its own."""
 
 KERNELS = 16
 """The same where the matrices are relative: they have fewer weights, and more of them pay."""
@@ -152,7 +152,7 @@ def apart(count: int) -> Float[Tensor, "2*count-1 count*count"]:
 
 
 @final
-class Mix(nn.Module):
+class MixerBlock(nn.Module):
     """A residual block: every position hears of every other, then the channels of each pass a hidden layer.
 
     x ← x + V·SiLU(W·(T x) + b) + c, T a matrix over positions for each of some groups of channels, W and V matrices over
@@ -210,8 +210,8 @@ class Mix(nn.Module):
 
 
 @final
-class Convolve(nn.Module):
-    """`Mix` with a 3×3 convolution over the grid in place of the matrix over positions and the first one over channels."""
+class ConvBlock(nn.Module):
+    """`MixerBlock` with a 3×3 convolution over the grid in place of the matrix over positions and the first one over channels."""
 
     def __init__(self, grid: Grid, channels: int) -> None:
         super().__init__()
@@ -227,7 +227,7 @@ class Convolve(nn.Module):
 
 
 @final
-class Coarsen(nn.Module):
+class PatchMerge(nn.Module):
     """From a grid to the next coarser one: 2×2 positions side by side, padded with zeros, and one dense layer."""
 
     def __init__(self, grid: Grid, channels: int) -> None:
@@ -243,7 +243,7 @@ class Coarsen(nn.Module):
 
 
 @final
-class Refine(nn.Module):
+class PatchExpand(nn.Module):
     """The way back: one dense layer makes 2×2 positions of each, which a place of their own is added to."""
 
     def __init__(self, grid: Grid, channels: int) -> None:

@@ -47,7 +47,7 @@ def terms(inference: Inference, images: Tensor) -> Terms:
 
 
 @dataclass(frozen=True)
-class Axes:
+class LatentStats:
     """What each of the d latent dimensions holds, over held-out images.
 
     Attributes
@@ -63,16 +63,16 @@ class Axes:
     deviation: tuple[float, ...]
 
     @staticmethod
-    def over(rate: Float[Tensor, "n d"], mean: Float[Tensor, "n d"]) -> Axes:
+    def over(rate: Float[Tensor, "n d"], mean: Float[Tensor, "n d"]) -> LatentStats:
         """The axes of N images, from the rate of each dimension and the posterior mean of each image."""
         mean = mean.double()
         figures = (rate.double().mean(0), mean.mean(0), mean.std(0, correction=0))
-        return Axes(*(tuple(figure.tolist()) for figure in figures))
+        return LatentStats(*(tuple(figure.tolist()) for figure in figures))
 
     @staticmethod
-    def read(facts: Mapping[str, Sequence[float]] | None) -> Axes | None:
+    def read(facts: Mapping[str, Sequence[float]] | None) -> LatentStats | None:
         """The axes as JSON kept them, or None."""
-        return None if facts is None else Axes(**{name: tuple(values) for name, values in facts.items()})
+        return None if facts is None else LatentStats(**{name: tuple(values) for name, values in facts.items()})
 
     @property
     def order(self) -> tuple[int, ...]:

@@ -43,7 +43,7 @@ def generator_for(purpose: str, seed: int, step: int, device: torch.device | str
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
-class Order:
+class ShuffledOrder:
     """The order in which `count` images are seen: index (batch_size,) for any step, int64 on `device`."""
 
     def __init__(self, count: int, batch_size: int, seed: int, device: torch.device | str = "cpu") -> None:
@@ -71,7 +71,7 @@ class Order:
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
-class Feed:
+class BatchStream:
     """What the steps of a training see, drawn for several of them at a time: one by one it takes a small model's step 6 % more.
 
     Attributes
@@ -85,7 +85,7 @@ class Feed:
     ) -> None:
         """Batches of `batch_size` of `images` (n, *shape) and `labels`, with noise of dimension `latent_dim`."""
         self.images, self.labels, self.latent_dim, self.seed = images, labels, latent_dim, seed
-        self.order = Order(len(images), batch_size, seed, images.device)
+        self.order = ShuffledOrder(len(images), batch_size, seed, images.device)
         a_batch = max(1, batch_size * images[:1].nbytes)
         self.ahead = max(1, min(MOST_AHEAD, MOST_BYTES_AHEAD // a_batch))
         self._first = -1

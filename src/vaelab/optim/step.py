@@ -71,7 +71,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Moving:
+class TrainState:
     """What training moves, with a tensor per parameter: weights, their average, AdamW's moments; and the updates so far."""
 
     weights: list[Tensor]
@@ -82,7 +82,7 @@ class Moving:
 
 
 @dataclass(frozen=True)
-class Tally:
+class StepStats:
     """What a training keeps count of on its device, and reads seldom.
 
     Attributes
@@ -105,7 +105,7 @@ class AdamW(Protocol):
 
     def __call__(
         self,
-        moving: Moving,
+        moving: TrainState,
         gradients: Sequence[Tensor],
         divisor: Tensor,
         bad: Tensor,
@@ -124,7 +124,13 @@ class Found(NamedTuple):
 
 
 def descend(
-    model: Model, moving: Moving, tally: Tally, batch: Batch, schedule: Schedule, config: TrainConfig, adamw: AdamW
+    model: Model,
+    moving: TrainState,
+    tally: StepStats,
+    batch: Batch,
+    schedule: Schedule,
+    config: TrainConfig,
+    adamw: AdamW,
 ) -> None:
     """Move the weights down the gradient of the objective; or leave a bad step out.
 
@@ -246,7 +252,9 @@ def _means(terms: Terms) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def move(moving: Moving, tally: Tally, found: Found, schedule: Schedule, config: TrainConfig, adamw: AdamW) -> None:
+def move(
+    moving: TrainState, tally: StepStats, found: Found, schedule: Schedule, config: TrainConfig, adamw: AdamW
+) -> None:
     """Take the step that was `found`, its gradient scaled down where it is far larger than usual, and count it."""
     gradients = found.gradients
     norm = torch.linalg.vector_norm(torch.stack(_norms(gradients)))
@@ -271,7 +279,12 @@ def _norms(gradients: Sequence[Tensor]) -> list[Tensor]:
 
 
 def fused_adamw(
-    moving: Moving, gradients: Sequence[Tensor], divisor: Tensor, bad: Tensor, schedule: Schedule, weight_decay: float
+    moving: TrainState,
+    gradients: Sequence[Tensor],
+    divisor: Tensor,
+    bad: Tensor,
+    schedule: Schedule,
+    weight_decay: float,
 ) -> None:
     """AdamW on `gradients` / `divisor` by PyTorch's fused kernel, which leaves the step out by itself where `bad` is 1."""
     torch._fused_adamw_(  # pyright: ignore[reportPrivateImportUsage] - as torch.optim.AdamW(fused=True) does
@@ -307,7 +320,12 @@ def _by_row(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def plain_adamw(
-    moving: Moving, gradients: Sequence[Tensor], divisor: Tensor, bad: Tensor, schedule: Schedule, weight_decay: float
+    moving: TrainState,
+    gradients: Sequence[Tensor],
+    divisor: Tensor,
+    bad: Tensor,
+    schedule: Schedule,
+    weight_decay: float,
 ) -> None:
     """The same in single operations, for a compiler to fuse: one pass over each parameter and its moments."""
     updates, rate = moving.updates.clamp_min(1), schedule.learning_rate
@@ -331,6 +349,6 @@ def plain_adamw(
 
 
 @torch.no_grad()
-def follow(moving: Moving, share: float) -> None:
+def follow(moving: TrainState, share: float) -> None:
     """Move the average of the weights by `share` of the way to them."""
     torch._foreach_lerp_(moving.averaged, moving.weights, share)  # pyright: ignore[reportPrivateImportUsage]

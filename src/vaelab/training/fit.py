@@ -61,9 +61,9 @@ def complete(config: Config, dataset: Dataset) -> Config:
         raise ConfigError(f"--likelihood {likelihood}: got {data}; expected {fit_for} for such data")
     filled = complete_model(replace(chosen, model=model, likelihood=likelihood), dataset.shape)
     train = config.train
-    if train.finish_samples > 1 and model == "ae":
+    if train.iwae_samples > 1 and model == "ae":
         raise ConfigError(
-            f"--finish-samples: got {train.finish_samples} for an autoencoder, which draws no z; expected --model vae or cvae"
+            f"--iwae-samples: got {train.iwae_samples} for an autoencoder, which draws no z; expected --model vae or cvae"
         )
     if train.batch_size is None:
         train = replace(train, batch_size=32 if len(dataset.train) < FEW_IMAGES else 128)

@@ -16,7 +16,7 @@ from vaelab.acceleration.threads import Team
 from vaelab.config import Config
 from vaelab.errors import TrainingError
 from vaelab.models.base import Model
-from vaelab.objectives.elbo import Axes
+from vaelab.objectives.elbo import LatentStats
 from vaelab.training import runs
 from vaelab.training.trainer import Averages, Sums, Trainer
 
@@ -73,7 +73,7 @@ class Progress:
     skipped: int
     finished: bool
     model: Model
-    axes: Axes | None = None
+    axes: LatentStats | None = None
     remark: str | None = None
 
 
@@ -89,7 +89,7 @@ class Loop:
         self.validated = (0, 0.0)  # step and fraction of the last validation
         self.since_validation = Sums()
         # Share of the training, at its end, whose steps are not the ones that are compiled.
-        self.plain = self.config.finish if self.config.finish_samples > 1 else 0.0
+        self.plain = self.config.iwae_fraction if self.config.iwae_samples > 1 else 0.0
         steps = self.steps()
         self.team = Team(steady=steps is not None or trainer.device.type != "cpu")
         self.compiling = Compiling(trainer, config, None if steps is None else int(steps * (1 - self.plain)), self.team)
@@ -133,7 +133,7 @@ class Loop:
         try:
             if fresh:  # figures of the start, and a first measure of what closing takes
                 trainer.validate()
-                if self.config.finish_samples > 1 and len(trainer.validation):
+                if self.config.iwae_samples > 1 and len(trainer.validation):
                     trainer.finished_value()  # for the clock alone: the last validation takes it too
                 self._save()
                 self.closing = self.elapsed() - opening

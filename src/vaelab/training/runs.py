@@ -135,8 +135,10 @@ def open_run(folder: Path) -> Run:
             )
         data = dict(values["data"])
         data["shape"], data["classes"] = tuple(data["shape"]), tuple(data["classes"])
-        train = TrainConfig(**{"precision": "float32", **values["train"]})  # as runs of vaelab 0.1.0 were made
-        config = Config(ModelConfig(**values["model"]), train)
+        train = TrainConfig(
+            **{"precision": "float32", **_renamed(values["train"])}
+        )  # vaelab 0.1.0 recorded no precision
+        config = Config(ModelConfig(**_renamed(values["model"])), train)
         return Run(folder, config, DataCard(**data), dict(values["versions"]))
     except RunError:
         raise
@@ -145,6 +147,14 @@ def open_run(folder: Path) -> Run:
         raise RunError(
             f"{path}: it was altered or is damaged ({what}); expected it as `vaelab train` wrote it"
         ) from error
+
+
+RENAMED = {"rungs": "levels", "mixing": "spatial_mixing", "finish_samples": "iwae_samples", "finish": "iwae_fraction"}
+"""Fields of vaelab 0.1 and their names now."""
+
+
+def _renamed(values: dict[str, Any]) -> dict[str, Any]:
+    return {RENAMED.get(name, name): value for name, value in values.items()}
 
 
 def save_weights(run: Run, weights: dict[str, Tensor], facts: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaelab.acceleration.graph import Recipe
+from vaelab.acceleration.graph import CompileKey
 from vaelab.acceleration.runner import Stepper
 from vaelab.config import Config, LikelihoodName, ModelConfig
 from vaelab.data.dataset import Dataset, Split
@@ -25,7 +25,7 @@ from vaelab.memory import in_parts
 from vaelab.models.factory import build_model
 from vaelab.objectives import elbo
 from vaelab.optim.batches import (
-    Feed,
+    BatchStream,
     generator_for,
     held_out_levels,
     images_at_once,
@@ -33,7 +33,7 @@ from vaelab.optim.batches import (
     mean_and_variance,
     to_unit,
 )
-from vaelab.optim.step import Batch, Moving, Schedule, Tally, follow
+from vaelab.optim.step import Batch, Schedule, StepStats, TrainState, follow
 from vaelab.precision import fast_products, pays_in_bfloat16
 
 MOST_BAD_STEPS = 50
@@ -104,25 +104,25 @@ class Trainer:
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         assert self.config.batch_size is not None
         images, labels = torch.from_numpy(dataset.train.images).to(device), _labels(dataset.train, device)
-        self.feed = Feed(images, labels, self.config.batch_size, self.model.latent_dim, self.config.seed)
+        self.feed = BatchStream(images, labels, self.config.batch_size, self.model.latent_dim, self.config.seed)
         validation = validation_part(dataset.validation, config.model, config.train.seed)
         self.validation = held_out_levels(validation.images, self.likelihood).to(device)
         self.validation_labels = _labels(validation, device)
         weights: list[Tensor] = list(self.model.parameters())
-        self.moving = Moving(
+        self.moving = TrainState(
             weights,
             list(self.averaged.parameters()),
             [torch.zeros_like(weight) for weight in weights],
             [torch.zeros_like(weight) for weight in weights],
             torch.zeros((), device=device),
         )
-        self.tally = Tally(*(torch.zeros(shape, device=device) for shape in ((3,), (2,), ())))
+        self.tally = StepStats(*(torch.zeros(shape, device=device) for shape in ((3,), (2,), ())))
         self.stepper = Stepper(self.model, self.moving, self.tally, config, len(dataset.classes))
         self.step = 0
         self.validated_step = 0
         self.best: dict[str, Tensor] | None = None
         self.best_step, self.best_averages = 0, None
-        self.best_axes: elbo.Axes | None = None
+        self.best_axes: elbo.LatentStats | None = None
         self.best_objective = math.inf
         self.finishing = self.best_of_finish = False
         self.skipped = 0
@@ -131,8 +131,8 @@ class Trainer:
     @fast_products()
     def take_step(self, fraction: float) -> None:
         """One step of gradient descent, `fraction` (0…1) of the way through the training: see `Stepper.take`."""
-        self.finishing = self.config.finish_samples > 1 and fraction >= 1 - self.config.finish
-        samples = self.config.finish_samples if self.finishing else None
+        self.finishing = self.config.iwae_samples > 1 and fraction >= 1 - self.config.iwae_fraction
+        samples = self.config.iwae_samples if self.finishing else None
         self.stepper.take(self._batch(samples), self._schedule(fraction))
         self.step += 1
         self._follow()
@@ -142,7 +142,7 @@ class Trainer:
         """Whether the step is compiled."""
         return self.stepper.compiled
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> CompileKey:
         """What a compiled step of this training is made from."""
         return self.stepper.recipe(self._batch(), self._schedule(0.0))
 
@@ -239,7 +239,7 @@ class Trainer:
         # Two measures: the weights of a finish go before all others.
         if self.best is None or (not self.finishing, value) < (not self.best_of_finish, self.best_objective):
             self.best_objective, self.best_of_finish = value, self.finishing
-            self._keep(averages, elbo.Axes.over(rates, means))
+            self._keep(averages, elbo.LatentStats.over(rates, means))
         return averages
 
     def finished_value(self) -> float:
@@ -247,7 +247,7 @@ class Trainer:
 
         It is taken on a K-th of those that are validated, as dear as one draw for each, but on `FEWEST_FINISHED` at the least.
         """
-        samples, whole = self.config.finish_samples, len(self.validation)
+        samples, whole = self.config.iwae_samples, len(self.validation)
         count = min(whole, max(FEWEST_FINISHED, whole // samples))
         noise = latent_noise(samples * count, self.model.latent_dim, self.config.seed).view(samples, count, -1)
 
@@ -273,7 +273,7 @@ class Trainer:
 
         return all(in_parts(len(batch.images), images_at_once(self.model.shape), sound))
 
-    def _keep(self, averages: Averages | None, axes: elbo.Axes | None) -> None:
+    def _keep(self, averages: Averages | None, axes: elbo.LatentStats | None) -> None:
         self.best = {name: tensor.clone() for name, tensor in self.averaged.state_dict().items()}
         self.best_step, self.best_averages, self.best_axes = self.step, averages, axes
 
@@ -336,7 +336,7 @@ class Trainer:
         self.best_of_finish = facts.get("best_of_finish", False)
         self.best_step = best["step"]
         self.best_averages = Averages(best["distortion"], best["rate"]) if "rate" in best else None
-        self.best_axes = elbo.Axes.read(best.get("axes"))
+        self.best_axes = elbo.LatentStats.read(best.get("axes"))
         self.validated_step = facts["validated"][0]
         self.last_validation = self.best_averages if self.best_step else None
 
