@@ -15,8 +15,8 @@ from machine import machine
 from train_run import train_run
 
 import vaelab
+from vaelab.objectives.batch import held_out_input
 from vaelab.objectives.bounds import negative_elbo, negative_importance_bound
-from vaelab.optim.batches import held_out_input
 
 SAMPLES, BOUND_IMAGES = 500, 1000
 

@@ -10,7 +10,6 @@ from steps import images_per_second
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from vaelab.precision import fast_products
 from vaelab.training.trainer import Trainer
 
 aten = torch.ops.aten
@@ -47,7 +46,6 @@ class Recorded:
         self.flops = counter.get_total_flops() / self.batch
         self.calls = recorder.calls
 
-    @fast_products()
     @torch.no_grad()
     def speed(self, seconds: float) -> float:
         """Images a second of these alone."""

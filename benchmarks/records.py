@@ -35,11 +35,11 @@ from train_run import train_run
 
 import vaelab
 from vaelab.data.cache import cache_folder
+from vaelab.objectives.batch import held_out_levels
 from vaelab.objectives.bounds import negative_elbo, negative_importance_bound
-from vaelab.optim.batches import held_out_levels
+from vaelab.precision import pick_device
 from vaelab.presets import PRESETS
 from vaelab.training import runs
-from vaelab.training.trainer import pick_device
 
 SAMPLES, EVERY = 5000, 10
 ON_CPU, ON_GPU = [name for name in PRESETS if name != "gpu"], ["gpu"]

@@ -11,8 +11,7 @@ import torch
 from vaelab.config import Config, ModelConfig, PrecisionName, TrainConfig
 from vaelab.data.dataset import Dataset
 from vaelab.data.strokes import draw_strokes
-from vaelab.precision import fast_products
-from vaelab.training.fit import complete
+from vaelab.training.resolve import resolve
 from vaelab.training.trainer import Trainer
 
 DENSE = ModelConfig(model="vae", network="mlp", latent_dim=20, width=400, depth=1, likelihood="bernoulli")
@@ -43,7 +42,7 @@ def trainer_for(
 ) -> Trainer:
     """The model in training."""
     config = Config(model, TrainConfig(epochs=1, batch_size=batch, device=device, precision=precision))
-    return Trainer(complete(config, dataset), dataset, torch.device(device))
+    return Trainer(resolve(config, dataset), dataset, torch.device(device))
 
 
 def compile_step(trainer: Trainer) -> tuple[float, float]:
@@ -70,7 +69,6 @@ def speed(trainer: Trainer, seconds: float) -> float:
     )
 
 
-@fast_products()
 def products_speed(batch: int, seconds: float, dtype: torch.dtype = torch.float32) -> float:
     """Images a second of the matrix products alone, forward and backward, into memory that is there already."""
     inputs = [torch.randn(batch, n, dtype=dtype) for n, _ in WIDTHS]

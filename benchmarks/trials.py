@@ -35,11 +35,13 @@ from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data.dataset import Dataset
 from vaelab.models.base import Model
 from vaelab.models.spatial import MixerBlock
+from vaelab.objectives.batch import Batch, held_out_levels
 from vaelab.objectives.bounds import negative_elbo, negative_importance_bound
-from vaelab.optim.batches import held_out_levels
-from vaelab.optim.step import Batch, Schedule, TrainState, follow, look, move
+from vaelab.optim.schedule import Schedule
+from vaelab.optim.state import TrainState
+from vaelab.optim.step import apply_update, follow, loss_and_grad
 from vaelab.presets import with_preset
-from vaelab.training.fit import complete
+from vaelab.training.resolve import resolve
 from vaelab.training.trainer import Trainer
 
 STEPS, FEW = 1350, 10_000
@@ -132,8 +134,8 @@ class OwnSteps:
     def take(self, batch: Batch, schedule: Schedule) -> None:
         """One step."""
         trainer = self.trainer
-        found = look(trainer.model, trainer.moving.weights, batch, schedule, self.config)
-        move(trainer.moving, trainer.tally, found, schedule, self.config, self._step)
+        found = loss_and_grad(trainer.model, trainer.moving.weights, batch, schedule, self.config)
+        apply_update(trainer.moving, trainer.tally, found, schedule, self.config, self._step)
 
     def _step(
         self,
@@ -182,7 +184,7 @@ def run(name: str, trial: Trial, dataset: Dataset, steps: int, to_beat: float) -
     config = Config(replace(config.model, **trial.model), replace(config.train, **trial.train))
     if trial.few:
         dataset = replace(dataset, train=dataset.train[:FEW])
-    config = complete(config, dataset)
+    config = resolve(config, dataset)
     trainer = Trainer(config, dataset, torch.device("cpu"))
     if trial.dropout:
         drop(trainer.model, trial.dropout)

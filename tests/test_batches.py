@@ -6,19 +6,9 @@ import torch
 from conftest import generator
 
 from vaelab.config import LikelihoodName
-from vaelab.optim.batches import (
-    BatchStream,
-    ShuffledOrder,
-    binarisation_key,
-    generator_for,
-    held_out_input,
-    held_out_levels,
-    latent_noise,
-    mean_and_variance,
-    random_bits,
-    to_unit,
-    training_input,
-)
+from vaelab.objectives.batch import held_out_input, held_out_levels, to_unit, training_input
+from vaelab.optim.batches import BatchStream, ShuffledOrder, mean_and_variance
+from vaelab.random import binarisation_key, generator_for, latent_noise, random_bits
 
 LEVELS = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
 

@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 import torch
+from vaelab.acceleration.threads import Team
 
 from vaelab import Config, Dataset, fit
 from vaelab.acceleration.cuda_graph import WARM_UP, captured, plain_step
 from vaelab.acceleration.policy import Compiling
-from vaelab.acceleration.threads import Team
 from vaelab.config import CompileName, ModelConfig
 from vaelab.objectives import elbo
-from vaelab.optim.step import rounded
-from vaelab.training.fit import Progress, complete
+from vaelab.precision import rounded_weights
+from vaelab.training.fit import Progress
+from vaelab.training.resolve import resolve
 from vaelab.training.trainer import Trainer
 
 NO_GPU = pytest.mark.skipif(
@@ -28,7 +29,7 @@ def with_train(config: Config, **changes: Any) -> Config:
 
 
 def trainer_of(config: Config, dataset: Dataset, device: str = "cpu") -> Trainer:
-    return Trainer(complete(config, dataset), dataset, torch.device(device))
+    return Trainer(resolve(config, dataset), dataset, torch.device(device))
 
 
 @pytest.mark.parametrize("kind", ["vae", "cvae"])
@@ -89,7 +90,7 @@ def test_on_a_gpu_all_steps_are_recorded_and_few_trainings_compiled(
     trainer, asked = trainer_of(config, tiny), []
     trainer.device = torch.device("cuda")
     monkeypatch.setattr(trainer.stepper, "compile", lambda: asked.append("compile"))
-    compiling = Compiling(trainer, complete(config, tiny), None, Team())
+    compiling = Compiling(trainer, resolve(config, tiny), None, Team())
     assert list(compiling.begin()) == []
     assert (trainer.stepper._quick is None) == (wish == "no")
     compiling.tend(299.0)
@@ -109,7 +110,7 @@ def test_weights_that_are_cast_at_once_are_those_that_autocast_casts(
     given, weights = (batch.images, batch.labels, batch.noise), list(model.parameters())
     found = []
     with torch.autocast("cpu", torch.bfloat16):
-        for made in (model(*given), torch.func.functional_call(model, rounded(model), given)):
+        for made in (model(*given), torch.func.functional_call(model, rounded_weights(model), given)):
             loss = elbo.loss(elbo.terms(made, batch.images))
             found.append((loss, *torch.autograd.grad(loss, weights)))
     for one, other in zip(*found, strict=True):
@@ -122,7 +123,7 @@ def test_a_weight_that_two_layers_share_is_cast_once(tiny: Dataset, tiny_config:
     model, batch = trainer.model, trainer._batch().drawn("bernoulli")
     first, second = model.get_submodule("rungs.0.prior"), model.get_submodule("rungs.1.prior")
     second.weight = first.weight
-    cast = rounded(model)
+    cast = rounded_weights(model)
     assert ("rungs.0.prior.weight" in cast, "rungs.1.prior.weight" in cast) == (True, False)
     with torch.autocast("cpu", torch.bfloat16):
         made = torch.func.functional_call(model, cast, (batch.images, batch.labels, batch.noise))

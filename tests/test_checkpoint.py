@@ -11,7 +11,8 @@ from vaelab.data import Dataset
 from vaelab.errors import RunError
 from vaelab.inference.trained import load
 from vaelab.training import runs
-from vaelab.training.fit import complete, fit
+from vaelab.training.fit import fit
+from vaelab.training.resolve import resolve
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def run(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> runs.Run:
 
 
 def test_a_run_comes_back(run: runs.Run, tiny: Dataset, tiny_config: Config) -> None:
-    assert run.config == complete(tiny_config, tiny)
+    assert run.config == resolve(tiny_config, tiny)
     assert run.data == runs.DataCard.of(tiny)
     assert run.data.classes == ("across", "down", "frame")
     assert set(run.versions) == {"vaelab", "torch", "numpy", "python"}

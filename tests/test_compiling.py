@@ -15,19 +15,22 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from vaelab.acceleration.threads import Team
 
 from vaelab import Config, Dataset, fit
 from vaelab.acceleration import graph, policy
 from vaelab.acceleration.graph import CompileKey, NotCompiledError, as_function, flat, missing_compiler
 from vaelab.acceleration.policy import plan
 from vaelab.acceleration.runner import Stepper
-from vaelab.acceleration.threads import Team
 from vaelab.acceleration.worker import CompileJob, compare
 from vaelab.config import PrecisionName, TrainConfig
 from vaelab.errors import ConfigError
-from vaelab.optim.step import Schedule, descend, plain_adamw
+from vaelab.optim.adamw import plain_adamw
+from vaelab.optim.schedule import Schedule
+from vaelab.optim.step import train_step
 from vaelab.training import runs
-from vaelab.training.fit import Progress, complete
+from vaelab.training.fit import Progress
+from vaelab.training.resolve import resolve
 from vaelab.training.trainer import Trainer
 
 NEEDS_COMPILER = pytest.mark.skipif(
@@ -41,7 +44,7 @@ def with_train(config: Config, **changes: Any) -> Config:
 
 
 def trainer_of(config: Config, dataset: Dataset) -> Trainer:
-    return Trainer(complete(config, dataset), dataset, torch.device("cpu"))
+    return Trainer(resolve(config, dataset), dataset, torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +80,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Made]]:
 
     def load(recipe: CompileKey) -> Any:
         done = [each for each in Made.started if each.recipe == recipe and each.seen > each.looks]
-        return (lambda *given: descend(*given, adamw=plain_adamw)) if done else None
+        return (lambda *given: train_step(*given, adamw=plain_adamw)) if done else None
 
     monkeypatch.setattr("vaelab.acceleration.policy.CompileJob", Made)
     monkeypatch.setattr("vaelab.acceleration.runner.load", load)
@@ -273,7 +276,7 @@ def test_a_core_is_left_to_the_compiler(
 
 def test_short_memory_ends_the_compiler(tiny: Dataset, tiny_config: Config, made: list[Made]) -> None:
     trainer = trainer_of(with_train(tiny_config, compile="yes", epochs=None, seconds=600.0), tiny)
-    minder = policy.Compiling(trainer, complete(with_train(tiny_config, compile="yes"), tiny), None, Team())
+    minder = policy.Compiling(trainer, resolve(with_train(tiny_config, compile="yes"), tiny), None, Team())
     minder.tend(600.0)
     assert len(made) == 1
     trainer.stepper.at_once = 16
@@ -289,7 +292,7 @@ def test_old_runs_kept_a_yes_or_no(tiny: Dataset, tiny_config: Config, tmp_path:
     path = tmp_path / "run" / runs.CONFIG
     assert '"compile": "no"' in path.read_text()
     path.write_text(path.read_text().replace('"compile": "no"', '"compile": false'))
-    assert runs.open_run(tmp_path / "run").config == complete(tiny_config, tiny)
+    assert runs.open_run(tmp_path / "run").config == resolve(tiny_config, tiny)
 
 
 def test_going_on_need_not_match_it(tiny: Dataset, tiny_config: Config, tmp_path: Path, made: list[Made]) -> None:

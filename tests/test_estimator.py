@@ -28,7 +28,7 @@ from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, Split
 from vaelab.errors import ConfigError, DataError, LabelError, RunError, VaelabError
 from vaelab.estimators.estimator import _Estimator
-from vaelab.training.fit import complete
+from vaelab.training.resolve import resolve
 
 SMALL: dict[str, Any] = {"latent_dim": 2, "width": 16, "depth": 1, "device": "cpu"}
 THREE = (Autoencoder, VAE, ConditionalVAE)
@@ -352,10 +352,10 @@ def test_a_saved_table_makes_rows_on_the_command_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("rows", "epochs"), [(100, 320), (1600, 20), (3000, 20)])
 def test_a_table_is_trained_for_so_many_steps_where_no_budget_is_given(rows: int, epochs: int) -> None:
     part = Split(np.zeros((rows, 3), np.float32))
-    config = complete(Config(), Dataset("table", part, part[:0], part[:0]))
+    config = resolve(Config(), Dataset("table", part, part[:0], part[:0]))
     assert (config.train.epochs, config.train.seconds) == (epochs, None)
     assert config.model.latent_dim == 3  # no more than there are columns
-    assert complete(Config(train=TrainConfig(seconds=7)), Dataset("table", part, part[:0], part[:0])).train.seconds == 7
+    assert resolve(Config(train=TrainConfig(seconds=7)), Dataset("table", part, part[:0], part[:0])).train.seconds == 7
 
 
 def test_the_global_random_state_is_left_alone() -> None:

@@ -9,11 +9,13 @@ import torch
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
+from vaelab.objectives.batch import held_out_levels
 from vaelab.objectives.bounds import negative_elbo, negative_importance_bound
-from vaelab.optim.batches import held_out_levels
-from vaelab.optim.step import Schedule, look, look_in_parts
+from vaelab.optim.schedule import Schedule
+from vaelab.optim.step import look_in_parts, loss_and_grad
 from vaelab.training import runs
-from vaelab.training.fit import complete, fit
+from vaelab.training.fit import fit
+from vaelab.training.resolve import resolve
 from vaelab.training.trainer import Trainer
 
 
@@ -23,7 +25,7 @@ def config(**train: object) -> Config:
 
 
 def test_it_comes_at_the_end(tiny: Dataset) -> None:
-    trainer = Trainer(complete(config(epochs=2, iwae_samples=5, iwae_fraction=0.25), tiny), tiny, torch.device("cpu"))
+    trainer = Trainer(resolve(config(epochs=2, iwae_samples=5, iwae_fraction=0.25), tiny), tiny, torch.device("cpu"))
     for fraction, finishing in ((0.0, False), (0.74, False), (0.75, True), (1.0, True)):
         trainer.take_step(fraction)
         assert trainer.finishing is finishing
@@ -67,10 +69,10 @@ def test_interrupted_within_it_the_training_is_the_same(tiny: Dataset, tmp_path:
 
 
 def test_parts_add_up_to_the_whole(tiny: Dataset) -> None:
-    made = Trainer(complete(config(epochs=1, iwae_samples=3, precision="float32"), tiny), tiny, torch.device("cpu"))
+    made = Trainer(resolve(config(epochs=1, iwae_samples=3, precision="float32"), tiny), tiny, torch.device("cpu"))
     batch = made._batch(3)
     given = made.model, made.moving.weights, batch, Schedule(1.0, 1e-3), made.config
-    whole, parts = look(*given), look_in_parts(*given, 7)
+    whole, parts = loss_and_grad(*given), look_in_parts(*given, 7)
     for one, other in zip(
         (whole.loss, whole.distortion, whole.rate), (parts.loss, parts.distortion, parts.rate), strict=True
     ):
@@ -84,7 +86,7 @@ def test_an_autoencoder_has_none(tiny: Dataset) -> None:
     with pytest.raises(
         ConfigError, match=r"--iwae-samples: got 5 for an autoencoder, which draws no z; expected --model vae"
     ):
-        complete(replace(asked, model=replace(asked.model, model="ae")), tiny)
+        resolve(replace(asked, model=replace(asked.model, model="ae")), tiny)
     with pytest.raises(
         ConfigError, match=r"--iwae-fraction: got 1\.5; expected a finite number of at least 0 and of at most 1"
     ):

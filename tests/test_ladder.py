@@ -13,11 +13,13 @@ from vaelab.config import LikelihoodName, MixingName, ModelConfig, ModelName
 from vaelab.errors import ConfigError
 from vaelab.models.base import Model
 from vaelab.models.distributions import Gaussian
-from vaelab.models.factory import build_model, complete_model
+from vaelab.models.factory import build_model
 from vaelab.models.hierarchical import Ladder
 from vaelab.models.vae import SingleLatentVAE
 from vaelab.objectives import elbo
-from vaelab.objectives.elbo import importance_weighted_bound, importance_weighted_loss, log_weights, terms
+from vaelab.objectives.elbo import terms
+from vaelab.objectives.importance import importance_weighted, importance_weighted_bound, log_weights
+from vaelab.training.resolve import resolve_model
 
 SHAPES: list[tuple[tuple[int, ...], LikelihoodName, int | None, MixingName, str]] = [
     ((1, 8, 8), "bernoulli", None, "free", "3,2,1"),
@@ -48,7 +50,7 @@ def ladder(
     config = ModelConfig(
         model, "ladder", None, likelihood, 8, 1, levels=levels, patch=patch, spatial_mixing=spatial_mixing
     )
-    built = build_model(complete_model(config, shape), shape, 3, seed=0)
+    built = build_model(resolve_model(config, shape), shape, 3, seed=0)
     assert isinstance(built, Ladder)
     random = generator(5)
     with torch.no_grad():
@@ -133,7 +135,7 @@ def gradients(model: Model, images: Tensor, samples: int, seed: int, *, doubly: 
     """Of minus the importance-weighted bound: the doubly reparameterised one, or what differentiating the bound gives."""
     noise = torch.randn(samples, len(images), model.latent_dim, generator=generator(seed))
     if doubly:
-        loss, _ = importance_weighted_loss(model, images, None, noise)
+        loss, _ = importance_weighted(model, images, None, noise)
     else:
         loss = -importance_weighted_bound(log_weights(model(images, None, noise), images)).mean()
     return [g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))]
@@ -162,7 +164,7 @@ def test_the_doubly_reparameterised_gradient_is_that_of_the_bound(levels: str) -
 def test_the_value_of_the_loss_is_the_bound() -> None:
     model, images = ladder((1, 8, 8), "bernoulli", model="cvae"), images_for("bernoulli", (1, 8, 8))
     noise = torch.randn(7, 4, model.latent_dim, generator=generator(0))
-    value, figures = importance_weighted_loss(model, images, LABELS, noise)
+    value, figures = importance_weighted(model, images, LABELS, noise)
     drawn = model(images, LABELS, noise)
     expected = -importance_weighted_bound(log_weights(drawn, images)).mean()
     torch.testing.assert_close(value, expected)
@@ -311,51 +313,51 @@ def test_it_starts_where_the_data_are() -> None:
 def test_what_does_not_fit_is_refused(own: dict[str, object], message: str) -> None:
     given = {"model": "vae", "network": "ladder", "likelihood": "bernoulli", **own}
     with pytest.raises(ConfigError, match=message):
-        complete_model(ModelConfig(**given), (1, 8, 8))  # pyright: ignore[reportArgumentType]
+        resolve_model(ModelConfig(**given), (1, 8, 8))  # pyright: ignore[reportArgumentType]
 
 
 def test_too_many_positions_are_refused() -> None:
     config = ModelConfig("vae", "ladder", None, "bernoulli", patch=2)
     with pytest.raises(ConfigError, match=r"--patch: got 2, which makes 64×64 positions; expected at most 1,024"):
-        complete_model(config, (1, 128, 128))
+        resolve_model(config, (1, 128, 128))
 
 
 def test_a_table_has_no_patches() -> None:
     with pytest.raises(ConfigError, match=r"--patch: got 4 for a table, which has no pixels; expected it left out"):
-        complete_model(ModelConfig("vae", "ladder", None, "gaussian", patch=4), (5,))
+        resolve_model(ModelConfig("vae", "ladder", None, "gaussian", patch=4), (5,))
 
 
 def test_a_table_has_no_positions_for_rungs() -> None:
     with pytest.raises(ConfigError, match=r"--levels: got 3,1@4 for a table, which has no positions; expected numbers"):
-        complete_model(ModelConfig("vae", "ladder", None, "gaussian", levels="3,1@4"), (5,))
+        resolve_model(ModelConfig("vae", "ladder", None, "gaussian", levels="3,1@4"), (5,))
 
 
 def test_rungs_lie_where_they_say() -> None:
-    config = complete_model(ModelConfig("vae", "ladder", None, "bernoulli", levels="16,4@8,2@4,1@2"), (1, 28, 28))
+    config = resolve_model(ModelConfig("vae", "ladder", None, "bernoulli", levels="16,4@8,2@4,1@2"), (1, 28, 28))
     assert (config.patch, config.latent_dim) == (2, 16 + 4 * 16 + 2 * 49 + 196)
-    assert complete_model(config, (1, 28, 28)) == config
+    assert resolve_model(config, (1, 28, 28)) == config
     assert ModelConfig(levels=(16, "4@8")).levels == "16,4@8"
     model = build_model(config, (1, 28, 28), 10)
     assert model.groups == (16, 64, 98, 196)
-    cut = complete_model(ModelConfig("vae", "ladder", None, "bernoulli", levels="16,1@8,1", patch=4), (1, 28, 28))
+    cut = resolve_model(ModelConfig("vae", "ladder", None, "bernoulli", levels="16,1@8,1", patch=4), (1, 28, 28))
     assert cut.latent_dim == 16 + 16 + 49
 
 
 def test_completed_it_is_complete() -> None:
-    config = complete_model(ModelConfig("cvae", "ladder", None, "bernoulli"), (1, 28, 28))
+    config = resolve_model(ModelConfig("cvae", "ladder", None, "bernoulli"), (1, 28, 28))
     assert (config.levels, config.patch, config.latent_dim, config.spatial_mixing) == (
         "16,1,1",
         4,
         16 + 2 * 49,
         "relative",
     )
-    assert complete_model(config, (1, 28, 28)) == config
+    assert resolve_model(config, (1, 28, 28)) == config
     assert ModelConfig(levels=(3, 2)).levels == "3,2"
 
 
 def test_models_of_any_kind_share_their_verbs() -> None:
     for network, kind in itertools.product(("mlp", "conv", "ladder"), ("vae", "cvae")):
-        config = complete_model(ModelConfig(kind, network, None, "bernoulli", 8, 1), (1, 8, 8))  # pyright: ignore[reportArgumentType]
+        config = resolve_model(ModelConfig(kind, network, None, "bernoulli", 8, 1), (1, 8, 8))  # pyright: ignore[reportArgumentType]
         model = build_model(config, (1, 8, 8), 3)
         assert isinstance(model, Model)
         z = torch.zeros(2, model.latent_dim)

@@ -23,9 +23,11 @@ from vaelab.models.distributions import (
 )
 from vaelab.models.factory import build_model
 from vaelab.models.vae import SingleLatentVAE
-from vaelab.objectives import elbo
+from vaelab.objectives import bounds, elbo
+from vaelab.objectives.batch import held_out_input
 from vaelab.objectives.bounds import negative_importance_bound
-from vaelab.optim.batches import ShuffledOrder, held_out_input, latent_noise, mean_and_variance
+from vaelab.optim.batches import ShuffledOrder, mean_and_variance
+from vaelab.random import latent_noise
 from vaelab.training.fit import fit
 from vaelab.training.trainer import Trainer
 
@@ -152,7 +154,7 @@ def test_bound_at_the_true_posterior_is_the_evidence(exact: LinearGaussian) -> N
 def test_every_weight_of_the_true_posterior_is_the_evidence(exact: LinearGaussian) -> None:
     x, labels = exact.draw(20)
     inference = exact.model(x, labels, noise_of(11, 20, exact.latent_dim))
-    weights = elbo.log_weights(inference, x)
+    weights = importance.log_weights(inference, x)
     torch.testing.assert_close(weights, exact.log_evidence(x, labels).expand(11, -1), rtol=0, atol=1e-9)
 
 
@@ -299,9 +301,9 @@ def trained(tiny: Dataset, tiny_config: Config) -> Model:
 def test_two_unequal_chunks_equal_one(trained: Model, tiny: Dataset) -> None:
     x, noise = held_out_input(tiny.test.images, "bernoulli"), latent_noise(30, 2, 0)
     labels = torch.from_numpy(tiny.test.labels)
-    whole = elbo.held_out_terms(trained, x, labels, noise)
+    whole = bounds.held_out_terms(trained, x, labels, noise)
     chunks = slice(11), slice(11, 30)
-    parts = [elbo.held_out_terms(trained, x[part], labels[part], noise[part]) for part in chunks]
+    parts = [bounds.held_out_terms(trained, x[part], labels[part], noise[part]) for part in chunks]
     for name in ("distortion", "rate"):
         one, two = getattr(whole, name), torch.cat([getattr(part, name) for part in parts])
         torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-5)
@@ -312,8 +314,8 @@ def test_two_unequal_chunks_equal_one(trained: Model, tiny: Dataset) -> None:
 def test_permuting_a_batch_permutes_the_result(trained: Model, tiny: Dataset) -> None:
     x, noise = held_out_input(tiny.test.images, "bernoulli"), latent_noise(30, 2, 0)
     labels, order = torch.from_numpy(tiny.test.labels), torch.randperm(30, generator=generator(4))
-    one = elbo.held_out_terms(trained, x, labels, noise)
-    other = elbo.held_out_terms(trained, x[order], labels[order], noise[order])
+    one = bounds.held_out_terms(trained, x, labels, noise)
+    other = bounds.held_out_terms(trained, x[order], labels[order], noise[order])
     torch.testing.assert_close(other.distortion, one.distortion[order], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(other.rate, one.rate[order], rtol=1e-5, atol=1e-5)
     assert not torch.allclose(other.distortion, one.distortion)

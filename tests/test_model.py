@@ -15,7 +15,8 @@ from vaelab.models.base import LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE, Model, bou
 from vaelab.models.factory import build_model
 from vaelab.models.vae import SingleLatentVAE
 from vaelab.objectives import elbo
-from vaelab.optim.batches import held_out_input, mean_and_variance
+from vaelab.objectives.batch import held_out_input
+from vaelab.optim.batches import mean_and_variance
 
 IMAGE_LIKELIHOODS = ["bernoulli", "continuous-bernoulli", "logistic"]
 VARIANTS = [

@@ -10,8 +10,11 @@ from vaelab.data import Dataset
 from vaelab.models.base import Model
 from vaelab.models.distributions import Gaussian, standard_normal_log_prob
 from vaelab.models.factory import build_model
-from vaelab.objectives.elbo import Terms, held_out_terms, importance_weighted_bound, log_weights, loss, terms
-from vaelab.optim.batches import held_out_input, mean_and_variance
+from vaelab.objectives.batch import held_out_input
+from vaelab.objectives.bounds import held_out_terms
+from vaelab.objectives.elbo import Terms, loss, terms
+from vaelab.objectives.importance import importance_weighted_bound, log_weights
+from vaelab.optim.batches import mean_and_variance
 
 TERMS = Terms(torch.tensor([10.0, 20.0]), torch.tensor([[1.0, 0.1, 0.0], [3.0, 0.5, 0.2]]))
 """The three dimensions have rates of 2, 0.3 and 0.1 nats on average."""

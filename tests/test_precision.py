@@ -10,8 +10,9 @@ from vaelab import precision
 from vaelab.config import Config, ModelConfig, NetworkName, TrainConfig
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
-from vaelab.optim.step import Schedule, look
-from vaelab.training.fit import complete
+from vaelab.optim.schedule import Schedule
+from vaelab.optim.step import loss_and_grad
+from vaelab.training.resolve import resolve
 from vaelab.training.trainer import Trainer
 
 
@@ -19,13 +20,13 @@ def trainer(dataset: Dataset, network: NetworkName, precision: str, **train: obj
     own = {"levels": "3,1", "patch": 4} if network == "ladder" else {"latent_dim": 4}
     model = ModelConfig(model="cvae", network=network, width=32, depth=1, **own)  # pyright: ignore[reportArgumentType]
     how = TrainConfig(epochs=1, batch_size=64, device="cpu", compile="no", precision=precision, **train)  # pyright: ignore[reportArgumentType]
-    return Trainer(complete(Config(model, how), dataset), dataset, torch.device("cpu"))
+    return Trainer(resolve(Config(model, how), dataset), dataset, torch.device("cpu"))
 
 
 def found(made: Trainer, samples: int | None) -> tuple[float, Tensor]:
     for _ in range(20):  # away from the start, where most gradients are zero
         made.take_step(0.3)
-    result = look(made.model, made.moving.weights, made._batch(samples), Schedule(1.0, 1e-3), made.config)
+    result = loss_and_grad(made.model, made.moving.weights, made._batch(samples), Schedule(1.0, 1e-3), made.config)
     assert all(gradient.dtype == torch.float32 for gradient in result.gradients)
     return result.loss.item(), torch.cat([gradient.flatten() for gradient in result.gradients])
 

@@ -6,8 +6,8 @@ import pytest
 
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.errors import ConfigError
-from vaelab.models.factory import complete_model
 from vaelab.presets import PRESETS, PresetName, with_preset
+from vaelab.training.resolve import resolve_model
 
 
 @pytest.mark.parametrize("name", get_args(PresetName))
@@ -15,7 +15,7 @@ def test_a_preset_is_a_whole_configuration(name: PresetName) -> None:
     config = with_preset(name)
     assert config.train.seconds == PRESETS[name].train["seconds"]
     assert config.model.network == "ladder"
-    complete = complete_model(
+    complete = resolve_model(
         ModelConfig(**{**vars(config.model), "model": "vae", "likelihood": "bernoulli"}), (1, 28, 28)
     )
     assert complete.latent_dim is not None
@@ -45,4 +45,4 @@ def test_what_is_no_preset_is_refused() -> None:
 def test_a_preset_is_for_images() -> None:
     config = with_preset("quick").model
     table = ModelConfig(**{**vars(config), "model": "vae", "likelihood": "gaussian"})
-    assert complete_model(table, (9,)).patch == 0  # a table's ladder has one position
+    assert resolve_model(table, (9,)).patch == 0  # a table's ladder has one position

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from vaelab import precision
-from vaelab.precision import fast_products
 
 
 @pytest.fixture(autouse=True, params=["Intel", "others"])

@@ -12,9 +12,10 @@ from vaelab.data import Dataset
 from vaelab.errors import ConfigError
 from vaelab.models.base import Model
 from vaelab.models.factory import build_model
-from vaelab.objectives import elbo
+from vaelab.objectives import importance
+from vaelab.objectives.batch import held_out_input
 from vaelab.objectives.bounds import held_out_terms, negative_bound_curve, negative_elbo, negative_importance_bound
-from vaelab.optim.batches import generator_for, held_out_input, latent_noise
+from vaelab.random import generator_for, latent_noise
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_bound_at_the_true_posterior_is_the_evidence_of_each_row(labelled_linear
 def test_bound_is_that_of_the_seeded_draws(model: Model, tiny: Dataset) -> None:
     x = held_out_input(tiny.test.images[:4], "bernoulli")
     noise = torch.stack([torch.randn(6, 2, generator=generator_for("importance", 5, index)) for index in range(4)], 1)
-    weights = elbo.log_weights(model(x, None, noise), x).double()
+    weights = importance.log_weights(model(x, None, noise), x).double()
     expected = -torch.log(torch.exp(weights).mean(0))
     got = negative_importance_bound(model, x, samples=6, seed=5)
     torch.testing.assert_close(got, expected.detach(), rtol=1e-6, atol=1e-6)
@@ -67,7 +68,7 @@ def test_the_bound_of_an_image_is_the_same_however_the_draws_are_cut_up(
     linear_gaussian.spoil(0.8, 0.9)
     model = linear_gaussian.model
     noise = torch.stack([torch.randn(64, 2, generator=generator_for("importance", 0, index)) for index in range(5)], 1)
-    expected = -torch.log(torch.exp(elbo.log_weights(model(x, None, noise.double()), x)).mean(0)).detach()
+    expected = -torch.log(torch.exp(importance.log_weights(model(x, None, noise.double()), x)).mean(0)).detach()
     got = negative_importance_bound(model, x, samples=64, most_at_once=most_at_once)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-10)
 
@@ -121,7 +122,7 @@ def test_a_curve_is_the_bounds_of_its_first_draws(linear_gaussian: LinearGaussia
     linear_gaussian.spoil(0.8, 0.9)
     model = linear_gaussian.model
     noise = torch.stack([torch.randn(20, 2, generator=generator_for("importance", 0, index)) for index in range(5)], 1)
-    weights = elbo.log_weights(model(x, None, noise.double()), x).detach()
+    weights = importance.log_weights(model(x, None, noise.double()), x).detach()
     expected = torch.stack([-torch.log(torch.exp(weights[:k]).mean(0)) for k in (1, 3, 20)], 1)
     for most_at_once in (1, 7, 5000):
         got = negative_bound_curve(model, x, samples=(1, 3, 20), most_at_once=most_at_once)

@@ -16,9 +16,13 @@ from vaelab.acceleration.cpu_parallel import Library, Shared, how_many
 from vaelab.acceleration.graph import CompileKey, as_look
 from vaelab.config import ModelConfig, ModelName, TrainConfig
 from vaelab.models.base import Model
-from vaelab.models.factory import build_model, complete_model
-from vaelab.optim.step import Batch, Schedule, StepStats, TrainState, descend, fused_adamw
-from vaelab.training.fit import complete
+from vaelab.models.factory import build_model
+from vaelab.objectives.batch import Batch
+from vaelab.optim.adamw import fused_adamw
+from vaelab.optim.schedule import Schedule
+from vaelab.optim.state import StepStats, TrainState
+from vaelab.optim.step import train_step
+from vaelab.training.resolve import resolve, resolve_model
 from vaelab.training.trainer import Trainer
 
 LADDER = ModelConfig("vae", "ladder", None, "bernoulli", 8, 1, levels="3,2@4,1@2")
@@ -27,7 +31,7 @@ SHAPE = (1, 8, 8)
 
 
 def model_of(kind: ModelName) -> Model:
-    built = build_model(complete_model(replace(LADDER, model=kind), SHAPE), SHAPE, 3, seed=0)
+    built = build_model(resolve_model(replace(LADDER, model=kind), SHAPE), SHAPE, 3, seed=0)
     random = generator(5)
     with torch.no_grad():
         for weight in built.parameters():
@@ -111,7 +115,7 @@ def test_steps_in_shares_are_the_steps(kind: ModelName, monkeypatch: pytest.Monk
     for step in range(3):
         batch = batch_of(model, key=(step, 4))
         shared(model, moving, tally, batch, Schedule(torch.tensor(0.7), torch.tensor(1e-2)), TRAIN)
-        descend(plain, other, counted, batch, Schedule(0.7, 1e-2), TRAIN, fused_adamw)
+        train_step(plain, other, counted, batch, Schedule(0.7, 1e-2), TRAIN, fused_adamw)
     assert tally.sums[2] == 3
     for before, ours, theirs in zip(start, moving.weights, other.weights, strict=True):
         assert (ours - theirs).norm() <= 2e-3 * (theirs - before).norm()  # AdamW's first moves make much of a rounding
@@ -152,7 +156,7 @@ class Failing:
 def test_where_a_share_fails_training_goes_on_without(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    config = complete(Config(LADDER, replace(TRAIN, batch_size=12, compile="yes")), tiny)
+    config = resolve(Config(LADDER, replace(TRAIN, batch_size=12, compile="yes")), tiny)
     trainer, plain = (Trainer(config, tiny, torch.device("cpu")) for _ in range(2))
     trainer.stepper._quick, trainer.stepper._compiled = shared_of(Failing(), monkeypatch), True
     assert trainer.stepper.shared
@@ -173,7 +177,7 @@ def test_what_is_no_compiled_look_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_recipe_is_of_a_share(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = complete(Config(LADDER, replace(TRAIN, batch_size=60)), tiny)
+    config = resolve(Config(LADDER, replace(TRAIN, batch_size=60)), tiny)
     trainer = Trainer(config, tiny, torch.device("cpu"))
     whole = trainer.recipe()
     monkeypatch.setattr("vaelab.acceleration.cpu_parallel.FEWEST_IMAGES", 30)

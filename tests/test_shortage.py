@@ -12,9 +12,9 @@ from vaelab.errors import ConfigError, TrainingError
 from vaelab.inference.labels import label_nats
 from vaelab.memory import halved, in_parts, out_of_memory, with_less
 from vaelab.models.base import Model
+from vaelab.objectives.batch import held_out_levels
 from vaelab.objectives.bounds import held_out_terms, negative_bound_curve
-from vaelab.optim.batches import held_out_levels
-from vaelab.training.fit import complete
+from vaelab.training.resolve import resolve
 from vaelab.training.trainer import Trainer
 
 ON_A_GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -40,7 +40,7 @@ def short(model: Model, most: int, error: RuntimeError = ON_A_GPU) -> list[int]:
 
 
 def trainer_of(config: Config, dataset: Dataset) -> Trainer:
-    return Trainer(complete(config, dataset), dataset, torch.device("cpu"))
+    return Trainer(resolve(config, dataset), dataset, torch.device("cpu"))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from vaelab.config import Config, ModelConfig
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
 from vaelab.training import runs
-from vaelab.training.fit import complete
+from vaelab.training.resolve import resolve
 
 FAST = ("--width", "8", "--depth", "1", "--batch-size", "32", "--compile", "no")
 
@@ -103,7 +103,7 @@ def test_what_cannot_be_is_refused_before_the_first_begins(capsys: pytest.Captur
     with pytest.raises(
         ConfigError, match=r"^--model all: got it for one training; expected ae, vae or cvae: the command"
     ):
-        complete(Config(ModelConfig(model="all")), tiny)
+        resolve(Config(ModelConfig(model="all")), tiny)
 
 
 def test_a_ladder_has_no_autoencoder_beside_it(tiny: Dataset) -> None:

@@ -8,8 +8,12 @@ import pytest
 import torch
 
 from vaelab import Config, Dataset
-from vaelab.optim.step import Batch, Schedule, TrainState, fused_adamw, look, look_in_parts, plain_adamw
-from vaelab.training.fit import complete
+from vaelab.objectives.batch import Batch
+from vaelab.optim.adamw import fused_adamw, plain_adamw
+from vaelab.optim.schedule import Schedule
+from vaelab.optim.state import TrainState
+from vaelab.optim.step import look_in_parts, loss_and_grad
+from vaelab.training.resolve import resolve
 from vaelab.training.trainer import Trainer
 
 
@@ -79,7 +83,7 @@ def test_average_follows_the_weights(monkeypatch: pytest.MonkeyPatch, tiny: Data
 
 def trainer_of(config: Config, dataset: Dataset, **changes: object) -> Trainer:
     config = replace(config, train=replace(config.train, **changes))
-    return Trainer(complete(config, dataset), dataset, torch.device("cpu"))
+    return Trainer(resolve(config, dataset), dataset, torch.device("cpu"))
 
 
 def taken(trainer: Trainer) -> tuple[Batch, Schedule]:
@@ -98,7 +102,7 @@ def test_in_parts_a_batch_has_the_same_loss_and_gradients(
         trainer.take_step(0.5)
     batch, schedule = taken(trainer)
     given = trainer.model, trainer.moving.weights, batch, schedule, trainer.config
-    whole, parts = look(*given), look_in_parts(*given, at_once)
+    whole, parts = loss_and_grad(*given), look_in_parts(*given, at_once)
     for one, other in zip((*whole[:3], *whole.gradients), (*parts[:3], *parts.gradients), strict=True):
         torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-6)
     assert any(gradient.abs().max() > 1e-2 for gradient in whole.gradients)
@@ -107,7 +111,7 @@ def test_in_parts_a_batch_has_the_same_loss_and_gradients(
 def test_an_autoencoder_is_taken_in_parts_too(tiny: Dataset, tiny_config: Config) -> None:
     trainer = trainer_of(replace(tiny_config, model=replace(tiny_config.model, model="ae")), tiny)
     given = trainer.model, trainer.moving.weights, *taken(trainer), trainer.config
-    for one, other in zip(look(*given).gradients, look_in_parts(*given, 10).gradients, strict=True):
+    for one, other in zip(loss_and_grad(*given).gradients, look_in_parts(*given, 10).gradients, strict=True):
         torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-6)
 
 

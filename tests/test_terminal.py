@@ -12,7 +12,7 @@ from vaelab.config import Config
 from vaelab.data import Dataset
 from vaelab.progress import TrainingDisplay, describe, work_bar
 from vaelab.training.fit import Progress, fit
-from vaelab.training.trainer import Averages
+from vaelab.training.validation import Averages
 
 
 @pytest.fixture

@@ -18,19 +18,17 @@ from vaelab.data import Dataset, Split, load_dataset
 from vaelab.errors import ConfigError, LabelError, RunError, TrainingError
 from vaelab.inference.trained import load
 from vaelab.models.base import Inference
-from vaelab.objectives import elbo
+from vaelab.objectives import bounds
+from vaelab.objectives.batch import held_out_input
 from vaelab.optim import step
-from vaelab.optim.batches import held_out_input, latent_noise
+from vaelab.optim.schedule import learning_rate_factor
+from vaelab.precision import pick_device
+from vaelab.random import latent_noise
 from vaelab.training import runs
-from vaelab.training.fit import Progress, complete, fit
-from vaelab.training.trainer import (
-    MOST_BAD_STEPS,
-    MOST_VALIDATED,
-    Trainer,
-    learning_rate_factor,
-    pick_device,
-    validation_part,
-)
+from vaelab.training.fit import Progress, fit
+from vaelab.training.resolve import resolve
+from vaelab.training.trainer import MOST_BAD_STEPS, MOST_VALIDATED, Trainer
+from vaelab.training.validation import some_of
 
 
 def with_train(config: Config, **changes: object) -> Config:
@@ -83,28 +81,28 @@ def test_a_budget_that_loading_has_used_up_is_refused(tiny: Dataset, tiny_config
 
 
 def test_defaults_are_chosen_for_the_data(tiny: Dataset) -> None:
-    chosen = complete(Config(), tiny)
+    chosen = resolve(Config(), tiny)
     assert (chosen.model.model, chosen.model.network, chosen.model.likelihood) == ("cvae", "mlp", "bernoulli")
     assert (chosen.train.seconds, chosen.train.batch_size, chosen.model.latent_dim) == (90, 32, 7)
     bare = Dataset("bare", Split(tiny.train.images), Split(tiny.test.images), Split(tiny.test.images))
-    assert complete(Config(), bare).model.model == "vae"
+    assert resolve(Config(), bare).model.model == "vae"
     grey = np.random.default_rng(0).integers(0, 256, (9, 3, 40, 30), dtype=np.uint8)
     rgb = Dataset("rgb", Split(grey), Split(grey[:0]), Split(grey[:0]))
-    assert complete(Config(), rgb).model.network == "conv"
+    assert resolve(Config(), rgb).model.network == "conv"
     labels = np.arange(9)
     three = Split(grey, labels), Split(grey, labels), Split(grey, labels)
-    assert complete(Config(), Dataset("named", *three, tuple("abcdefghi"))).model.latent_dim == 16
+    assert resolve(Config(), Dataset("named", *three, tuple("abcdefghi"))).model.latent_dim == 16
     many = Split(np.zeros((5000, 1, 2, 2), dtype=np.uint8))
-    assert complete(Config(), Dataset("many", many, many, many)).train.batch_size == 128
-    assert complete(Config(), rgb).model.likelihood == "logistic"
+    assert resolve(Config(), Dataset("many", many, many, many)).train.batch_size == 128
+    assert resolve(Config(), rgb).model.likelihood == "logistic"
     table = Split(np.zeros((9, 5), dtype=np.float32))
-    assert complete(Config(), Dataset("t", table, table, table)).model.likelihood == "gaussian"
+    assert resolve(Config(), Dataset("t", table, table, table)).model.likelihood == "gaussian"
 
 
 def test_a_conditional_model_needs_labels(tiny: Dataset) -> None:
     bare = Dataset("bare", Split(tiny.train.images), Split(tiny.test.images), Split(tiny.test.images))
     with pytest.raises(LabelError) as caught:
-        complete(Config(ModelConfig(model="cvae")), bare)
+        resolve(Config(ModelConfig(model="cvae")), bare)
     assert str(caught.value) == (
         "--model cvae: got bare without labels; expected a label for every image: put the images into one folder per "
         "class, or type --model vae"
@@ -126,7 +124,7 @@ def test_a_likelihood_must_suit_the_data(tiny: Dataset, likelihood: str, table: 
     rows = Split(np.zeros((9, 5), dtype=np.float32))
     dataset = Dataset("table", rows, rows, rows) if table else tiny
     with pytest.raises(ConfigError, match=message):
-        complete(Config(ModelConfig(likelihood=likelihood)), dataset)  # type: ignore[arg-type]
+        resolve(Config(ModelConfig(likelihood=likelihood)), dataset)  # type: ignore[arg-type]
 
 
 def test_an_unknown_device_is_said() -> None:
@@ -140,7 +138,7 @@ def test_reported_figures_ignore_beta_and_free_bits(tiny: Dataset, tiny_config: 
     """The objective changes what is learnt, never what is reported: at step 0 all objectives report the same."""
 
     def at_the_start(**changes: float) -> object:
-        return Trainer(complete(with_train(tiny_config, **changes), tiny), tiny, torch.device("cpu")).validate()
+        return Trainer(resolve(with_train(tiny_config, **changes), tiny), tiny, torch.device("cpu")).validate()
 
     assert at_the_start() == at_the_start(beta=7.0, free_bits=3.0, kl_warmup=0.5)
 
@@ -222,7 +220,7 @@ def test_the_validation_shown_is_that_of_the_last_line_of_metrics(
 
 
 def test_a_bad_step_is_skipped_counted_and_changes_nothing(tiny: Dataset, tiny_config: Config) -> None:
-    trainer = Trainer(complete(tiny_config, tiny), tiny, torch.device("cpu"))
+    trainer = Trainer(resolve(tiny_config, tiny), tiny, torch.device("cpu"))
     trainer.take_step(0.5)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     forward = flat(trainer.model).decoder.forward
@@ -272,7 +270,7 @@ def test_many_bad_steps_in_a_row_stop_with_the_good_weights(tiny: Dataset, tiny_
 
 
 def initial_weights(config: Config, dataset: Dataset) -> dict[str, torch.Tensor]:
-    trainer = Trainer(complete(config, dataset), dataset, torch.device("cpu"))
+    trainer = Trainer(resolve(config, dataset), dataset, torch.device("cpu"))
     return {name: value.clone() for name, value in trainer.model.state_dict().items()}
 
 
@@ -324,7 +322,7 @@ def test_the_last_figures_are_those_of_the_last_weights(tiny: Dataset, tiny_conf
     few = replace(tiny, train=tiny.train[:24])
     *_, before, last = fit(config, few)
     assert last.validation is not None
-    trainer = Trainer(complete(config, few), few, torch.device("cpu"))
+    trainer = Trainer(resolve(config, few), few, torch.device("cpu"))
     trainer.averaged.load_state_dict(last.model.state_dict())
     assert trainer.validate() == last.validation
     assert before.validation is not None
@@ -332,7 +330,7 @@ def test_the_last_figures_are_those_of_the_last_weights(tiny: Dataset, tiny_conf
 
 
 def test_a_gradient_of_exactly_zero_leaves_the_weights_alone(tiny: Dataset, tiny_config: Config) -> None:
-    trainer = Trainer(complete(with_train(tiny_config, weight_decay=0.0), tiny), tiny, torch.device("cpu"))
+    trainer = Trainer(resolve(with_train(tiny_config, weight_decay=0.0), tiny), tiny, torch.device("cpu"))
     before = trainer.model.state_dict()["head.weight"].clone()
     forward = trainer.model.forward
     trainer.model.forward = lambda *inputs: detached(forward(*inputs))  # type: ignore[method-assign]
@@ -350,12 +348,12 @@ def detached(inference: Inference) -> Inference:
 def test_a_large_validation_set_is_looked_at_in_part(tiny: Dataset) -> None:
     config = ModelConfig(network="conv")
     large = Split(np.zeros((500, 3, 64, 64), dtype=np.uint8), np.arange(500))
-    part = validation_part(large, config, seed=0)
+    part = some_of(large, config, seed=0)
     assert len(part) == MOST_VALIDATED["conv"] // (3 * 64 * 64) == 341
     assert part.labels is not None
     assert (np.diff(part.labels) > 0).all()
-    assert np.array_equal(part.labels, validation_part(large, config, seed=0).labels)  # type: ignore[arg-type]
-    assert validation_part(tiny.validation, config, seed=0) is tiny.validation
+    assert np.array_equal(part.labels, some_of(large, config, seed=0).labels)  # type: ignore[arg-type]
+    assert some_of(tiny.validation, config, seed=0) is tiny.validation
 
 
 def test_a_learning_rate_that_explodes_is_stopped_and_explained(tiny: Dataset, tiny_config: Config) -> None:
@@ -398,7 +396,7 @@ def test_a_table_of_reals_trains(tmp_path: Path) -> None:
     assert best - 0.5 < last.validation.nats < (best + independent) / 2
     assert load(tmp_path / "run").sample(count=4).shape == (4, 3)
     labelled = Split(rows, np.arange(300) % 2)
-    chosen = complete(Config(), Dataset("table", labelled, labelled, labelled, ("a", "b"))).model
+    chosen = resolve(Config(), Dataset("table", labelled, labelled, labelled, ("a", "b"))).model
     assert (chosen.model, chosen.latent_dim) == ("cvae", 3)  # no more than there are columns
 
 
@@ -409,7 +407,7 @@ def test_a_gradient_far_beyond_the_usual_is_scaled_down(
     # without moments, and with so large an eps, a step is proportional to the gradient
     for name, value in (("DECAY_OF_MEAN", 0.0), ("DECAY_OF_SQUARE", 0.0), ("EPSILON", 3e3)):
         monkeypatch.setattr(step, name, value)
-    config = complete(with_train(tiny_config, weight_decay=0.0), tiny)
+    config = resolve(with_train(tiny_config, weight_decay=0.0), tiny)
 
     def moved(scale: float) -> float:
         trainer = Trainer(config, tiny, torch.device("cpu"))
@@ -431,7 +429,7 @@ def test_a_gradient_far_beyond_the_usual_is_scaled_down(
 
 def test_each_step_draws_its_own_pixels_and_noise(tiny: Dataset, tiny_config: Config) -> None:
     grey = replace(tiny, train=Split(np.full((32, 1, 8, 8), 128, dtype=np.uint8), np.zeros(32, dtype=np.int64)))
-    trainer = Trainer(complete(tiny_config, grey), grey, torch.device("cpu"))
+    trainer = Trainer(resolve(tiny_config, grey), grey, torch.device("cpu"))
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     trainer.model.register_forward_pre_hook(lambda _, inputs: seen.append((inputs[0], inputs[2])))
     for _ in range(3):
@@ -470,10 +468,10 @@ def test_validation_in_parts_is_validation_of_all(tiny: Dataset, tiny_config: Co
     """2,530 images, more than are held as floats at a time, and no multiple of it."""
     index = np.arange(2530) % 30
     many = replace(tiny, validation=tiny.validation[index])
-    trainer = Trainer(complete(tiny_config, many), many, torch.device("cpu"))
+    trainer = Trainer(resolve(tiny_config, many), many, torch.device("cpu"))
     averages = trainer.validate()
     assert many.validation.labels is not None
-    terms = elbo.held_out_terms(
+    terms = bounds.held_out_terms(
         trainer.averaged,
         held_out_input(many.validation.images, "bernoulli"),
         torch.from_numpy(many.validation.labels),

@@ -1,6 +1,9 @@
-"""Every hyper-parameter, once: the command line's options, the estimators' parameters and the JSON of a run are these fields.
+"""Hyper-parameters: what a user asks for, and what a run uses.
 
-A field's docstring is its help text and states its unit. A value that cannot be is refused here, before anything starts.
+`Config` holds what was asked for: a field that is None was not given. `vaelab.training.resolve.resolve` fills in every
+default for a data set and returns a `ResolvedConfig`, which has no None and is what `config.json` records. Command-line
+options, estimator parameters and the JSON of a run are all made from these fields; the docstring of a field of `Config` is
+its help text and states its unit, range and default.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from vaelab.errors import ConfigError, did_you_mean
@@ -17,145 +20,145 @@ from vaelab.errors import ConfigError, did_you_mean
 ModelName = Literal["ae", "vae", "cvae"]
 ModelChoice = Literal["ae", "vae", "cvae", "all"]
 NetworkName = Literal["mlp", "conv", "ladder"]
-MixingName = Literal["free", "relative", "conv"]
+SpatialMixingName = Literal["free", "relative", "conv"]
 CompileName = Literal["auto", "yes", "no"]
-PrecisionName = Literal["auto", "float32", "bfloat16"]
+PrecisionName = Literal["float32", "bfloat16"]
+PrecisionChoice = Literal["auto", "float32", "bfloat16"]
 LikelihoodName = Literal["bernoulli", "continuous-bernoulli", "logistic", "gaussian"]
 
 if TYPE_CHECKING:
-    OwnBody = str | Callable[..., Any]
+    NetworkClass = str | Callable[..., Any]
     Levels = str | Sequence[int | str]
 else:
-    OwnBody = str  # what the command line reads and a run keeps; a class becomes its import path
-    Levels = str  # and a sequence becomes its numbers, with commas
+    NetworkClass = str  # the command line reads, and a run stores, an import path
+    Levels = str  # and numbers separated by commas
 
-MOST_DIMENSIONS = 65536
-"""Latent dimensions, and units of a layer, that are taken."""
+MAX_DIMENSIONS = 65536
+"""Largest number of latent dimensions and of units in a layer."""
 
 DEFAULT_SECONDS = 90.0
-"""Training time where neither epochs nor seconds are given: about a minute and a half."""
+"""Training time on images if neither `epochs` nor `seconds` is given."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What is trained. A field left at None is chosen for the data when training starts, and the choice is recorded."""
+    """The model to train. A field that is None is chosen for the data by `resolve`."""
 
     model: ModelChoice | None = None
-    """Autoencoder, variational autoencoder or conditional VAE; all: each in turn, for an equal share of the seconds. Default:
-    cvae if the data are labelled, else vae."""
+    """Model: autoencoder (ae), variational autoencoder (vae), conditional VAE (cvae), or all of them in turn, each for an
+    equal share of `seconds`. Default: cvae for labelled data, else vae."""
 
     network: NetworkName | None = None
-    """Dense or strided convolutional encoder and decoder, or a ladder, which has a hierarchy of latents. Default: mlp for grey
-    images up to 32×32 and tables, else conv."""
+    """Encoder and decoder: dense (mlp), convolutional (conv), or a hierarchical VAE (ladder). Default: mlp for tables and
+    for grey images up to 32×32, else conv."""
 
     latent_dim: int | None = None
-    """Dimensions of the latent, 1 or more. Default: 7 for cvae (16 in colour), 32 for ae and vae; at most a table's columns."""
+    """Latent dimensions, at least 1. Default: 7 for cvae (16 for colour images), 32 for ae and vae; at most the number of
+    columns of a table."""
 
     likelihood: LikelihoodName | None = None
-    """Distribution p(x|z) of an image. Default: bernoulli for near-binary grey images, else logistic; gaussian for tables."""
+    """Distribution p(x|z). Default: bernoulli for near-binary grey images, logistic for other images, gaussian for tables."""
 
     width: int | None = None
-    """Units of a dense hidden layer (default 256), channels of the first convolution (default 32) or of a ladder (default 64)."""
+    """Units of a dense layer (default: 256), channels of the first convolution (default: 32) or of a ladder (default: 64)."""
 
     depth: int | None = None
-    """Hidden layers of a dense encoder, and of its decoder (default 3); blocks of a ladder's encoder (default 2). A convolutional
-    network is as deep as the image's size asks."""
+    """Hidden layers of a dense encoder and of its decoder (default: 3), or blocks of a ladder's encoder (default: 2). The
+    depth of a convolutional network follows from the image size."""
 
-    encoder: OwnBody | None = None
-    """An encoder of your own by its import path, such as my_networks:Encoder, in place of that of --network."""
+    encoder: NetworkClass | None = None
+    """Import path of a custom encoder, such as my_networks:Encoder. Default: the encoder of `network`."""
 
-    decoder: OwnBody | None = None
-    """A decoder of your own by its import path, such as my_networks:Decoder, in place of that of --network."""
+    decoder: NetworkClass | None = None
+    """Import path of a custom decoder, such as my_networks:Decoder. Default: the decoder of `network`."""
 
     levels: Levels | None = None
-    """Latent dimensions of a ladder's rungs, such as 16,1,1: of the whole image for the first, at each position for the others.
-    They stand in place of --latent-dim. With @, a rung has positions of its own: 16,4@8,2@4,1@2 has patches of 8, 4 and 2 pixels
-    a side, 4×4, 7×7 and 14×14 positions of a 28×28 image. Default: 16,1,1."""
+    """Latent dimensions of each level of a ladder: for the whole image at the first level, per grid position at the others.
+    4@8 means 4 dimensions per patch of 8 pixels. Default: 16,1,1. Replaces `latent_dim`."""
 
     patch: int | None = None
-    """Pixels per side of the patches that a ladder cuts images into, and of a rung's positions where --levels does not say; 0
-    makes one position of all, as a table is. Default: the finest that --levels says, else 4 for 28×28, so 7×7."""
+    """Side in pixels of the patches that a ladder cuts images into; 0 makes one patch of the image. Default: the finest in
+    `levels`, else 4 for 28×28 images."""
 
-    spatial_mixing: MixingName | None = None
-    """How a ladder's positions hear of one another: by free matrices over positions; by relative ones, whose entries hang on how
-    two positions lie to each other alone, as in a convolution as large as the grid; or by 3×3 convolutions. Default: relative."""
+    spatial_mixing: SpatialMixingName | None = None
+    """Spatial mixing of a ladder: free (a learned N×N matrix), relative (weights depend on the offset only) or conv (3×3
+    convolutions). Default: relative."""
 
     def __post_init__(self) -> None:
         _check_choices(self)
         for name in ("encoder", "decoder"):
-            if (got := getattr(self, name)) is not None:
-                object.__setattr__(self, name, import_path(name, got))
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, import_path(name, value))
         if self.levels is not None:
             object.__setattr__(self, "levels", _levels(self.levels))
         _check_whole("patch", self.patch, least=0, most=1024)
-        for name, most in (("latent_dim", MOST_DIMENSIONS), ("width", MOST_DIMENSIONS), ("depth", 1000)):
+        for name, most in (("latent_dim", MAX_DIMENSIONS), ("width", MAX_DIMENSIONS), ("depth", 1000)):
             _check_whole(name, getattr(self, name), most=most)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How it is trained."""
+    """How to train. A field that is None takes its default from `resolve`."""
 
     epochs: int | None = None
-    """Passes over the training images. Weights then follow from the seed alone. Excludes --seconds. Default for tables: 20, or
-    the more that make 1,000 steps."""
+    """Passes over the training images; the weights then depend on the seed only. Excludes `seconds`. Default for tables: 20,
+    or as many as make 1,000 steps."""
 
     seconds: float | None = None
-    """Wall time from the command to the saved weights, in seconds; with --resume, of all sittings together. Default: 90."""
+    """Wall time in seconds, from the start of the command to the saved weights; over all sittings of a resumed run. Default
+    for images: 90."""
 
     batch_size: int | None = None
-    """Images per step. Default: 128, or 32 for fewer than 5,000 training images, which so get more steps."""
+    """Images per step. Default: 128, or 32 for fewer than 5,000 training images."""
 
-    learning_rate: float = 3e-3
-    """Peak step size of AdamW; it warms up, then falls along a cosine."""
+    learning_rate: float | None = None
+    """Peak learning rate of AdamW: linear warm-up, then cosine decay. Default: 0.003."""
 
-    warmup: float = 0.02
-    """Share of the training over which the learning rate rises to its peak, 0…1."""
+    warmup: float | None = None
+    """Fraction of the training in which the learning rate rises to its peak, 0…1. Default: 0.02."""
 
-    weight_decay: float = 1e-4
-    """Decoupled weight decay of AdamW, per step and unit of learning rate."""
+    weight_decay: float | None = None
+    """Decoupled weight decay of AdamW, at least 0. Default: 0.0001."""
 
-    ema: float = 0.998
-    """Decay per step of the moving average of the weights that is evaluated and saved, 0 (off) … <1."""
+    ema: float | None = None
+    """Decay per step of the moving average of the weights, which is evaluated and saved; 0 (off) to below 1. Default: 0.998."""
 
-    gradient_clip: float = 3.0
-    """Largest norm of a step's gradient, as a multiple of the norm's running average; a larger one is scaled down to it."""
+    gradient_clip: float | None = None
+    """Largest gradient norm, as a multiple of its running average; larger gradients are scaled down. Default: 3."""
 
-    beta: float = 1.0
-    """Weight of the rate in the objective; reported figures always weigh it 1."""
+    beta: float | None = None
+    """Weight β of the rate in the objective, at least 0; reported figures always use 1. Default: 1."""
 
-    kl_warmup: float = 0.1
-    """Share of the training over which the rate's weight rises from 0 to beta, 0…1."""
+    kl_warmup: float | None = None
+    """Fraction of the training in which the weight of the rate rises from 0 to `beta`, 0…1. Default: 0.1."""
 
-    free_bits: float = 0.0
-    """Nats per latent dimension below which the rate is not pressed down (averaged over a batch); the dimensions of a ladder's
-    rung are taken together."""
+    free_bits: float | None = None
+    """Nats per latent dimension, averaged over a batch, below which the rate is not minimised; a level of a ladder is
+    treated as one group. Default: 0."""
 
-    iwae_samples: int = 1
-    """Draws of z per image in a finish that minimises the importance-weighted bound in place of −ELBO; 1: no such finish."""
+    iwae_samples: int | None = None
+    """Number of IWAE samples in the final phase of the training; 1 disables it. Default: 1."""
 
-    iwae_fraction: float = 0.1
-    """Share of the training, at its end, that the finish of --iwae-samples takes, 0…1. It knows no beta and no free bits, and
-    its steps are not compiled."""
+    iwae_fraction: float | None = None
+    """Fraction of the training, at its end, that minimises the importance-weighted bound if `iwae_samples` is above 1, 0…1.
+    Ignores `beta` and `free_bits`, and is not compiled. Default: 0.1."""
 
-    seed: int = 0
-    """Seed of the initial weights, the order of the images, the binarisation and the latent noise."""
+    seed: int | None = None
+    """Seed of the initial weights, the order of the images, the binarisation and the latent noise. Default: 0."""
 
-    precision: PrecisionName = "auto"
-    """Matrix products of the step: float32, or bfloat16 beside float32 weights and distributions. auto: bfloat16 on a GPU, and
-    for a dense network or a ladder on images where the processor has it (AVX-512 BF16 or AMX)."""
+    precision: PrecisionChoice | None = None
+    """Precision of matrix products in training: float32, bfloat16, or auto (bfloat16 on GPUs, and on processors with AVX-512
+    BF16 or AMX for dense networks and ladders on images). Default: auto."""
 
-    device: str = "auto"
-    """Where to train: auto, cpu, cuda, cuda:1. auto is cuda if there is such a GPU, else cpu."""
+    device: str | None = None
+    """Device to train on: auto, cpu, cuda, cuda:1, mps. auto is cuda if available, else cpu. Default: auto."""
 
-    compile: CompileName = "auto"
-    """Compile the step, for up to twice the speed, with a C++ compiler: 15 to 60 s of one core, then kept for the next time.
-    auto does it beside trainings of 1 to 2 minutes or more, before those of 20,000 steps or more in epochs, and never for
-    networks of your own. On a GPU the step is recorded as a CUDA graph as well, but for networks of your own; no leaves that
-    out."""
+    compile: CompileName | None = None
+    """Compile the training step, up to twice as fast; needs a C++ compiler and 15 to 60 s of one core, then is cached. auto
+    compiles if it pays. Default: auto."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.compile, bool):  # as runs of vaelab 0.1.0 have it
+        if isinstance(self.compile, bool):  # runs of vaelab 0.1.0
             object.__setattr__(self, "compile", "yes" if self.compile else "no")
         _check_choices(self)
         _check_whole("epochs", self.epochs)
@@ -171,89 +174,154 @@ class TrainConfig:
             _check_real(name, getattr(self, name), least=0.0, most=1.0)
         _check_real("ema", self.ema, least=0.0, below=1.0)
         if self.epochs is not None and self.seconds is not None:
-            raise ConfigError("got both --epochs and --seconds; expected one of them: leave the other out")
+            raise ConfigError("got both `epochs` and `seconds`; expected one of them: leave the other out")
 
 
 @dataclass(frozen=True)
 class Config:
-    """A model and its training, together: what `config.json` of a run holds."""
+    """A model and its training as asked for."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
-def option(field_name: str) -> str:
-    """The command line's spelling of a field, such as `--latent-dim`."""
-    return "--" + field_name.replace("_", "-")
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: a number of epochs or of seconds."""
+
+    amount: float
+    unit: Literal["epochs", "seconds"]
 
 
-def import_path(name: str, got: object) -> str:
-    """Where a network of one's own is imported from, `package.module:Name`: what a run keeps of it beside its weights.
+@dataclass(frozen=True)
+class ResolvedModelConfig:
+    """`ModelConfig` with every field filled in; fields that the network does not use are empty, 0 or "free"."""
+
+    model: ModelName
+    network: NetworkName
+    latent_dim: int
+    likelihood: LikelihoodName
+    width: int
+    depth: int
+    encoder: str = ""
+    decoder: str = ""
+    levels: str = ""
+    patch: int = 0
+    spatial_mixing: SpatialMixingName = "free"
+
+
+@dataclass(frozen=True)
+class ResolvedTrainConfig:
+    """`TrainConfig` with every field filled in. The defaults here are the defaults of vaelab."""
+
+    budget: Budget
+    batch_size: int
+    precision: PrecisionName
+    device: str
+    learning_rate: float = 3e-3
+    warmup: float = 0.02
+    weight_decay: float = 1e-4
+    ema: float = 0.998
+    gradient_clip: float = 3.0
+    beta: float = 1.0
+    kl_warmup: float = 0.1
+    free_bits: float = 0.0
+    iwae_samples: int = 1
+    iwae_fraction: float = 0.1
+    seed: int = 0
+    compile: CompileName = "auto"
+
+
+@dataclass(frozen=True)
+class ResolvedConfig:
+    """A model and its training with nothing left open: what `config.json` of a run records."""
+
+    model: ResolvedModelConfig
+    train: ResolvedTrainConfig
+
+    def as_config(self) -> Config:
+        """Return the same settings as a `Config`, to be resolved for other data or changed."""
+        model = {name: value for name, value in vars(self.model).items() if value != ""}
+        if self.model.network != "ladder":
+            model = {name: value for name, value in model.items() if name not in LADDER_FIELDS}
+        elif "levels" in model:
+            del model["latent_dim"]
+        train = dict(vars(self.train))
+        budget = train.pop("budget")
+        train[budget.unit] = int(budget.amount) if budget.unit == "epochs" else budget.amount
+        return Config(ModelConfig(**model), TrainConfig(**train))
+
+
+LADDER_FIELDS = ("levels", "patch", "spatial_mixing")
+"""Fields of `ModelConfig` that only a ladder has."""
+
+TRAIN_DEFAULTS: dict[str, Any] = {
+    field.name: field.default for field in fields(ResolvedTrainConfig) if field.default is not MISSING
+}
+"""Defaults of `TrainConfig` that do not depend on the data."""
+
+
+def import_path(name: str, network: object) -> str:
+    """Return the import path `package.module:Name` of a custom network, which a run stores beside its weights.
 
     Parameters
     ----------
     name
-        The field it is given for, `encoder` or `decoder`.
-    got
-        Such a path, or the class (or a function that makes the network) itself.
+        The parameter it was given for, `encoder` or `decoder`.
+    network
+        An import path, or a class or function that makes the network.
 
     Raises
     ------
     ConfigError
-        If it is neither, or cannot be imported again by that path, as what is defined in a function or a script cannot.
+        If it is neither, or cannot be imported again by that path, such as a class defined in a function or a script.
     """
-    if isinstance(got, str):
-        if re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", got) is None:
-            raise ConfigError(
-                f"{option(name)}: got {got!r}; expected an import path, such as my_networks:{name.title()}"
-            )
-        module, qualified = got.split(":")
+    if isinstance(network, str):
+        if re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", network) is None:
+            raise ConfigError(f"`{name}`: got {network!r}; expected an import path, such as my_networks:{name.title()}")
+        module, qualified = network.split(":")
         if module.endswith(".py"):
-            right = f"{module.removesuffix('.py')}:{qualified}"
-            raise ConfigError(f"{option(name)}: got {got!r}; expected an import path, without .py: {right}")
+            path = f"{module.removesuffix('.py')}:{qualified}"
+            raise ConfigError(f"`{name}`: got {network!r}; expected an import path, without .py: {path}")
     else:
-        module, qualified = getattr(got, "__module__", None), getattr(got, "__qualname__", None)
-        if not callable(got) or module is None or qualified is None:
-            body = name.title()
+        module, qualified = getattr(network, "__module__", None), getattr(network, "__qualname__", None)
+        if not callable(network) or module is None or qualified is None:
+            example = name.title()
             raise ConfigError(
-                f"{option(name)}: got an object of type {type(got).__name__}; expected the class itself ({name}={body}, not "
-                f"{name}={body}()) or its import path, such as my_networks:{body}"
+                f"`{name}`: got an object of type {type(network).__name__}; expected a class ({name}={example}, not "
+                f"{name}={example}()) or its import path, such as my_networks:{example}"
             )
     if module == "__main__" or "<" in qualified:
-        place = "a function" if "<" in qualified else "the script or notebook itself"
+        place = "a function" if "<" in qualified else "a script or notebook"
         raise ConfigError(
-            f"{option(name)}: got {qualified}, which is defined in {place}, where no one can import it from again; "
-            f"expected a class at the top of a module: put it into my_networks.py and type from my_networks import "
-            f"{qualified.rpartition('.')[2].strip('<>')}"
+            f"`{name}`: got {qualified}, which is defined in {place} and cannot be imported again; expected a class "
+            "at the "
+            f"top level of a module: put it into my_networks.py and write "
+            f"from my_networks import {qualified.rpartition('.')[2].strip('<>')}"
         )
-    if not isinstance(got, str) and _imported(module, qualified) is not got:
+    if not isinstance(network, str) and _imported(module, qualified) is not network:
         raise ConfigError(
-            f"{option(name)}: got an object that calls itself {module}:{qualified}, but that is something else now; "
-            "expected a class at the top of a module, under its own name"
+            f"`{name}`: got an object named {module}:{qualified}, but that name refers to something else; expected a "
+            "class at the top level of a module, under its own name"
         )
     return f"{module}:{qualified}"
 
 
-def level_parts(rungs: Levels) -> list[tuple[int, int | None]]:
-    """The numbers of `ModelConfig.rungs`: latent dimensions, and pixels a side of a position where it says so."""
-    parts = (part.partition("@") for part in _levels(rungs).split(","))
+def level_parts(levels: Levels) -> list[tuple[int, int | None]]:
+    """Return the latent dimensions of each level, and its patch side in pixels where `levels` states it (4@8), else None."""
+    parts = (part.partition("@") for part in _levels(levels).split(","))
     return [(int(dims), int(patch) if patch else None) for dims, _, patch in parts]
 
 
-def _levels(got: object) -> str:
-    """Numbers with commas, from such a text or from a sequence of numbers.
-
-    Raises
-    ------
-    ConfigError
-        If it is neither, or a number is below 1, or the first rung has positions.
-    """
-    parts = got.split(",") if isinstance(got, str) else list(got) if isinstance(got, Sequence) else [got]
+def _levels(levels: object) -> str:
+    """Return `levels` as numbers separated by commas; a ConfigError if it is not such a text or a sequence of numbers."""
+    parts = levels.split(",") if isinstance(levels, str) else list(levels) if isinstance(levels, Sequence) else [levels]
     texts = [str(part).strip() for part in parts]
     if not texts or not all(re.fullmatch(r"[1-9]\d{0,3}(@[1-9]\d{0,3})?", text) for text in texts) or "@" in texts[0]:
         raise ConfigError(
-            f"--levels: got {got if isinstance(got, str) else parts!r}; expected whole numbers of at least 1 with commas, such "
-            "as 16,1,1 or 16,4@8,2@4"
+            f"`levels`: got {levels if isinstance(levels, str) else parts!r}; expected whole numbers of at least 1 "
+            "with commas, "
+            "such as 16,1,1 or 16,4@8,2@4"
         )
     return ",".join(texts)
 
@@ -265,40 +333,48 @@ def _imported(module: str, qualified: str) -> object:
     return found
 
 
+_CHOICES: dict[str, Any] = {
+    "model": ModelName,
+    "network": NetworkName,
+    "likelihood": LikelihoodName,
+    "spatial_mixing": SpatialMixingName,
+    "compile": CompileName,
+    "precision": PrecisionChoice,
+}
+
+
 def _check_choices(config: ModelConfig | TrainConfig) -> None:
-    choices = {"model": ModelName, "network": NetworkName, "likelihood": LikelihoodName, "spatial_mixing": MixingName}
-    choices |= {"compile": CompileName, "precision": PrecisionName}
-    for name, literal in choices.items():
-        got = getattr(config, name, None)
-        if got is not None and got not in get_args(literal) and (name, got) != ("model", "all"):
-            expected = ", ".join(get_args(literal))
+    for name, literal in _CHOICES.items():
+        value = getattr(config, name, None)
+        if value is not None and value not in get_args(literal) and (name, value) != ("model", "all"):
+            choices = get_args(literal)
             raise ConfigError(
-                f"{option(name)}: got {got!r}; expected one of {expected}.{did_you_mean(str(got), get_args(literal))}"
+                f"`{name}`: got {value!r}; expected one of {', '.join(choices)}.{did_you_mean(str(value), choices)}"
             )
 
 
-def _check_whole(name: str, got: object, *, least: int = 1, most: float = math.inf) -> None:
-    if got is None:
+def _check_whole(name: str, value: object, *, least: int = 1, most: float = math.inf) -> None:
+    if value is None:
         return
-    if not isinstance(got, int) or isinstance(got, bool) or not least <= got <= most:
-        limit = f" and at most {most:,}" if isinstance(got, int) and got > most else ""
-        raise ConfigError(f"{option(name)}: got {got!r}; expected a whole number of at least {least}{limit}")
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        limit = f" and at most {most:,}" if isinstance(value, int) and value > most else ""
+        raise ConfigError(f"`{name}`: got {value!r}; expected a whole number of at least {least}{limit}")
 
 
 def _check_real(
     name: str,
-    got: object,
+    value: object,
     *,
     above: float = -math.inf,
     least: float = -math.inf,
     below: float = math.inf,
     most: float = math.inf,
 ) -> None:
-    if got is None:
+    if value is None:
         return
-    if isinstance(got, int | float) and not isinstance(got, bool):
-        value = float(got)
-        if math.isfinite(value) and above < value < below and least <= value <= most:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        number = float(value)
+        if math.isfinite(number) and above < number < below and least <= number <= most:
             return
     bounds = [
         text
@@ -310,4 +386,4 @@ def _check_real(
         )
         if math.isfinite(limit)
     ]
-    raise ConfigError(f"{option(name)}: got {got!r}; expected a finite number {' and '.join(bounds)}")
+    raise ConfigError(f"`{name}`: got {value!r}; expected a finite number {' and '.join(bounds)}")

@@ -1,7 +1,7 @@
-"""A step recorded once as a CUDA graph, and replayed: its kernels follow one another with nothing of Python in between.
+"""A step recorded once as a CUDA graph and replayed: its kernels run back to back, without Python in between.
 
-What lasts stays where it is and is changed there; what a step sees is copied to where the recorded one looks for it. Nothing
-waits for the device. The kernels are those of the step that is recorded, and so are the figures.
+What lasts stays where it is and changes in place; the inputs of a step are copied to where the recorded one reads them.
+Nothing waits for the device. The kernels are those of the recorded step, and so are the results.
 """
 
 from __future__ import annotations
@@ -11,52 +11,45 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vaelab.acceleration.graph import Step, passing
-from vaelab.config import TrainConfig
-from vaelab.models.base import Model
-from vaelab.optim.step import Batch, Schedule, StepStats, TrainState, descend, fused_adamw
+from vaelab.acceleration.graph import passing_inputs
+from vaelab.objectives.batch import Batch
+from vaelab.optim.schedule import Schedule
 
 WARM_UP = 3
-"""Steps that are taken as they stand before one is recorded: in them libraries choose their ways and take their memory."""
+"""Steps taken plainly before one is recorded: in them libraries choose algorithms and allocate memory."""
+
+Step = Callable[[Batch, Schedule], None]
+"""One step; its schedule is of tensors."""
 
 Work = Callable[[], object]
 
 
-def plain_step(
-    model: Model, moving: TrainState, tally: StepStats, batch: Batch, schedule: Schedule, config: TrainConfig
-) -> None:
-    """The step as it stands."""
-    descend(model, moving, tally, batch, schedule, config, fused_adamw)
-
-
-def captured(step: Step, record: Callable[[Work], Work] | None = None) -> Step:
-    """`step`, for one model's use: the first `WARM_UP` are taken, the next is recorded, and replayed from then on.
+def recorded(step: Step, record: Callable[[Work], Work] | None = None) -> Step:
+    """Return `step` such that the first `WARM_UP` calls take it, the next records it, and all later ones replay it.
 
     Parameters
     ----------
     step
-        It may change what lasts (`compiled.lasting`) in place, and nothing else.
+        It may change `graph.lasting_inputs` in place, and nothing else.
     record
-        How to record a step without taking it: by CUDA, if None.
+        Records work without doing it; by default by CUDA.
     """
     record = record or _by_cuda
-    taken, held, replay = 0, list[Tensor](), None
+    taken, inputs, replay = 0, list[Tensor](), None
 
-    def replayed(
-        model: Model, moving: TrainState, tally: StepStats, batch: Batch, schedule: Schedule, config: TrainConfig
-    ) -> None:
-        nonlocal taken, held, replay
-        given = passing(batch, schedule)
+    def replayed(batch: Batch, schedule: Schedule) -> None:
+        nonlocal taken, inputs, replay
+        given = passing_inputs(batch, schedule)
         if taken == 0:
-            held = [tensor.clone() for tensor in given]
+            inputs = [tensor.clone() for tensor in given]
         else:
-            torch._foreach_copy_(held, given)  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_copy_(inputs, given)  # pyright: ignore[reportPrivateImportUsage]
         taken += 1
-        beta, rate, images, noise, key, *labels = held
-        seen = Batch(images, labels[0] if labels else None, noise, key)
+        beta, rate, images, noise, key, *labels = inputs
+        static = Batch(images, labels[0] if labels else None, noise, key)
 
         def take() -> None:
-            step(model, moving, tally, seen, Schedule(beta, rate), config)
+            step(static, Schedule(beta, rate))
 
         if taken <= WARM_UP:
             take()

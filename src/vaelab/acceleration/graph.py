@@ -1,321 +1,243 @@
-"""The step as one compiled graph: what it is made from, and the file that keeps it.
+"""The training step as a compiled graph: what it depends on, how it is traced, and how it is compiled.
 
-On the CPU a compiled step is a shared library, kept in the cache folder under a name that follows from all it depends on:
-the network, what of the hyper-parameters is built in, the shapes, PyTorch, this package's code, the processor. It is loaded
-in milliseconds without importing PyTorch's compiler, which takes seconds (`vaelab.acceleration.worker` makes it).
+A step is traced to one graph of all its tensors, exported, and compiled ahead of time by PyTorch (AOTInductor) to a package
+of its own (docs/decisions/acceleration.md).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
-import os
-import platform
-import shutil
-import sys
+import math
 import uuid
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from vaelab.acceleration.cpu_parallel import Shared
-from vaelab.config import ModelConfig, TrainConfig
-from vaelab.data.cache import cache_folder
+from vaelab.config import Budget, ResolvedConfig, ResolvedModelConfig, ResolvedTrainConfig
 from vaelab.models.base import Model
-from vaelab.optim.step import Batch, Schedule, StepStats, TrainState, descend, look, plain_adamw
+from vaelab.models.factory import build_model
+from vaelab.objectives.batch import Batch
+from vaelab.objectives.elbo import elbo
+from vaelab.optim.adamw import plain_adamw
+from vaelab.optim.schedule import Schedule
+from vaelab.optim.state import StepStats, TrainState
+from vaelab.optim.step import call_with_weights, loss_and_grad, train_step
 
-Step = Callable[[Model, TrainState, StepStats, Batch, Schedule, TrainConfig], None]
-"""One step; its schedule is of tensors."""
+BUILT_IN = ("gradient_clip", "weight_decay", "free_bits")
+"""Fields of the training that are constants of a compiled step; the others reach it as tensors, or not at all."""
 
-MOST_KEPT = 50
-"""Compiled steps kept in the cache folder: the newest. Each is 1 to 2 MB."""
+TOLERANCE, COARSE_TOLERANCE = 0.01, 0.25
+"""Largest relative difference between a compiled and a plain step, in float32 and in bfloat16.
 
-NOT_BUILT_IN = (
-    "epochs",
-    "seconds",
-    "learning_rate",
-    "warmup",
-    "ema",
-    "beta",
-    "kl_warmup",
-    "iwae_fraction",
-    "iwae_samples",
-    "seed",
-    "device",
-    "compile",
-)
-"""Fields of `TrainConfig` that a compiled step does not depend on: they reach it as tensors, or not at all."""
+AdamW's first update of a weight depends on little more than the sign of its gradient, and rounding to bfloat16 in another
+order changes that sign for some weights in a hundred.
+"""
 
 
 class NotCompiledError(Exception):
-    """The step cannot be compiled; its text is why, in a line."""
+    """The step cannot be compiled; the text says why, in one line."""
 
 
 @dataclass(frozen=True)
 class CompileKey:
-    """All that a compiled step is made from.
+    """All that a compiled step depends on.
 
     Attributes
     ----------
     model, train
-        The configuration.
+        The configuration; `train` with defaults for what reaches the step as tensors.
     shape, classes
-        Of an image, and K.
+        Shape of an image, and K.
     tensors
-        Shape, strides and type of each of the step's tensors, as `flat` lists them; of a share, as `Share.tensors` does.
+        Shape, strides and type of each input, in the order of `step_inputs`, or of `gradient_inputs` if there are several
+        parts.
     threads
-        CPU threads that its work is cut for; it runs on as many as there are.
-    shares
-        How many equal parts a batch goes through the model in, each on threads of its own: see `cpu_parallel`. Where there are
-        several, what is compiled looks at one of them, and does not move the weights.
-    once
-        Where it is of a network of one's own, whose code this package knows nothing of: something that never comes again.
+        CPU threads for which its work is divided.
+    parts
+        Number of micro-batches processed in parallel; 1: the whole step is compiled. With several, what is compiled computes
+        loss and gradients of one part (`cpu_parallel`).
+    unique
+        A new random text for a custom network, whose code is not part of the key; else empty.
     """
 
-    model: ModelConfig
-    train: TrainConfig
+    model: ResolvedModelConfig
+    train: ResolvedTrainConfig
     shape: tuple[int, ...]
     classes: int
     tensors: tuple[tuple[tuple[int, ...], tuple[int, ...], str], ...]
     threads: int
-    shares: int = 1
-    once: str = ""
+    parts: int = 1
+    unique: str = ""
 
     @staticmethod
     def of(
-        model: ModelConfig,
-        train: TrainConfig,
-        shape: tuple[int, ...],
-        classes: int,
-        tensors: Sequence[Tensor],
-        shares: int = 1,
+        config: ResolvedConfig, shape: tuple[int, ...], classes: int, tensors: Sequence[Tensor], parts: int = 1
     ) -> CompileKey:
-        """The recipe of a step on `tensors`, of all of them or of one of its shares."""
-        default = TrainConfig()
-        built_in = replace(train, **{name: getattr(default, name) for name in NOT_BUILT_IN})
-        described = tuple((tuple(t.shape), tuple(t.stride()), str(t.dtype).removeprefix("torch.")) for t in tensors)
-        once = uuid.uuid4().hex if model.encoder is not None or model.decoder is not None else ""
-        return CompileKey(
-            model, built_in, shape, classes, described, max(1, torch.get_num_threads() // shares), shares, once
+        """Return the key of a step on such tensors."""
+        default = ResolvedTrainConfig(Budget(0, "epochs"), config.train.batch_size, config.train.precision, "cpu")
+        fixed = replace(
+            default,
+            **{n: v for n, v in vars(config.train).items() if n in ("gradient_clip", "weight_decay", "free_bits")},
         )
+        described = tuple((tuple(t.shape), tuple(t.stride()), str(t.dtype).removeprefix("torch.")) for t in tensors)
+        unique = uuid.uuid4().hex if config.model.encoder or config.model.decoder else ""
+        threads = max(1, torch.get_num_threads() // parts)
+        return CompileKey(config.model, fixed, shape, classes, described, threads, parts, unique)
 
-    def text(self) -> str:
-        """One line of JSON, which `read` reads."""
+    def to_json(self) -> str:
+        """Return the key as one line of JSON."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @staticmethod
-    def read(text: str) -> CompileKey:
-        """What `text` wrote."""
+    def from_json(text: str) -> CompileKey:
+        """Return the key that `to_json` wrote."""
         values = json.loads(text)
-        model, train = ModelConfig(**values.pop("model")), TrainConfig(**values.pop("train"))
+        train = values.pop("train")
+        train["budget"] = Budget(**train["budget"])
         tensors = tuple((tuple(shape), tuple(stride), dtype) for shape, stride, dtype in values.pop("tensors"))
-        return CompileKey(model, train, tuple(values.pop("shape")), tensors=tensors, **values)
-
-    @property
-    def path(self) -> Path:
-        """Where it is kept."""
-        whole = "\n".join((self.text(), torch.__version__, _code(), _processor()))
-        return cache_folder() / "compiled" / f"{hashlib.sha256(whole.encode()).hexdigest()[:32]}.so"
+        model = ResolvedModelConfig(**values.pop("model"))
+        return CompileKey(model, ResolvedTrainConfig(**train), tuple(values.pop("shape")), tensors=tensors, **values)
 
 
-def flat(model: Model, moving: TrainState, tally: StepStats, batch: Batch, schedule: Schedule) -> list[Tensor]:
-    """All tensors that a step reads or changes, in the order that `as_function` takes them in."""
-    return [*lasting(model, moving, tally), *passing(batch, schedule)]
+def lasting_inputs(model: Model, state: TrainState, stats: StepStats) -> list[Tensor]:
+    """Return the inputs of a step that are the same tensors at every step and change in place."""
+    updated = [*state.weights, *state.means, *state.squares, state.updates]
+    return [*updated, stats.sums, stats.bad, stats.usual_norm, *model.buffers()]
 
 
-def lasting(model: Model, moving: TrainState, tally: StepStats) -> list[Tensor]:
-    """Those of all steps, which are changed in place."""
-    moved = [*moving.weights, *moving.means, *moving.squares, moving.updates]
-    return [*moved, tally.sums, tally.bad, tally.usual_norm, *model.buffers()]
-
-
-def passing(batch: Batch, schedule: Schedule) -> list[Tensor]:
-    """Those of one step, whose images are not binarised yet."""
+def passing_inputs(batch: Batch, schedule: Schedule) -> list[Tensor]:
+    """Return the inputs of one step: schedule and batch, whose images are not binarised yet."""
     assert batch.key is not None
     labels = [] if batch.labels is None else [batch.labels]
     return [*(torch.as_tensor(value) for value in schedule), batch.images, batch.noise, batch.key, *labels]
 
 
-class _Whole(torch.nn.Module):
-    """Lets a function of a model run with other tensors in place of its parameters and buffers."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, work: Callable[[Model], None]) -> None:
-        work(self.model)
+def step_inputs(model: Model, state: TrainState, stats: StepStats, batch: Batch, schedule: Schedule) -> list[Tensor]:
+    """Return all inputs of a step, in the order that `as_step` takes them in."""
+    return [*lasting_inputs(model, state, stats), *passing_inputs(batch, schedule)]
 
 
-def as_function(model: Model, config: TrainConfig) -> Callable[..., tuple[()]]:
-    """The step as a function of the tensors of `flat` and of nothing else, which it changes in place."""
-    names = [f"model.{name}" for name, _ in model.named_parameters()]
-    buffers = [f"model.{name}" for name, _ in model.named_buffers()]
-    whole = _Whole(model)
+def gradient_inputs(
+    model: Model, weights: list[Tensor], gradients: list[Tensor], figures: Tensor, batch: Batch, beta: Tensor
+) -> list[Tensor]:
+    """Return all inputs of loss and gradients of a part of a batch, in the order that `as_gradients` takes them in."""
+    return [*weights, *model.buffers(), *gradients, figures, *passing_inputs(batch, Schedule(beta, 0.0))]
+
+
+def as_step(model: Model, config: ResolvedTrainConfig) -> Callable[..., tuple[()]]:
+    """Return the training step as a function of `step_inputs` alone, which it changes in place."""
+    names, buffers = [name for name, _ in model.named_parameters()], [name for name, _ in model.named_buffers()]
+    count = len(names)
 
     def step(*tensors: Tensor) -> tuple[()]:
-        rest = list(tensors)
-
-        def take(count: int) -> list[Tensor]:
-            taken = rest[:count]
-            del rest[:count]
-            return taken
-
-        weights, means, squares = (take(len(names)) for _ in range(3))
-        weights = [weight.detach().requires_grad_() for weight in weights]
-        moving, tally = TrainState(weights, [], means, squares, *take(1)), StepStats(*take(3))
-        given = dict(zip([*names, *buffers], [*weights, *take(len(buffers))], strict=True))
-        schedule, (images, noise, key, *labels) = Schedule(*take(2)), rest
-        batch = Batch(images, labels[0] if labels else None, noise, key)
+        weights = [weight.detach().requires_grad_() for weight in tensors[:count]]
+        means, squares, rest = (
+            list(tensors[count : 2 * count]),
+            list(tensors[2 * count : 3 * count]),
+            tensors[3 * count :],
+        )
+        (updates, sums, bad, norm), own, passing = rest[:4], rest[4 : 4 + len(buffers)], rest[4 + len(buffers) :]
+        state, stats = TrainState(weights, [], means, squares, updates), StepStats(sums, bad, norm)
+        schedule, batch = Schedule(*passing[:2]), _batch(passing[2:])
 
         def work(model: Model) -> None:
-            descend(model, moving, tally, batch, schedule, config, plain_adamw)
+            train_step(model, state, stats, batch, schedule, config, elbo, plain_adamw)
 
-        torch.func.functional_call(whole, given, (work,))
+        call_with_weights(model, dict(zip([*names, *buffers], [*weights, *own], strict=True)), work)
         return ()
 
     return step
 
 
-def as_look(model: Model, config: TrainConfig) -> Callable[..., tuple[()]]:
-    """A look at a share of a batch as a function of `Share.tensors`, which gradients and figures are written to."""
-    names = [f"model.{name}" for name, _ in [*model.named_parameters(), *model.named_buffers()]]
-    count, whole = len(list(model.parameters())), _Whole(model)
+def as_gradients(model: Model, config: ResolvedTrainConfig) -> Callable[..., tuple[()]]:
+    """Return loss and gradients of a part of a batch as a function of `gradient_inputs`, which it writes its results to."""
+    names = [name for name, _ in [*model.named_parameters(), *model.named_buffers()]]
+    count = len(list(model.parameters()))
 
-    def look_at(*tensors: Tensor) -> tuple[()]:
+    def compute(*tensors: Tensor) -> tuple[()]:
         weights = [weight.detach().requires_grad_() for weight in tensors[:count]]
-        given = dict(zip(names, [*weights, *tensors[count : len(names)]], strict=True))
+        inputs = dict(zip(names, [*weights, *tensors[count : len(names)]], strict=True))
         gradients, rest = tensors[len(names) : len(names) + count], tensors[len(names) + count :]
-        figures, beta, images, noise, key, *labels = rest
-        batch = Batch(images, labels[0] if labels else None, noise, key)
+        figures, beta, _, *passing = rest
 
         def work(model: Model) -> None:
-            found = look(model, weights, batch, Schedule(beta, 0.0), config)
-            for kept, gradient in zip(gradients, found.gradients, strict=True):
-                kept.copy_(gradient)
+            found = loss_and_grad(model, weights, _batch(passing), Schedule(beta, 0.0), config, elbo)
+            for target, gradient in zip(gradients, found.gradients, strict=True):
+                target.copy_(gradient)
             figures.copy_(torch.stack([found.distortion, found.rate, found.loss]))
 
-        torch.func.functional_call(whole, given, (work,))
+        call_with_weights(model, inputs, work)
         return ()
 
-    return look_at
+    return compute
 
 
-def load(recipe: CompileKey) -> Step | None:
-    """The compiled step that is kept for `recipe`, for one model's use; None where there is none, or it cannot be loaded."""
-    path = recipe.path
-    if not path.is_file():
-        return None
-    try:
-        step = Shared(str(path), recipe.shares, recipe.threads) if recipe.shares > 1 else _whole_step(str(path))
-    except (RuntimeError, OSError):
-        return None
-    with suppress(OSError):  # a cache may be for reading only
-        path.unlink() if recipe.once else os.utime(path)
-    return step
+def _batch(passing: Sequence[Tensor]) -> Batch:
+    images, noise, key, *labels = passing
+    return Batch(images, labels[0] if labels else None, noise, key)
 
 
-def _whole_step(path: str) -> Step:
-    """The step that is compiled as a whole."""
-    run, kept = open_library(path), list[Tensor]()
+def compile_to(package: Path, key: CompileKey) -> None:
+    """Compile the step of `key` to a package, and compare it with the plain step.
 
-    def step(
-        model: Model, moving: TrainState, tally: StepStats, batch: Batch, schedule: Schedule, _: TrainConfig
-    ) -> None:
-        if not kept:
-            kept.extend(lasting(model, moving, tally))
-        run([*kept, *passing(batch, schedule)])
+    Raises
+    ------
+    Exception
+        Whatever PyTorch and the C++ compiler raise.
+    """
+    from torch._inductor import aoti_compile_and_package, aoti_load_package
+    from torch.fx.experimental.proxy_tensor import make_fx
 
-    return step
-
-
-def open_library(path: str) -> Callable[[list[Tensor]], object]:
-    """What runs a library that PyTorch's compiler made, on the tensors of `flat`."""
-    return torch._C._aoti.AOTIModelContainerRunnerCpu(path, 1).run  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def keep(made: Path, path: Path) -> None:
-    """Put the library that was `made` where `load` looks for it, and drop the oldest of many."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    whole = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        shutil.copyfile(made, whole)
-        whole.chmod(0o700)
-        whole.replace(path)
-    finally:
-        whole.unlink(missing_ok=True)
-    with suppress(OSError):  # another training may be doing the same
-        for old in sorted(path.parent.glob("[!.]*.so"), key=lambda each: each.stat().st_mtime)[:-MOST_KEPT]:
-            old.unlink(missing_ok=True)
+    model = build_model(key.model, key.shape, key.classes).train()
+    function = (as_step if key.parts == 1 else as_gradients)(model, key.train)
+    examples = example_inputs(key, model)
+    exported = torch.export.export(make_fx(function, tracing_mode="fake")(*examples), tuple(examples))
+    # Without debug information and optimisation of the code around the kernels, compiling takes half the time.
+    off = ("enable_line_tables", "enable_frame_pointer", "precompile_headers")
+    options: dict[str, object] = {f"aot_inductor.{name}": False for name in off}
+    options["aot_inductor.compile_wrapper_opt_level"] = "O0"
+    options["cpp.dynamic_threads"] = True  # use the number of threads at run time
+    options["realize_cpu_opcount_threshold"] = 30  # as on GPUs: binarised images are stored, not recomputed at each use
+    aoti_compile_and_package(exported, package_path=str(package), inductor_configs=options)
+    expect_same(aoti_load_package(str(package)), function, examples, coarse=key.train.precision == "bfloat16")
 
 
-def compiled_by_torch() -> Step:
-    """`descend` compiled by `torch.compile` when it is first called: for devices where no library is kept."""
-    compiled = torch.compile(descend, fullgraph=True, dynamic=False)
-    fresh = True
-
-    def step(
-        model: Model, moving: TrainState, tally: StepStats, batch: Batch, schedule: Schedule, config: TrainConfig
-    ) -> None:
-        nonlocal fresh
-        if not fresh:
-            compiled(model, moving, tally, batch, schedule, config, plain_adamw)
-            return
-        from torch._dynamo import config as tracing
-
-        with _muted(), tracing.patch(trace_autograd_ops=True):
-            compiled(model, moving, tally, batch, schedule, config, plain_adamw)
-        fresh = False
-
-    return step
-
-
-@contextmanager
-def _muted() -> Iterator[None]:
-    """Within it PyTorch's compiler keeps its warnings to itself."""
-    loggers = [logging.getLogger(name) for name in ("torch._dynamo", "torch._inductor")]
-    before = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+def example_inputs(key: CompileKey, model: torch.nn.Module) -> list[Tensor]:
+    """Return inputs such as the step will get: initial weights, zero moments, random images and noise."""
+    weights, buffers = list(model.parameters()), list(model.buffers())
+    schedule = [torch.tensor(1.0), torch.tensor(1e-3)]
+    others = [None] * (2 * len(weights) + 4) if key.parts == 1 else [None] * (len(weights) + 1)
+    known = [*weights, *others, *buffers, *schedule] if key.parts == 1 else [*weights, *buffers, *others, *schedule]
+    generator = torch.Generator().manual_seed(0)
+    examples = []
+    for index, (shape, stride, dtype) in enumerate(key.tensors):
+        example = torch.empty_strided(shape, stride, dtype=getattr(torch, dtype)).zero_()
+        if index < len(known):
+            if (value := known[index]) is not None:
+                example.copy_(value.detach())
+        elif example.is_floating_point():
+            example.copy_(torch.randn(shape, generator=generator))
+        elif example.dtype == torch.uint8:  # images
+            example.random_(0, 256, generator=generator)
+        examples.append(example)
+    return examples
 
 
-def missing_compiler() -> str | None:
-    """What to say where PyTorch's compiler finds no C++ compiler; None where it does."""
-    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
-    compiler = os.environ.get("CXX") or usual
-    if shutil.which(compiler) is not None:
-        return None
-    return f"got no {compiler} on this machine; expected a C++ compiler: on Debian apt-get install g++, or name another in CXX"
-
-
-@cache
-def _code() -> str:
-    """A digest of this package's own code."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-@cache
-def _processor() -> str:
-    """The processor, as a compiler that compiles for it alone sees it."""
-    found = {platform.system(), platform.machine(), torch.backends.cpu.get_cpu_capability()}
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        found |= {line for line in lines if line.startswith(("flags", "Features", "model name", "CPU part"))}
-    return "\n".join(sorted(found | {platform.processor()}))
+def expect_same(
+    compiled: Callable[..., object], plain: Callable[..., object], examples: list[Tensor], *, coarse: bool
+) -> None:
+    """Raise an ArithmeticError unless a compiled step changes `examples` as the plain one does; coarsely for bfloat16."""
+    found, expected = ([example.clone() for example in examples] for _ in range(2))
+    compiled(*found)
+    plain(*expected)
+    for index, (before, one, other) in enumerate(zip(examples, found, expected, strict=True)):
+        change, difference = (other - before).float().norm().item(), (one - other).float().norm().item()
+        # one of n weights that moves the other way is 2/√n of the whole change
+        tolerance = COARSE_TOLERANCE + 2 / math.sqrt(max(one.numel(), 1)) if coarse else TOLERANCE
+        if not difference <= tolerance * change:
+            raise ArithmeticError(
+                f"the compiled step differs by {difference:g} in tensor {index}, which changes by {change:g}"
+            )

@@ -1,8 +1,8 @@
-"""How threads that wait for one another wait: what OpenMP is told, before PyTorch is imported (docs/decisions/threads.md).
+"""How OpenMP's threads wait for each other: variables to set before PyTorch is imported (docs/decisions/threads.md).
 
-A thread that has nothing to do at the end of a piece of work may spin until the others are there, or give its core away and be
-woken. Spinning is quicker, as long as no other program wants the core. How much quicker hangs on what waking takes: a few
-microseconds, or in some virtual machines, whose idle cores are given to others, so long that a training is half as fast.
+A thread without work may spin until the others are done, or sleep and be woken. Spinning is faster unless another program
+needs the core. Waking takes a few microseconds; in some virtual machines, whose idle cores are given to others, it takes so
+long that a training is half as fast.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ import threading
 import time
 from pathlib import Path
 
-SHORTLY, LONG = 100, 3_000
-"""Turns that a waiting thread spins for before it gives its core away."""
+SHORT_SPIN, LONG_SPIN = 100, 3_000
+"""Turns that a waiting thread spins before it sleeps."""
 
 SLOW_WAKING = 25e-6
-"""Seconds for waking a thread and being woken by it, from which it pays to spin for long."""
+"""Seconds for waking a thread and being woken by it, from which on long spinning is faster."""
 
 ROUNDS = 40
-"""Times that waking is measured; one takes some 10 to 70 µs."""
+"""Number of times that waking is measured; each takes 10 to 70 µs."""
 
-LOOKS, APART = 5, 0.004
-"""Looks at what runs, and seconds between two: many a program runs for a moment only, such as the one that started this one."""
+LOOKS, LOOK_INTERVAL = 5, 0.004
+"""Looks at what runs, and seconds between two: many programs run for a moment only."""
 
 
 def wait_policy(*, trains: bool) -> dict[str, str]:
-    """What OpenMP is told by: the first variable for GNU's, which PyTorch has on Linux, the second for others.
+    """Return the environment variables for GNU's OpenMP, which PyTorch has on Linux, and for others.
 
-    A command that `trains` keeps its cores for a while, so there it is looked whether they are free, and how long waking takes.
+    A command that `trains` keeps its cores for long, so it looks whether they are free, and measures how long waking takes.
     """
-    patient = trains and sys.platform == "linux" and cores_are_free() and waking() > SLOW_WAKING
-    return {"GOMP_SPINCOUNT": str(LONG if patient else SHORTLY), "OMP_WAIT_POLICY": "PASSIVE"}
+    long = trains and sys.platform == "linux" and cores_are_free() and waking_time() > SLOW_WAKING
+    return {"GOMP_SPINCOUNT": str(LONG_SPIN if long else SHORT_SPIN), "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def cores_are_free() -> bool:
-    """Whether no other program keeps the cores that this one may use."""
+    """Return whether no other program uses the cores that this one may use."""
     for look in range(LOOKS):
-        time.sleep(APART if look else 0)
+        time.sleep(LOOK_INTERVAL if look else 0)
         try:
             running = int(Path("/proc/loadavg").read_text(encoding="ascii").split()[3].split("/")[0])
             usable, cores = len(os.sched_getaffinity(0)), os.cpu_count() or 1
@@ -49,8 +49,8 @@ def cores_are_free() -> bool:
     return False
 
 
-def waking() -> float:
-    """Seconds from waking another thread to being woken by it, the median of some rounds."""
+def waking_time() -> float:
+    """Return the median time in seconds from waking another thread to being woken by it."""
     there, back = os.pipe(), os.pipe()
 
     def answer() -> None:

@@ -1,163 +1,243 @@
-"""How a step is taken: compiled or recorded where it can be, as it stands where not, and on fewer images at a time where memory
-is short.
+"""The accelerated runner: takes the steps of a `PlainRunner` faster, compiled or recorded where possible.
+
+It falls back to the plain runner if anything fails, for the phases that are not compiled, and where memory is short.
 """
 
 from __future__ import annotations
 
+import logging
 import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
-from vaelab.acceleration.cpu_parallel import Share, Shared, how_many
-from vaelab.acceleration.cuda_graph import captured, plain_step
-from vaelab.acceleration.graph import CompileKey, NotCompiledError, Step, compiled_by_torch, flat, load
+from vaelab.acceleration import cache, policy
+from vaelab.acceleration.cpu_parallel import ParallelStep, part_count
+from vaelab.acceleration.cuda_graph import Step, recorded
+from vaelab.acceleration.graph import (
+    CompileKey,
+    NotCompiledError,
+    gradient_inputs,
+    lasting_inputs,
+    passing_inputs,
+    step_inputs,
+)
 from vaelab.acceleration.worker import CompileJob
-from vaelab.config import Config
-from vaelab.errors import TrainingError
-from vaelab.memory import halved, out_of_memory, release
-from vaelab.models.base import Model
-from vaelab.optim.step import Batch, Found, Schedule, StepStats, TrainState, fused_adamw, look, look_in_parts, move
+from vaelab.config import ResolvedConfig
+from vaelab.memory import out_of_memory, release
+from vaelab.objectives.batch import Batch
+from vaelab.objectives.elbo import Objective, elbo
+from vaelab.optim.adamw import AdamW, plain_adamw
+from vaelab.optim.batches import BatchStream
+from vaelab.optim.schedule import Schedule
+from vaelab.optim.step import PlainRunner, train_step
+
+LOOK_EVERY = 0.1
+"""Seconds between two looks at a compiler that is waited for."""
 
 
-class Stepper:
-    """Takes the steps of a training.
+class AcceleratedRunner:
+    """Takes the steps of `plain` faster; see `vaelab.optim.step.StepRunner`.
 
     Attributes
     ----------
-    at_once
-        Images that go through the model at a time, where memory is short; None where a batch goes through whole.
-    remarks
-        Lines that a person is to be told, once; whoever tells them takes them out.
+    compiled
+        Whether the present step is compiled.
     """
 
-    def __init__(self, model: Model, moving: TrainState, tally: StepStats, config: Config, classes: int) -> None:
-        self.model, self.moving, self.tally, self.config, self.classes = model, moving, tally, config, classes
-        self.device = tally.bad.device
-        self.at_once: int | None = None
-        self.remarks: list[str] = []
-        self._quick: Step | None = None  # compiled or recorded
-        self._compiled = False
-        self._scheduled = tuple(torch.zeros(2, device=self.device))
+    def __init__(self, plain: PlainRunner, config: ResolvedConfig, batches: BatchStream, steps: int | None) -> None:
+        """Accelerate `plain`, for `steps` steps in all, or None if the budget counts seconds."""
+        self.plain, self.config, self.batches = plain, config, batches
+        self.on_cpu, self.remarks = plain.device.type == "cpu", plain.remarks
+        if steps is not None and config.train.iwae_samples > 1:
+            steps = int(steps * (1 - config.train.iwae_fraction))
+        self.plan = policy.plan(config, steps)
+        self.compiled = False
+        self.threads = torch.get_num_threads()
+        self._fast: Step | None = None
+        self._job: CompileJob | None = None
+        self._schedule = tuple(torch.zeros(2, device=plain.device))
+        self._key = self.key() if self.plan != "never" and self.on_cpu else None
 
-    def take(self, batch: Batch, schedule: Schedule) -> None:
-        """One step on `batch`.
+    def step(self, batch: Batch, schedule: Schedule, objective: Objective) -> None:
+        """Take one step, accelerated if it minimises the ELBO and a fast step is ready; if that fails, plainly from then on."""
+        if self._fast is None or objective is not elbo or not self._take_fast(batch, schedule):
+            self.plain.step(batch, schedule, objective)
 
-        Where the compiled or recorded step fails, steps are taken as they stand from then on; where memory runs out, on
-        fewer images at a time, with the loss and the gradients of the whole batch. Either is said in `remarks`.
-
-        Raises
-        ------
-        TrainingError
-            If there is not enough memory for one image at a time.
-        """
-        usable = self._quick is not None and batch.noise.ndim == 2  # one of several draws is not what was compiled
-        if not usable or not self._take_quick(batch, schedule):
-            found = self._look(batch, schedule)
-            move(self.moving, self.tally, found, schedule, self.config.train, fused_adamw)
-
-    def _take_quick(self, batch: Batch, schedule: Schedule) -> bool:
-        """The step as compiled or recorded; False where that could not be, and is not tried again."""
-        assert self._quick is not None
+    def _take_fast(self, batch: Batch, schedule: Schedule) -> bool:
+        assert self._fast is not None
         try:
-            self._quick(self.model, self.moving, self.tally, batch, self._as_tensors(schedule), self.config.train)
+            self._fast(batch, self._as_tensors(schedule))
         except Exception as error:  # a compiler's can be anything
-            what = "compiled" if self._compiled else "recorded"
-            self._quick, self._compiled = None, False
+            what = "compiled" if self.compiled else "recorded"
+            self._fast, self.compiled = None, False
             short = isinstance(error, RuntimeError) and out_of_memory(error)
-            said = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
-            self.not_compiled("memory is short" if short else said, what)
+            text = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+            self._remark(what, "memory is short" if short else text)
         else:
             return True
-        release()  # not in the handler, where the error still holds on to what was made so far
+        release()  # outside the handler, because the error holds references to tensors
         return False
 
-    def _look(self, batch: Batch, schedule: Schedule) -> Found:
-        """Loss and gradients of the batch, on as many images at a time as there is memory for."""
-        while True:
-            given = self.model, self.moving.weights, batch, schedule, self.config.train
-            try:
-                if self.at_once is None:
-                    return look(*given)
-                return look_in_parts(*given, self.at_once)
-            except RuntimeError as error:
-                if not out_of_memory(error):
-                    raise
-            # not in the handler, where the error still holds on to what was made so far
-            self._go_on_with_fewer(len(batch.images))
+    def prepare(self) -> Iterator[None]:
+        """Record or load the step, or wait for the compiler if steps must all be compiled."""
+        if self.plain.device.type == "cuda" and not policy.is_custom(self.config):
+            self._fast = recorded(self._plain_step(self.plain.adamw))
+        if self.plan == "never" or self._load():
+            return
+        if self.plan == "before":
+            self._start()
+            while self._job is not None:
+                yield
+                time.sleep(LOOK_EVERY)
+                self._look()
 
-    def _go_on_with_fewer(self, images: int) -> None:
-        release()
-        had = self.at_once or images
-        if had == 1:
-            raise TrainingError(
-                f"got too little memory on {self.device} for a single image; expected enough for one: free some, or take "
-                "smaller images (--size), a smaller network (--width) or another --device"
-            )
-        remark = "memory is short: batches of {} go through {} images at a time, for the same loss and gradients"
-        if self.at_once is not None and self.remarks and self.remarks[-1] == remark.format(images, had):
-            self.remarks.pop()  # half and half again in one step: the last of them is enough
-        self.at_once = halved(had)
-        self.remarks.append(remark.format(images, self.at_once))
+    def tend(self, seconds_left: float) -> None:
+        """Start or look at the compiler."""
+        if self.plain.at_once is not None:  # a compiled step needs memory for the whole batch
+            self.close()
+        elif self._job is not None:
+            self._look()
+        elif self.plan == "beside" and seconds_left >= policy.worth_seconds(self.config):
+            self._start()
 
-    def _as_tensors(self, schedule: Schedule) -> Schedule:
-        if self.device.type == "cpu":
-            return Schedule(*torch.tensor(schedule))
-        for place, value in zip(self._scheduled, schedule, strict=True):
-            place.fill_(value)  # a copy from the host would wait for all steps that are under way
-        return Schedule(*self._scheduled)
+    def close(self) -> None:
+        """End a compiler that still runs, and start none from now on."""
+        self.plan = "never"
+        if self._job is not None:
+            self._job.close()
+            self._job = None
+            torch.set_num_threads(self.threads)
 
-    @property
-    def compiled(self) -> bool:
-        """Whether the step is compiled."""
-        return self._compiled
-
-    @property
-    def shared(self) -> bool:
-        """Whether each thread has images of its own."""
-        return isinstance(self._quick, Shared)
-
-    def record(self) -> None:
-        """Have the step recorded on a CUDA device, as it stands, and replayed."""
-        self._quick = captured(plain_step)
-
-    def recipe(self, batch: Batch, schedule: Schedule) -> CompileKey:
-        """What a compiled step on such batches is made from: the whole of it, or a look at one of its shares."""
-        schedule = self._as_tensors(schedule)
-        shares = how_many(self.config, len(batch.images), torch.get_num_threads())
-        if shares > 1:
-            part, beta = batch.parts(len(batch.images) // shares)[0], torch.as_tensor(schedule.beta)
-            tensors = Share(self.model, self.moving.weights).tensors(part, beta)
-        else:
-            tensors = flat(self.model, self.moving, self.tally, batch, schedule)
-        return CompileKey.of(self.config.model, self.config.train, self.model.shape, self.classes, tensors, shares)
-
-    def load_compiled(self, recipe: CompileKey) -> bool:
-        """Whether the compiled step is at hand; from now on it is taken."""
-        if (made := load(recipe)) is not None:
-            self._quick, self._compiled = made, True
-        return self.compiled
-
-    def compile(self, recipe: CompileKey | None = None) -> None:
-        """Have the step compiled by `recipe`, and wait for that; without one by PyTorch alone, when the next is taken.
+    def compile(self) -> None:
+        """Compile the step and wait for it; on a GPU at the next step.
 
         Raises
         ------
         NotCompiledError
-            If it cannot be.
+            If it cannot be compiled.
         """
-        if recipe is None:
-            made = compiled_by_torch()
-            self._quick, self._compiled = captured(made) if self.device.type == "cuda" else made, True
-        elif not self.load_compiled(recipe):
-            preparation = CompileJob(recipe)
-            try:
-                while not preparation.done():
-                    time.sleep(0.05)
-            finally:
-                preparation.close()
-            if not self.load_compiled(recipe):
-                raise NotCompiledError("what was compiled cannot be loaded")
+        self.plan = "before"
+        self._key = self.key() if self.on_cpu else None
+        for _ in self.prepare():
+            pass
+        if not self.compiled:
+            raise NotCompiledError(self.remarks.pop())
 
-    def not_compiled(self, reason: str, what: str = "compiled") -> None:
-        """Have it said that the step is not compiled, or not recorded."""
-        self.remarks.append(f"the step is not {what}, and training goes on without: {reason}")
+    def key(self) -> CompileKey:
+        """Return the key of the compiled step of this training."""
+        plain, batch = self.plain, self.batches.at(0)
+        model, weights, schedule = plain.model, plain.state.weights, self._as_tensors(Schedule(1.0, 1e-3))
+        parts = part_count(self.config, len(batch.images), torch.get_num_threads())
+        if parts > 1:
+            part = batch.split(len(batch.images) // parts)[0]
+            tensors = gradient_inputs(model, weights, weights, torch.zeros(3), part, torch.as_tensor(schedule.beta))
+        else:
+            tensors = step_inputs(model, plain.state, plain.stats, batch, schedule)
+        return CompileKey.of(self.config, model.shape, model.classes, tensors, parts)
+
+    def _plain_step(self, adamw: AdamW) -> Step:
+        plain = self.plain
+
+        def step(batch: Batch, schedule: Schedule) -> None:
+            train_step(plain.model, plain.state, plain.stats, batch, schedule, plain.config, elbo, adamw)
+
+        return step
+
+    def _as_tensors(self, schedule: Schedule) -> Schedule:
+        if self.on_cpu:
+            return Schedule(*torch.tensor(schedule))
+        for target, value in zip(self._schedule, schedule, strict=True):
+            target.fill_(value)  # a copy from the host would wait for the steps in flight
+        return Schedule(*self._schedule)
+
+    def _start(self) -> None:
+        if any(isinstance(part, torch.nn.RNNBase) for part in self.plain.model.modules()):
+            self._give_up("PyTorch cannot compile recurrent networks")
+            return
+        try:
+            if self._key is None:
+                step = compiled_by_torch(self._plain_step(plain_adamw))
+                self._fast, self.compiled = recorded(step) if self.plain.device.type == "cuda" else step, True
+                self.close()
+            else:
+                self._job = CompileJob(self._key)
+                if self.threads >= policy.cores() > 1:  # leave a core to the compiler: waiting threads stall a step
+                    torch.set_num_threads(self.threads - 1)
+        except NotCompiledError as error:
+            self._give_up(str(error))
+
+    def _look(self) -> None:
+        assert self._job is not None
+        try:
+            if self._job.done() and not self._load():
+                self._give_up("the compiled step cannot be loaded")
+        except NotCompiledError as error:
+            self._give_up(str(error))
+
+    def _load(self) -> bool:
+        """Return whether the compiled step is in the cache; it is used from now on."""
+        key = self._key
+        if key is None or (package := cache.find(key)) is None:
+            return False
+        self.close()
+        try:
+            if key.parts > 1:
+                self._fast = ParallelStep(package, self.plain, key.parts, key.threads)
+            else:
+                self._fast = _load_step(package, self.plain)
+        except (RuntimeError, OSError):
+            return False
+        self.compiled = True
+        if key.unique:  # a custom network's step is not used again
+            package.unlink(missing_ok=True)
+        return True
+
+    def _give_up(self, reason: str) -> None:
+        self.close()
+        self._remark("compiled", reason)
+
+    def _remark(self, what: str, reason: str) -> None:
+        self.remarks.append(f"the training step is not {what}, and training continues without: {reason}")
+
+
+def _load_step(package: Path, plain: PlainRunner) -> Step:
+    """Return the compiled step of a package, as a whole."""
+    from torch._inductor import aoti_load_package, config
+
+    with config.patch(
+        {"cpp.vec_isa_ok": True}
+    ):  # else loading runs the C++ compiler for seconds: pytorch/pytorch#191715
+        run = aoti_load_package(str(package))
+    lasting = lasting_inputs(plain.model, plain.state, plain.stats)
+
+    def step(batch: Batch, schedule: Schedule) -> None:
+        run(*lasting, *passing_inputs(batch, schedule))
+
+    return step
+
+
+def compiled_by_torch(step: Step) -> Step:
+    """Return `step` compiled by `torch.compile` at its first call, for devices without a cache of packages."""
+    compiled = torch.compile(step, fullgraph=True, dynamic=False)
+    first = True
+
+    def take(batch: Batch, schedule: Schedule) -> None:
+        nonlocal first
+        if not first:
+            compiled(batch, schedule)
+            return
+        from torch._dynamo import config as tracing
+
+        logging.disable()
+        try:
+            with warnings.catch_warnings(), tracing.patch(trace_autograd_ops=True):
+                warnings.simplefilter("ignore")
+                compiled(batch, schedule)
+        finally:
+            logging.disable(logging.NOTSET)
+        first = False
+
+    return take

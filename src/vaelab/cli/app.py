@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args  # noqa: E402
 
 from cyclopts import App, ArgumentCollection, Parameter  # noqa: E402
 
-from vaelab.config import option  # noqa: E402
 from vaelab.errors import ConfigError, DataError  # noqa: E402
 from vaelab.version import __version__  # noqa: E402
 
@@ -22,6 +21,12 @@ if TYPE_CHECKING:
     from vaelab.inference.trained import TrainedModel
 
 INTERRUPTED = 130
+
+
+def option(field_name: str) -> str:
+    """Return the command line's spelling of a parameter, such as `--latent-dim`."""
+    return "--" + field_name.replace("_", "-")
+
 
 Fit = Literal["crop", "pad"]
 SplitName = Literal["train", "validation", "test", "all"]

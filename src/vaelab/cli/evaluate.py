@@ -159,7 +159,8 @@ def _outliers(source: str, options: SourceOptions | None) -> Dataset:
 def _run_facts(run: Run, same_data: bool) -> dict[str, Any]:
     """What the report says of the run itself."""
     train = run.config.train
-    for_how_long = f"{train.epochs} epochs" if train.epochs is not None else f"{train.seconds:g} s"
+    budget = train.budget
+    for_how_long = f"{budget.amount:g} {'epochs' if budget.unit == 'epochs' else 's'}"
     return {
         "name": run.folder.resolve().name,
         "source": run.data.source,

@@ -31,13 +31,13 @@ def train_siblings(asked: Config, dataset: Dataset, folder: Path, resume: bool, 
     """
     from vaelab.progress import say
     from vaelab.training import runs
-    from vaelab.training.fit import complete
+    from vaelab.training.resolve import resolve
 
-    main = runs.open_run(folder).config if resume else None
+    main = runs.open_run(folder).config.as_config() if resume else None
     kinds = _kinds(main or asked, dataset)
     say(f"{', '.join(kinds)}, one after the other{_left_out(kinds)}")
     for kind in kinds:  # what cannot be is refused before the first begins
-        complete(_fresh(asked, kind) if main is None else _like(main, kind, dataset), dataset)
+        resolve(_fresh(asked, kind) if main is None else _like(main, kind, dataset), dataset)
     for at, kind in enumerate(kinds):
         place = folder if at == 0 else folder / kind
         there = (place / runs.CONFIG).exists()
@@ -69,14 +69,13 @@ def _fresh(asked: Config, kind: ModelName) -> Config:
 
 
 def _like(main: Config, kind: ModelName, dataset: Dataset) -> Config:
-    """A configuration for a sibling of a run, as its own; a size of latent that was left to the kind of model is so again."""
-    from vaelab.models.factory import complete_model
+    """Return the configuration of a sibling of a run: the same, with the default number of latent dimensions if the run has it."""
+    from vaelab.training.resolve import resolve
 
-    usual = complete_model(replace(main.model, latent_dim=None), dataset.shape).latent_dim
-    model = replace(
-        main.model, model=kind, latent_dim=None if main.model.latent_dim == usual else main.model.latent_dim
-    )
-    return Config(model, replace(main.train, iwae_samples=1) if kind == "ae" else main.train)
+    default = resolve(replace(main, model=replace(main.model, latent_dim=None)), dataset).model.latent_dim
+    latent_dim = None if main.model.latent_dim == default else main.model.latent_dim
+    train = replace(main.train, iwae_samples=None, iwae_fraction=None) if kind == "ae" else main.train
+    return Config(replace(main.model, model=kind, latent_dim=latent_dim), train)
 
 
 def _share(asked: Config, models: int) -> float | None:

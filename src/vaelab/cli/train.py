@@ -114,9 +114,9 @@ def train(
 
         train_siblings(config, dataset, out or _new_folder(f"{dataset.name}-all"), resume, [*again, "--model", "all"])
         return
-    from vaelab.training.fit import complete
+    from vaelab.training.resolve import resolve
 
-    folder = out or _new_folder(f"{dataset.name}-{complete(config, dataset).model.model}")
+    folder = out or _new_folder(f"{dataset.name}-{resolve(config, dataset).model.model}")
     train_one(config, dataset, folder, resume, started=STARTED, again=[*again, "--out", str(folder), "--resume"])
     say(f"next: vaelab sample {shlex.quote(str(folder))} --out samples.png")
 
@@ -178,17 +178,17 @@ def _interruption() -> Iterator[list[int]]:
 def _introduction(run: Run, dataset: Dataset, loading: float | None) -> Iterator[str]:
     """What is trained on what; what makes that doubtful; and what is left where `loading` took much of the seconds."""
     from vaelab.data.describe import doubts
-    from vaelab.training.trainer import validation_part
+    from vaelab.training.validation import some_of
 
-    model, budget = run.config.model, run.config.train.seconds
-    validated = len(validation_part(dataset.validation, model, run.config.train.seed))
+    model, budget = run.config.model, run.config.train.budget
+    validated = len(some_of(dataset.validation, run.config))
     yield (
         f"{model.model} ({model.network}, {model.latent_dim} latent dimensions, {model.likelihood}) on {dataset.name}: "
         f"{counted(len(dataset.train), 'image')} to learn from, {validated:,} to validate → {run.folder}"
     )
     yield from (f"note: {doubt}" for doubt in doubts(dataset, conditional=model.model == "cvae"))
-    if budget is not None and loading is not None and loading > MUCH * budget:
-        yield f"loading took {loading:.0f} s of --seconds {budget:g}: {budget - loading:.0f} s are left to train in"
+    if budget.unit == "seconds" and loading is not None and loading > MUCH * budget.amount:
+        yield f"loading took {loading:.0f} s of --seconds {budget.amount:g}: {budget.amount - loading:.0f} s are left to train in"
 
 
 def _new_folder(name: str) -> Path:

@@ -39,7 +39,7 @@ from vaelab.models.factory import build_model
 from vaelab.progress import TrainingDisplay
 from vaelab.training import fit, runs
 from vaelab.training.fit import Progress
-from vaelab.training.trainer import Averages
+from vaelab.training.validation import Averages
 
 
 class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Parameters):

@@ -16,7 +16,7 @@ from vaelab.evaluation.fidelity import frechet_distance
 from vaelab.evaluation.generated import affordable, model_labels
 from vaelab.evaluation.reference_classifier import Judge
 from vaelab.evaluation.results import Estimate, Quantity, Section, Sheet
-from vaelab.optim.batches import generator_for
+from vaelab.random import generator_for
 
 IMAGES, QUICK_IMAGES = 2_000, 1_000
 """Random points, and real images to compare what they decode to with."""

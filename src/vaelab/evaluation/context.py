@@ -15,7 +15,7 @@ from vaelab.data.layout import describe_shape
 from vaelab.errors import DataError, LabelError
 from vaelab.evaluation.reference_classifier import Judge, judge_of
 from vaelab.inference.trained import TrainedModel
-from vaelab.optim.batches import held_out_levels
+from vaelab.objectives.batch import held_out_levels
 
 Work = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""

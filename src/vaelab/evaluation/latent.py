@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vaelab.models.distributions import LOG_2PI, Gaussian, standard_normal_log_prob
-from vaelab.optim.batches import generator_for
+from vaelab.random import generator_for
 
 ACTIVE_VARIANCE = 0.01
 """Variance of the posterior mean over images above which a latent dimension counts as active (Burda et al. 2016)."""

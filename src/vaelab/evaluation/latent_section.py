@@ -24,7 +24,7 @@ from vaelab.evaluation.latent import (
 )
 from vaelab.evaluation.results import Bars, Estimate, Plot, Points, Quantity, Section
 from vaelab.models.distributions import Gaussian
-from vaelab.optim.batches import generator_for, latent_noise
+from vaelab.random import generator_for, latent_noise
 
 IMAGES, QUICK_IMAGES = 10_000, 2_000
 """Posteriors in the mixture, and training images whose labels are known to nearest neighbours and clusters, at the most."""

@@ -20,8 +20,9 @@ from jaxtyping import Float, Int
 from vaelab.evaluation.context import Subject
 from vaelab.evaluation.results import Estimate, Quantity, Section
 from vaelab.memory import in_parts
-from vaelab.optim.batches import generator_for, images_at_once, to_unit
-from vaelab.precision import fast_products
+from vaelab.objectives.batch import to_unit
+from vaelab.objectives.bounds import images_at_once
+from vaelab.random import generator_for
 
 FOLDS = 5
 """Parts of the held-out images: a probe learns from all but one, and is asked about that one."""
@@ -167,7 +168,6 @@ def _first(used: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
     return first[np.isin(labels[first], classes[counts >= FOLDS])]
 
 
-@fast_products()
 @torch.inference_mode()
 def _draws(subject: Subject) -> np.ndarray:
     """One draw of z of every held-out image as the decoder sees it, float32 (N, d): of a ladder, rung by rung."""

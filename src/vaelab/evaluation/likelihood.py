@@ -14,7 +14,7 @@ from vaelab.evaluation.context import Subject
 from vaelab.evaluation.formatting import rounded
 from vaelab.evaluation.results import Estimate, Lines, Quantity, Section, Series
 from vaelab.objectives.bounds import held_out_terms, negative_bound_curve
-from vaelab.optim.batches import latent_noise
+from vaelab.random import latent_noise
 
 QUICK_IMAGES, QUICK_SAMPLES = 1000, 50
 """What `quick` cuts the bound to: images, and K at the most."""

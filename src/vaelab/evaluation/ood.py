@@ -22,8 +22,9 @@ from vaelab.data.dataset import Dataset, Split
 from vaelab.evaluation.context import Subject
 from vaelab.evaluation.results import Estimate, Lines, Quantity, Section, Series, Sheet
 from vaelab.inference.labels import likeliest_labels
+from vaelab.objectives.batch import held_out_levels
 from vaelab.objectives.bounds import held_out_terms, negative_importance_bound
-from vaelab.optim.batches import held_out_levels, latent_noise
+from vaelab.random import latent_noise
 
 IMAGES, QUICK_IMAGES = 2_000, 500
 """Images of either source, at the most."""

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from vaelab.memory import in_parts
 from vaelab.models.base import Model
-from vaelab.objectives import elbo
-from vaelab.optim.batches import images_at_once, to_unit
-from vaelab.precision import fast_products
+from vaelab.objectives import bounds
+from vaelab.objectives.batch import to_unit
+from vaelab.objectives.bounds import images_at_once
 
 
 def likeliest_labels(model: Model, images: Tensor) -> Int[Tensor, " n"]:
@@ -24,7 +24,6 @@ def likeliest_labels(model: Model, images: Tensor) -> Int[Tensor, " n"]:
     return label_nats(model, images).argmin(1)
 
 
-@fast_products()
 @torch.no_grad()
 def label_nats(model: Model, images: Tensor) -> Float[Tensor, "n k"]:
     """Distortion + rate of each image under each label, in nats, with z = μ(x, y): no noise, so it is a function of x.
@@ -42,7 +41,7 @@ def label_nats(model: Model, images: Tensor) -> Float[Tensor, "n k"]:
     def nats_of(part: slice) -> Tensor:
         x = to_unit(images[part])
         noise, labels = torch.zeros(len(x), model.latent_dim), [torch.full((len(x),), y) for y in range(model.classes)]
-        nats = [elbo.held_out_terms(model, x, y, noise).negative_elbo() for y in labels]
+        nats = [bounds.held_out_terms(model, x, y, noise).negative_elbo() for y in labels]
         return torch.stack(nats, dim=1)
 
     return torch.cat(in_parts(len(images), images_at_once(model.shape), nats_of))

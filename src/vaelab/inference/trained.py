@@ -22,9 +22,9 @@ from vaelab.errors import ConfigError, DataError, LabelError, counted, expect_li
 from vaelab.models.base import Model
 from vaelab.models.distributions import Likelihood
 from vaelab.objectives import elbo
-from vaelab.objectives.bounds import negative_importance_bound
-from vaelab.optim.batches import generator_for, held_out_levels, images_at_once, latent_noise, to_unit
-from vaelab.precision import fast_products
+from vaelab.objectives.batch import held_out_levels, to_unit
+from vaelab.objectives.bounds import images_at_once, negative_importance_bound
+from vaelab.random import generator_for, latent_noise
 from vaelab.training import runs
 
 Decode = Literal["mean", "sample"]
@@ -192,7 +192,6 @@ class TrainedModel:
         tiled = np.tile(z, (len(names), 1))
         return Samples(self.decode(tiled, indices, decode=decode, seed=seed), indices, tiled)
 
-    @fast_products()
     @torch.inference_mode()
     def decode(
         self,
@@ -219,7 +218,6 @@ class TrainedModel:
             parts.append(self._shown(likelihood, generator if decode == "sample" else None))
         return np.concatenate(parts)
 
-    @fast_products()
     @torch.inference_mode()
     def reconstruct(self, images: np.ndarray, labels: Labels | None = None, *, seed: int = 0) -> Reconstructions:
         """Encode images, draw one z each and decode it to its mean; and the nats of that pass.
@@ -282,7 +280,6 @@ class TrainedModel:
         nats = negative_importance_bound(self.model, raw, indices, samples=samples, seed=seed, shared=True)
         return -nats.numpy()
 
-    @fast_products()
     @torch.inference_mode()
     def encode(
         self,
@@ -391,7 +388,5 @@ def load(folder: str | os.PathLike[str]) -> TrainedModel:
     """
     run = runs.open_run(Path(folder))
     config = run.config.model
-    assert config.model not in (None, "all")
-    assert config.likelihood is not None
     axes = elbo.LatentStats.read(runs.weight_facts(run).get("axes"))
     return TrainedModel(runs.load_model(run), config.model, config.likelihood, run.data.classes, axes)

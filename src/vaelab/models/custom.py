@@ -26,18 +26,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vaelab.config import ModelConfig, OwnBody, option
+from vaelab.config import ResolvedModelConfig
 from vaelab.errors import ConfigError, did_you_mean
 from vaelab.models.networks import ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder
 
 BODIES = {"mlp": (DenseEncoder, DenseDecoder), "conv": (ConvEncoder, ConvDecoder)}
-"""Encoder and decoder by the name of `ModelConfig.network`."""
+"""Encoder and decoder by the name of `ResolvedModelConfig.network`."""
 
 TRIED = 2
 """Images of noise that a body of one's own is tried on when the model is built."""
 
 
-def build_encoder(config: ModelConfig, shape: tuple[int, ...], classes: int) -> tuple[nn.Module, int]:
+def build_encoder(config: ResolvedModelConfig, shape: tuple[int, ...], classes: int) -> tuple[nn.Module, int]:
     """The encoder body of a complete `config`, and the number of features that it gives.
 
     Raises
@@ -46,8 +46,8 @@ def build_encoder(config: ModelConfig, shape: tuple[int, ...], classes: int) -> 
         If it cannot be imported or made, or does not give features (batch, features) for images of `shape`.
     """
     facts = {"shape": shape, "classes": classes, "width": config.width, "depth": config.depth}
-    if config.encoder is None:
-        encoder = _called(BODIES[config.network or "mlp"][0], facts)
+    if not config.encoder:
+        encoder = _called(BODIES[config.network][0], facts)
         return encoder, encoder.features
     body = _own("encoder", config.encoder, facts)
     output = _tried("encoder", config.encoder, body, "images", (TRIED, *shape), classes)
@@ -56,7 +56,7 @@ def build_encoder(config: ModelConfig, shape: tuple[int, ...], classes: int) -> 
     return body, output.shape[1]
 
 
-def build_decoder(config: ModelConfig, shape: tuple[int, ...], planes: int, classes: int) -> nn.Module:
+def build_decoder(config: ResolvedModelConfig, shape: tuple[int, ...], planes: int, classes: int) -> nn.Module:
     """The decoder body of a complete `config`, which gives `planes` parameters for every value of an image of `shape`.
 
     Raises
@@ -64,11 +64,10 @@ def build_decoder(config: ModelConfig, shape: tuple[int, ...], planes: int, clas
     ConfigError
         If it cannot be imported or made, or does not give (batch, planes, *shape) for latents.
     """
-    assert config.latent_dim is not None
     facts = {"shape": shape, "planes": planes, "latent_dim": config.latent_dim, "classes": classes}
     facts |= {"width": config.width, "depth": config.depth}
-    if config.decoder is None:
-        return _called(BODIES[config.network or "mlp"][1], facts)
+    if not config.decoder:
+        return _called(BODIES[config.network][1], facts)
     body = _own("decoder", config.decoder, facts)
     latents = (TRIED, config.latent_dim)
     output = _tried("decoder", config.decoder, body, "latents", latents, classes)
@@ -92,22 +91,22 @@ def import_body(name: str, path: str) -> Callable[..., Any]:
         what, missing = _said(error), error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is None or not f"{module_name}.".startswith(f"{missing}."):
             raise ConfigError(
-                f"{option(name)} {path}: {module_name} was found, but fails when it is imported ({what}); expected a module "
+                f"`{name}` {path}: {module_name} was found, but fails when it is imported ({what}); expected a module "
                 f"that imports: mend it, and try python -c 'import {module_name}'"
             ) from error
         raise ConfigError(
-            f"{option(name)} {path}: cannot import {module_name} ({what}); expected a module that Python finds: put its "
+            f"`{name}` {path}: cannot import {module_name} ({what}); expected a module that Python finds: put its "
             "folder on the path, such as PYTHONPATH=FOLDER vaelab …, or sys.path.insert(0, 'FOLDER') in Python"
         ) from error
     for part in qualified.split("."):
         if not hasattr(found, part):
             raise ConfigError(
-                f"{option(name)} {path}: {module_name} has no {qualified}; expected a class of that name in it."
+                f"`{name}` {path}: {module_name} has no {qualified}; expected a class of that name in it."
                 f"{did_you_mean(part, vars(found))}"
             )
         found = getattr(found, part)
     if not callable(found):
-        raise ConfigError(f"{option(name)} {path}: got an object of type {type(found).__name__}; expected a class")
+        raise ConfigError(f"`{name}` {path}: got an object of type {type(found).__name__}; expected a class")
     return found
 
 
@@ -120,9 +119,8 @@ def _called(make: Callable[..., Any], facts: dict[str, Any]) -> Any:
     return make(**{name: value for name, value in facts.items() if name in names})
 
 
-def _own(name: str, path: OwnBody, facts: dict[str, Any]) -> nn.Module:
+def _own(name: str, path: str, facts: dict[str, Any]) -> nn.Module:
     """A body of one's own, made with the `facts` that it asks for."""
-    assert isinstance(path, str)
     make = import_body(name, path)
     given = ", ".join(f"{key}={value!r}" for key, value in facts.items())
     try:
@@ -130,29 +128,29 @@ def _own(name: str, path: OwnBody, facts: dict[str, Any]) -> nn.Module:
     except Exception as error:
         what = _said(error)
         raise ConfigError(
-            f"{option(name)} {path}: cannot be made ({what}); expected one that takes these, or those of them that it names: "
+            f"`{name}` {path}: cannot be made ({what}); expected one that takes these, or those of them that it names: "
             f"{given}"
         ) from error
     if not isinstance(body, nn.Module):
         raise ConfigError(
-            f"{option(name)} {path}: got an object of type {type(body).__name__}; expected a torch.nn.Module"
+            f"`{name}` {path}: got an object of type {type(body).__name__}; expected a torch.nn.Module"
         )
     for place, layer in body.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats:
             raise ConfigError(
-                f"{option(name)} {path}: got {type(layer).__name__} as {place or 'the body'}, whose running statistics the "
+                f"`{name}` {path}: got {type(layer).__name__} as {place or 'the body'}, whose running statistics the "
                 "average of the weights that is kept does not have; expected nn.GroupNorm or nn.LayerNorm in its place"
             )
     for place, weight in body.named_parameters():
         if not weight.requires_grad:
             raise ConfigError(
-                f"{option(name)} {path}: got the weight {place} with requires_grad=False; expected every weight to be "
+                f"`{name}` {path}: got the weight {place} with requires_grad=False; expected every weight to be "
                 "trained: make it a buffer (register_buffer) if it is to stay as it is"
             )
     return body
 
 
-def _tried(name: str, path: OwnBody, body: nn.Module, what: str, shape: tuple[int, ...], classes: int) -> Tensor:
+def _tried(name: str, path: str, body: nn.Module, what: str, shape: tuple[int, ...], classes: int) -> Tensor:
     """What `body` gives for noise of `shape` and the label 0; it stays in training mode."""
     inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     labels = torch.eye(classes)[:1].expand(len(inputs), -1) if classes else None
@@ -164,23 +162,23 @@ def _tried(name: str, path: OwnBody, body: nn.Module, what: str, shape: tuple[in
     except Exception as error:
         text = _said(error)
         raise ConfigError(
-            f"{option(name)} {path}: given {given}, it failed ({text}); expected it to take them"
+            f"`{name}` {path}: given {given}, it failed ({text}); expected it to take them"
         ) from error
     for layer, mode in training.items():
         layer.training = mode
     if not isinstance(output, Tensor):
         got = f"{type(output).__name__}"
-        raise ConfigError(f"{option(name)} {path}: given {given}, it gave a {got}; expected one tensor")
+        raise ConfigError(f"`{name}` {path}: given {given}, it gave a {got}; expected one tensor")
     if output.dtype != torch.float32:
-        raise ConfigError(f"{option(name)} {path}: given {given}, it gave {output.dtype}; expected torch.float32")
+        raise ConfigError(f"`{name}` {path}: given {given}, it gave {output.dtype}; expected torch.float32")
     if not output.isfinite().all():
-        raise ConfigError(f"{option(name)} {path}: given {given}, it gave NaN or infinity; expected finite numbers")
+        raise ConfigError(f"`{name}` {path}: given {given}, it gave NaN or infinity; expected finite numbers")
     return output
 
 
-def _misfit(name: str, path: OwnBody, output: Tensor, expected: str, given: str) -> ConfigError:
+def _misfit(name: str, path: str, output: Tensor, expected: str, given: str) -> ConfigError:
     return ConfigError(
-        f"{option(name)} {path}: given {given}, it gave shape {tuple(output.shape)}; expected {expected}"
+        f"`{name}` {path}: given {given}, it gave shape {tuple(output.shape)}; expected {expected}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Held-out likelihood: −ELBO and the importance-weighted bound, per image, in nats.
+"""Held-out likelihood: −ELBO and the importance-weighted bound of every image, in nats, by one loop over the images.
 
 Both are upper bounds on −log p(x[|y]) in expectation; the second falls towards it as K grows (Burda et al. 2016, eq. 8).
 """
@@ -8,46 +8,96 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vaelab.errors import ConfigError
-from vaelab.memory import in_parts, with_less
-from vaelab.models.base import Model
-from vaelab.objectives import elbo
-from vaelab.objectives.elbo import Terms
-from vaelab.optim.batches import generator_for, images_at_once, latent_noise, to_unit
-from vaelab.precision import fast_products
+from vaelab.memory import in_parts
+from vaelab.models.base import Inference, Model
+from vaelab.objectives import importance
+from vaelab.objectives.batch import to_unit
+from vaelab.objectives.elbo import Terms, terms
+from vaelab.precision import exact_convolutions
+from vaelab.random import generator_for, latent_noise
+
+Result = TypeVar("Result")
+
+Infer = Callable[[Tensor], Inference]
+"""Passes a part of the images through the model with this noise."""
 
 
-def negative_elbo(model: Model, images: Tensor, labels: Tensor | None = None, *, seed: int = 0) -> Tensor:
-    """Distortion + rate of each image with one draw of z, nats, (N,).
+@torch.no_grad()
+def map_held_out(
+    model: Model,
+    images: Tensor,
+    labels: Tensor | None,
+    work: Callable[[slice, Tensor, Infer], Result],
+    *,
+    at_once: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Result]:
+    """Apply `work` to consecutive parts of held-out images: the one loop behind every held-out figure.
+
+    Images are evaluated without gradients, in float32, and fewer at a time after an out-of-memory error. Since noise belongs
+    to an image and not to its batch, the size of a part changes no figure.
 
     Parameters
     ----------
+    model
+        In evaluation mode.
     images
-        As `held_out_levels` gives them, (N, *shape), or as the likelihood takes them.
+        Raw data as `held_out_levels` gives them, (N, *shape), or as the likelihood takes them.
     labels
-        (N,), for a conditional model.
-    seed
-        Of the draws.
+        (N,), or weights (N, K), for a conditional model.
+    work
+        Called with the part's slice, its images as the likelihood takes them, and a function that passes them through the
+        model with given noise, (part, d) or (K, part, d).
+    at_once
+        Images per part; by default `images_at_once`.
+    progress
+        Called with images done and images in all.
+
+    Returns
+    -------
+    What `work` returned for each part, in order.
     """
-    noise = latent_noise(len(images), model.latent_dim, seed).to(images.device)
-    return held_out_terms(model, images, labels, noise).negative_elbo()
+
+    def part_of(part: slice) -> Result:
+        x, y = to_unit(images[part]), None if labels is None else labels[part]
+        with exact_convolutions():
+            result = work(part, x, lambda noise: model(x, y, noise.to(x.device)))
+        if progress is not None:
+            progress(part.stop, len(images))
+        return result
+
+    return in_parts(len(images), at_once or images_at_once(model.shape), part_of)
 
 
-@fast_products()
+def images_at_once(shape: tuple[int, ...]) -> int:
+    """Return how many held-out images of `shape` to evaluate at a time: at most 1,000, fewer if they are large."""
+    return max(1, min(1000, 2**20 // math.prod(shape)))
+
+
+def negative_elbo(model: Model, images: Tensor, labels: Tensor | None = None, *, seed: int = 0) -> Float[Tensor, " n"]:
+    """Return distortion + rate of each image with one draw of z, nats, (N,).
+
+    Parameters
+    ----------
+    model, images, labels
+        As for `map_held_out`.
+    seed
+        Seed of the draws.
+    """
+    return held_out_terms(model, images, labels, latent_noise(len(images), model.latent_dim, seed)).negative_elbo()
+
+
 def held_out_terms(model: Model, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "n d"]) -> Terms:
-    """Distortion and rate of every image, one draw of z each from its own `noise`; images as for `negative_elbo`."""
-
-    def terms_of(part: slice) -> Terms:
-        y = None if labels is None else labels[part]
-        return elbo.held_out_terms(model, to_unit(images[part]), y, noise[part])
-
-    parts = in_parts(len(images), images_at_once(model.shape), terms_of)
-    return Terms(torch.cat([terms.distortion for terms in parts]), torch.cat([terms.rate for terms in parts]))
+    """Return distortion and rate of every image, with one draw of z each from its own `noise`; see `map_held_out`."""
+    parts = map_held_out(model, images, labels, lambda part, x, infer: terms(infer(noise[part]), x))
+    return Terms(torch.cat([part.distortion for part in parts]), torch.cat([part.rate for part in parts]))
 
 
 def negative_importance_bound(
@@ -61,7 +111,7 @@ def negative_importance_bound(
     most_at_once: int = 500,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, " n"]:
-    """−log of the mean of K = `samples` importance weights of each image, nats, (N,), float64: see `negative_bound_curve`."""
+    """Return −log of the mean of K = `samples` importance weights of each image, nats, (N,); see `negative_bound_curve`."""
     curve = negative_bound_curve(
         model,
         images,
@@ -75,8 +125,6 @@ def negative_importance_bound(
     return curve[:, 0]
 
 
-@fast_products()
-@torch.no_grad()
 def negative_bound_curve(
     model: Model,
     images: Tensor,
@@ -88,61 +136,58 @@ def negative_bound_curve(
     most_at_once: int = 500,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "n k"]:
-    """−log of the mean of K importance weights of each image, nats, for every K asked for: (N, len(samples)), float64.
+    """Return −log of the mean of K importance weights of each image, nats, for every K: (N, len(samples)), float64.
 
-    The bound at a smaller K takes the first of the draws that the largest takes, so the curve is one set of draws.
+    The bound at a smaller K uses the first draws of the largest K, so the curve comes from one set of draws.
 
     Parameters
     ----------
-    images, labels, seed
-        As for `negative_elbo`.
+    model, images, labels
+        As for `map_held_out`.
     samples
-        The K: draws of z per image, rising.
+        The values of K, draws of z per image, increasing.
+    seed
+        Seed of the draws.
     shared
-        Whether all images take the same draws: then each figure is a function of its image alone, wherever that stands, but
-        the errors of the figures go together, and their mean has no such standard error as that of independent ones.
+        Whether all images use the same draws. Each figure is then a function of its image alone, but the errors of the
+        figures are correlated, and their mean has no standard error as that of independent ones.
     most_at_once
-        Decoded images held in memory at a time, and fewer where it runs out. Weights of one image that fall in several chunks
-        are combined by log-sum-exp, so the bound is that of all K whatever the chunks.
+        Decoded images in memory at a time. Weights of one image from several chunks are combined by log-sum-exp, so the result
+        does not depend on it.
     progress
-        Told of images done and images in all.
+        Called with images done and images in all.
 
     Raises
     ------
     ConfigError
-        If the model is an autoencoder, or the K do not rise from 1.
+        If the model is an autoencoder, or the values of K do not increase from at least 1.
     """
     if not model.stochastic:
         raise ConfigError("got an autoencoder, which has no posterior to draw from; expected a vae or a cvae")
     if not samples or samples[0] < 1 or any(b <= a for a, b in itertools.pairwise(samples)):
-        raise ConfigError(f"--importance-samples: got {list(samples)}; expected whole numbers of at least 1, rising")
-    bounds, done = [], 0
+        raise ConfigError(f"`samples`: got {list(samples)}; expected whole numbers of at least 1, increasing")
 
-    def of_next(most_at_once: int) -> Tensor:
-        part = slice(done, min(done + max(1, most_at_once // samples[-1]), len(images)))
-        x, y = to_unit(images[part]), None if labels is None else labels[part]
+    def curve(part: slice, x: Tensor, infer: Infer) -> Tensor:
         noise = torch.stack(
             [_noise(model, samples[-1], seed, 0 if shared else index) for index in range(part.start, part.stop)], dim=1
         )
         total = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)
-        columns, begun = [], 0
+        columns, first = [], 0
         for k in samples:
-            for draws in noise[begun:k].split(max(1, most_at_once // len(x))):
-                weights = elbo.log_weights(model(x, y, draws.to(x)), x).double()
-                total = torch.logaddexp(total, torch.logsumexp(weights, dim=0))
+            draws = noise[first:k]
+            chunk = max(1, most_at_once // len(x))
+            for weights in in_parts(
+                len(draws), chunk, lambda s, draws=draws: importance.log_weights(infer(draws[s]), x)
+            ):
+                total = torch.logaddexp(total, torch.logsumexp(weights.double(), dim=0))
             columns.append(math.log(k) - total)
-            begun = k
+            first = k
         return torch.stack(columns, dim=1)
 
-    while done < len(images):
-        found, most_at_once = with_less(of_next, most_at_once)
-        bounds.append(found)
-        done += len(found)
-        if progress is not None:
-            progress(done, len(images))
-    return torch.cat(bounds)
+    at_once = max(1, most_at_once // samples[-1])
+    return torch.cat(map_held_out(model, images, labels, curve, at_once=at_once, progress=progress))
 
 
-def _noise(model: Model, samples: int, seed: int, index: int) -> Tensor:
-    """ε of image number `index`, (K, d): the same whatever else is evaluated with it."""
+def _noise(model: Model, samples: int, seed: int, index: int) -> Float[Tensor, "k d"]:
+    """Return ε of image number `index`, independent of which other images are evaluated."""
     return torch.randn(samples, model.latent_dim, generator=generator_for("importance", seed, index))

@@ -46,12 +46,10 @@ def is_training(run: Run) -> bool:
 def seconds_left(run: Run, line: dict[str, Any]) -> float | None:
     """Of a training, when it wrote this line of figures: by its budget, or by how long its epochs took; None before the first."""
     facts = runs.resume_facts(run) or {}
-    budget = facts.get("budget", {"epochs": run.config.train.epochs, "seconds": run.config.train.seconds})
-    if budget["seconds"] is not None:
-        return max(0.0, budget["seconds"] - line["seconds"])
-    if not line["epoch"] or budget["epochs"] is None:
-        return None
-    return line["seconds"] * max(0.0, budget["epochs"] / line["epoch"] - 1)
+    budget = runs.read_budget(facts["budget"]) if "budget" in facts else run.config.train.budget
+    if budget.unit == "seconds":
+        return max(0.0, budget.amount - line["seconds"])
+    return line["seconds"] * max(0.0, budget.amount / line["epoch"] - 1) if line["epoch"] else None
 
 
 @final

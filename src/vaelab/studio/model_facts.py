@@ -16,8 +16,9 @@ import torch
 from vaelab.inference import latents
 from vaelab.inference.trained import Encoded, TrainedModel
 from vaelab.models.distributions import LIKELIHOODS
-from vaelab.objectives import elbo
-from vaelab.optim.batches import held_out_levels, images_at_once, to_unit
+from vaelab.objectives import bounds, elbo
+from vaelab.objectives.batch import held_out_levels, to_unit
+from vaelab.objectives.bounds import images_at_once
 from vaelab.studio.held_out import HeldOut, Work
 from vaelab.training import runs
 from vaelab.training.runs import Run
@@ -153,7 +154,7 @@ def surprise(trained: TrainedModel, held_out: HeldOut, work: Work) -> np.ndarray
         part = slice(first, first + at_once)
         x = to_unit(levels[part])
         noise = torch.zeros(len(x), model.latent_dim)
-        terms = elbo.held_out_terms(model, x, None if labels is None else labels[part], noise)
+        terms = bounds.held_out_terms(model, x, None if labels is None else labels[part], noise)
         nats.append(terms.negative_elbo())
         work(f"measuring surprise ({trained.kind})", min(first + at_once, len(levels)), len(levels))
     return np.quantile(torch.cat(nats).numpy(), np.linspace(0, 1, 101))

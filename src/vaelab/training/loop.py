@@ -1,65 +1,67 @@
-"""The loop around the steps: the clock, when to validate, save and report, and what it yields, `Progress`."""
+"""The training loop: the clock, when to validate, save and report, and the `Progress` that it yields."""
 
 from __future__ import annotations
 
 import atexit
 import math
 import sys
-import time
-from collections.abc import Generator
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Generator
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from vaelab.acceleration.policy import Compiling
-from vaelab.acceleration.threads import Team
-from vaelab.config import Config
-from vaelab.errors import TrainingError
+from vaelab.config import ResolvedTrainConfig
+from vaelab.errors import ConfigError, TrainingError
 from vaelab.models.base import Model
 from vaelab.objectives.elbo import LatentStats
+from vaelab.optim.batches import ShuffledOrder
 from vaelab.training import runs
-from vaelab.training.trainer import Averages, Sums, Trainer
+from vaelab.training.trainer import Sums, Trainer
+from vaelab.training.validation import Averages
 
 PROGRESS_EVERY = 0.2
 """Seconds between two yields of progress."""
 
 VALIDATE_EVERY = 0.04
-"""Share of the training between two validations, at least; an epoch too, where epochs are counted."""
+"""Fraction of the training between two validations, at least; and an epoch, if the budget counts epochs."""
+
+VALIDATION_SHARE = 0.02
+"""Largest share of a budget in seconds that validations may take."""
 
 SAVE_EVERY = 20.0
-"""Seconds between two saves of what `--resume` needs: the most that a killed process loses."""
+"""Seconds between two saves of what resuming needs: the most that a killed process loses."""
+
+CLOSING_MARGIN = 1.3
+"""Time kept free at the end of a budget in seconds, relative to the longest validation and save so far."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands.
+    """State of a training.
 
     Attributes
     ----------
     step, epoch
-        Steps made, and passes over the images (a fraction).
+        Steps taken, and passes over the images (fractional).
     fraction
-        Share of the budget that is used up, 0…1.
+        Fraction of the budget that is used up, 0…1.
     seconds, seconds_left
-        Wall time so far, and still to come by estimate: infinite before the first step.
+        Wall time so far, and the estimate of the time left; infinite before the first step.
     images_per_second
-        Since the last progress; 0 where nothing was trained since.
+        Training speed since the last progress; 0 if no step was taken since.
     train
-        Over the images since the last progress: drawn afresh, with the weights as they moved.
+        Figures over the training images since the last progress, with the weights as they changed.
     validation
-        Of the averaged weights at the last validation, as `metrics.jsonl` has it; None before the first since the start, or
-        with no validation images.
+        Figures of the averaged weights at the last validation; None before the first one, or without validation images.
     skipped
-        Steps left out because their loss or gradient was NaN or infinite.
+        Steps skipped because loss or gradient was NaN or infinite.
     finished
-        Whether this is the last one, and the weights are saved.
+        Whether this is the last progress, and the weights are saved.
     model
-        The model itself, with averaged weights; at the end the best of those validated. It changes as training goes on.
+        The model, with averaged weights; at the end the best that were validated. It changes as training continues.
     axes
-        What each latent dimension of the best weights holds, or None where there were no validation images.
+        Statistics of the latent dimensions of the best weights; None without validation images.
     remark
-        A line that a person should read, if something has come up since the last progress: that memory is short, or that the
-        step could not be compiled.
+        A line for the user since the last progress, such as that memory is short or that compiling failed.
     """
 
     step: int
@@ -77,73 +79,73 @@ class Progress:
     remark: str | None = None
 
 
+def steps_in(config: ResolvedTrainConfig, order: ShuffledOrder) -> int | None:
+    """Return the number of steps of the whole training; None if the budget counts seconds."""
+    if config.budget.unit == "seconds":
+        return None
+    return math.ceil(config.budget.amount * order.count / order.batch_size)
+
+
 class Loop:
-    """The loop around the steps: the clock, and when to validate, save and report."""
+    """Runs a trainer until its budget is used up."""
 
-    def __init__(self, config: Config, trainer: Trainer, started: float) -> None:
-        self.config, self.trainer, self.started = config.train, trainer, started
-        self.batch_size = trainer.feed.order.batch_size
+    def __init__(
+        self, config: ResolvedTrainConfig, trainer: Trainer, started: float, clock: Callable[[], float]
+    ) -> None:
+        self.config, self.trainer, self.started, self.clock = config, trainer, started, clock
+        self.batch_size = trainer.batches.order.batch_size
+        self.steps = steps_in(config, trainer.batches.order)
         self.run: runs.Run | None = None
-        self.images_per_pass = len(trainer.feed.images)
-        self.closing = 0.0  # seconds that a validation and a save take: kept free at the end of a budget of seconds
-        self.validated = (0, 0.0)  # step and fraction of the last validation
+        self.closing = 0.0  # seconds that a validation and a save take
+        self.validated_step, self.validated_fraction = 0, 0.0
+        self.validation_ended = self.validation_took = 0.0
         self.since_validation = Sums()
-        # Share of the training, at its end, whose steps are not the ones that are compiled.
-        self.plain = self.config.iwae_fraction if self.config.iwae_samples > 1 else 0.0
-        steps = self.steps()
-        self.team = Team(steady=steps is not None or trainer.device.type != "cpu")
-        self.compiling = Compiling(trainer, config, None if steps is None else int(steps * (1 - self.plain)), self.team)
 
-    def steps(self) -> int | None:
-        """Of the whole training; None where seconds are counted."""
-        if self.config.epochs is None:
-            return None
-        return math.ceil(self.config.epochs * self.images_per_pass / self.batch_size)
-
-    def go_on_from(self, facts: dict[str, Any]) -> None:
-        """Take up the clock where a saved training left it."""
+    def continue_from(self, facts: dict[str, Any]) -> None:
+        """Continue the clock of a saved training."""
         self.started -= facts["seconds"]
-        step, fraction = facts["validated"]
-        self.validated = (step, fraction)
+        self.validated_step, self.validated_fraction = facts["validated"]
         self.closing = facts.get("closing", 0.0)
 
-    def elapsed(self) -> float:
-        """Seconds of wall time, with those before an interruption."""
-        return time.perf_counter() - self.started
+    def expect_time_left(self) -> None:
+        """Raise a ConfigError if a budget in seconds is used up before the first step."""
+        budget = self.config.budget
+        if budget.unit == "seconds" and self.elapsed() >= budget.amount:
+            raise ConfigError(
+                f"`seconds`: got {budget.amount:g}, but loading took {self.elapsed():.1f} s of them; expected time "
+                "to train: give more"
+            )
 
-    def passes(self, step: int) -> float:
-        """Epochs after `step` steps."""
-        return step * self.batch_size / self.images_per_pass
+    def elapsed(self) -> float:
+        """Return seconds of wall time, including those before an interruption."""
+        return self.clock() - self.started
 
     def fraction(self) -> float:
-        """Share of the budget that is used up, 0…1."""
-        if (steps := self.steps()) is not None:
-            return min(1.0, self.trainer.step / steps)
-        assert self.config.seconds is not None
-        return min(1.0, self.elapsed() / max(self.config.seconds - 1.3 * self.closing, 1e-9))
+        """Return the fraction of the budget that is used up, 0…1."""
+        if self.steps is not None:
+            return min(1.0, self.trainer.step / self.steps)
+        return min(1.0, self.elapsed() / max(self.config.budget.amount - CLOSING_MARGIN * self.closing, 1e-9))
 
     def run_to_end(self, run: runs.Run | None) -> Generator[Progress]:
-        """Steps until the budget is used up; saves at the end, on leaving, and every `SAVE_EVERY` seconds."""
+        """Take steps until the budget is used up; save at the end, when interrupted, and every `SAVE_EVERY` seconds."""
         self.run, trainer = run, self.trainer
         opening, fresh = self.elapsed(), trainer.best is None
         train, speed = Sums().averages(), 0.0
-        atexit.register(
-            self._save
-        )  # for a program that ends in the middle: once it is ending, tensors are out of reach
+        atexit.register(self._save)  # for a program that ends in the middle
         try:
-            if fresh:  # figures of the start, and a first measure of what closing takes
+            if fresh:  # the first figures, and a first measure of how long closing takes
                 trainer.validate()
-                if self.config.iwae_samples > 1 and len(trainer.validation):
-                    trainer.finished_value()  # for the clock alone: the last validation takes it too
+                if self.config.iwae_samples > 1 and len(trainer.validator):
+                    trainer.validator.negative_bound(trainer.averaged)  # the last validation computes it too
                 self._save()
                 self.closing = self.elapsed() - opening
             if self.fraction() < 1.0:
-                for _ in self.compiling.begin():
+                for _ in trainer.runner.prepare():
                     yield replace(self._progress(train, speed, finished=False), seconds_left=math.inf)
             saved_at = reported_at = self.elapsed()
             while True:
                 if (fraction := self.fraction()) < 1.0 or trainer.step == 0:
-                    self.team.take(partial(trainer.take_step, fraction))
+                    trainer.take_step(fraction)
                 fraction = self.fraction()
                 ended = fraction >= 1.0
                 due = ended or self._validation_due(fraction)
@@ -152,8 +154,8 @@ class Loop:
                     continue
                 sums = trainer.read(ended=ended)
                 self.since_validation += sums
-                train = sums.averages() if sums.steps else train
-                speed = sums.steps * self.batch_size / max(elapsed, 1e-9) if sums.steps else speed
+                if sums.steps:
+                    train, speed = sums.averages(), sums.steps * self.batch_size / max(elapsed, 1e-9)
                 if due:
                     self._validate(fraction, speed)
                 if ended:
@@ -161,39 +163,50 @@ class Loop:
                 if self.elapsed() - saved_at >= SAVE_EVERY:
                     self._save()
                     saved_at = self.elapsed()
-                self.team.rest()
                 reported_at = self.elapsed()
                 yield self._progress(train, speed, finished=False)
-                self.compiling.tend((self.config.seconds or 0.0) * (1 - self.plain) - self.elapsed())
-        except GeneratorExit:
+                trainer.runner.tend(self._seconds_left())
+        except (GeneratorExit, KeyboardInterrupt):
             if not sys.is_finalizing():
                 self._save()
             raise
         except TrainingError as error:
-            raise TrainingError(f"{error}{self._rescued(fresh)}") from error
+            raise TrainingError(f"{error}{self._rescue(fresh)}") from error
         finally:
             atexit.unregister(self._save)
-            self.compiling.close()
-            self.team.rest()
+            trainer.runner.close()
         self._save()
         trainer.take_best()
         yield self._progress(train, speed, finished=True)
 
+    def _seconds_left(self) -> float:
+        """Return the seconds until IWAE fine-tuning or the end; 0 if the budget counts epochs."""
+        config = self.config
+        if self.steps is not None:
+            return 0.0
+        last = config.iwae_fraction if config.iwae_samples > 1 else 0.0
+        return config.budget.amount * (1 - last) - self.elapsed()
+
     def _validation_due(self, fraction: float) -> bool:
-        step, at = self.validated
-        crossed = int(self.passes(self.trainer.step)) > int(self.passes(step))
-        return crossed and fraction - min(at, fraction) >= VALIDATE_EVERY
+        if fraction - min(self.validated_fraction, fraction) < VALIDATE_EVERY:
+            return False
+        if self.steps is None:
+            return self.elapsed() - self.validation_ended >= self.validation_took / VALIDATION_SHARE
+        order = self.trainer.batches.order
+        return int(self.trainer.epochs_done) > self.validated_step * order.batch_size // order.count
 
     def _validate(self, fraction: float, speed: float) -> None:
-        begun = self.elapsed()
+        began, step = self.elapsed(), self.trainer.step
         averages = self.trainer.validate()
-        self.closing = max(self.closing, self.elapsed() - begun)
-        seen_before = self.validated[0] == self.trainer.step
-        self.validated = (self.trainer.step, fraction)
+        self.validation_ended = self.elapsed()
+        self.validation_took = self.validation_ended - began
+        self.closing = max(self.closing, self.validation_took)
+        seen_before = self.validated_step == step
+        self.validated_step, self.validated_fraction = step, fraction
         if self.run is not None and not seen_before:
             line: dict[str, Any] = {
-                "step": self.trainer.step,
-                "epoch": round(self.passes(self.trainer.step), 4),
+                "step": step,
+                "epoch": round(self.trainer.epochs_done, 4),
                 "seconds": round(self.elapsed(), 3),
                 "images_per_second": round(speed),
                 "skipped": self.trainer.skipped,
@@ -208,43 +221,48 @@ class Loop:
     def _save(self) -> None:
         if self.run is None:
             return
-        tensors, facts = self.trainer.state()
-        budget = {"epochs": self.config.epochs, "seconds": self.config.seconds}
-        facts |= {"seconds": self.elapsed(), "validated": self.validated, "budget": budget, "closing": self.closing}
-        facts["fraction"] = self.fraction()  # for who looks on
+        tensors, facts = self.trainer.state_to_save()
+        facts |= {
+            "seconds": self.elapsed(),
+            "validated": (self.validated_step, self.validated_fraction),
+            "budget": asdict(self.config.budget),
+            "closing": self.closing,
+            "fraction": self.fraction(),
+        }
         if (weights := self.trainer.weights_to_use()) is not None:
             runs.save_weights(self.run, *weights)
         runs.save_resume(self.run, tensors, facts)
 
-    def _rescued(self, fresh: bool) -> str:
-        """Save what was good before the loss was not, and say what became of the run; a `fresh` one may go."""
+    def _rescue(self, fresh: bool) -> str:
+        """Save the weights from before the loss diverged, and return what became of the run; a `fresh` one may be removed."""
         if self.run is None:
             return ""
         weights = self.trainer.weights_to_use()
         if weights is not None and weights[1]["step"] > 0:
             runs.save_weights(self.run, *weights)
-            return f"; the last good weights are kept in {self.run.folder}"
+            return f"; the last good weights are saved in {self.run.folder}"
         if fresh:
             runs.discard(self.run)
-        return f"; nothing good was learnt, and {self.run.folder} is {'not kept' if fresh else 'as it was'}"
+        return f"; nothing was learned, and {self.run.folder} is {'removed' if fresh else 'unchanged'}"
 
     def _progress(self, train: Averages, speed: float, *, finished: bool) -> Progress:
-        fraction, elapsed = self.fraction(), self.elapsed()
-        remarks, self.trainer.stepper.remarks = self.trainer.stepper.remarks, []
+        fraction, elapsed, trainer = self.fraction(), self.elapsed(), self.trainer
+        remark = "; ".join(trainer.runner.remarks) or None
+        trainer.runner.remarks.clear()
         return Progress(
-            step=self.trainer.step,
-            epoch=self.passes(self.trainer.step),
+            step=trainer.step,
+            epoch=trainer.epochs_done,
             fraction=fraction,
             seconds=elapsed,
             seconds_left=elapsed * (1 - fraction) / fraction if fraction else math.inf,
             images_per_second=speed,
             train=train,
-            validation=self.trainer.last_validation,
-            skipped=self.trainer.skipped,
+            validation=trainer.last_validation,
+            skipped=trainer.skipped,
             finished=finished,
-            model=self.trainer.averaged,
-            axes=self.trainer.best_axes,
-            remark="; ".join(remarks) or None,
+            model=trainer.averaged,
+            axes=None if trainer.best is None else trainer.best.stats,
+            remark=remark,
         )
 
 

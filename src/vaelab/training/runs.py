@@ -1,14 +1,14 @@
-"""A run on disk: `config.json`, weights in safetensors, and what resuming needs. Never pickle.
+"""A run folder: configuration, weights in safetensors, and what resuming needs. Never pickle.
 
 A run folder holds
 
-- `config.json`: format version, hyper-parameters, what the data were (shape, class names, fingerprint), versions;
-- `model.safetensors`: the weights to use, with digests of themselves and of `config.json`, so that an altered file is found;
-- `resume.safetensors`: the state of a training that can go on;
-- `metrics.jsonl`: a line of figures for each validation;
+- `config.json`: format version, hyper-parameters, facts of the data (shape, class names, fingerprint), versions;
+- `model.safetensors`: the weights to use, with digests of themselves and of `config.json`, so that a changed file is detected;
+- `resume.safetensors`: the state of a training that can be resumed;
+- `metrics.jsonl`: one line of figures per validation;
 - `figures/`: pictures.
 
-Every file is written whole or not at all, but for `metrics.jsonl`, which grows.
+Every file is written atomically, except `metrics.jsonl`, which grows.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import dataclasses
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,15 +29,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vaelab.config import Config, ModelConfig, TrainConfig
+from vaelab.config import Budget, ResolvedConfig, ResolvedModelConfig, ResolvedTrainConfig
 from vaelab.data.dataset import Dataset
 from vaelab.errors import ConfigError, RunError
 from vaelab.files import cannot_write, written_whole
 from vaelab.models.base import Model
 from vaelab.models.factory import build_model
+from vaelab.precision import default_precision, pick_device
 from vaelab.version import __version__
 
-FORMAT = 1
+FORMAT = 2
+"""Version of `config.json`; format 1 is that of vaelab 0.1."""
+
 CONFIG, WEIGHTS, RESUME, METRICS, FIGURES = (
     "config.json",
     "model.safetensors",
@@ -48,7 +52,7 @@ CONFIG, WEIGHTS, RESUME, METRICS, FIGURES = (
 
 @dataclass(frozen=True)
 class DataCard:
-    """What a run remembers of its data: enough to use the model without them, and to tell whether data are the same."""
+    """What a run records of its data: enough to use the model without them, and to recognise them."""
 
     source: str
     shape: tuple[int, ...]
@@ -58,22 +62,22 @@ class DataCard:
 
     @staticmethod
     def of(dataset: Dataset) -> DataCard:
-        """The card of a data set."""
+        """Return the card of a data set."""
         return DataCard(dataset.name, dataset.shape, dataset.classes, len(dataset.train), dataset.fingerprint)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and what its `config.json` says."""
+    """A run folder and its `config.json`."""
 
     folder: Path
-    config: Config
+    config: ResolvedConfig
     data: DataCard
     versions: dict[str, str]
 
 
-def create_run(folder: Path, config: Config, data: DataCard) -> Run:
-    """Begin a run: make the folder and write its `config.json`. `config` is complete: no field is left to the data.
+def create_run(folder: Path, config: ResolvedConfig, data: DataCard) -> Run:
+    """Create a run: make the folder and write its `config.json`.
 
     Raises
     ------
@@ -93,21 +97,23 @@ def create_run(folder: Path, config: Config, data: DataCard) -> Run:
 
 
 def check_new(folder: Path) -> None:
-    """Refuse a folder that a new run cannot be written to without mixing it with something else.
+    """Raise an error unless a folder is new or empty.
 
     Raises
     ------
     RunError
-        If it holds a run, or anything at all.
+        If it holds anything.
     """
     if (folder / CONFIG).exists():
-        raise RunError(f"{folder} already holds a run; expected a new folder: give another --out, or --resume to go on")
+        raise RunError(
+            f"{folder} already holds a run; expected a new folder: give another `out`, or `resume=True` to continue it"
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder} exists and is not an empty folder; expected a new one: give another --out")
+        raise RunError(f"{folder} exists and is not an empty folder; expected a new one: give another `out`")
 
 
 def discard(run: Run) -> None:
-    """Take away the files of a run that has learnt nothing, and its folder, if nothing else is in it."""
+    """Remove the files of a run that has learned nothing, and its folder if nothing else is in it."""
     for name in (CONFIG, WEIGHTS, RESUME, METRICS):
         (run.folder / name).unlink(missing_ok=True)
     with suppress(OSError):
@@ -115,50 +121,72 @@ def discard(run: Run) -> None:
 
 
 def open_run(folder: Path) -> Run:
-    """Read a run's `config.json`.
+    """Return a run, from its `config.json`.
 
     Raises
     ------
     RunError
-        If there is no run, or its `config.json` cannot be understood or is of a newer format.
+        If there is no run, or its `config.json` is damaged or of a newer format.
     """
     path = folder / CONFIG
     if not path.is_file():
         what = "no such folder" if not folder.exists() else f"no {CONFIG} in it"
-        raise RunError(f"{folder}: {what}; expected a run folder, as `vaelab train` makes with --out")
+        raise RunError(f"{folder}: {what}; expected a run folder, as vaelab train writes")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         version = values["format"]
         if isinstance(version, int) and version > FORMAT:
             raise RunError(
-                f"{folder}: got a run of format {version}; this vaelab reads up to {FORMAT}: pip install --upgrade vaelab"
+                f"{folder}: got a run of format {version}; this vaelab reads up to {FORMAT}: pip install --upgrade "
+                "vaelab"
             )
         data = dict(values["data"])
         data["shape"], data["classes"] = tuple(data["shape"]), tuple(data["classes"])
-        train = TrainConfig(
-            **{"precision": "float32", **_renamed(values["train"])}
-        )  # vaelab 0.1.0 recorded no precision
-        config = Config(ModelConfig(**_renamed(values["model"])), train)
+        model, train = dict(values["model"]), dict(values["train"])
+        if version == 1:
+            model, train = _from_format_1(model, train, data["shape"])
+        train["budget"] = read_budget(train.get("budget", train))
+        known = {field.name for field in dataclasses.fields(ResolvedTrainConfig)}
+        train = {name: value for name, value in train.items() if name in known}
+        config = ResolvedConfig(ResolvedModelConfig(**model), ResolvedTrainConfig(**train))
         return Run(folder, config, DataCard(**data), dict(values["versions"]))
     except RunError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
-        what = f"there is no {error} in it" if isinstance(error, KeyError) else error
-        raise RunError(
-            f"{path}: it was altered or is damaged ({what}); expected it as `vaelab train` wrote it"
-        ) from error
+        what = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise RunError(f"{path}: changed or damaged ({what}); expected it as vaelab train wrote it") from error
 
 
 RENAMED = {"rungs": "levels", "mixing": "spatial_mixing", "finish_samples": "iwae_samples", "finish": "iwae_fraction"}
-"""Fields of vaelab 0.1 and their names now."""
+"""Fields of vaelab 0.1 and their present names."""
 
 
-def _renamed(values: dict[str, Any]) -> dict[str, Any]:
-    return {RENAMED.get(name, name): value for name, value in values.items()}
+def _from_format_1(model: dict[str, Any], train: dict[str, Any], shape: tuple[int, ...]) -> tuple[dict, dict]:
+    """Return model and training of vaelab 0.1 as a `ResolvedConfig` has them.
+
+    There None marked an unused field, and neither the device nor the precision of an automatic choice was recorded: both are
+    chosen for this machine.
+    """
+    model, train = ({RENAMED.get(k, k): v for k, v in part.items() if v is not None} for part in (model, train))
+    train["compile"] = {True: "yes", False: "no"}.get(train["compile"], train["compile"])
+    train.setdefault("precision", "float32")  # the first runs had no other
+    if train["precision"] == "auto":
+        mixing = model.get("spatial_mixing", "free")
+        train["precision"] = default_precision(model["network"], mixing, shape, pick_device(train["device"]))
+    return model, train
+
+
+def read_budget(values: Mapping[str, Any]) -> Budget:
+    """Return a budget from JSON: amount and unit, or the epochs and seconds of vaelab 0.1."""
+    if "amount" in values:
+        return Budget(values["amount"], values["unit"])
+    if values.get("epochs") is not None:
+        return Budget(values["epochs"], "epochs")
+    return Budget(values["seconds"], "seconds")
 
 
 def save_weights(run: Run, weights: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write `model.safetensors`; `facts` are figures to keep beside the weights (step, nats, what each axis holds)."""
+    """Write `model.safetensors`; `facts` are figures stored beside the weights (step, nats, statistics of the latent)."""
     metadata = {
         "config_sha256": _sha256(run.folder / CONFIG),
         "weights_sha256": _digest(weights),
@@ -169,81 +197,80 @@ def save_weights(run: Run, weights: dict[str, Tensor], facts: dict[str, Any]) ->
 
 
 def load_model(run: Run) -> Model:
-    """The model of a run, on the CPU and in evaluation mode.
+    """Return the model of a run, on the CPU and in evaluation mode.
 
     Raises
     ------
     RunError
-        If the run has no weights yet, they or `config.json` were altered or cut short, or they do not fit a network of one's own.
+        If there are no weights yet, they or `config.json` were changed or truncated, or they do not fit a custom network.
     """
-    weights, metadata = _load(run.folder / WEIGHTS, missing="it holds no weights yet: its training has not saved any")
+    weights, metadata = _load(run.folder / WEIGHTS, missing="no weights yet: its training has not saved any")
     _check_config(run, metadata)
     if metadata.get("weights_sha256") != _digest(weights):
-        raise RunError(f"{run.folder / WEIGHTS}: altered or damaged; expected it as `vaelab train` wrote it")
+        raise RunError(f"{run.folder / WEIGHTS}: changed or damaged; expected it as vaelab train wrote it")
     model = build_model(run.config.model, run.data.shape, len(run.data.classes))
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        own = [path for path in (run.config.model.encoder, run.config.model.decoder) if path is not None]
-        if not own:
+        custom = [path for path in (run.config.model.encoder, run.config.model.decoder) if path]
+        if not custom:
             raise RunError(
-                f"{run.folder / WEIGHTS}: its weights do not fit {CONFIG}; expected both of one run"
+                f"{run.folder / WEIGHTS}: its weights do not fit {CONFIG}; expected both from the same run"
             ) from error
         raise RunError(
-            f"{run.folder / WEIGHTS}: its weights do not fit the networks of {' and '.join(map(str, own))}, which may have "
-            "changed; expected them as they were when the run was trained: bring them back, or train anew"
+            f"{run.folder / WEIGHTS}: its weights do not fit the networks of {' and '.join(custom)}, which may have "
+            "changed; "
+            "restore them as they were when the run was trained, or train again"
         ) from error
     return model.eval()
 
 
 def weight_facts(run: Run) -> dict[str, Any]:
-    """What was kept beside the weights: `step`, and, if they were validated, `distortion`, `rate` (nats) and `axes`.
+    """Return what is stored beside the weights: `step` and, if they were validated, `distortion`, `rate` (nats) and `axes`.
 
     Raises
     ------
     RunError
-        If there are no weights yet, or what stands beside them was altered.
+        If there are no weights yet, or the facts were changed.
     """
-    _, metadata = _load(run.folder / WEIGHTS, missing="it holds no weights yet")
+    _, metadata = _load(run.folder / WEIGHTS, missing="no weights yet")
     facts = metadata["facts"]
     digest = hashlib.sha256(facts.encode()).hexdigest()
     if metadata.get("facts_sha256", digest) != digest:  # runs of vaelab 0.1.0 have none
-        raise RunError(f"{run.folder / WEIGHTS}: altered or damaged; expected it as `vaelab train` wrote it")
+        raise RunError(f"{run.folder / WEIGHTS}: changed or damaged; expected it as vaelab train wrote it")
     return json.loads(facts)
 
 
 def save_resume(run: Run, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write what `--resume` needs: tensors by name, and numbers."""
+    """Write what resuming needs: tensors by name, and numbers."""
     digests = {"config_sha256": _sha256(run.folder / CONFIG), "state_sha256": _digest(state)}
     _save(run.folder / RESUME, state, {**digests, "facts": json.dumps(facts)})
 
 
 def load_resume(run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `save_resume` wrote.
+    """Return what `save_resume` wrote.
 
     Raises
     ------
     RunError
-        If it is missing, altered or cut short.
+        If it is missing, changed or truncated.
     """
-    state, metadata = _load(
-        run.folder / RESUME, missing="its training was stopped before the first save: train it anew"
-    )
+    state, metadata = _load(run.folder / RESUME, missing="its training was stopped before the first save: train again")
     _check_config(run, metadata)
     if metadata.get("state_sha256") != _digest(state):
-        raise RunError(f"{run.folder / RESUME}: altered or damaged; expected it as `vaelab train` wrote it")
+        raise RunError(f"{run.folder / RESUME}: changed or damaged; expected it as vaelab train wrote it")
     return state, json.loads(metadata["facts"])
 
 
 def resume_facts(run: Run) -> dict[str, Any] | None:
-    """The numbers beside what `save_resume` wrote, for who looks on while it is written; None where nothing is, or not whole."""
+    """Return the numbers that `save_resume` wrote, or None if there are none or the file is incomplete; for live views."""
     with suppress(SafetensorError, OSError), safe_open(run.folder / RESUME, framework="pt") as file:
         return json.loads((file.metadata() or {})["facts"])
     return None
 
 
 def append_metrics(run: Run, line: dict[str, Any]) -> None:
-    """Add a line to `metrics.jsonl`."""
+    """Append a line to `metrics.jsonl`."""
     path = run.folder / METRICS
     try:
         with path.open("a", encoding="utf-8") as file:
@@ -253,7 +280,7 @@ def append_metrics(run: Run, line: dict[str, Any]) -> None:
 
 
 def read_metrics(run: Run, *, up_to_step: int | None = None) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`; with `up_to_step`, later ones are dropped from the file too (before going on)."""
+    """Return the lines of `metrics.jsonl`; with `up_to_step`, later ones are removed from the file too, before resuming."""
     path = run.folder / METRICS
     if not path.is_file():
         return []
@@ -261,7 +288,7 @@ def read_metrics(run: Run, *, up_to_step: int | None = None) -> list[dict[str, A
     for text in path.read_text(encoding="utf-8").splitlines():
         try:
             lines.append(json.loads(text))
-        except ValueError:  # a last line that was cut short
+        except ValueError:  # a truncated last line
             break
     if up_to_step is not None:
         lines = [line for line in lines if line["step"] <= up_to_step]
@@ -272,7 +299,7 @@ def read_metrics(run: Run, *, up_to_step: int | None = None) -> list[dict[str, A
 
 def _check_config(run: Run, metadata: dict[str, str]) -> None:
     if metadata.get("config_sha256") != _sha256(run.folder / CONFIG):
-        raise RunError(f"{run.folder / CONFIG}: altered since the weights were saved; expected it unchanged")
+        raise RunError(f"{run.folder / CONFIG}: changed since the weights were saved; expected it unchanged")
 
 
 def _plain(value: Any) -> Any:
@@ -297,13 +324,13 @@ def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> N
     places: set[int] = set()
     for name, value in tensors.items():
         tensor = value.detach().cpu().contiguous()
-        # Weights that a network of one's own shares between layers are written once for each name.
+        # Weights that a custom network shares between layers are written once for each name.
         whole[name] = tensor.clone() if tensor.data_ptr() in places else tensor
         places.add(tensor.data_ptr())
     with written_whole(path) as temporary:
         try:
             save_file(whole, temporary, {"format": str(FORMAT), **metadata})
-        except SafetensorError as error:  # a full disk, for one
+        except SafetensorError as error:  # such as a full disk
             raise cannot_write(path, OSError(str(error))) from error
 
 
@@ -315,4 +342,4 @@ def _load(path: Path, missing: str) -> tuple[dict[str, Tensor], dict[str, str]]:
             metadata = file.metadata() or {}
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
-        raise RunError(f"{path}: damaged or cut short ({error}); expected it as `vaelab train` wrote it") from error
+        raise RunError(f"{path}: damaged or truncated ({error}); expected it as vaelab train wrote it") from error

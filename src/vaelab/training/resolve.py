@@ -1,0 +1,252 @@
+"""Defaults and checks: from what was asked for and the data to a configuration with nothing left open."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from typing import Any
+
+import torch
+
+from vaelab.config import (
+    DEFAULT_SECONDS,
+    LADDER_FIELDS,
+    MAX_DIMENSIONS,
+    TRAIN_DEFAULTS,
+    Budget,
+    Config,
+    LikelihoodName,
+    ModelConfig,
+    ModelName,
+    NetworkName,
+    ResolvedConfig,
+    ResolvedModelConfig,
+    ResolvedTrainConfig,
+    SpatialMixingName,
+    TrainConfig,
+    level_parts,
+)
+from vaelab.data.dataset import Dataset, default_likelihood
+from vaelab.errors import ConfigError, DataError, LabelError
+from vaelab.models.factory import ladder_grids
+from vaelab.precision import default_precision, pick_device
+
+SMALL_DATA = 5000
+"""Number of training images below which batches are small by default."""
+
+BATCH_SIZE, SMALL_BATCH_SIZE = 128, 32
+
+TABLE_EPOCHS, TABLE_STEPS = 20, 1000
+"""Default number of passes over a table, and the number of steps it should make at least."""
+
+WIDTHS: dict[NetworkName, int] = {"mlp": 256, "conv": 32, "ladder": 64}
+"""Default units or channels of a network."""
+
+DEPTHS: dict[NetworkName, int] = {"mlp": 3, "conv": 3, "ladder": 2}
+"""Default layers or blocks of a network."""
+
+LEVELS = "16,1,1"
+"""Default latent dimensions of a ladder's levels."""
+
+MAX_POSITIONS = 1024
+"""Largest number of grid positions of a ladder: its mixing matrices have as many rows and columns."""
+
+
+def resolve(config: Config, dataset: Dataset) -> ResolvedConfig:
+    """Return `config` with every field that is None filled in for `dataset`, and checked against it.
+
+    Raises
+    ------
+    DataError
+        If there are no training images.
+    LabelError
+        If a conditional model is asked for and the data have no labels.
+    ConfigError
+        If the likelihood does not suit the data, fields exclude each other, or the device is not available.
+    """
+    if len(dataset.train) == 0:
+        raise DataError(f"{dataset.name}: got no training images; expected at least one to learn from")
+    kind = _model_kind(config.model, dataset)
+    likelihood = _likelihood(config.model, dataset)
+    model = resolve_model(config.model, kind, likelihood, dataset.shape)
+    return ResolvedConfig(model, _resolve_training(config.train, model, len(dataset.train), dataset.shape))
+
+
+def _model_kind(config: ModelConfig, dataset: Dataset) -> ModelName:
+    model = config.model or ("cvae" if dataset.labelled else "vae")
+    if model == "all":
+        raise ConfigError(
+            "`model`: got all for one training; expected ae, vae or cvae; only the command line trains all in turn"
+        )
+    if model == "cvae" and not dataset.labelled:
+        raise LabelError(
+            f"`model`: got cvae for {dataset.name}, which has no labels; expected a label for every image: put the "
+            "images into one folder "
+            "per class, or use `model=vae`"
+        )
+    return model
+
+
+def _likelihood(config: ModelConfig, dataset: Dataset) -> LikelihoodName:
+    likelihood, table = config.likelihood or default_likelihood(dataset.train), len(dataset.shape) == 1
+    if (likelihood == "gaussian") != table:
+        data, expected = ("a table", "gaussian") if table else ("images", "bernoulli, continuous-bernoulli or logistic")
+        raise ConfigError(f"`likelihood`: got {likelihood} for {data}; expected {expected}")
+    return likelihood
+
+
+def resolve_model(
+    config: ModelConfig, kind: ModelName, likelihood: LikelihoodName, shape: tuple[int, ...]
+) -> ResolvedModelConfig:
+    """Return the model's configuration for data of `shape`; its kind and likelihood are known.
+
+    Raises
+    ------
+    ConfigError
+        If fields exclude each other, or one of a ladder is given for another network.
+    """
+    table = len(shape) == 1
+    colour = not table and shape[0] == 3
+    small = table or (shape[0] == 1 and max(shape[1:]) <= 32)
+    network = config.network or ("mlp" if small else "conv")
+    width, depth = config.width or WIDTHS[network], config.depth or DEPTHS[network]
+    if network == "ladder":
+        levels, patch, mixing, latent_dim = _ladder(config, kind, shape)
+        return ResolvedModelConfig(
+            kind, network, latent_dim, likelihood, width, depth, levels=levels, patch=patch, spatial_mixing=mixing
+        )
+    for name in LADDER_FIELDS:
+        if (value := getattr(config, name)) is not None:
+            raise ConfigError(
+                f"`{name}`: got {value} for `network={network}`, which has none; expected it left out, or "
+                "`network=ladder`"
+            )
+    latent_dim = config.latent_dim or _latent_dim(kind, colour)
+    if table and config.latent_dim is None:
+        latent_dim = min(latent_dim, shape[0])
+    encoder, decoder = str(config.encoder or ""), str(config.decoder or "")
+    return ResolvedModelConfig(kind, network, latent_dim, likelihood, width, depth, encoder, decoder)
+
+
+def _latent_dim(kind: ModelName, colour: bool) -> int:
+    if kind != "cvae":
+        return 32
+    return 16 if colour else 7
+
+
+def _ladder(config: ModelConfig, kind: ModelName, shape: tuple[int, ...]) -> tuple[str, int, SpatialMixingName, int]:
+    """Return levels, patch, spatial mixing and latent dimensions of a ladder, checked against each other and the data."""
+    if kind == "ae":
+        raise ConfigError(
+            "`network`: got ladder for an autoencoder, which has no prior; expected `model=vae` or `model=cvae`"
+        )
+    for name in ("encoder", "decoder"):
+        if getattr(config, name) is not None:
+            raise ConfigError(
+                f"`{name}`: got it with `network=ladder`, which has its own networks; expected it left out"
+            )
+    if config.patch and len(shape) == 1:
+        raise ConfigError(f"`patch`: got {config.patch} for a table, which has no pixels; expected it left out")
+    if config.patch and config.patch > max(shape[1:]):
+        raise ConfigError(
+            f"`patch`: got {config.patch} for images of {shape[1]}×{shape[2]}; expected at most their side, or it "
+            "left out"
+        )
+    levels = str(config.levels or LEVELS)
+    grids = ladder_grids(levels, config.patch, shape)
+    finest = grids[0]
+    mixing = config.spatial_mixing or ("relative" if finest.positions > 1 else "free")
+    if mixing == "conv" and finest.positions == 1:
+        raise ConfigError(
+            "`spatial_mixing`: got conv for a single position; expected it left out, or a smaller `patch`"
+        )
+    if finest.positions > MAX_POSITIONS:
+        raise ConfigError(
+            f"`patch`: got {config.patch}, which makes {finest.rows}×{finest.columns} positions; expected at most "
+            f"{MAX_POSITIONS:,}: "
+            "use a larger patch"
+        )
+    positions, ((first, _), *below) = {grid.patch: grid.positions for grid in grids}, level_parts(levels)
+    dims = first + sum(each * positions[finest.patch if patch is None else patch] for each, patch in below)
+    if dims > MAX_DIMENSIONS:
+        raise ConfigError(
+            f"`levels`: got {levels}, which is {dims:,} dimensions at {finest.positions} positions; expected at "
+            f"most {MAX_DIMENSIONS:,}"
+        )
+    if config.latent_dim not in (None, dims):
+        raise ConfigError(
+            f"`latent_dim`: got {config.latent_dim}, but `levels={levels}` makes {dims}; expected it left out"
+        )
+    return levels, finest.patch, mixing, dims
+
+
+def _resolve_training(
+    config: TrainConfig, model: ResolvedModelConfig, count: int, shape: tuple[int, ...]
+) -> ResolvedTrainConfig:
+    """Return the training's configuration for `count` training images of `shape`."""
+    if (config.iwae_samples or 1) > 1 and model.model == "ae":
+        raise ConfigError(
+            f"`iwae_samples`: got {config.iwae_samples} for an autoencoder, which draws no z; expected `model=vae` "
+            "or `model=cvae`"
+        )
+    device = pick_device(config.device or "auto")
+    batch_size = config.batch_size or (SMALL_BATCH_SIZE if count < SMALL_DATA else BATCH_SIZE)
+    if config.epochs is not None:
+        budget = Budget(config.epochs, "epochs")
+    elif config.seconds is not None or len(shape) > 1:
+        budget = Budget(config.seconds or DEFAULT_SECONDS, "seconds")
+    else:
+        budget = Budget(max(TABLE_EPOCHS, math.ceil(TABLE_STEPS * batch_size / count)), "epochs")
+    chosen = {name: value for name in TRAIN_DEFAULTS if (value := getattr(config, name)) is not None}
+    precision = config.precision or "auto"
+    if precision == "auto":
+        precision = default_precision(model.network, model.spatial_mixing, shape, device)
+    return ResolvedTrainConfig(budget, batch_size, precision, str(device), **{**TRAIN_DEFAULTS, **chosen})
+
+
+CHANGEABLE = ("epochs", "seconds", "device", "compile")
+"""Fields of `TrainConfig` that a resumed run may change."""
+
+
+def resolve_resumed(recorded: ResolvedConfig, asked: Config, budget: Budget) -> ResolvedConfig:
+    """Return the configuration of a resumed run: the recorded one, with the budget, device and `compile` of `asked` if given.
+
+    Parameters
+    ----------
+    recorded
+        What the run's `config.json` says.
+    asked
+        What the user gave now.
+    budget
+        The budget that the run had last.
+
+    Raises
+    ------
+    ConfigError
+        If `asked` gives another value for any other field, or the device is not available.
+    """
+    for given, own in ((asked.model, recorded.model), (asked.train, recorded.train)):
+        for field in fields(given):
+            value = getattr(given, field.name)
+            if value in (None, "auto") or field.name in CHANGEABLE:
+                continue
+            if value != getattr(own, field.name):
+                raise ConfigError(
+                    f"`{field.name}`: got {value!r}, but the run was trained with {getattr(own, field.name)!r}; "
+                    "expected it left out with "
+                    "`resume=True`, or a new run"
+                )
+    train = asked.train
+    if train.epochs is not None:
+        budget = Budget(train.epochs, "epochs")
+    elif train.seconds is not None:
+        budget = Budget(train.seconds, "seconds")
+    changed: dict[str, Any] = {"budget": budget, "device": str(pick_device(train.device or recorded.train.device))}
+    if train.compile is not None:
+        changed["compile"] = train.compile
+    return ResolvedConfig(recorded.model, ResolvedTrainConfig(**(vars(recorded.train) | changed)))
+
+
+def device_of(config: ResolvedTrainConfig) -> torch.device:
+    """Return the device to train on."""
+    return torch.device(config.device)

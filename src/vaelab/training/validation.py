@@ -1,0 +1,110 @@
+"""Validation: held-out figures of the averaged weights during training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaelab.config import LikelihoodName, NetworkName, ResolvedConfig
+from vaelab.data.dataset import Split
+from vaelab.models.base import Model
+from vaelab.objectives import importance
+from vaelab.objectives.batch import held_out_levels
+from vaelab.objectives.bounds import Infer, images_at_once, map_held_out
+from vaelab.objectives.elbo import LatentStats, terms
+from vaelab.random import generator_for, latent_noise
+
+MAX_VALUES: dict[NetworkName, int] = {"mlp": 2**23, "conv": 2**22, "ladder": 2**20}
+"""Pixel values that a validation evaluates at most, by network: enough to choose by, and little of a short budget."""
+
+FEWEST_FOR_BOUND = 100
+"""Images on which the importance-weighted bound is computed at least."""
+
+
+@dataclass(frozen=True)
+class Averages:
+    """Distortion and rate in nats per image, averaged over images; `nats` is −ELBO, whatever the objective."""
+
+    distortion: float
+    rate: float
+
+    @property
+    def nats(self) -> float:
+        """Distortion + rate, nats per image; lower is better."""
+        return self.distortion + self.rate
+
+
+class Validator:
+    """The validation images, on the training device, with fixed noise, so that figures at different steps are comparable."""
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray | None,
+        likelihood: LikelihoodName,
+        latent_dim: int,
+        iwae_samples: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        """Use all of `images`; see `some_of` for fewer. `iwae_samples` is K of `negative_bound`."""
+        self.images = held_out_levels(images, likelihood).to(device)
+        self.labels = None if labels is None else torch.from_numpy(labels).to(device)
+        self.latent_dim, self.iwae_samples, self.seed = latent_dim, iwae_samples, seed
+
+    @staticmethod
+    def of(split: Split, config: ResolvedConfig, device: torch.device) -> Validator:
+        """Return the validator of a training, on all validation images or on the choice of `some_of`."""
+        part = some_of(split, config)
+        model, train = config.model, config.train
+        return Validator(
+            part.images, part.labels, model.likelihood, model.latent_dim, train.iwae_samples, train.seed, device
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def measure(self, model: Model) -> tuple[Averages, LatentStats]:
+        """Return distortion and rate over the images, one draw of z each, and the statistics of the latent dimensions."""
+        noise = latent_noise(len(self), self.latent_dim, self.seed)
+
+        def figures(part: slice, x: Tensor, infer: Infer) -> tuple[Tensor, Tensor, Tensor]:
+            inference = infer(noise[part])
+            found = terms(inference, x)
+            return found.distortion.cpu(), found.rate.cpu(), inference.posterior.mean.cpu()
+
+        parts = map_held_out(model, self.images, self.labels, figures)
+        distortions, rates, means = (torch.cat(part) for part in zip(*parts, strict=True))
+        averages = Averages(distortions.double().mean().item(), rates.sum(-1).double().mean().item())
+        return averages, LatentStats.over(rates, means)
+
+    def negative_bound(self, model: Model) -> float:
+        """Return minus the importance-weighted bound, which IWAE fine-tuning minimises, in nats per image.
+
+        It uses one in K of the images, which takes as long as one draw for each of them, but at least `FEWEST_FOR_BOUND`.
+        """
+        count = min(len(self), max(FEWEST_FOR_BOUND, len(self) // self.iwae_samples))
+        noise = latent_noise(self.iwae_samples * count, self.latent_dim, self.seed)
+        noise = noise.view(self.iwae_samples, count, -1)
+
+        def bound(part: slice, x: Tensor, infer: Infer) -> Tensor:
+            return importance.importance_weighted_bound(importance.log_weights(infer(noise[:, part]), x)).cpu()
+
+        labels = None if self.labels is None else self.labels[:count]
+        at_once = max(1, images_at_once(model.shape) // self.iwae_samples)
+        return (
+            -torch.cat(map_held_out(model, self.images[:count], labels, bound, at_once=at_once)).double().mean().item()
+        )
+
+
+def some_of(split: Split, config: ResolvedConfig) -> Split:
+    """Return the validation images that training looks at: all, or a random choice of `MAX_VALUES` pixel values."""
+    most = max(1, MAX_VALUES[config.model.network] // max(1, math.prod(split.images.shape[1:])))
+    if len(split) <= most:
+        return split
+    generator = generator_for("validation", config.train.seed, 0)
+    return split[torch.randperm(len(split), generator=generator)[:most].sort().values.numpy()]
