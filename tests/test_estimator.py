@@ -1,4 +1,4 @@
-"""scikit-learn's manners: its own checks, a pipeline, a search, labels, what is saved, and the same errors as everywhere."""
+"""The estimators: scikit-learn's checks, pipelines, searches, labels, saving, and errors."""
 
 import dataclasses
 import inspect
@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from conftest import draw_tiny
 from sklearn.base import clone
 from sklearn.datasets import load_wine
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -28,6 +29,8 @@ from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, Split
 from vaelab.errors import ConfigError, DataError, LabelError, RunError, VaelabError
 from vaelab.estimators.estimator import _Estimator
+from vaelab.training import fit as training
+from vaelab.training.fit import Progress
 from vaelab.training.resolve import resolve
 
 SMALL: dict[str, Any] = {"latent_dim": 2, "width": 16, "depth": 1, "device": "cpu"}
@@ -56,7 +59,8 @@ def fitted() -> ConditionalVAE:
 
 def test_the_parameters_are_the_fields_of_the_configuration() -> None:
     fields = [*dataclasses.fields(ModelConfig), *dataclasses.fields(TrainConfig)]
-    expected = {field.name: field.default for field in fields if field.name != "model"} | {"verbose": False}
+    expected = {field.name: field.default for field in fields if field.name != "model"}
+    expected |= {"compile": "no", "verbose": False}
     for kind in THREE:
         signature = inspect.signature(kind).parameters.values()
         assert {parameter.name: parameter.default for parameter in signature} == expected
@@ -149,6 +153,74 @@ def test_leaving_the_loop_keeps_what_was_reached() -> None:
     assert model.transform(images).std() > 0
 
 
+def interrupted(monkeypatch: pytest.MonkeyPatch, *, at: int) -> None:
+    """Make the training raise KeyboardInterrupt at the first report of `at` steps or more."""
+    train = training.fit
+
+    def fit(config: Config, dataset: Dataset) -> Generator[Progress]:
+        for progress in train(config, dataset):
+            if at == 0:
+                raise KeyboardInterrupt
+            yield progress
+            if progress.step >= at:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "fit", fit)
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_an_interrupted_fit_keeps_what_was_learnt(monkeypatch: pytest.MonkeyPatch, verbose: bool) -> None:
+    images, _ = drawn()
+    interrupted(monkeypatch, at=20)
+    model = VAE(**SMALL, seconds=60, verbose=verbose)
+    with pytest.warns(ConvergenceWarning, match=r"interrupted at step [\d,]+, after \d+ % of the training") as caught:
+        assert model.fit(images) is model
+    assert caught[0].filename == __file__
+    assert model.n_steps_ >= 20
+    assert model.sample(count=3).shape == (3, 8, 8)
+    assert model.transform(images).std() > 0
+
+
+def test_an_interrupt_before_the_first_step_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(monkeypatch, at=0)
+    model = VAE(**SMALL, seconds=60)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(drawn()[0])
+    with pytest.raises(NotFittedError):
+        model.sample(count=1)
+
+
+def test_an_interrupt_of_the_loop_over_the_steps_is_raised_and_keeps_what_was_learnt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images, _ = drawn()
+    interrupted(monkeypatch, at=20)
+    model = VAE(**SMALL, seconds=60)
+    with pytest.raises(KeyboardInterrupt):
+        for _ in model.fit_steps(images):
+            pass
+    assert model.n_steps_ >= 20
+    assert model.transform(images).std() > 0
+
+
+def test_fit_compiles_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scikit-learn `fit` starts no C++ compiler by default."""
+    configs: list[Config] = []
+
+    def fit(config: Config, dataset: Dataset) -> Generator[Progress]:
+        configs.append(config)
+        yield from train(config, dataset)
+
+    train = training.fit
+    monkeypatch.setattr(training, "fit", fit)
+    images, names = drawn()
+    for kind in THREE:
+        kind(**SMALL, epochs=1).fit(images, names)
+        assert configs[-1].train.compile == "no"
+    VAE(**SMALL, epochs=1, compile="auto").fit(images)
+    assert configs[-1].train.compile == "auto"
+
+
 def test_verbose_shows_progress(capsys: pytest.CaptureFixture[str]) -> None:
     images, _ = drawn()
     VAE(**SMALL, epochs=1).fit(images)
@@ -205,16 +277,17 @@ def test_labels_are_kept_as_they_were_given(values: np.ndarray) -> None:
 
 
 def test_a_label_that_there_is_not_is_named(fitted: ConditionalVAE) -> None:
-    known = "expected one of across, down, frame."
-    with pytest.raises(LabelError, match=re.escape(f"unknown label 'fram'; {known} Did you mean 'frame'?")):
+    with pytest.raises(LabelError, match=r"'fram'.*across, down, frame.*'frame'"):
         fitted.sample(["fram"])
-    with pytest.raises(LabelError, match=re.escape(f"unknown label 2; {known}")):
+    with pytest.raises(LabelError, match=r"label 2\b.*across, down, frame"):
         fitted.sample([2])  # an index would be a label of another kind
-    with pytest.raises(LabelError, match="got no labels; expected one of across, down, frame for every image"):
+    with pytest.raises(LabelError, match=r"no labels.*across, down, frame"):
         fitted.score(drawn()[0])
-    with pytest.raises(LabelError, match=r"ConditionalVAE requires y to be passed, .* or take a VAE"):
+    with pytest.raises(
+        LabelError, match=r"^ConditionalVAE requires y to be passed, but the target y is None.*`y`.*VAE"
+    ):
         ConditionalVAE().fit(drawn()[0])
-    with pytest.raises(LabelError, match="got 3 labels for 5 images; expected one label per image"):
+    with pytest.raises(LabelError, match=r"3 labels for 5 images"):
         fitted.transform(drawn()[0][:5], NAMES)
 
 
@@ -224,43 +297,42 @@ def test_the_others_take_no_labels() -> None:
     assert not hasattr(model, "classes_")
     assert model.score(images, names) == model.score(images)
     for use in (lambda: model.sample(["down"]), lambda: model.transform(images[:1], ["down"])):
-        with pytest.raises(LabelError, match=r"got label 'down', but this model \(vae\) takes none"):
+        with pytest.raises(LabelError, match=r"'down'.*\(vae\)"):
             use()
 
 
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"latent_dim": 0}, "--latent-dim: got 0; expected a whole number of at least 1"),
-        ({"network": "cnn"}, "--network: got 'cnn'; expected one of mlp, conv, ladder."),
-        ({"epochs": 1, "seconds": 1}, "got both --epochs and --seconds; expected one of them: leave the other out"),
-        ({"seed": -1}, "--seed: got -1; expected a whole number of at least 0"),
-        ({"likelihood": "gaussian", "epochs": 1}, "--likelihood gaussian: got images; expected bernoulli"),
-        ({"device": "tpu", "epochs": 1}, "--device: got 'tpu'"),
-        ({"encoder": "nowhere", "epochs": 1}, "--encoder: got 'nowhere'; expected an import path"),
+        ({"latent_dim": 0}, r"`latent_dim`.*0.*at least 1"),
+        ({"network": "cnn"}, r"`network`.*'cnn'.*mlp, conv, ladder"),
+        ({"epochs": 1, "seconds": 1}, r"`epochs`.*`seconds`"),
+        ({"seed": -1}, r"`seed`.*-1.*at least 0"),
+        ({"likelihood": "gaussian", "epochs": 1}, r"`likelihood\b.*gaussian.*images.*bernoulli"),
+        ({"device": "tpu", "epochs": 1}, r"`device\b.*tpu|device 'tpu'"),
+        ({"encoder": "nowhere", "epochs": 1}, r"`encoder`.*'nowhere'.*import path"),
     ],
 )
 def test_a_parameter_that_cannot_be_is_refused_by_fit_as_everywhere(parameters: dict[str, Any], message: str) -> None:
-    model = VAE(**parameters)  # the constructor takes anything: scikit-learn's law
-    with pytest.raises(ConfigError, match="^" + re.escape(message)):
+    model = VAE(**parameters)  # by scikit-learn's convention the constructor checks nothing
+    with pytest.raises(ConfigError, match=message):
         model.fit(drawn()[0])
 
 
 def test_data_that_cannot_be_are_refused(fitted: ConditionalVAE) -> None:
     images, names = drawn()
     for given, message in (
-        (images / 255, "X: got images of type float64; expected uint8 levels 0…255"),
-        (images.reshape(-1, 8, 2, 4), "X: got images of shape (120, 8, 2, 4); expected (N, H, W)"),
-        (images[:0], "X: got images of shape (0, 8, 8); expected at least one image"),
+        (images / 255, r"^X: .*float64.*uint8"),
+        (images.reshape(-1, 8, 2, 4), r"^X: .*\(120, 8, 2, 4\).*\(N, H, W\)"),
+        (images[:0], r"^X: .*\(0, 8, 8\).*at least one image"),
     ):
-        with pytest.raises(DataError, match="^" + re.escape(message)):
+        with pytest.raises(DataError, match=message):
             VAE(epochs=1).fit(given)
-    expected = "expected grey images of 8×8, as the model was trained on"
-    with pytest.raises(DataError, match=f"X: got grey images of 4×8; {expected}"):
+    with pytest.raises(DataError, match=r"^X: .*4×8.*8×8"):
         fitted.transform(images[:, :4], names)
-    with pytest.raises(DataError, match=f"X: got rows of 64 reals; {expected}"):
+    with pytest.raises(DataError, match=r"^X: .*64.*8×8"):
         fitted.transform(images.reshape(-1, 64), names)
-    with pytest.raises(DataError, match=r"got latents of shape \(3, 9\); expected \(N, 2\)"):
+    with pytest.raises(DataError, match=r"\(3, 9\).*\(N, 2\)"):
         fitted.inverse_transform(np.zeros((3, 9)), NAMES)
     with pytest.raises(ValueError, match="Input X contains NaN"):
         VAE(epochs=1).fit([[1.0, np.nan], [2.0, 3.0]])
@@ -306,7 +378,7 @@ def test_a_saved_model_is_a_run_of_the_command_line(
     with np.load("frames.npz") as made:
         z, images = made["z"], made["images"]
     np.testing.assert_array_equal(images, fitted.inverse_transform(z, ["frame"] * 3))
-    with pytest.raises(RunError, match="mine already holds a run; expected a new folder"):
+    with pytest.raises(RunError, match=r"mine.*new folder"):
         fitted.save("mine")
 
 
@@ -320,7 +392,8 @@ def test_a_run_is_an_estimator_again(fitted: ConditionalVAE, tmp_path: Path) -> 
     assert (loaded.n_steps_, loaded.data_, loaded.n_features_in_) == (fitted.n_steps_, fitted.data_, 64)
     assert loaded.trained_.axes == fitted.trained_.axes
     assert loaded.get_params()["epochs"] == 60
-    with pytest.raises(RunError, match=r"mine: got a run of a cvae; expected a vae: type ConditionalVAE\.load"):
+    assert loaded.get_params()["compile"] == "no"
+    with pytest.raises(RunError, match=r"mine: .*cvae.*ConditionalVAE\.load"):
         VAE.load(tmp_path / "mine")
 
 
@@ -329,6 +402,7 @@ def test_a_run_of_the_command_line_is_an_estimator(tiny: Dataset, tiny_config: C
     for _ in vaelab.fit(tiny_config, numbered, out=tmp_path / "run"):
         pass
     model = ConditionalVAE.load(tmp_path / "run")
+    assert model.get_params()["compile"] == "no"  # `auto`, the default of the command line, was no choice
     assert model.classes_.tolist() == [2, 10, 30]
     np.testing.assert_array_equal(model.sample([30], seed=1), model.trained_.sample([2], seed=1))
     mixed = dataclasses.replace(tiny, classes=("01", "10", "x"))

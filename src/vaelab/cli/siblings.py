@@ -69,7 +69,7 @@ def _fresh(asked: Config, kind: ModelName) -> Config:
 
 
 def _like(main: Config, kind: ModelName, dataset: Dataset) -> Config:
-    """Return the configuration of a sibling of a run: the same, with the default number of latent dimensions if the run has it."""
+    """Return the configuration of a sibling of a run: with the default latent size if the run has it."""
     from vaelab.training.resolve import resolve
 
     default = resolve(replace(main, model=replace(main.model, latent_dim=None)), dataset).model.latent_dim

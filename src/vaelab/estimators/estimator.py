@@ -1,10 +1,10 @@
-"""Autoencoder, VAE and conditional VAE with scikit-learn's manners, over all that lies below.
+"""Autoencoder, VAE and conditional VAE as scikit-learn estimators.
 
-What is learnt from are images, uint8 of shape (N, H, W), (N, H, W, C) or (N, C, H, W), or the rows of a table of reals,
-(N, D). Latents z have shape (N, d). Figures are in nats per image or row.
+X holds images, uint8 (N, H, W), (N, H, W, C) or (N, C, H, W), or rows of a table, (N, D). Latents z have shape (N, d). Losses
+and scores are in nats per image or row.
 
-scikit-learn's law is kept: no logic in `__init__`, `fit` returns the estimator, what was fitted ends in `_`. Inheriting from
-its base classes is part of that law. The parameters are those of `vaelab.estimators.parameters`.
+The classes follow scikit-learn's conventions: they inherit from its base classes, `__init__` only stores its parameters (see
+`vaelab.estimators.parameters`), `fit` returns the estimator, and the names of fitted attributes end in `_`.
 """
 
 from __future__ import annotations
@@ -12,25 +12,27 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import warnings
 from collections.abc import Generator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_consistent_length, column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
 
-from vaelab.config import Config, ModelConfig, ModelName, TrainConfig
+from vaelab.config import Config, ModelConfig, ModelName, ResolvedConfig, TrainConfig
 from vaelab.data import Dataset, Split
 from vaelab.data.arrays import channels_first, label_values
 from vaelab.data.layout import describe_shape, expect_levels
 from vaelab.data.split import hold_out
 from vaelab.errors import DataError, LabelError, RunError, TrainingError, expect_list, unknown_label
-from vaelab.estimators.parameters import OF_MODEL, OF_TRAINING, Parameters
+from vaelab.estimators.parameters import DEFAULTS, MODEL_FIELDS, TRAIN_FIELDS, Parameters
 from vaelab.figures.pictures import Pictures
 from vaelab.inference.explore import restyle
 from vaelab.inference.latents import place
@@ -39,15 +41,16 @@ from vaelab.models.factory import build_model
 from vaelab.progress import TrainingDisplay
 from vaelab.training import fit, runs
 from vaelab.training.fit import Progress
+from vaelab.training.resolve import resolve
 from vaelab.training.validation import Averages
 
 
 class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Parameters):
-    """What the three share: see `VAE`."""
+    """Common implementation of the estimators; see `VAE`."""
 
     kind: ClassVar[ModelName]
     trained_: TrainedModel
-    config_: Config
+    config_: ResolvedConfig
     data_: runs.DataCard
     validation_: Averages | None
     n_steps_: int
@@ -55,38 +58,49 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     classes_: np.ndarray
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Train on images or rows, and return the estimator.
+        """Train on images or rows and return the estimator.
+
+        Ctrl-C stops the training with a ConvergenceWarning, and the estimator has the averaged weights reached so far; before
+        the first reported step, KeyboardInterrupt is raised.
 
         Parameters
         ----------
         X
             uint8 images, (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3, or reals, (N, D).
         y
-            The label of each, integers or text, for a `ConditionalVAE`. The others learn without, whatever is given.
+            Labels, integers or strings, for a `ConditionalVAE`; ignored by the other estimators.
 
         Raises
         ------
         ConfigError, DataError, LabelError
-            If a parameter or the data cannot be. They are `ValueError`s, as are those that scikit-learn raises of a table.
+            If a parameter or the data are invalid. All are `ValueError`s, like those that scikit-learn raises for tables.
         TrainingError
-            If the loss stays NaN or infinite; nothing is fitted then.
+            If the loss stays NaN or infinite; the estimator is not fitted.
         """
-        with TrainingDisplay() if self.verbose else nullcontext() as display:
-            for progress in self.fit_steps(X, y):
-                if display is not None:
-                    display.show(progress)
+        last, display = None, TrainingDisplay() if self.verbose else nullcontext()
+        try:
+            with display as shown, closing(self.fit_steps(X, y)) as steps:
+                for last in steps:
+                    if shown is not None:
+                        shown.show(last)
+        except KeyboardInterrupt:
+            if last is None or last.step == 0:
+                raise
+            message = f"fit was interrupted at step {last.step:,}, after {100 * last.fraction:.0f} % of the training"
+            warnings.warn(message, ConvergenceWarning, stacklevel=2)
         return self
 
     def fit_steps(self, X: Any, y: Any = None) -> Generator[Progress]:
-        """Train as `fit` does and yield progress a few times a second; the estimator is fitted when the loop ends.
+        """Train like `fit` and yield progress a few times per second.
 
-        Leaving the loop before its end (`break`, Ctrl-C) keeps the averaged weights of that moment.
+        If the loop is left early (`break`, Ctrl-C), the estimator has the averaged weights reached so far.
         """
-        model = ModelConfig(model=self.kind, **{own.name: getattr(self, own.name) for own in OF_MODEL})
-        train = TrainConfig(**{own.name: getattr(self, own.name) for own in OF_TRAINING})
+        model = ModelConfig(model=self.kind, **{field.name: getattr(self, field.name) for field in MODEL_FIELDS})
+        train = TrainConfig(**{field.name: getattr(self, field.name) for field in TRAIN_FIELDS})
         dataset = self._dataset(X, y)
-        config = fit.complete(Config(model, train), dataset)
-        steps = fit.fit(config, dataset)
+        asked = Config(model, train)
+        config = resolve(asked, dataset)
+        steps = fit.fit(asked, dataset)
         last = None
         try:
             for last in steps:
@@ -96,28 +110,28 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             raise
         finally:
             steps.close()
-            if last is not None:
-                self._keep(config, dataset, last)
+            if last is not None and last.step > 0:
+                self._set_fitted(config, dataset, last)
 
     def transform(self, X: Any, labels: Any = None) -> np.ndarray:
-        """The mean of the posterior of each image or row, float32 (N, d): a function of it alone, with no noise.
+        """Return the posterior mean of each image or row, float32 (N, d), without noise.
 
-        Grey levels are seen as they are, not binarised.
+        Grey levels are not binarised. The result for an image does not depend on the others.
 
         Parameters
         ----------
         X
-            As `fit` takes it, of the same shape.
+            As for `fit`, with the same shape per image or row.
         labels
-            One each, for a `ConditionalVAE`. Without them each is encoded under the label that the model itself finds
-            likeliest for it, which takes K passes. So it is in a `Pipeline`, when it is fitted too: what comes after never
-            sees a latent that was made with a label that it will not be given later.
+            One label per image or row, for a `ConditionalVAE`. Without labels, each is encoded under the label that is most
+            probable under the model, which takes K passes. A `Pipeline` passes no labels, not even in `fit`, so the next step
+            receives latents computed in the same way in training and in prediction.
         """
         check_is_fitted(self, "trained_")
         return place(self.trained_, self._read(X), self._indices(labels)).z
 
     def inverse_transform(self, z: Any, labels: Any = None) -> np.ndarray:
-        """Latents decoded to their mean: images, uint8 (N, H, W[, 3]), or rows, float32 (N, D); `labels` as for `sample`."""
+        """Decode latents to the mean of p(x|z), uint8 (N, H, W[, 3]) or float32 (N, D); `labels` are as for `sample`."""
         check_is_fitted(self, "trained_")
         return self.trained_.decode(np.asarray(z), self._indices(labels))
 
@@ -130,20 +144,20 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         seed: int = 0,
         decode: Decode = "mean",
     ) -> np.ndarray:
-        """New images or rows, each from a latent of its own.
+        """Generate images or rows from independent latents.
 
         Parameters
         ----------
         labels
-            For a `ConditionalVAE`: what to make, one label of `classes_` each.
+            For a `ConditionalVAE`: one label of `classes_` per image or row to generate.
         count
-            For the others: how many, by default 1.
+            For the other estimators: the number of images or rows. Default: 1.
         temperature
-            Standard deviation of the latents, 0 or more; 1 is the prior's.
+            Standard deviation of the latents, 0 or more; 1 is that of the prior.
         seed
-            Of the latents and the draw.
+            Seed of the latents and of `decode="sample"`.
         decode
-            `mean` shows the mean of p(x|z), `sample` a draw from it.
+            `mean` for the mean of p(x|z), `sample` for a sample of it.
 
         Returns
         -------
@@ -161,66 +175,65 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         )
 
     def reconstruct(self, X: Any, y: Any = None) -> Reconstructions:
-        """Each image or row encoded and decoded again, and its nats: see `TrainedModel.reconstruct`; X, y as for `score`."""
+        """Encode and decode images or rows, with the nats of each; see `TrainedModel.reconstruct`. X and y are as for `score`."""
         check_is_fitted(self, "trained_")
         return self.trained_.reconstruct(self._read(X), self._indices(y) if self.kind == "cvae" else None)
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Mean −(rate + distortion), nats per image or row, of one seeded draw of z each: the ELBO; higher is better.
+        """Return the mean ELBO, −(rate + distortion), in nats per image or row, from one seeded sample of z each.
 
-        Parameters
-        ----------
-        X
-            As `fit` takes it, of the same shape.
-        y
-            The label of each, for a `ConditionalVAE`; the others do without. Of an `Autoencoder` it is −distortion: not to be
-            compared with the others'.
+        Higher is better. The score of an `Autoencoder` is −distortion and cannot be compared with those of the other estimators.
+        Images or rows in X have the shape of those in `fit`; a `ConditionalVAE` needs y.
         """
         return -float(self.reconstruct(X, y).nats.mean(dtype=np.float64))
 
     @available_if(lambda self: self.kind != "ae")
     def score_samples(self, X: Any, y: Any = None, *, samples: int = 100) -> np.ndarray:
-        """The importance-weighted bound of each on log p, nats, (N,): see `TrainedModel.score_samples`; X, y as for `score`."""
+        """Return the importance-weighted bound on log p of each, in nats, (N,): see `TrainedModel.score_samples`."""
         check_is_fitted(self, "trained_")
         indices = self._indices(y) if self.kind == "cvae" and y is not None else None
         return self.trained_.score_samples(self._read(X), indices, samples=samples)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write a run folder, as `vaelab train` does: `vaelab.load`, `load` and the command line read it.
+        """Save a run folder that `vaelab.load`, `load` and the command line can read.
 
-        It holds the weights and the configuration, never code; there is nothing in it to resume a training with.
+        It contains weights and configuration, no code and no optimiser state, so training cannot be resumed from it.
 
         Raises
         ------
         RunError
-            If the folder holds something already.
+            If the folder is not empty.
         OutputError
             If it cannot be written.
         """
         check_is_fitted(self, "trained_")
         run = runs.create_run(Path(folder), self.config_, self.data_)
-        figures = {} if self.validation_ is None else dataclasses.asdict(self.validation_)
+        validation = {} if self.validation_ is None else dataclasses.asdict(self.validation_)
         axes = {} if self.trained_.axes is None else {"axes": dataclasses.asdict(self.trained_.axes)}
-        runs.save_weights(run, self.trained_.model.state_dict(), {"step": self.n_steps_, **figures, **axes})
+        runs.save_weights(run, self.trained_.model.state_dict(), {"step": self.n_steps_, **validation, **axes})
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """The fitted estimator of a run folder, of `save` or of `vaelab train`.
+        """Load a fitted estimator from a run folder written by `save` or `vaelab train`.
 
-        `classes_` are the class names; integers, if all names are.
+        `classes_` are the class names, as integers if all names are integers. The parameters are those of the run, but
+        `compile="auto"` becomes `"no"`.
 
         Raises
         ------
         RunError
-            If there is no run, it is damaged, or it is of a model of another kind.
+            If the run does not exist, is damaged, or holds another kind of model.
         ConfigError
-            If a network of one's own cannot be imported.
+            If a custom network cannot be imported.
         """
         run = runs.open_run(Path(folder))
         if (kind := run.config.model.model) != cls.kind:
             name = next(other.__name__ for other in (Autoencoder, VAE, ConditionalVAE) if other.kind == kind)
-            raise RunError(f"{folder}: got a run of a {kind}; expected a {cls.kind}: type {name}.load")
-        values = dataclasses.asdict(run.config.model) | dataclasses.asdict(run.config.train)
+            raise RunError(f"{folder}: got a run of a {kind}; expected a {cls.kind}: use {name}.load")
+        config = run.config.as_config()
+        values = vars(config.model) | vars(config.train)
+        if values["compile"] == "auto":  # the default of `vaelab train`, not a choice
+            values |= DEFAULTS
         estimator = cls(**{name: value for name, value in values.items() if name != "model"})
         facts = runs.weight_facts(run)
         estimator.trained_, estimator.config_, estimator.data_ = load(folder), run.config, run.data
@@ -232,13 +245,13 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         return estimator
 
     def _dataset(self, X: Any, y: Any) -> Dataset:
-        """What is to be learnt from, a tenth of it held out to choose the weights by."""
+        """Return the training data as a dataset; a tenth is held out for validation."""
         images, labels, classes = self._read(X, reset=True), None, ()
         if self.kind == "cvae":
             if y is None:
                 raise LabelError(
-                    f"{type(self).__name__} requires y to be passed, but the target y is None: got no labels; expected one "
-                    "for every image: give them, or take a VAE"
+                    f"{type(self).__name__} requires y to be passed, but the target y is None; expected a label for every "
+                    "image: pass `y`, or use a VAE"
                 )
             y = column_or_1d(y, warn=True)
             assert_all_finite(y, input_name="y")
@@ -246,12 +259,12 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             check_consistent_length(images, y)
             self.classes_, labels = np.unique(y, return_inverse=True)
             classes = tuple(map(str, self.classes_))
-        kept, held = hold_out(len(images) if labels is None else labels, seed=self.seed)
-        whole = Split(images, labels)
-        return Dataset("arrays", whole[kept], whole[held], whole[:0], classes)
+        training, validation = hold_out(len(images) if labels is None else labels, seed=self.seed)
+        data = Split(images, labels)
+        return Dataset("arrays", data[training], data[validation], data[:0], classes)
 
     def _read(self, X: Any, *, reset: bool = False) -> np.ndarray:
-        """Images as uint8 (N, C, H, W), or rows as float32 (N, D); of the shape that was fitted, unless `reset`."""
+        """Convert X to images, uint8 (N, C, H, W), or rows, float32 (N, D); unless `reset`, the shape must be the fitted one."""
         if isinstance(X, list | tuple):
             X = np.asarray(X)
         if getattr(X, "ndim", 2) > 2:
@@ -267,21 +280,21 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         return images
 
     def _indices(self, labels: Any) -> Any:
-        """Labels as the trained model counts them; it has a word of its own for those that are missing or out of place."""
+        """Convert labels to indices of the trained model, which itself refuses missing or unexpected labels."""
         if self.kind != "cvae" or labels is None:
             return labels
         known: dict[Any, int] = {name: index for index, name in enumerate(self.data_.classes)}
         known |= {value: index for index, value in enumerate(self.classes_.tolist())}
-        given = column_or_1d(np.atleast_1d(labels)).tolist()
-        for label in given:
+        requested = column_or_1d(np.atleast_1d(labels)).tolist()
+        for label in requested:
             if label not in known and str(label) not in known:
                 raise unknown_label(label, self.data_.classes, indices=False)
-        return np.array([known[label] if label in known else known[str(label)] for label in given], dtype=np.int64)
+        return np.array([known[label] if label in known else known[str(label)] for label in requested], dtype=np.int64)
 
-    def _keep(self, config: Config, dataset: Dataset, last: Progress) -> None:
-        assert config.model.likelihood is not None
+    def _set_fitted(self, config: ResolvedConfig, dataset: Dataset, last: Progress) -> None:
+        """Set the fitted attributes from the model that `last` reports."""
         model = build_model(config.model, dataset.shape, len(dataset.classes)).eval().requires_grad_(False)
-        model.load_state_dict(last.model.state_dict())  # a copy on the CPU, that nothing else trains
+        model.load_state_dict(last.model.state_dict())  # a copy on the CPU, independent of the training
         self.trained_ = TrainedModel(model, self.kind, config.model.likelihood, dataset.classes, last.axes)
         self.config_, self.data_ = config, runs.DataCard.of(dataset)
         self.validation_, self.n_steps_ = last.validation, last.step
@@ -301,9 +314,9 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
 @final
 class Autoencoder(_Estimator):
-    """The autoencoder: the VAE with no noise and no rate. Its random samples are rubbish, since nothing arranged its codes.
+    """Autoencoder: the VAE without noise and rate.
 
-    Parameters, attributes and methods are those of `VAE`.
+    It has no prior, so random samples of it are meaningless. Parameters, attributes and methods are those of `VAE`.
     """
 
     kind = "ae"
@@ -311,32 +324,36 @@ class Autoencoder(_Estimator):
 
 @final
 class VAE(_Estimator):
-    """The variational autoencoder, as a transformer that also generates.
+    """Variational autoencoder: a transformer that can also generate.
 
     Parameters
     ----------
     latent_dim, network, likelihood, …
-        What is trained: the fields of `vaelab.ModelConfig`, by keyword, with its defaults.
+        Model: the fields of `vaelab.ModelConfig` except `model`, with the same defaults; keywords only.
     epochs, seconds, learning_rate, …
-        How: the fields of `vaelab.TrainConfig`. With `epochs` what is fitted is a function of `seed` and the data.
-    verbose
+        Training: the fields of `vaelab.TrainConfig`, with the same defaults except for `compile`. With `epochs`, the result
+        depends only on `seed` and the data.
+    compile : {"no", "auto", "yes"}, default="no"
+        Whether `fit` compiles the training step; see `vaelab.TrainConfig`. The default never starts a compiler. `"auto"`, the
+        default of `vaelab train`, compiles with a C++ compiler if that saves time, and records a CUDA graph on a GPU.
+    verbose : bool, default=False
         Show the progress of `fit` on standard error.
 
     Attributes
     ----------
     trained_ : TrainedModel
-        The model, on the CPU, as `vaelab.load` gives it: with `grid`, `reconstruct` and `encode`.
-    config_ : Config
-        The parameters, with what was left to the data chosen.
+        The model, on the CPU, as returned by `vaelab.load`, with `grid`, `reconstruct` and `encode`.
+    config_ : ResolvedConfig
+        The configuration, with the defaults that depend on the data filled in.
     data_ : DataCard
-        What is remembered of the data.
+        Shape, classes and fingerprint of the training data.
     validation_ : Averages or None
-        Distortion and rate, in nats per image or row, of the tenth that was held out to choose the weights by; None where
-        there was too little to hold any out.
+        Distortion and rate, in nats per image or row, on the held-out tenth that selects the weights; None if there are too
+        few images to hold any out.
     n_steps_ : int
-        Steps of training made.
+        Number of training steps.
     n_features_in_, feature_names_in_
-        As everywhere in scikit-learn; of an image, its number of values.
+        As in scikit-learn; for images, the number of values per image.
 
     Examples
     --------
@@ -352,32 +369,32 @@ class VAE(_Estimator):
 
 @final
 class ConditionalVAE(_Estimator):
-    """The conditional VAE: it is fitted with labels, and generates the label that it is asked for.
+    """Conditional VAE: fitted with labels, generates images or rows of a given label.
 
-    Parameters and methods are those of `VAE`; the attributes too, and
+    Parameters, attributes and methods are those of `VAE`, with one additional attribute.
 
     Attributes
     ----------
-    classes_ : array
-        The labels, sorted, as they were given. A label that is asked for is one of them.
+    classes_ : ndarray
+        The unique labels of `y`, sorted; `sample` and `transform` accept these values.
     """
 
     kind = "cvae"
 
     def restyle(self, image: Any, label: Any = None) -> Pictures:
-        """One image's style under every label: see `vaelab.inference.explore.restyle`.
+        """Decode the style of one image under every label; see `vaelab.inference.explore.restyle`.
 
         Parameters
         ----------
         image
             uint8 (H, W), (H, W, C) or (C, H, W).
         label
-            What it shows; without it, the model reads it.
+            Label of the image. Default: inferred by the model.
 
         Returns
         -------
         Pictures
-            As an array uint8 (1, K, H, W[, 3]): an image for each of `classes_`. In a notebook it shows itself.
+            uint8 (1, K, H, W[, 3]) as an array: one image for each of `classes_`. Notebooks display it.
         """
         check_is_fitted(self, "trained_")
         return restyle(self.trained_, image, None if label is None else self._indices([label]))

@@ -1,7 +1,7 @@
-"""The estimators' constructor, made from the fields of `ModelConfig` and `TrainConfig`: they stand there, and nowhere else.
+"""Constructor of the estimators, generated from the fields of `ModelConfig` and `TrainConfig`, so that each is defined once.
 
-The field `model` is left out, which the class of an estimator itself says. Nothing is checked here but the names, since
-scikit-learn's law has it that a constructor keeps what it is given.
+The field `model` is omitted, as the class of the estimator determines it. The constructor checks parameter names only: by
+scikit-learn's convention it stores its parameters unchanged.
 """
 
 from __future__ import annotations
@@ -12,40 +12,47 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from vaelab.config import ModelConfig, ModelName, TrainConfig
+from vaelab.config import TRAIN_DEFAULTS, CompileName, ModelConfig, ModelName, TrainConfig
 from vaelab.errors import did_you_mean
 
-OF_MODEL = tuple(parameter for parameter in dataclasses.fields(ModelConfig) if parameter.name != "model")
-OF_TRAINING = dataclasses.fields(TrainConfig)
-NAMES = (*(own.name for own in OF_MODEL + OF_TRAINING), "verbose")
+MODEL_FIELDS = tuple(parameter for parameter in dataclasses.fields(ModelConfig) if parameter.name != "model")
+TRAIN_FIELDS = dataclasses.fields(TrainConfig)
+NAMES = (*(parameter.name for parameter in MODEL_FIELDS + TRAIN_FIELDS), "verbose")
+DEFAULTS = TRAIN_DEFAULTS | {"precision": "auto", "device": "auto", "compile": "no"}
+"""Defaults of the fields that do not depend on the data. `fit` must not start a C++ compiler unless asked to."""
 
 if TYPE_CHECKING:
 
     @dataclass(frozen=True)
     class Parameters(ModelConfig, TrainConfig):
-        """The constructor as a type checker sees it."""
+        """The constructor for type checkers."""
 
         model: ModelName | None = field(default=None, init=False)
+        seed: int = TRAIN_DEFAULTS["seed"]
+        compile: CompileName = "no"
         verbose: bool = False
 
 else:
 
-    def _naming_the_class(constructor: Callable[..., None]) -> Callable[..., None]:
-        """`constructor` with an error for a name that is none of its own; scikit-learn reads the signature through it."""
+    def _check_names(constructor: Callable[..., None]) -> Callable[..., None]:
+        """Make `constructor` raise a TypeError that names the class and the nearest parameter; keeps the signature."""
 
         @functools.wraps(constructor)
-        def construct(self: object, **given: Any) -> None:
-            for name in given:
+        def construct(self: object, **parameters: Any) -> None:
+            for name in parameters:
                 if name not in NAMES:
                     hint = did_you_mean(name, NAMES) or f" It takes {', '.join(NAMES)}."
                     raise TypeError(f"{type(self).__name__} takes no {name!r}; expected one of its parameters.{hint}")
-            constructor(self, **given)
+            constructor(self, **parameters)
 
         return construct
 
-    # A plain constructor with a signature that can be read, made from the fields; none of what they check happens in it.
-    parameters = [(own.name, own.type, field(default=own.default)) for own in OF_MODEL + OF_TRAINING]
+    # A new dataclass rather than a subclass: it has the fields but not the checks of `__post_init__`.
+    parameters = [
+        (parameter.name, parameter.type, field(default=DEFAULTS.get(parameter.name, parameter.default)))
+        for parameter in MODEL_FIELDS + TRAIN_FIELDS
+    ]
     parameters.append(("verbose", bool, field(default=False)))
-    how = {"eq": False, "repr": False, "kw_only": True, "namespace": {"__module__": __name__}}
-    Parameters = dataclasses.make_dataclass("Parameters", parameters, **how)
-    Parameters.__init__ = _naming_the_class(Parameters.__init__)
+    options = {"eq": False, "repr": False, "kw_only": True, "namespace": {"__module__": __name__}}
+    Parameters = dataclasses.make_dataclass("Parameters", parameters, **options)
+    Parameters.__init__ = _check_names(Parameters.__init__)

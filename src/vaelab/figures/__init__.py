@@ -1,1 +1,1 @@
-"""Arrays to pictures: sheets, curves, maps and animations."""
+"""Figures: image grids, training curves, latent maps and animations."""

@@ -1,6 +1,6 @@
-"""What exploring gives: arrays of images with their names, that show themselves in a notebook and save themselves as files.
+"""Results of latent exploration: arrays of images with captions, displayed by notebooks and saved as PNG, GIF or WebP.
 
-Images are uint8, (H, W) or (H, W, 3) each.
+Each image is uint8, (H, W) or (H, W, 3).
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from vaelab.files import expect_suffix
 
 ANIMATED = (".gif", ".webp")
 FRAME, SMALL_FRAME = 224, 112
-"""Pixels of the longer side of an image in an animation, at least: of one image, and of one of several."""
+"""Minimum pixels of the longer side of an image in an animation, for a single image and for one of several."""
 
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class Pictures:
-    """Rows of decoded images.
+    """A grid of decoded images.
 
     Attributes
     ----------
     images
-        uint8 (rows, columns, H, W[, 3]): what NumPy takes this object for.
+        uint8 (rows, columns, H, W[, 3]); `np.asarray` returns it.
     names
-        Of each row.
+        Name of each row.
     captions
-        Of each column.
+        Caption of each column.
     title
-        What is seen.
+        Title of the grid.
     subject
-        The label that it is seen of, if it is one.
+        Name of the label that is drawn, if there is exactly one.
     originals
-        uint8 (rows, H, W[, 3]): what each row was made from, if it was; shown before it.
+        uint8 (rows, H, W[, 3]): original image of each row, if any; shown before the row.
     ends
-        uint8 (rows, H, W[, 3]): what each row leads to, if it does; shown after it.
+        uint8 (rows, H, W[, 3]): original image at the end of each row, if any; shown after the row.
     seamless
-        Whether the images stand side by side without a gap, as one sheet.
+        Whether images are drawn without gaps.
     """
 
     images: np.ndarray
@@ -70,7 +70,7 @@ class Pictures:
         return _png(self.sheet())
 
     def sheet(self) -> Image.Image:
-        """All of it on one page, enlarged by a whole factor."""
+        """Draw all images on one sheet, enlarged by an integer factor."""
         rows = list(self.images)
         captions = self.captions
         if self.originals is not None:
@@ -91,42 +91,42 @@ class Pictures:
         )
 
     def frames(self) -> list[Image.Image]:
-        """A frame for each column: the images of all rows as they are there, each with its name."""
+        """Draw one frame per column with the images of all rows and their names."""
         rows, columns = self.images.shape[:2]
         across = math.ceil(math.sqrt(rows))
         cell = FRAME if rows == 1 else SMALL_FRAME
-        made = []
+        frames = []
         for column in range(columns):
-            now = self.images[:, column]
+            images = self.images[:, column]
             parts = [slice(first, first + across) for first in range(0, rows, across)]
             caption = self.captions[column] if self.captions else ""
             names = [self.names[part] for part in parts] if rows > 1 else [(": ".join([*self.names, caption]),)]
-            made.append(
-                sheet([now[part] for part in parts], captions=names, title=caption if rows > 1 else "", cell=cell)
+            frames.append(
+                sheet([images[part] for part in parts], captions=names, title=caption if rows > 1 else "", cell=cell)
             )
-        return made
+        return frames
 
     def save(self, path: str | os.PathLike[str], *, fps: float = 10.0) -> None:
-        """Write the sheet as a PNG; or, column by column, there and back, as an animated GIF or WebP.
+        """Save the sheet as PNG, or the columns as an animated GIF or WebP that plays forwards and backwards.
 
         Parameters
         ----------
         path
             FILE.png, FILE.gif or FILE.webp.
         fps
-            Frames a second, 1…50.
+            Frames per second, 1…50.
 
         Raises
         ------
         OutputError
-            If the name is of no such kind, or it cannot be written.
+            If the file has another suffix or cannot be written.
         ConfigError
             If `fps` is out of range.
         """
         file = Path(path)
         expect_suffix(file, ".png", *ANIMATED)
         if not 1 <= fps <= 50:
-            raise ConfigError(f"--fps: got {fps:g}; expected 1 to 50 frames a second")
+            raise ConfigError(f"`fps`: got {fps:g}; expected 1 to 50 frames per second")
         if file.suffix.lower() in ANIMATED:
             save_animation(file, self.frames(), per_second=fps)
         else:
@@ -136,22 +136,22 @@ class Pictures:
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class PosteriorMap:
-    """Posteriors of images in the latent.
+    """Posteriors of images, drawn on two latent axes.
 
     Attributes
     ----------
     mean, log_variance
-        Of each image and dimension, float32 (N, d).
+        Mean and log-variance of each image and dimension, float32 (N, d); `np.asarray` returns the mean.
     labels
         (N,), indices into `classes`, or None.
     classes
-        The names of the labels.
+        Names of the labels.
     axes
         The two dimensions to draw.
     names
-        What to write along them.
+        Axis labels.
     title
-        What is seen.
+        Title of the map.
     """
 
     mean: np.ndarray
@@ -172,7 +172,7 @@ class PosteriorMap:
         return _png(self.picture())
 
     def picture(self) -> Image.Image:
-        """Means and 1σ ellipses over the rings of N(0, I)."""
+        """Draw means and 1σ ellipses over the 1, 2 and 3σ circles of N(0, I)."""
         chosen = list(self.axes)
         return posterior_map(
             self.mean[:, chosen],
@@ -184,19 +184,19 @@ class PosteriorMap:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the picture as a PNG.
+        """Save the map as PNG.
 
         Raises
         ------
         OutputError
-            If the name is of no such kind, or it cannot be written.
+            If the file has another suffix or cannot be written.
         """
         expect_suffix(Path(path), ".png")
         save_picture(Path(path), self.picture())
 
 
 def beside(pictures: Sequence[Pictures], *, columns: int = 5) -> Image.Image:
-    """Several sheets of one kind on a page, the subject of each above it, without the names in them."""
+    """Arrange several grids on one page, each under its subject and without row and column names."""
     pages = [replace(one, names=(), captions=(), title="").sheet() for one in pictures]
     return page(pages, title=pictures[0].title, columns=columns)
 

@@ -1,6 +1,6 @@
-"""Arrays to pictures: sheets of images with their names, and the training curve.
+"""Image grids, the training curve and the posterior map.
 
-Images are uint8, (N, H, W) or (N, H, W, 3). Sheets are exact: every pixel of an image becomes a square of whole pixels.
+Images are uint8, (N, H, W) or (N, H, W, 3). Grids are exact: images are enlarged by an integer factor, without smoothing.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 GAP = 2
 CELL = 56
-"""Pixels of the longer side of an image on a sheet, at least: small images are enlarged by a whole factor."""
+"""Minimum pixels of the longer side of an image on a sheet; smaller images are enlarged by an integer factor."""
 
 APART = 12
-"""Pixels of white between what is not of one kind."""
+"""Pixels of white space between groups of images."""
 
 DOTS_PER_INCH = 120
 
 COLOURS = ("#1f77b4", "#d95f02", "#2a8a3c", "#c22b2b", "#7b52ab", "#7a4a3a", "#d45ca8", "#5f5f5f", "#8f8f00", "#1298a8")
 SHAPES = ("o", "s", "^", "v", "D", "P", "X", "*", "<", ">", "h", "d", "8")
-"""Of labels, in turn; their numbers have no common divisor, so that colour and shape together tell 130 apart."""
+"""Label k has colour k mod 10 and marker k mod 13; as 10 and 13 are coprime, 130 labels are distinct."""
 MOST_IN_LEGEND = 26
 DISTORTION, RATE = "#b5651d", "#3a7d44"
-"""The colours of the two halves of −ELBO."""
+"""Colours of the two terms of −ELBO."""
 
 
 def sheet(
@@ -48,24 +48,24 @@ def sheet(
     gap: int = GAP,
     apart: int = 0,
 ) -> Image.Image:
-    """Rows of images on white.
+    """Draw rows of images on white.
 
     Parameters
     ----------
     rows
-        Images of each row, uint8 (n, H, W[, 3]), all of one size; rows may differ in length.
+        Images of each row, uint8 (n, H, W[, 3]), all of the same size; rows may differ in length.
     names
-        A name to the left of each row.
+        Name to the left of each row.
     captions
-        For each row, a line below each of its images; an empty entry leaves no room.
+        For each row, the captions below its images; no space is reserved for an empty entry.
     title
-        A line on top.
+        Line at the top.
     cell
-        Pixels of an image's longer side, at least.
+        Minimum pixels of the longer side of an image.
     gap
         Pixels between images.
     apart
-        Pixels of white more after the first image of each row, which is another thing than those that follow.
+        Additional pixels after the first image of each row, to set off an original.
     """
     height, width = rows[0].shape[1:3]
     factor = max(1, -(-cell // max(height, width)))
@@ -103,31 +103,31 @@ def sheet(
 
 
 def page(pictures: Sequence[Image.Image], *, title: str, columns: int) -> Image.Image:
-    """Pictures of one size in rows of `columns` on white, a title on top."""
+    """Arrange pictures in rows of `columns` on white, with a title at the top."""
     width, height = (max(sides) + APART for sides in zip(*(picture.size for picture in pictures), strict=True))
     columns = min(columns, len(pictures))
     font, top = _font(14), 26
     size = (max(columns * width, int(font.getlength(title))) + APART, top + -(-len(pictures) // columns) * height)
-    made = Image.new("RGB", size, PAPER)
-    ImageDraw.Draw(made).text((APART, top // 2), title, INK, font, anchor="lm")
+    result = Image.new("RGB", size, PAPER)
+    ImageDraw.Draw(result).text((APART, top // 2), title, INK, font, anchor="lm")
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
-        made.paste(picture, (APART + column * width, top + row * height))
-    return made
+        result.paste(picture, (APART + column * width, top + row * height))
+    return result
 
 
 def tiles(images: np.ndarray, columns: int, *, title: str = "") -> Image.Image:
-    """Images (N, H, W[, 3]) in rows of `columns`."""
+    """Draw images (N, H, W[, 3]) in rows of `columns`."""
     return sheet([images[first : first + columns] for first in range(0, len(images), columns)], title=title)
 
 
 def label_rows(images: np.ndarray, names: Sequence[str], *, title: str = "") -> Image.Image:
-    """A row per name: images (rows · n, H, W[, 3]), row after row."""
+    """Draw one row per name; `images` holds all rows in order, (rows · n, H, W[, 3])."""
     return sheet(np.split(images, len(names)), names=names, title=title)
 
 
 def contact_sheet(dataset: Dataset, *, columns: int = 16, most_rows: int = 20) -> Image.Image:
-    """Training images (or others, where there are none), a row per class for labelled data."""
+    """Draw training images (or other images if there are none), one row per class for labelled data."""
     name, split = dataset.shown
     title = f"{dataset.name}: {'training' if name == 'train' else name} images"
     images, labels = split.images, split.labels
@@ -144,7 +144,7 @@ def contact_sheet(dataset: Dataset, *, columns: int = 16, most_rows: int = 20) -
 def reconstruction_sheet(
     originals: np.ndarray, images: np.ndarray, nats: np.ndarray, *, columns: int = 10, title: str = ""
 ) -> Image.Image:
-    """Originals above their reconstructions, the nats of each below."""
+    """Draw originals above their reconstructions, with the nats of each below."""
     rows, names, captions = [], [], []
     for first in range(0, len(images), columns):
         part = slice(first, first + columns)
@@ -155,7 +155,7 @@ def reconstruction_sheet(
 
 
 def training_curve(lines: Sequence[dict[str, Any]], title: str) -> Image.Image:
-    """Nats per image over the epochs, from the lines of `metrics.jsonl`: training and validation −ELBO, and its two halves."""
+    """Plot −ELBO of training and validation, distortion and rate over epochs, in nats per image, from `metrics.jsonl`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -186,7 +186,7 @@ def training_curve(lines: Sequence[dict[str, Any]], title: str) -> Image.Image:
             label="distortion",
         )
         rates.plot(at, [line["validation"]["rate"] for line in checked], "o-", ms=3, color=RATE, label="rate")
-    # The first fall from an untrained model would flatten all that follows.
+    # Scale to the last 90 %: the initial decrease would flatten the rest of the curve.
     later = [line["train"]["nats"] for line in lines[len(lines) // 10 :]]
     later += [line["validation"]["nats"] for line in checked[len(checked) // 10 :]]
     if len(later) > 4 and np.isfinite(later).all():
@@ -203,7 +203,7 @@ def training_curve(lines: Sequence[dict[str, Any]], title: str) -> Image.Image:
         axes.grid(alpha=0.25)
     if total.get_legend_handles_labels()[0]:
         total.legend(fontsize=8, frameon=False)
-    return _drawn(figure)
+    return _render(figure)
 
 
 def posterior_map(
@@ -215,18 +215,18 @@ def posterior_map(
     axes: tuple[str, str],
     title: str,
 ) -> Image.Image:
-    """Means and 1σ ellipses of posteriors in two axes of the latent, over the rings of N(0, I) at 1, 2 and 3σ.
+    """Draw means and 1σ ellipses of posteriors on two latent axes, over the 1, 2 and 3σ circles of N(0, I).
 
-    Labels are told apart by colour and, without it, by the mark: the name itself where all are short, else a shape.
+    Labels differ in colour and marker. The marker is the class name if all names are single characters, else a shape.
 
     Parameters
     ----------
     mean, deviation
-        (N, 2); a deviation of 0 is a point.
+        Means and standard deviations, (N, 2); a deviation of 0 is drawn as a point.
     labels
         (N,), indices into `classes`, or None.
     axes
-        What to write along x and along y.
+        Labels of the x and y axes.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.collections import EllipseCollection
@@ -265,31 +265,31 @@ def posterior_map(
         name = "" if label is None else classes[label]
         mark = "." if label is None else rf"$\mathrm{{{name}}}$" if short else SHAPES[label % len(SHAPES)]
         few = label is None or label < MOST_IN_LEGEND
-        size = 8 if named else 26  # a letter is to be read, and a shape must not hide the ellipse
+        size = 8 if named else 26  # letters must be legible, shapes must not hide the ellipses
         plane.scatter(*mean[chosen].T, s=size, marker=mark, color=colour, linewidths=0.4, label=name if few else None)
     if named:
         more = f"the first {MOST_IN_LEGEND} of {len(classes)}" if len(classes) > MOST_IN_LEGEND else None
         figure.legend(loc="outside right upper", frameon=False, fontsize=9, title=more, alignment="left")
     plane.set_title(title, fontsize=10)
-    return _drawn(figure)
+    return _render(figure)
 
 
-def _drawn(figure: Figure) -> Image.Image:
+def _render(figure: Figure) -> Image.Image:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return Image.open(buffer).convert("RGB")
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings along: it has the minus sign, Greek and Cyrillic."""
-    spec = importlib.util.find_spec("matplotlib")  # its import takes a while, and is not needed for that
+    """Load DejaVu Sans from matplotlib's files; it has the minus sign, Greek and Cyrillic."""
+    spec = importlib.util.find_spec("matplotlib")  # not imported, as that is slow
     assert spec is not None
     assert spec.origin is not None
     return ImageFont.truetype(Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:
-    """Write a PNG, whole or not at all.
+    """Save a PNG atomically.
 
     Raises
     ------
@@ -301,7 +301,7 @@ def save_picture(path: Path, picture: Image.Image) -> None:
 
 
 def save_animation(path: Path, frames: Sequence[Image.Image], *, per_second: float) -> None:
-    """Write frames as an animated GIF or WebP, by the name, that runs there and back for ever; whole or not at all.
+    """Save frames atomically as an animated GIF or WebP (by suffix) that plays forwards and backwards in a loop.
 
     Raises
     ------

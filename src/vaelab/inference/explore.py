@@ -1,8 +1,8 @@
-"""Looking at what a model has learnt: traversals, interpolations, the sheet of decoded points, restyling, posteriors.
+"""Explore a trained model: latent traversals, interpolations, the latent manifold, restyling, posteriors.
 
-Symbols: z a latent of dimension d, N(0, I) under the prior; σ = 1 is the prior's standard deviation, and of an autoencoder,
-which has no prior, that of its codes; y a label of K. An axis is a dimension of the latent. Images go in as `TrainedModel`
-takes them; what comes out is an array that shows itself in a notebook.
+Symbols: z is a latent of dimension d, N(0, I) under the prior; y is one of K labels. An axis is a latent dimension. σ is the
+standard deviation of an axis: 1 under the prior; an autoencoder has no prior, so there it is that of the codes. Images have
+any layout that `TrainedModel` accepts. Results are arrays that notebooks display as pictures.
 
 Source: White 2016, Sampling Generative Networks (spherical interpolation).
 """
@@ -17,7 +17,7 @@ import numpy as np
 from vaelab.errors import ConfigError, LabelError
 from vaelab.figures.pictures import Pictures, PosteriorMap
 from vaelab.inference.latents import (
-    OwnLabels,
+    ImageLabels,
     as_batch,
     axis_name,
     chosen_axes,
@@ -31,10 +31,10 @@ from vaelab.inference.latents import (
 from vaelab.inference.trained import Labels, TrainedModel
 
 REACH = 3.0
-"""How far from the middle an axis is followed, in σ."""
+"""Range of a traversal on either side of the mean, in σ."""
 
 MOST_AXES = 20
-"""Axes of a traversal, where none are chosen."""
+"""Axes of a traversal if none are given."""
 
 MOST_STEPS = 200
 
@@ -48,18 +48,20 @@ def traverse(
     axes: Sequence[int] | None = None,
     steps: int = 11,
 ) -> Pictures:
-    """Each axis followed from −3σ to +3σ with all others held: a row per axis, by rate, the highest first.
+    """Vary one axis at a time from −3σ to +3σ and hold all others fixed.
+
+    Each axis is one row, sorted by rate in descending order.
 
     Parameters
     ----------
     label
-        What to draw (and what `image` shows). Default: the label that the model reads in `image`, else the first.
+        Label to draw, and the label of `image`. Default: the label that the model infers from `image`, else the first.
     image
-        Hold the other axes where this image lies; default: in the middle.
+        Hold the other axes at the posterior mean of this image. Default: at the mean of the prior.
     z
-        Or where this latent (d,) lies.
+        Hold the other axes at this latent, (d,).
     axes
-        Which axes, in this order. Default: the 20 of highest rate.
+        Axes to vary, in this order. Default: the 20 axes of highest rate.
     steps
         Points on each axis, 2…200.
 
@@ -97,28 +99,28 @@ def traverse(
 def interpolate(
     model: TrainedModel,
     images: np.ndarray | None = None,
-    labels: OwnLabels = None,
+    labels: ImageLabels = None,
     *,
     z: np.ndarray | None = None,
     under: Labels | None = None,
     steps: int = 11,
 ) -> Pictures:
-    """From one image to another along the arc between the means of their posteriors, and from one label to the other.
+    """Interpolate between two images along the arc between their posterior means, and between their labels.
 
-    Between two labels, the label is a weighted mean of both (of their one-hot vectors).
+    Between two labels, the condition is a weighted mean of their one-hot vectors.
 
     Parameters
     ----------
     images
         The two images.
     labels
-        What they show; a conditional model reads what is None.
+        Labels of the two images; a conditional model infers those that are None.
     z
-        Two latents (2, d), in place of images.
+        Two latents, (2, d), instead of images.
     under
-        What to draw: one label throughout, or two. Default: what the images show.
+        Label to draw: one for all steps, or two to interpolate between. Default: the labels of the images.
     steps
-        Points on the way, both ends included, 2…200.
+        Points on the path, both ends included, 2…200.
 
     Returns
     -------
@@ -134,29 +136,29 @@ def interpolate(
     """
     expect_images(model)
     _expect_steps(steps)
-    own = shown = None
+    image_labels = originals = None
     if images is not None:
         placed = place(model, images, labels)
-        z, own, shown = placed.z, placed.labels, as_shown(model, as_batch(model, images))
+        z, image_labels, originals = placed.z, placed.labels, as_shown(model, as_batch(model, images))
     if z is None or np.shape(z) != (2, model.model.latent_dim):
-        got = "nothing" if z is None else f"{len(z)} images" if shown is not None else f"latents of shape {np.shape(z)}"
+        got = "nothing" if z is None else f"latents of shape {np.shape(z)}" if originals is None else f"{len(z)} images"
         raise ConfigError(f"got {got} to interpolate between; expected two images, or latents of shape (2, d)")
     start, end = np.asarray(z)
-    ends = _two_labels(model, own if under is None else under)
-    way = np.linspace(0, 1, steps)
+    ends = _two_labels(model, image_labels if under is None else under)
+    fractions = np.linspace(0, 1, steps)
     if ends is None:
         weights, names = None, ()
     else:
         one_hot = np.eye(len(model.classes))
-        weights = np.outer(1 - way, one_hot[ends[0]]) + np.outer(way, one_hot[ends[1]])
+        weights = np.outer(1 - fractions, one_hot[ends[0]]) + np.outer(fractions, one_hot[ends[1]])
         names = (" → ".join(dict.fromkeys(model.classes[label] for label in ends)),)
     return Pictures(
-        model.decode(slerp(start, end, way), weights)[None],
+        model.decode(slerp(start, end, fractions), weights)[None],
         names=names,
-        captions=tuple(f"{100 * step:.0f} %" for step in way),
+        captions=tuple(f"{100 * fraction:.0f} %" for fraction in fractions),
         title="from one latent to another along the arc between them",
-        originals=None if shown is None else shown[:1],
-        ends=None if shown is None else shown[1:],
+        originals=None if originals is None else originals[:1],
+        ends=None if originals is None else originals[1:],
     )
 
 
@@ -168,23 +170,23 @@ def manifold(
     z: np.ndarray | None = None,
     steps: int = 20,
 ) -> Pictures:
-    """The sheet of decoded points in two axes, spaced by quantiles of N(0, 1): every image stands for as much of the prior.
+    """Decode a grid over two axes, spaced by quantiles of N(0, 1), so that all images represent the same prior mass.
 
     Parameters
     ----------
     label
-        What to draw, for a conditional model. Default: the first.
+        Label to draw, for a conditional model. Default: the first.
     axes
-        The one to go along to the right, and the one upwards. Default: the two of highest rate.
+        The horizontal and the vertical axis. Default: the two of highest rate.
     z
-        Where the other axes are held, (d,). Default: in the middle.
+        Latent that holds the values of the other axes, (d,). Default: the mean of the prior.
     steps
-        Points a side, 2…200.
+        Points per side, 2…200.
 
     Returns
     -------
     Pictures
-        (steps, steps, H, W[, 3]), the second axis falling from row to row
+        (steps, steps, H, W[, 3]); the vertical axis decreases from row to row.
 
     Raises
     ------
@@ -212,14 +214,21 @@ def manifold(
     )
 
 
-def slerp(start: np.ndarray, end: np.ndarray, way: np.ndarray) -> np.ndarray:
-    """Points at `way` (N,), 0…1, from `start` to `end`, each (d,), along the arc about the origin, float32 (N, d).
+def slerp(start: np.ndarray, end: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+    """Interpolate spherically between two latents, float32 (N, d).
 
-    sin((1 − t)Ω)/sin Ω · start + sin(tΩ)/sin Ω · end, where Ω is the angle between the two. Two ends of one length keep that
-    length, and so every point is as likely under N(0, I); a straight line would pass nearer to the origin than samples lie.
-    Where Ω is 0 or 180° no arc is given, and the line is straight.
+    slerp(t) = sin((1 − t)Ω)/sin Ω · start + sin(tΩ)/sin Ω · end, where Ω is the angle between the two latents. If both have the
+    same norm, so do all points, and all are equally likely under N(0, I); a straight line would pass closer to the origin than
+    samples of the prior do. If Ω is 0 or 180° the arc is undefined and the interpolation is linear.
+
+    Parameters
+    ----------
+    start, end
+        Latents, (d,).
+    fractions
+        Positions t between `start` (0) and `end` (1), (N,).
     """
-    start, end, t = start.astype(np.float64), end.astype(np.float64), way[:, None]
+    start, end, t = start.astype(np.float64), end.astype(np.float64), fractions[:, None]
     lengths = np.linalg.norm(start) * np.linalg.norm(end)
     angle = np.arccos(np.clip(start @ end / lengths, -1, 1)) if lengths > 0 else 0.0
     if np.sin(angle) < 1e-6:
@@ -227,24 +236,24 @@ def slerp(start: np.ndarray, end: np.ndarray, way: np.ndarray) -> np.ndarray:
     return ((np.sin((1 - t) * angle) * start + np.sin(t * angle) * end) / np.sin(angle)).astype(np.float32)
 
 
-def styles(model: TrainedModel, images: np.ndarray, labels: OwnLabels = None) -> np.ndarray:
-    """Each image's style under every label: its posterior's mean, decoded K times, (N, K, H, W[, 3]) or (N, K, D).
+def styles(model: TrainedModel, images: np.ndarray, labels: ImageLabels = None) -> np.ndarray:
+    """Decode the posterior mean of each image under all K labels, (N, K, H, W[, 3]) or (N, K, D).
 
-    Arguments and errors are those of `restyle`; rows of a table are taken too.
+    Parameters and errors are those of `restyle`; rows of a table are accepted too.
     """
     expect_conditional(model)
     return _styles(model, place(model, images, labels).z)
 
 
-def restyle(model: TrainedModel, images: np.ndarray, labels: OwnLabels = None) -> Pictures:
-    """Each image's style under every label: a row per image, the original first.
+def restyle(model: TrainedModel, images: np.ndarray, labels: ImageLabels = None) -> Pictures:
+    """Decode the style (posterior mean) of each image under every label: one row per image, the original first.
 
     Parameters
     ----------
     images
-        One image, or several.
+        One or several images.
     labels
-        What they show, one per image; the model reads what is None, and the row's name says so.
+        One label per image; the model infers those that are None, and the name of the row says so.
 
     Returns
     -------
@@ -284,18 +293,18 @@ def posterior(
     classes: Sequence[str] | None = None,
     axes: Sequence[int] | None = None,
 ) -> PosteriorMap:
-    """Posteriors of images in two axes: means and 1σ ellipses, over N(0, I).
+    """Map the posteriors of images on two axes: means and 1σ ellipses, over N(0, I).
 
     Parameters
     ----------
     images
         Images, or rows of a table.
     labels
-        (N,), indices into `classes`. A conditional model needs them; of another they are but shown.
+        (N,), indices into `classes`. Required by a conditional model; otherwise used only for the colours.
     classes
-        The names of the labels. Default: the model's own.
+        Names of the labels. Default: the class names of the model.
     axes
-        The one to the right, and the one upwards. Default: the two of highest rate.
+        The horizontal and the vertical axis. Default: the two of highest rate.
 
     Raises
     ------
@@ -320,12 +329,12 @@ def posterior(
 
 
 def _two_labels(model: TrainedModel, labels: Labels | None) -> tuple[int, int] | None:
-    """The label to begin under and the one to end under; None for a model that takes none."""
+    """Return the indices of the first and the last label; None for an unconditional model."""
     if labels is None and not model.conditional:
         return None
     if labels is None or len(labels) not in (1, 2):
         got = 0 if labels is None else len(labels)
-        raise LabelError(f"got {got} labels to draw; expected one, or two to go between: under=[3, 8], or --label")
+        raise LabelError(f"got {got} labels to draw; expected one, or two to interpolate between")
     indices = [model.label_index(label) for label in labels]
     return indices[0], indices[-1]
 
@@ -337,7 +346,7 @@ def _styles(model: TrainedModel, z: np.ndarray) -> np.ndarray:
 
 
 def _decoded(model: TrainedModel, latents: np.ndarray, label: int | None) -> np.ndarray:
-    """Images of latents (rows, columns, d), all under one label: (rows, columns, H, W[, 3])."""
+    """Decode latents (rows, columns, d) under one label: (rows, columns, H, W[, 3])."""
     flat = latents.reshape(-1, latents.shape[-1])
     images = model.decode(flat, None if label is None else np.full(len(flat), label))
     return images.reshape(*latents.shape[:2], *images.shape[1:])
@@ -345,11 +354,11 @@ def _decoded(model: TrainedModel, latents: np.ndarray, label: int | None) -> np.
 
 def _expect_steps(steps: int) -> None:
     if not 2 <= steps <= MOST_STEPS:
-        raise ConfigError(f"--steps: got {steps}; expected a whole number of 2 to {MOST_STEPS}")
+        raise ConfigError(f"`steps`: got {steps}; expected a whole number of 2 to {MOST_STEPS}")
 
 
 def as_shown(model: TrainedModel, images: np.ndarray) -> np.ndarray:
-    """Images as they are shown, uint8 (N, H, W) or (N, H, W, 3)."""
+    """Return images in display layout, uint8 (N, H, W) or (N, H, W, 3)."""
     levels = model.levels(images, binarised=False).numpy()
     return levels[:, 0] if levels.shape[1] == 1 else np.moveaxis(levels, 1, -1)
 
@@ -363,5 +372,5 @@ def _signed(value: float) -> str:
 
 
 def percent(probability: float) -> str:
-    """A probability 0…1 in words."""
+    """Format a probability, 0…1, as a percentage."""
     return f"{100 * probability:.1f} %" if probability < 0.9995 else "> 99.9 %"

@@ -1,6 +1,6 @@
-"""The label that a conditional model itself reads off an image: the one under which it finds the image least surprising.
+"""Label inference with a conditional model: the label under which an image has the lowest −ELBO.
 
-Symbols: x an image, y a label of K, μ(x, y) the mean of the posterior q(z|x, y).
+Symbols: x is an image, y one of K labels, μ(x, y) the mean of the posterior q(z|x, y).
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from vaelab.objectives.bounds import images_at_once
 
 
 def likeliest_labels(model: Model, images: Tensor) -> Int[Tensor, " n"]:
-    """The y of least `label_nats` for each image of (N, *shape).
+    """Return the label of lowest `label_nats` for each image of (N, *shape).
 
-    By Bayes' rule it is the likeliest label where all are equally frequent, as far as the bound is tight.
+    By Bayes' rule this is the most probable label if all labels are equally frequent and the bound is tight.
     """
     return label_nats(model, images).argmin(1)
 
 
 @torch.no_grad()
 def label_nats(model: Model, images: Tensor) -> Float[Tensor, "n k"]:
-    """Distortion + rate of each image under each label, in nats, with z = μ(x, y): no noise, so it is a function of x.
+    """Return distortion + rate of each image under each label, in nats, at z = μ(x, y), hence without noise.
 
-    It takes K passes. By Bayes' rule, where all labels are equally frequent, p(y|x) ∝ exp(−nats), as far as the bound is tight.
+    Takes K passes. By Bayes' rule, p(y|x) ∝ exp(−nats) if all labels are equally frequent and the bound is tight.
 
     Parameters
     ----------
     model
-        A conditional model.
+        Conditional model.
     images
-        As `held_out_levels` gives them, (N, *shape).
+        Levels as returned by `held_out_levels`, (N, *shape).
     """
 
     def nats_of(part: slice) -> Tensor:

@@ -1,7 +1,7 @@
-"""Where images lie in a latent, and its axes: what each holds, and how far it reaches.
+"""Posterior means of images, inferred labels, and the latent axes: their rates, means and standard deviations.
 
-Symbols: z a latent of dimension d, N(0, I) under the prior; σ = 1 is the prior's standard deviation, and of an autoencoder,
-which has no prior, that of its codes; y a label of K. An axis is a dimension of the latent.
+Symbols: z is a latent of dimension d, N(0, I) under the prior; y is one of K labels. An axis is a latent dimension. σ is the
+standard deviation of an axis: 1 under the prior; an autoencoder has no prior, so there it is that of the codes.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from vaelab.inference.trained import Labels, TrainedModel
 from vaelab.models.distributions import Gaussian
 from vaelab.objectives import elbo
 
-OwnLabels: TypeAlias = Labels | Sequence[str | int | None] | str | int | np.integer | None
-"""What images show: a label each, None where a conditional model is to read it; None for all of them; a label for one image."""
+ImageLabels: TypeAlias = Labels | Sequence[str | int | None] | str | int | np.integer | None
+"""Labels of images: one each, or a single label for a single image. A conditional model infers those that are None; None
+instead of a sequence infers all."""
 
 
 class Placed(NamedTuple):
-    """Where images lie in the latent.
+    """Posterior means of images, with given or inferred labels.
 
     Attributes
     ----------
     z
-        The mean of each image's posterior, float32 (N, d).
+        Mean of the posterior of each image, float32 (N, d).
     labels
-        The label under which each was encoded, int64 (N,); None for an unconditional model.
+        Label index under which each image was encoded, int64 (N,); None for an unconditional model.
     probabilities
-        The probability that the model gives that label, 0…1, (N,): NaN where the label was given; None for an unconditional
-        model.
+        Probability of each inferred label, 0…1, (N,); NaN where the label was given; None for an unconditional model.
     """
 
     z: np.ndarray
@@ -43,47 +43,47 @@ class Placed(NamedTuple):
     probabilities: np.ndarray | None
 
 
-def place(model: TrainedModel, images: np.ndarray, labels: OwnLabels = None) -> Placed:
-    """Where images lie in the latent, under their own labels; a conditional model reads those that are not given.
+def place(model: TrainedModel, images: np.ndarray, labels: ImageLabels = None) -> Placed:
+    """Encode images to their posterior means; a conditional model infers the labels that are not given.
 
-    Grey levels are seen as they are, so an image's place does not depend on the images beside it.
+    Grey levels are not binarised, so the result for an image does not depend on the other images.
 
     Parameters
     ----------
     images
-        One image, or several.
+        One or several images.
     labels
-        One per image, each None to be read; or None for all of them.
+        One label per image, None for those to infer; or None to infer all.
 
     Raises
     ------
     LabelError
-        If there are more or fewer labels than images, one is unknown, or the model takes none.
+        If the numbers of labels and images differ, a label is unknown, or the model takes none.
     """
     batch = as_batch(model, images)
-    several = [labels] if isinstance(labels, str | int | np.integer) else labels
-    given = [None] * len(batch) if several is None else list(several)
-    if len(given) != len(batch):
+    sequence = [labels] if isinstance(labels, str | int | np.integer) else labels
+    image_labels = [None] * len(batch) if sequence is None else list(sequence)
+    if len(image_labels) != len(batch):
         raise LabelError(
-            f"got {counted(len(given), 'label')} for {counted(len(batch), 'image')}; expected one label per image"
+            f"got {counted(len(image_labels), 'label')} for {counted(len(batch), 'image')}; expected one label per image"
         )
     if not model.conditional:
-        for label in given:
+        for label in image_labels:
             if label is not None:
-                model.label_index(label)  # refuses it
+                model.label_index(label)  # raises LabelError
         return Placed(model.encode(batch, binarised=False).mean, None, None)
-    indices = np.array([-1 if label is None else model.label_index(label) for label in given], dtype=np.int64)
+    indices = np.array([-1 if label is None else model.label_index(label) for label in image_labels], dtype=np.int64)
     probabilities = np.full(len(batch), np.nan)
-    if (unread := np.flatnonzero(indices < 0)).size:
-        every = label_probabilities(model, batch[unread])
-        indices[unread], probabilities[unread] = every.argmax(1), every.max(1)
+    if (missing := np.flatnonzero(indices < 0)).size:
+        inferred = label_probabilities(model, batch[missing])
+        indices[missing], probabilities[missing] = inferred.argmax(1), inferred.max(1)
     return Placed(model.encode(batch, indices, binarised=False).mean, indices, probabilities)
 
 
 def label_probabilities(model: TrainedModel, images: np.ndarray) -> np.ndarray:
-    """The probability of each label given each image, by the model's own rule of Bayes, float64 (N, K), rows sum to 1.
+    """Return p(y|x) by Bayes' rule under the model, float64 (N, K); rows sum to 1.
 
-    All labels count as equally frequent, and p(x|y) is taken for as large as the model's bound on it.
+    Assumes that all labels are equally frequent, and approximates log p(x|y) by the ELBO at the posterior mean.
 
     Raises
     ------
@@ -91,12 +91,12 @@ def label_probabilities(model: TrainedModel, images: np.ndarray) -> np.ndarray:
         If the model takes no labels.
     """
     expect_conditional(model)
-    levels = torch.cat([model.levels(image[None]) for image in as_batch(model, images)])  # each binarised by itself
+    levels = torch.cat([model.levels(image[None]) for image in as_batch(model, images)])  # binarised independently
     return torch.softmax(-label_nats(model.model, levels).double(), dim=1).numpy()
 
 
 def measured(model: TrainedModel, images: np.ndarray, labels: Labels | None = None) -> TrainedModel:
-    """The model with `axes` measured on these images: for a run that was trained without validation images."""
+    """Return the model with `axes` measured on these images, for a run trained without validation images."""
     encoded = model.encode(images, labels)
     mean = torch.from_numpy(encoded.mean)
     rate = Gaussian(mean, torch.from_numpy(encoded.log_variance)).rate() if model.model.stochastic else mean * 0
@@ -104,7 +104,7 @@ def measured(model: TrainedModel, images: np.ndarray, labels: Labels | None = No
 
 
 def axis_name(model: TrainedModel, axis: int) -> str:
-    """An axis and what it holds: its rate in nats, or the deviation of an autoencoder's codes; its number alone if unknown."""
+    """Return the name of an axis: its index and, if measured, its rate in nats or the standard deviation of the codes."""
     if model.axes is None:
         return f"axis {axis}"
     if not model.model.stochastic:
@@ -113,16 +113,16 @@ def axis_name(model: TrainedModel, axis: int) -> str:
 
 
 def as_batch(model: TrainedModel, images: np.ndarray) -> np.ndarray:
-    """Images, or rows of a table, with a first dimension that counts them, where a single one was given."""
+    """Add a batch dimension to a single image or row of a table; leave batches as they are."""
     array, shape = np.asarray(images), model.model.shape
-    alone = array.shape in (shape, (*shape[1:], shape[0])) or (array.ndim == 2 and len(shape) == 3)
-    return array[None] if alone else array
+    single = array.shape in (shape, (*shape[1:], shape[0])) or (array.ndim == 2 and len(shape) == 3)
+    return array[None] if single else array
 
 
 def starting_point(
     model: TrainedModel, label: str | int | None, image: np.ndarray | None, z: np.ndarray | None
 ) -> tuple[int | None, np.ndarray | None]:
-    """The label to draw, None for a model that takes none, and the latent to start from, None for the middle."""
+    """Return the label index to draw (None for an unconditional model) and the latent to start from (None for the mean)."""
     if label is not None:
         label = model.label_index(label)
     if image is not None:
@@ -139,7 +139,7 @@ def starting_point(
 
 
 def scale(model: TrainedModel) -> tuple[np.ndarray, np.ndarray]:
-    """Middle and σ of each axis, float32 (d,): the prior's, or, for an autoencoder, those of its codes."""
+    """Return mean and σ of each axis, float32 (d,): of the prior or, for an autoencoder, of its codes."""
     if model.model.stochastic:
         return np.zeros(model.model.latent_dim, dtype=np.float32), np.ones(model.model.latent_dim, dtype=np.float32)
     if model.axes is None:
@@ -148,7 +148,7 @@ def scale(model: TrainedModel) -> tuple[np.ndarray, np.ndarray]:
 
 
 def chosen_axes(model: TrainedModel, axes: Sequence[int] | None, *, most: int) -> tuple[int, ...]:
-    """The axes that are asked for; by default the `most` of highest rate, the highest first."""
+    """Validate the given axes; by default return the `most` axes of highest rate, in descending order."""
     if axes is not None:
         chosen = tuple(int(axis) for axis in axes)
         if (
@@ -158,7 +158,7 @@ def chosen_axes(model: TrainedModel, axes: Sequence[int] | None, *, most: int) -
         ):
             got = ",".join(map(str, chosen)) or "none"
             raise ConfigError(
-                f"--axes: got {got}; expected some of 0 to {model.model.latent_dim - 1}, each at most once"
+                f"`axes`: got {got}; expected some of 0 to {model.model.latent_dim - 1}, each at most once"
             )
         return chosen
     if model.axes is None:
@@ -167,31 +167,31 @@ def chosen_axes(model: TrainedModel, axes: Sequence[int] | None, *, most: int) -
 
 
 def two_axes(model: TrainedModel, axes: Sequence[int] | None) -> tuple[int, int]:
-    """The two axes that are asked for; by default those of highest rate."""
+    """Validate the two given axes; by default return those of highest rate."""
     if model.model.latent_dim < 2:
-        raise ConfigError("got a model of 1 latent dimension; expected at least 2: vaelab traverse shows it")
+        raise ConfigError("got a model with 1 latent dimension; expected at least 2: use traverse instead")
     chosen = chosen_axes(model, axes, most=2)
     if len(chosen) != 2:
-        raise ConfigError(f"--axes: got {len(chosen)}; expected two, such as --axes 0,1")
+        raise ConfigError(f"`axes`: got {len(chosen)}; expected two, such as 0,1")
     return chosen[0], chosen[1]
 
 
 def _not_measured() -> ConfigError:
     return ConfigError(
-        "got a model whose axes were not measured when it was trained; expected images to measure them on: name a SOURCE "
-        "after the run, or in Python placing.measured(model, images, labels)"
+        "got a model whose axes were not measured during training; expected images to measure them on: "
+        "call vaelab.inference.latents.measured(model, images, labels), or give a SOURCE on the command line"
     )
 
 
 def expect_conditional(model: TrainedModel) -> None:
-    """Refuse a model that takes no label."""
+    """Raise LabelError if the model is unconditional."""
     if not model.conditional:
         raise LabelError(
-            f"got a model ({model.kind}) that takes no label; expected a conditional one: vaelab train SOURCE --model cvae"
+            f"got a model ({model.kind}) that takes no labels; expected a conditional one: train with `model='cvae'`"
         )
 
 
 def expect_images(model: TrainedModel) -> None:
-    """Refuse a model of a table."""
+    """Raise DataError if the model was trained on a table."""
     if len(model.model.shape) != 3:
-        raise DataError(f"got a model of {describe_shape(model.model.shape)}; expected a model of images, to look at")
+        raise DataError(f"got a model of {describe_shape(model.model.shape)}; expected a model of images")

@@ -1,7 +1,7 @@
-"""Using a trained model: sample, decode, reconstruct, encode. Arrays in, arrays out.
+"""A trained model: sample, decode, reconstruct, encode and score NumPy arrays.
 
-Symbols: z a latent (N, d), N(0, I) under the prior; images uint8, (N, H, W) for grey and (N, H, W, 3) for RGB, or rows of
-a table (N, D). A label is a class name or an index 0…K−1.
+Symbols: z is a latent, (N, d), N(0, I) under the prior. Images are uint8, (N, H, W) for grey and (N, H, W, 3) for RGB, or rows
+of a table, (N, D). A label is a class name or an index 0…K−1.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Labels: TypeAlias = Sequence[str | int] | np.ndarray
 
 
 class Samples(NamedTuple):
-    """Generated images, with the label index and the latent of each; labels are None for an unconditional model."""
+    """Generated images with their label indices and latents; labels are None for an unconditional model."""
 
     images: np.ndarray
     labels: np.ndarray | None
@@ -40,7 +40,7 @@ class Samples(NamedTuple):
 
 
 class Reconstructions(NamedTuple):
-    """What was encoded, what came back, and the nats of each image: distortion and rate, float32 (N,)."""
+    """Original images, their reconstructions, and the distortion and rate of each in nats, float32 (N,)."""
 
     originals: np.ndarray
     images: np.ndarray
@@ -49,12 +49,12 @@ class Reconstructions(NamedTuple):
 
     @property
     def nats(self) -> np.ndarray:
-        """Distortion + rate, −ELBO; of an autoencoder the distortion alone."""
+        """Distortion + rate = −ELBO, in nats, float32 (N,); for an autoencoder, the distortion alone."""
         return self.distortion + self.rate
 
 
 class Encoded(NamedTuple):
-    """Posteriors: mean and log-variance, float32 (N, d). An autoencoder's log-variance is −∞: its posterior is a point."""
+    """Posterior means and log-variances, float32 (N, d). For an autoencoder, whose posterior is a point, the latter are −∞."""
 
     mean: np.ndarray
     log_variance: np.ndarray
@@ -62,20 +62,20 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model with what is needed to use it.
+    """A trained model with its class names and latent statistics.
 
     Attributes
     ----------
     model
-        The weights, in evaluation mode.
+        The PyTorch module, in evaluation mode.
     kind
         ae, vae or cvae.
     likelihood
-        The distribution of an image given its latent.
+        Name of the distribution p(x|z).
     classes
-        The class names in the order of the labels; empty if it was trained without.
+        Class names in label order; empty if the model was trained without labels.
     axes
-        What each latent dimension holds, if that was measured when it was trained.
+        Statistics of each latent dimension, if measured during training.
     """
 
     model: Model
@@ -86,16 +86,16 @@ class TrainedModel:
 
     @property
     def conditional(self) -> bool:
-        """Whether it generates the label that it is asked for."""
+        """Whether the model is conditional on labels."""
         return self.kind == "cvae"
 
     def label_index(self, label: str | int | np.integer) -> int:
-        """Index 0…K−1 of a label, given by class name or by index; a name goes before an index.
+        """Return the index, 0…K−1, of a label given by class name or index; names take precedence.
 
         Raises
         ------
         LabelError
-            If the model takes no labels, or not this one.
+            If the model takes no labels, or the label is unknown.
         """
         if not self.conditional:
             raise LabelError(
@@ -112,17 +112,17 @@ class TrainedModel:
         raise unknown_label(str(label), self.classes, indices=True)
 
     def latents(self, count: int, *, temperature: float = 1.0, seed: int = 0) -> np.ndarray:
-        """`count` draws of z ~ N(0, temperature² I), float32 (count, d); the first ones are the same for any `count`.
+        """Draw z ~ N(0, temperature² I), float32 (count, d). The first n draws are the same for any `count` ≥ n.
 
         Raises
         ------
         ConfigError
-            If `count` is below 1, or the temperature negative or not finite.
+            If `count` is below 1, or `temperature` is negative or not finite.
         """
         if count < 1:
-            raise ConfigError(f"--count: got {count}; expected a whole number of at least 1")
+            raise ConfigError(f"`count`: got {count}; expected a whole number of at least 1")
         if not 0 <= temperature < float("inf"):
-            raise ConfigError(f"--temperature: got {temperature}; expected a finite number of at least 0")
+            raise ConfigError(f"`temperature`: got {temperature}; expected a finite number of at least 0")
         generator = generator_for("latent", seed, 0)
         rows = [torch.randn(self.model.latent_dim, generator=generator) for _ in range(count)]
         return (temperature * torch.stack(rows)).numpy()
@@ -136,7 +136,7 @@ class TrainedModel:
         seed: int = 0,
         decode: Decode = "mean",
     ) -> np.ndarray:
-        """New images, each from a latent of its own: one per entry of `labels`, or `count` of an unconditional model.
+        """Generate images from independent latents: one per entry of `labels`, or `count` for an unconditional model.
 
         Returns
         -------
@@ -155,7 +155,7 @@ class TrainedModel:
                 )
             if count not in (None, len(labels)):
                 raise ConfigError(
-                    f"got {counted(len(labels), 'label')} and count={count}; expected one label per image: leave count out"
+                    f"got {counted(len(labels), 'label')} and `count={count}`; expected one label per image: leave `count` out"
                 )
             indices = np.array([self.label_index(label) for label in labels], dtype=np.int64)
             return self.decode(
@@ -178,9 +178,9 @@ class TrainedModel:
         seed: int = 0,
         decode: Decode = "mean",
     ) -> Samples:
-        """`count` images of every label (all by default), label after label, with the same latents under each of them.
+        """Generate `count` images of every label (default: all labels), label by label, from the same latents.
 
-        An unconditional model gives `count` images.
+        An unconditional model generates `count` images.
         """
         z = self.latents(count, temperature=temperature, seed=seed)
         if not self.conditional:
@@ -201,12 +201,12 @@ class TrainedModel:
         decode: Decode = "mean",
         seed: int = 0,
     ) -> np.ndarray:
-        """Images of latents `z`, float (N, d): the mean of p(x|z), or with `decode="sample"` a draw from it.
+        """Decode latents `z`, float (N, d), to the mean of p(x|z) or, with `decode="sample"`, to a sample of it.
 
-        Labels are one per latent; or weights of the K labels, float (N, K), one row per latent, for what lies between labels.
+        `labels` holds one label per latent, or weights of the K labels, float (N, K), to interpolate between labels.
         """
         if decode not in get_args(Decode):
-            raise ConfigError(f"--decode: got {decode!r}; expected mean or sample")
+            raise ConfigError(f"`decode`: got {decode!r}; expected mean or sample")
         latent = torch.from_numpy(np.ascontiguousarray(z, dtype=np.float32))
         if latent.ndim != 2 or latent.shape[1] != self.model.latent_dim:
             raise DataError(f"got latents of shape {tuple(latent.shape)}; expected (N, {self.model.latent_dim})")
@@ -215,36 +215,38 @@ class TrainedModel:
         parts = []
         for part in self._chunks(len(latent)):
             likelihood = self.model.decode(latent[part], None if indices is None else indices[part])
-            parts.append(self._shown(likelihood, generator if decode == "sample" else None))
+            parts.append(self._to_images(likelihood, generator if decode == "sample" else None))
         return np.concatenate(parts)
 
     @torch.inference_mode()
     def reconstruct(self, images: np.ndarray, labels: Labels | None = None, *, seed: int = 0) -> Reconstructions:
-        """Encode images, draw one z each and decode it to its mean; and the nats of that pass.
+        """Encode images, draw one z each and decode it to the mean of p(x|z); also return distortion and rate.
 
         Parameters
         ----------
         images
-            uint8 (N, H, W), (N, H, W, 3) or (N, C, H, W). A Bernoulli model sees them binarised by one seeded draw over all of
-            them in their order, as the published protocol has it: an image's pixels depend on its place.
+            uint8 (N, H, W), (N, H, W, 3) or (N, C, H, W). For a Bernoulli model they are binarised by one seeded draw over the
+            whole sequence, as in the published protocol, so the pixels of an image depend on its position.
         labels
             One per image, for a conditional model.
         seed
-            Of the latent noise.
+            Seed of the latent noise.
         """
         raw = self.levels(images)
         indices = self._label_tensor(labels, len(raw))
         noise = latent_noise(len(raw), self.model.latent_dim, seed)
-        shown, distortion, rate = [], [], []
+        decoded, distortion, rate = [], [], []
         for part in self._chunks(len(raw)):
             x = to_unit(raw[part])
             inference = self.model(x, None if indices is None else indices[part], noise[part])
             terms = elbo.terms(inference, x)
-            shown.append(self._shown(inference.likelihood))
+            decoded.append(self._to_images(inference.likelihood))
             distortion.append(terms.distortion)
             rate.append(terms.rate.sum(-1))
         originals = as_shown(raw.numpy())
-        return Reconstructions(originals, np.concatenate(shown), torch.cat(distortion).numpy(), torch.cat(rate).numpy())
+        return Reconstructions(
+            originals, np.concatenate(decoded), torch.cat(distortion).numpy(), torch.cat(rate).numpy()
+        )
 
     def score_samples(
         self,
@@ -254,17 +256,17 @@ class TrainedModel:
         samples: int = 100,
         seed: int = 0,
     ) -> np.ndarray:
-        """How well each image is known: the importance-weighted bound on log p(x), or on log p(x|y), nats, float64 (N,).
+        """Return the importance-weighted bound on log p(x), or on log p(x|y), of each image, nats, float64 (N,).
 
-        Higher is better; all images take the same draws of z. A conditional model that is given no labels takes all as equally
-        likely, p(x) = Σ p(x|y)/K. By itself it is a poor detector of strange images: plain ones score high (Nalisnick 2019).
+        Higher is better. All images use the same noise samples. Without labels, a conditional model uses p(x) = Σ p(x|y)/K, with
+        equally likely labels. The bound alone is a poor detector of outliers: simple images score high (Nalisnick et al. 2019).
 
         Parameters
         ----------
         images, labels, seed
             As for `reconstruct`.
         samples
-            K, draws of z per image: the bound rises with it towards log p (Burda et al. 2016, eq. 8).
+            Number of samples of z per image. The bound increases with it towards log p (Burda et al. 2016, eq. 8).
 
         Raises
         ------
@@ -289,10 +291,15 @@ class TrainedModel:
         binarised: bool = True,
         progress: Callable[[int, int], None] | None = None,
     ) -> Encoded:
-        """Posterior of every image. Arguments as for `reconstruct`; `progress(done, total)` is told of each chunk.
+        """Return the posterior of every image; `images` and `labels` are as for `reconstruct`.
 
-        With `binarised=False` a Bernoulli model sees grey levels as they are, and so an image's posterior does not depend on
-        its place among the others.
+        Parameters
+        ----------
+        binarised
+            Whether images are binarised for a Bernoulli model. If False, it receives grey levels, and the posterior of an image
+            does not depend on its position.
+        progress
+            Called as `progress(done, total)` after each chunk.
         """
         raw = self.levels(images, binarised=binarised)
         indices = self._label_tensor(labels, len(raw))
@@ -306,25 +313,25 @@ class TrainedModel:
         return Encoded(torch.cat(means).numpy(), torch.cat(log_variances).numpy())
 
     def matched_labels(self, labels: np.ndarray | None, classes: Sequence[str]) -> np.ndarray | None:
-        """A data set's labels as this model counts them, matched by class name; None for a model that takes none.
+        """Map the labels of a dataset to those of this model by class name; None for an unconditional model.
 
         Parameters
         ----------
         labels
-            (N,), indices into `classes`; None if the data have no labels.
+            (N,), indices into `classes`; None if the dataset has no labels.
         classes
-            The class names of the data set.
+            Class names of the dataset.
 
         Raises
         ------
         LabelError
-            If the model needs labels and the data have none, or have a class that it does not know.
+            If the model needs labels and the dataset has none, or has a class that the model does not know.
         """
         if not self.conditional:
             return None
         if labels is None:
             raise LabelError(
-                "got images without labels, but the model is a cvae; expected one folder per class, or a vae to use them with"
+                "got images without labels, but the model is a cvae; expected one folder per class, or an unconditional model"
             )
         table = np.zeros(len(classes), dtype=np.int64)
         for index in np.unique(labels):
@@ -356,22 +363,22 @@ class TrainedModel:
         return torch.tensor([self.label_index(label) for label in labels], dtype=torch.int64)
 
     def levels(self, images: np.ndarray, *, binarised: bool = True) -> Tensor:
-        """Images of any accepted layout as they are compared with: uint8 levels, or reals; (N, *shape).
+        """Convert images of any accepted layout to the targets of the likelihood: uint8 levels, or reals, (N, *shape).
 
         Raises
         ------
         DataError
-            If they are not such images as the model was trained on.
+            If the images do not have the shape or type that the model was trained on.
         """
-        whole = as_stored(images, self.model.shape)
-        return held_out_levels(whole, self.likelihood) if binarised else torch.from_numpy(whole)
+        stored = as_stored(images, self.model.shape)
+        return held_out_levels(stored, self.likelihood) if binarised else torch.from_numpy(stored)
 
     def _chunks(self, count: int) -> Iterator[slice]:
         at_once = images_at_once(self.model.shape)
         for first in range(0, count, at_once):
             yield slice(first, min(first + at_once, count))
 
-    def _shown(self, likelihood: Likelihood, generator: torch.Generator | None = None) -> np.ndarray:
+    def _to_images(self, likelihood: Likelihood, generator: torch.Generator | None = None) -> np.ndarray:
         values = likelihood.mean() if generator is None else likelihood.sample(generator)
         if len(self.model.shape) == 1:
             return values.numpy()
@@ -379,12 +386,12 @@ class TrainedModel:
 
 
 def load(folder: str | os.PathLike[str]) -> TrainedModel:
-    """The trained model of a run folder.
+    """Load the trained model of a run folder.
 
     Raises
     ------
     RunError
-        If it is missing, half-written, altered, or of a newer version.
+        If the run is missing, incomplete, altered, or written by a newer version.
     """
     run = runs.open_run(Path(folder))
     config = run.config.model

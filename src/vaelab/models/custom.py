@@ -132,9 +132,7 @@ def _own(name: str, path: str, facts: dict[str, Any]) -> nn.Module:
             f"{given}"
         ) from error
     if not isinstance(body, nn.Module):
-        raise ConfigError(
-            f"`{name}` {path}: got an object of type {type(body).__name__}; expected a torch.nn.Module"
-        )
+        raise ConfigError(f"`{name}` {path}: got an object of type {type(body).__name__}; expected a torch.nn.Module")
     for place, layer in body.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats:
             raise ConfigError(
@@ -161,9 +159,7 @@ def _tried(name: str, path: str, body: nn.Module, what: str, shape: tuple[int, .
             output = body.eval()(inputs, labels)
     except Exception as error:
         text = _said(error)
-        raise ConfigError(
-            f"`{name}` {path}: given {given}, it failed ({text}); expected it to take them"
-        ) from error
+        raise ConfigError(f"`{name}` {path}: given {given}, it failed ({text}); expected it to take them") from error
     for layer, mode in training.items():
         layer.training = mode
     if not isinstance(output, Tensor):
@@ -177,9 +173,7 @@ def _tried(name: str, path: str, body: nn.Module, what: str, shape: tuple[int, .
 
 
 def _misfit(name: str, path: str, output: Tensor, expected: str, given: str) -> ConfigError:
-    return ConfigError(
-        f"`{name}` {path}: given {given}, it gave shape {tuple(output.shape)}; expected {expected}"
-    )
+    return ConfigError(f"`{name}` {path}: given {given}, it gave shape {tuple(output.shape)}; expected {expected}")
 
 
 def _said(error: Exception) -> str:
