@@ -1,10 +1,10 @@
-"""Label agreement: is the digit that was asked for the digit that comes out?
+"""Label agreement: how often a generated digit is the requested one.
 
-    python benchmarks/agreement.py            # MNIST (VAELAB_DATA_DIR, or downloaded) and strokes, seeds 0
+    python benchmarks/agreement.py            # MNIST (from VAELAB_DATA_DIR, or downloaded) and strokes, seed 0
     python benchmarks/agreement.py mnist --seeds 3
 
 Trains the default conditional model from the command line with its default budget (90 s), generates 1,000 images per
-label at temperature 1 (the decoder's mean), and has them read by a classifier that saw real training images only.
+label at temperature 1 (the decoder's mean) and classifies them with a network trained on real training images only.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ PER_LABEL = 1000
 
 
 def main() -> None:
-    """Print a table: agreement overall and per label, the judge's own accuracy beside it."""
+    """Print the agreement, overall and per label, and the judge's accuracy on real images."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sources", nargs="*", default=["mnist", "strokes"])
     parser.add_argument("--seeds", type=int, default=1, help="models to train per source")
     parser.add_argument("--seconds", type=float, default=90)
-    parser.add_argument("--options", default="", help="further options for `vaelab train`, as one text")
+    parser.add_argument("--options", default="", help="further options for `vaelab train`, as one string")
     arguments = parser.parse_args()
     print(machine())
     for source in arguments.sources:
         dataset = vaelab.load_dataset(source)
         judge = judge_of(dataset)
         assert dataset.test.labels is not None
-        print(f"{source}: the judge reads {judge.accuracy:.2%} of the {len(dataset.test):,} real test images right")
+        print(f"{source}: the judge reads {judge.accuracy:.2%} of the {len(dataset.test):,} real test images correctly")
         for seed in range(arguments.seeds):
             options = [
                 "--model",

@@ -1,7 +1,7 @@
-"""Seconds before the first step where the step is compiled: with empty caches, and with what an earlier start left in them.
+"""Seconds until the first compiled step, with empty and with warm compile caches.
 
-Each start is a process of its own. The seconds count from asking for the compiled step, with the data in memory: to the end
-of the next step, whichever it is, and to the end of the first compiled one.
+Each start is a separate process. The time starts when compilation is requested, with the data in memory, and is measured to
+the end of the next step, compiled or not, and to the end of the first compiled step.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BATCH = 128
 
 
 def compile_times(scale: Scale) -> str:
-    """A table: so many starts of each kind as are half of the runs of a command."""
+    """Return a table of cold and warm starts; `scale.commands` / 2 of each, rounded up."""
     cold, warm = [], []
     for _ in range((scale.commands + 1) // 2):
         with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +49,7 @@ def _start(caches: dict[str, str]) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print both figures as JSON: what a start is."""
+    """Make one start and print both times as JSON."""
     trainer = trainer_for(DENSE, drawings(10 * BATCH), BATCH)
     trainer.take_step(0.5)
     trainer.read()

@@ -1,6 +1,6 @@
-"""The command line as it is, ended after the first training step: what remains is the time to that step.
+"""Run a command and exit after its first training step, to measure the time to that step.
 
-python benchmarks/first_step.py step train mnist --out FOLDER               # or `compiled`: after the first compiled step
+python benchmarks/first_step.py step train mnist --out FOLDER               # `compiled`: after the first compiled step
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 
 class EndAfter(MetaPathFinder):
-    """Finds `vaelab.training.trainer` when it is imported, no sooner, and lets its first step (or compiled step) be the last."""
+    """Import hook for `vaelab.training.trainer`: exits the process after its first step, or first compiled step."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -23,7 +23,7 @@ class EndAfter(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """The module's own, but for `take_step`."""
+        """Return the spec of the module with a wrapped `take_step`."""
         if fullname != "vaelab.training.trainer":
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path)
@@ -50,7 +50,7 @@ class EndAfter(MetaPathFinder):
 
 
 def main() -> None:
-    """Run the command in `sys.argv`, but for its first word."""
+    """Run the command in `sys.argv` after its first word."""
     sys.meta_path.insert(0, EndAfter(sys.argv.pop(1)))
     from vaelab.cli import main as command_line
 
@@ -58,7 +58,7 @@ def main() -> None:
         command_line()
     finally:
         sys.stderr.flush()
-        os._exit(1)  # it ended without such a step
+        os._exit(1)  # the command ended without such a step
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Table of what is done with a trained model: images/s of `sample` and `encode`, importance samples/s of `score_samples`."""
+"""Speed of a trained model: images/s of `sample` and `encode`, importance samples/s of `score_samples`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.inference.trained import TrainedModel
 
 MANY, SAMPLES, SCORED = 10_000, 500, 100
-"""Images sampled and encoded at once; K, and the images it is drawn for."""
+"""Images sampled and encoded per call; K, and the number of images scored."""
 
 
 def run_of(folder: Path, model: ModelConfig) -> TrainedModel:
-    """A run of a few steps in `folder`: a model's speed does not depend on its weights."""
+    """Train a few steps into `folder` and load the model; its speed does not depend on the weights."""
     for _ in vaelab.fit(Config(model, TrainConfig(epochs=1)), drawings(1_200), out=folder):
         pass
     return vaelab.load(folder)
 
 
 def generation(scale: Scale) -> Iterator[str]:
-    """Per second of wall time, labels and conversion to uint8 included."""
+    """Yield the table; wall time includes labels and conversion to uint8."""
     drawn = drawings(6 * MANY).test
     assert drawn.labels is not None
     rows = []
@@ -48,9 +48,9 @@ def generation(scale: Scale) -> Iterator[str]:
             ),
         }
         turns = {what: partial(_rate, *call, scale.seconds / 2) for what, call in calls.items()}
-        take_turns(turns, 1)  # to warm up
-        given = take_turns(turns, scale.rounds)
-        rows.append([f"{name} ({model.kind})", *map(spread, given.values())])
+        take_turns(turns, 1)  # warm-up
+        rates = take_turns(turns, scale.rounds)
+        rows.append([f"{name} ({model.kind})", *map(spread, rates.values())])
     whats = list(calls)
     yield table(
         ["", *(row[0] for row in rows)],
@@ -59,7 +59,7 @@ def generation(scale: Scale) -> Iterator[str]:
 
 
 def _rate(each: int, call: Callable[[], object], seconds: float) -> float:
-    """Items a second; a call makes `each` of them."""
+    """Return items per second, where one call makes `each` items."""
     made, began = 0, time.perf_counter()
     while not made or time.perf_counter() - began < seconds:
         call()

@@ -1,9 +1,9 @@
-"""Held-out nats on binarised MNIST, by the published protocol, and the two sheets of random points.
+"""Held-out likelihood on binarised MNIST, by the published protocol.
 
     python benchmarks/likelihood.py              # trains a vae and an ae for 90 s each (VAELAB_DATA_DIR, or downloaded)
 
-Training images are binarised afresh each time; the 10,000 test images once (RandomState(777)), and nothing is tuned on
-them. −ELBO with one draw per image, and the importance-weighted bound with K = 500 on the first 1,000.
+Training images are binarised afresh at each use; the 10,000 test images once (RandomState(777)), and nothing is tuned on
+them. Prints −ELBO with one sample per image and the importance-weighted bound with K = 500 on the first 1,000 images.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ SAMPLES, BOUND_IMAGES = 500, 1000
 
 
 def main() -> None:
-    """Train, measure, print."""
+    """Train each model and print its likelihoods."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", nargs="?", default="mnist")
     parser.add_argument("--seconds", type=float, default=90)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--options", default="", help="further options for `vaelab train`, as one text")
+    parser.add_argument("--options", default="", help="further options for `vaelab train`, as one string")
     arguments = parser.parse_args()
     print(machine())
     dataset = vaelab.load_dataset(arguments.source)

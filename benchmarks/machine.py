@@ -1,4 +1,4 @@
-"""What a figure was measured on and with."""
+"""Description of the machine and versions of a measurement."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import vaelab
 
 
 def machine() -> str:
-    """One line: date, processor, cores, and versions."""
+    """Return one line: date, processor, cores and versions."""
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -1,10 +1,10 @@
-"""How long a folder of 100,000 small PNGs takes to load, the first time and again.
+"""Loading time of a folder of 100,000 small PNGs, the first time and again.
 
     python benchmarks/many_files.py         # writes 100,000 files (400 MB on most disks) into a temporary folder, two minutes
 
-The drawings of `strokes`, 28×28, in ten class folders. Each start is a process of its own, and its seconds are those of
-`load_dataset`: first with an empty cache, then twice more, and once more after a file has changed. Then the same files are
-decoded three times in each of three ways, to see what the worker processes are worth.
+The drawings of `strokes`, 28×28, in ten class folders. Each start is a separate process that measures `load_dataset`: with an
+empty cache, twice more, and once more after a file has changed. Then the same files are decoded three times by one thread, by one
+thread per core and by one worker process per core.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ print(f"{time.perf_counter() - began:.2f} s, {dataset.fingerprint[:12]}, {datase
 
 
 def write_files(folder: Path) -> list[str]:
-    """The PNGs, and their paths."""
+    """Write the PNGs and return their paths."""
     drawn = draw_strokes(COUNT, seed=0)
     assert drawn.labels is not None
     for label in range(10):
@@ -48,32 +48,32 @@ def write_files(folder: Path) -> list[str]:
 
 
 def start(folder: Path, cache: Path) -> str:
-    """What a process that loads the folder says."""
+    """Return the output of a process that loads the folder."""
     environment = {**os.environ, "VAELAB_CACHE_DIR": str(cache)}
     command = [sys.executable, "-c", START, str(folder)]
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def one_by_one(paths: list[str]) -> None:
-    """Decode in this thread."""
+    """Decode in the current thread."""
     for path in paths:
         decode_image(path, SIZE, None)
 
 
 def by_threads(paths: list[str]) -> None:
-    """Decode in as many threads as there are cores, a few hundred files at a time."""
+    """Decode in one thread per core, `JOB` files at a time."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(one_by_one, [paths[first : first + JOB] for first in range(0, len(paths), JOB)]))
 
 
 def by_workers(paths: list[str]) -> None:
-    """Decode as `load_dataset` does."""
+    """Decode in worker processes, as `load_dataset` does."""
     for _ in decode_images(paths, SIZE, None):
         pass
 
 
 def main() -> None:
-    """Print seconds."""
+    """Print the seconds of each start and of each way of decoding."""
     print(machine())
     with tempfile.TemporaryDirectory() as name:
         folder, cache = Path(name) / "drawings", Path(name) / "cache"
@@ -85,8 +85,8 @@ def main() -> None:
         for _ in range(3):
             for what, way in (
                 ("one thread", one_by_one),
-                ("a thread a core", by_threads),
-                ("a worker a core", by_workers),
+                ("one thread per core", by_threads),
+                ("one worker per core", by_workers),
             ):
                 began = time.perf_counter()
                 way(paths)

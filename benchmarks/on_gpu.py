@@ -1,4 +1,4 @@
-"""Table of the 784-400-20 model's step on a CUDA device, beside the device's own peak."""
+"""Speed of the 784-400-20 model's step on a CUDA device, and its share of the device's peak."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PRECISIONS: dict[PrecisionName, torch.dtype] = {"float32": torch.float32, "bfloa
 
 
 def cuda_step(scale: Scale) -> Iterator[str]:
-    """Images/s as it stands and compiled; their FLOP/s as shares of a product of 8192³ in float32 and in bfloat16."""
+    """Yield images/s, compiled and not, and FLOP/s as a share of a product of 8192³ in float32 and bfloat16."""
     if not torch.cuda.is_available():
-        yield "Left out: there is no GPU here that PyTorch can use."
+        yield "Skipped: PyTorch finds no CUDA device."
         return
     yield f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
     dataset = drawings(scale.images)
@@ -36,23 +36,23 @@ def cuda_step(scale: Scale) -> Iterator[str]:
                 f"vaelab, {precision}, {batch}": partial(speed, plain, scale.seconds),
                 f"vaelab, compiled, {precision}, {batch}": partial(speed, faster, scale.seconds),
             }
-    given = take_turns(contestants, scale.rounds)
+    speeds = take_turns(contestants, scale.rounds)
     rows = []
-    for name, values in given.items():
+    for name, values in speeds.items():
         if name in PRECISIONS:
             continue
         what, precision, batch = name.rsplit(", ", 2)
         flops = [value * FLOPS for value in values]
-        share = spread(ratios(flops, given[precision]), ".2%")
+        share = spread(ratios(flops, speeds[precision]), ".2%")
         rows.append([what, precision, batch, spread(values), spread([each / 1e12 for each in flops], ".2f"), share])
     yield table(["", "products", "batch", "images/s", "TFLOP/s", "share of the peak"], rows)
     for precision in PRECISIONS:
-        peak = spread([value / 1e12 for value in given[precision]], ".1f")
-        yield f"The peak: a product of {SIDE}³ in {precision} makes {peak} TFLOP/s."
+        peak = spread([value / 1e12 for value in speeds[precision]], ".1f")
+        yield f"Peak, a product of {SIDE}³ in {precision}: {peak} TFLOP/s."
 
 
 def product_flops(dtype: torch.dtype, times: int = 20) -> float:
-    """FLOP/s of `times` products of two square matrices, one after the other."""
+    """Return the FLOP/s of `times` consecutive products of two square matrices."""
     left, right = (torch.randn(SIDE, SIDE, device="cuda", dtype=dtype) for _ in range(2))
     product = left @ right
     torch.cuda.synchronize()

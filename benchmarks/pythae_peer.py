@@ -1,6 +1,7 @@
-"""pythae, from PyPI, in an environment of its own: made once, under the user's cache folder (1.2 GB), and then kept.
+"""Training speed of pythae, from PyPI, in a separate environment under the user's cache folder (1.2 GB, created once).
 
-Clément Chadebec, Louis J. Vincent, Stéphanie Allassonnière, arXiv:2206.08309. It gets the PyTorch that vaelab has here.
+Clément Chadebec, Louis J. Vincent, Stéphanie Allassonnière, arXiv:2206.08309. The environment has the PyTorch release that
+vaelab uses here.
 """
 
 from __future__ import annotations
@@ -23,34 +24,34 @@ from vaelab.data.cache import cache_folder
 
 PYTHAE = "0.1.2"
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
-"""PyTorch's own index of builds without CUDA, which on Linux spare gigabytes; asked where vaelab's is such a build."""
+"""PyTorch's index of builds without CUDA, gigabytes smaller on Linux; used if vaelab's PyTorch is such a build."""
 
 
 class PeerError(Exception):
-    """There is no pythae to compare with; says why."""
+    """pythae cannot be run; the message says why."""
 
 
 def environment() -> Path:
-    """The Python of pythae's environment, which is made if it is not there.
+    """Return the Python of pythae's environment, which is created if it does not exist.
 
     Raises
     ------
     PeerError
-        If it cannot be made.
+        If it cannot be created.
     """
     release, _, build = torch.__version__.partition("+")
     folder = cache_folder() / "peers" / f"pythae-{PYTHAE}-torch-{release}-python-{platform.python_version()}"
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    whole = folder / "whole"
-    if whole.is_file():
+    complete = folder / "whole"
+    if complete.is_file():
         return python
-    note(f"making an environment for pythae {PYTHAE} in {folder}: a minute, and 1.2 GB")
+    note(f"creating an environment for pythae {PYTHAE} in {folder}: one minute, 1.2 GB")
     index = ["--extra-index-url", CPU_BUILDS] if build == "cpu" and _reachable(f"{CPU_BUILDS}/torch/") else []
     command = ["-m", "pip", "install", "--quiet", *index, f"pythae=={PYTHAE}", f"torch=={release}"]
     try:
         venv.create(folder, clear=True, with_pip=True)
         subprocess.run([str(python), *command], check=True, capture_output=True, text=True)
-        whole.touch()
+        complete.touch()
     except subprocess.CalledProcessError as error:
         raise PeerError(_last_line(error.stderr or "", "pip failed")) from error
     except OSError as error:
@@ -59,27 +60,27 @@ def environment() -> Path:
 
 
 class Pythae:
-    """pythae's training of the 784-400-20 model at `batch`, in a process that waits between its turns.
+    """Training of the 784-400-20 model by pythae with batches of `batch` images, in a process that waits between turns.
 
     Parameters
     ----------
     images
-        uint8 (N, 28, 28): an epoch of them is a turn.
+        uint8 (N, 28, 28); a turn is one epoch of them.
     """
 
     def __init__(self, python: Path, images: np.ndarray, batch: int) -> None:
         self.count = len(images)
         self._folder = tempfile.TemporaryDirectory()
-        self._said = Path(self._folder.name) / "stderr"
+        self._stderr = Path(self._folder.name) / "stderr"
         np.save(path := Path(self._folder.name) / "images.npy", images)
         worker = Path(__file__).with_name("pythae_worker.py")
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        with self._said.open("w") as said:
+        with self._stderr.open("w") as stderr:
             self._process = subprocess.Popen(
                 [str(python), "-W", "ignore", str(worker), str(path), str(batch)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=said,
+                stderr=stderr,
                 text=True,
                 env=environment,
             )
@@ -87,7 +88,7 @@ class Pythae:
         self.name = f"pythae {facts['pythae']}"
 
     def speed(self) -> float:
-        """Images a second of an epoch."""
+        """Train one epoch and return images per second."""
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
@@ -98,7 +99,7 @@ class Pythae:
         if line := self._process.stdout.readline():
             return line
         self._process.wait()
-        raise PeerError(_last_line(self._said.read_text(), "pythae's process ended"))
+        raise PeerError(_last_line(self._stderr.read_text(), "pythae's process ended"))
 
     def __enter__(self) -> Pythae:
         return self

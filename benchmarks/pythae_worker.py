@@ -1,9 +1,9 @@
-"""pythae's own training of the 784-400-20 model, in a process of its own: `pythae_peer.py` starts it, in pythae's environment.
+"""Train the 784-400-20 model with pythae; `pythae_peer.py` starts this script in pythae's environment.
 
     python benchmarks/pythae_worker.py IMAGES.npy BATCH
 
-IMAGES.npy holds uint8 (N, 28, 28). It says what it runs as a line of JSON; then, for every line that it is sent, it trains
-for an epoch by pythae's `BaseTrainer`, with no evaluation, and says how many seconds that took.
+IMAGES.npy holds uint8 (N, 28, 28). Prints the versions as a line of JSON. Then, for every line on standard input, it trains
+one epoch with pythae's `BaseTrainer`, without evaluation, and prints the seconds.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Decoder(BaseDecoder):
 
 
 def main() -> None:
-    """Answer until there are no more lines."""
+    """Train one epoch per input line, until the end of the input."""
     path, batch = sys.argv[1], int(sys.argv[2])
     images = torch.from_numpy(np.load(path)).unsqueeze(1).float().div(255)
     model = VAE(

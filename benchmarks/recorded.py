@@ -1,4 +1,4 @@
-"""The matrix products and convolutions of a training step, recorded, and run again with nothing between them: its limit."""
+"""Speed limit of a training step: its matrix products and convolutions alone, recorded and replayed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEAVY = {aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.convolution, aten.con
 
 
 class _Recorder(TorchDispatchMode):
-    """Keeps what is called of `HEAVY`, with its arguments."""
+    """Records calls of the operators in `HEAVY` with their arguments."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,17 +30,17 @@ class _Recorder(TorchDispatchMode):
 
 
 class Recorded:
-    """What a step of `trainer`, which is not compiled, multiplies and convolves.
+    """The matrix products and convolutions of one step of `trainer`, which must not be compiled.
 
     Attributes
     ----------
     flops
-        Floating-point operations of it for one image.
+        Floating-point operations per image.
     """
 
     def __init__(self, trainer: Trainer) -> None:
         self.batch = trainer.feed.order.batch_size
-        trainer.take_step(0.5)  # the first step of a process also tries products out, which are no part of it
+        trainer.take_step(0.5)  # the first step of a process also runs probes, which do not belong to the step
         with FlopCounterMode(display=False) as counter, _Recorder() as recorder:
             trainer.take_step(0.5)
         self.flops = counter.get_total_flops() / self.batch
@@ -48,7 +48,7 @@ class Recorded:
 
     @torch.no_grad()
     def speed(self, seconds: float) -> float:
-        """Images a second of these alone."""
+        """Return images per second of the recorded calls alone."""
         return images_per_second(self.batch, seconds, self._run)
 
     def _run(self) -> None:

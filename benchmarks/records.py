@@ -1,21 +1,21 @@
-"""Records: the best likelihood on binarised MNIST for a budget of time, one preset per budget.
+"""Likelihood on binarised MNIST for a budget of time, one preset per budget.
 
-    python benchmarks/records.py                       # all three budgets of two cores: 60 s, 10 min and 60 min
+    python benchmarks/records.py                       # the three budgets for two cores: 60 s, 10 min and 60 min
     python benchmarks/records.py quick                 # one of them
-    python benchmarks/records.py gpu                   # 10 min of a large GPU
-    python benchmarks/records.py quick --seeds 5       # its spread from seed to seed
-    python benchmarks/records.py quick --cold          # with an empty compile cache too
-    python benchmarks/records.py best --again          # measures the run of the last time
+    python benchmarks/records.py gpu                   # 10 min on a large GPU
+    python benchmarks/records.py quick --seeds 5       # spread over seeds
+    python benchmarks/records.py quick --cold          # also with an empty compile cache
+    python benchmarks/records.py best --again          # measure the existing run
 
-The protocol is the published one: the first 50,000 training images to learn from, binarised afresh each time they are seen; of
-the other 10,000 a seeded 1,337 choose the weights; the 10,000 test images binarised once (RandomState(777)); no augmentation,
-no autoregression. The budget is wall time from the command to the saved weights. The compiled step is in the cache: an epoch
-trained before puts it there. On a GPU there is nothing to put: a ladder's step is recorded, not compiled.
+The protocol is the published one: training on the first 50,000 training images, binarised afresh at each use; a seeded 1,337 of
+the other 10,000 select the weights; the 10,000 test images binarised once (RandomState(777)); no augmentation, no autoregression.
+The budget is wall time from the command to the saved weights. The compiled step is in the cache: an epoch trained before puts it
+there. On a GPU nothing is cached, because a ladder's step is recorded, not compiled.
 
-−ELBO is of all test images, one draw of z each. The importance-weighted bound (K = 5,000, Burda et al. 2016) is of every tenth
-test image, from the first on, and so is the gap between the two; a bound of all 10,000 would take an hour. −ELBO less that gap
-estimates it, with the error of both. Both are in float32, on the GPU if there is one. With labels (`--model cvae`) the model is
-told the label of each image.
+−ELBO is of all test images, one sample of z each. The importance-weighted bound (K = 5,000, Burda et al. 2016) is of every tenth
+test image; all 10,000 would take an hour. −ELBO of all images minus the mean gap (−ELBO minus bound) on every tenth image
+estimates the bound of all, with the errors of both. Both are computed in float32, on the GPU if there is one. With `--model cvae`
+the model receives the label of each image.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ ON_CPU, ON_GPU = [name for name in PRESETS if name != "gpu"], ["gpu"]
 
 
 def main() -> None:
-    """Train, measure, print a row for each run."""
+    """Train and measure; print a row per run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "presets", nargs="*", default=ON_CPU, help="quick, standard, best, gpu; the first three by default"
+        "presets", nargs="*", default=ON_CPU, help="quick, standard, best or gpu; default: the first three"
     )
     parser.add_argument("--model", default="vae", choices=("vae", "cvae"))
-    parser.add_argument("--seeds", type=int, default=1, help="how many")
-    parser.add_argument("--from-seed", type=int, default=0, help="the first of them")
-    parser.add_argument("--seconds", type=float, help="another budget than the preset's")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds")
+    parser.add_argument("--from-seed", type=int, default=0, help="first seed")
+    parser.add_argument("--seconds", type=float, help="training budget instead of the preset's")
     parser.add_argument("--cold", action="store_true", help="also with an empty compile cache")
-    parser.add_argument("--again", action="store_true", help="measure the runs that are there, and train none")
-    parser.add_argument("--samples", type=int, default=SAMPLES, help="K of the bound")
-    parser.add_argument("--every", type=int, default=EVERY, help="test images from one bound to the next")
-    parser.add_argument("--options", default="", help="further options for `vaelab train`, as one text")
+    parser.add_argument("--again", action="store_true", help="measure existing runs without training")
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="K of the importance-weighted bound")
+    parser.add_argument("--every", type=int, default=EVERY, help="compute the bound of every n-th test image")
+    parser.add_argument("--options", default="", help="further options for `vaelab train`, as one string")
     arguments = parser.parse_args()
     print(machine())
     k = f"{arguments.samples:,}"
@@ -86,7 +86,7 @@ def main() -> None:
 
 @contextmanager
 def _cold() -> Iterator[None]:
-    """Within it, nothing is in the compile cache, and all else is."""
+    """Use an empty compile cache; the rest of the cache folder is linked."""
     with tempfile.TemporaryDirectory() as folder:
         cache = cache_folder()
         for entry in cache.iterdir() if cache.is_dir() else ():
@@ -104,12 +104,12 @@ def _cold() -> Iterator[None]:
 
 
 def _warm(options: list[str]) -> None:
-    """Fill the compile cache by an epoch of the same training, which is compiled before its first step."""
+    """Fill the compile cache with one epoch of the same training, compiled before its first step."""
     train_run("records-warm", "mnist", *options, "--epochs", "1", "--compile", "yes")
 
 
 def _measured(folder: Path, dataset: vaelab.Dataset, samples: int, every: int) -> tuple[str, ...]:
-    """A run's seconds, epochs, −ELBO and bounds, as cells of the table."""
+    """Return a run's seconds, epochs, −ELBO and bounds as table cells."""
     device = pick_device("auto")
     trained, last = vaelab.load(folder), runs.read_metrics(runs.open_run(folder))[-1]
     seconds = (folder.with_suffix(".seconds")).read_text(encoding="utf-8")
@@ -118,11 +118,11 @@ def _measured(folder: Path, dataset: vaelab.Dataset, samples: int, every: int) -
     if trained.conditional and dataset.test.labels is not None:
         labels = torch.from_numpy(dataset.test.labels).to(device)
     elbo = negative_elbo(model, levels, labels).double().cpu().numpy()
-    chosen = slice(None, None, every)
-    y = None if labels is None else labels[chosen]
+    subset = slice(None, None, every)
+    y = None if labels is None else labels[subset]
     at_once = 500 if device.type == "cpu" else 5000
-    bound = negative_importance_bound(model, levels[chosen], y, samples=samples, most_at_once=at_once).cpu().numpy()
-    gap = elbo[chosen] - bound
+    bound = negative_importance_bound(model, levels[subset], y, samples=samples, most_at_once=at_once).cpu().numpy()
+    gap = elbo[subset] - bound
     error = math.hypot(_error(elbo), _error(gap))
     return (
         seconds,
@@ -134,7 +134,7 @@ def _measured(folder: Path, dataset: vaelab.Dataset, samples: int, every: int) -
 
 
 def _error(values: np.ndarray) -> float:
-    """Standard error of the mean over images."""
+    """Return the standard error of the mean over images."""
     return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 

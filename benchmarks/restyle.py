@@ -1,14 +1,14 @@
-"""Restyling: is the digit that is asked for the digit that comes out, and in the hand of the image it was made from?
+"""Restyling: how often a restyled digit is the requested one, and how well it keeps the style of the original.
 
-    python benchmarks/restyle.py              # MNIST (VAELAB_DATA_DIR, or downloaded)
+    python benchmarks/restyle.py              # MNIST (from VAELAB_DATA_DIR, or downloaded)
     python benchmarks/restyle.py strokes
 
 Trains the default conditional model from the command line with its default budget (90 s). Every test image is encoded under
-its own label, and its posterior's mean is decoded under each of the other labels. A classifier that saw real training
-images only reads what comes out; slant and stroke width are measured on the pixels (`vaelab.evaluation.style`) and
-correlated with the original's. Pooled: Pearson's over all pairs of an original and a generated image. By pair of labels: the
-mean of the correlations within each pair of an original's label and a generated one, which leaves out that a 1 is thinner or
-steeper than an 8 as such.
+its own label, and the posterior mean is decoded under each of the other labels. A classifier trained on real training images only
+reads the result; slant and stroke width are measured on the pixels (`vaelab.evaluation.style`) and correlated with those of the
+original. Pooled: Pearson's correlation over all pairs of an original and a generated image. By pair of labels: the mean of the
+correlations within each pair of an original and a generated label, which removes differences between digits (a 1 is thinner than
+an 8).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ MEASURES = {"slant": slant, "stroke width": stroke_width}
 
 
 def main() -> None:
-    """Print how many are read as asked, and the correlations."""
+    """Print the share read as the requested label, and the correlations."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", nargs="?", default="mnist")
     parser.add_argument("--seconds", type=float, default=90)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--run", help="a run folder to measure instead of training one")
-    parser.add_argument("--count", type=int, help="measure the first of the test images only")
+    parser.add_argument("--run", help="run folder to measure instead of training one")
+    parser.add_argument("--count", type=int, help="number of test images; default: all")
     arguments = parser.parse_args()
     print(machine())
     dataset = vaelab.load_dataset(arguments.source)
@@ -46,20 +46,21 @@ def main() -> None:
     assert test.labels is not None
     originals, labels, K = test.images[:, 0], test.labels, len(dataset.classes)
     print(
-        f"{dataset.name}: the judge reads {judge.accuracy:.2%} of the {judge.held_out:,} real test images right",
+        f"{dataset.name}: the judge reads {judge.accuracy:.2%} of the {judge.held_out:,} real test images correctly",
         flush=True,
     )
 
     restyled = styles(model, originals, labels)
     other = np.arange(K) != labels[:, None]  # (N, K)
     flat = restyled.reshape(-1, *originals.shape[1:])
-    as_asked = judge.read(flat).reshape(-1, K) == np.arange(K)
-    right = as_asked[other]
+    as_requested = judge.read(flat).reshape(-1, K) == np.arange(K)
+    right = as_requested[other]
     error = (right.mean() * (1 - right.mean()) / right.size) ** 0.5
-    each = [as_asked[other[:, k], k].mean() for k in range(K)]
-    print(f"read as asked: {right.mean():.2%} ± {error:.2%} (n = {right.size:,})", flush=True)
+    each = [as_requested[other[:, k], k].mean() for k in range(K)]
+    print(f"read as the requested label: {right.mean():.2%} ± {error:.2%} (n = {right.size:,})", flush=True)
     print(
-        "by label asked:", "  ".join(f"{name} {share:.1%}" for name, share in zip(dataset.classes, each, strict=True))
+        "by requested label:",
+        "  ".join(f"{name} {share:.1%}" for name, share in zip(dataset.classes, each, strict=True)),
     )
 
     for name, measure in MEASURES.items():
@@ -67,14 +68,14 @@ def main() -> None:
         pooled = correlation(np.repeat(before[:, None], K, 1)[other], after[other])
         pairs = [correlation(before[labels == a], after[labels == a, b]) for a in range(K) for b in range(K) if a != b]
         print(
-            f"{name}: correlation with the original's, pooled {pooled:.3f} (n = {other.sum():,}), by pair of labels "
+            f"{name}: correlation with the original, pooled {pooled:.3f} (n = {other.sum():,}), by pair of labels "
             f"{np.mean(pairs):.3f} (lowest {min(pairs):.3f}); mean {before.mean():.2f} → {after[other].mean():.2f}",
             flush=True,
         )
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's."""
+    """Return Pearson's correlation."""
     return float(np.corrcoef(a, b)[0, 1])
 
 

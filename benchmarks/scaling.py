@@ -1,8 +1,7 @@
-"""Table of how training's cost grows with the images: images/s, and peak memory beside data and model.
+"""Cost of training against the number of images: images/s and peak memory.
 
-Each training is a process of its own, of the default model on drawings (`strokes`), with 5,000 more to validate on. Data are
-the pixels, a label and a place in the order of each image; the model is its weights five times (moving, averaged, best, and
-Adam's two moments).
+Each training is a separate process: the default model on drawings (`strokes`), with 5,000 more for validation. "Data" are the
+pixels, labels and order of the images; "model" is five times the weights (current, averaged, best, and Adam's two moments).
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ MIB = 2**20
 
 
 class Cost(TypedDict):
-    """Of one training: images/s, and bytes."""
+    """Images/s of one training, and bytes of data, model and peak memory."""
 
     speed: float
     data: int
@@ -39,7 +38,7 @@ class Cost(TypedDict):
 
 
 def scaling(scale: Scale) -> Iterator[str]:
-    """A row for each number of images, and the spread of the speeds between them."""
+    """Yield a row per number of images, and the difference between the slowest and the fastest."""
     costs: dict[int, list[Cost]] = {count: [] for count in scale.counts}
     with tempfile.TemporaryDirectory() as name:
         note(f"drawing {scale.counts[-1]:,} strokes")
@@ -65,12 +64,12 @@ def scaling(scale: Scale) -> Iterator[str]:
         rows.append([count, spread(speeds), *(f"{size:,.1f}" for size in sizes.values()), f"{constant:,.1f}"])
     yield table(["images", "images/s", "data, MiB", "model, MiB", "peak, MiB", "peak − data − model, MiB"], rows)
     medians = [statistics.median(speeds) for speeds in given.values()]
-    yield f"Slowest against quickest: {min(medians) / max(medians) - 1:+.0%} (goal: within 15 %)."
+    yield f"Slowest against fastest: {min(medians) / max(medians) - 1:+.0%} (goal: within 15 %)."
 
 
 def peak_memory() -> int:
-    """Most bytes of memory that this process has held at once."""
-    try:  # the figure of getrusage is not below what the parent held
+    """Return the peak memory of this process in bytes."""
+    try:  # getrusage never reports less than the parent process held
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
     except OSError:
@@ -80,7 +79,7 @@ def peak_memory() -> int:
 
 
 def _train(folder: Path, count: int, seconds: float) -> Cost:
-    """A training on the first `count` drawings, HELD_OUT others to validate."""
+    """Train on the first `count` drawings, with HELD_OUT others for validation."""
     images = np.fromfile(folder / "images", np.uint8, (count + HELD_OUT) * int(np.prod(PIXELS)))
     drawn = Split(images.reshape(-1, *PIXELS), np.fromfile(folder / "labels", np.int64, count + HELD_OUT))
     held_out = drawn[count:]

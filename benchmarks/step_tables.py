@@ -1,4 +1,4 @@
-"""Tables of the training step: the 784-400-20 model against its peers and the limit, and the convolutional model."""
+"""Tables of the training step: the 784-400-20 model against other libraries and the limit, and the convolutional model."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ BFLOAT16 = PRECISIONS[1]
 
 
 def dense_step(scale: Scale) -> Iterator[str]:
-    """784-400-20 on all cores: images/s, ratios and shares; then what compiling takes.
+    """Yield images/s, ratios and shares of the limit for 784-400-20 on all cores, then the time to compile.
 
-    All in float32; where a training left to itself takes bfloat16 here, vaelab's in that too, beside its own limit.
+    In float32; if bfloat16 is the default on this processor, vaelab and its limit are also measured in bfloat16.
     """
     torch.manual_seed(0)
     dataset = drawings(scale.images)
@@ -37,7 +37,7 @@ def dense_step(scale: Scale) -> Iterator[str]:
             pythae = stack.enter_context(Pythae(environment(), dataset.train.images[:, 0], BATCH))
             peers[f"{pythae.name}, no evaluation"] = pythae.speed
         except PeerError as error:
-            yield f"pythae was left out: {error}"
+            yield f"pythae was skipped: {error}"
         contestants = {f"textbook loop, {BATCH}": loop.speed}
         contestants |= {f"{name}, {BATCH}": peer for name, peer in peers.items()}
         precisions = PRECISIONS[: 1 + default_precision(DENSE, dataset.shape, torch.device("cpu"))]
@@ -52,7 +52,7 @@ def dense_step(scale: Scale) -> Iterator[str]:
                     _named("vaelab, compiled", precision, batch): partial(speed, faster, scale.seconds),
                     _named(f"{LIMIT} alone", precision, batch): limit,
                 }
-        for batch in (BATCH, LARGE):  # to warm up
+        for batch in (BATCH, LARGE):  # warm-up
             products_speed(batch, 0.1)
         given = take_turns(contestants, scale.rounds)
     yield _table(given, f"textbook loop, {BATCH}", [f"{name}, {BATCH}" for name in peers])
@@ -60,8 +60,8 @@ def dense_step(scale: Scale) -> Iterator[str]:
         rates = [value * FLOPS / 1e9 for value in given[f"{LIMIT} alone, {batch}"]]
         yield f"The limit at batch {batch}: {FLOPS / 1e6:.3f} MFLOP an image, {spread(rates)} GFLOP/s."
     yield (
-        f"The loop's training alone, its evaluation of {len(dataset.test):,} images after each epoch of {len(dataset.train):,} "
-        f"left out: {spread(loop.training)} images/s; vaelab, compiled, at {BATCH}: "
+        f"The loop without its evaluation of {len(dataset.test):,} images after each epoch of {len(dataset.train):,}: "
+        f"{spread(loop.training)} images/s; vaelab, compiled, at batch {BATCH}: "
         + ", ".join(
             f"{spread(ratios(given[_named('vaelab, compiled', precision, BATCH)], loop.training), '.2f')} times that "
             f"in {precision}"
@@ -73,7 +73,7 @@ def dense_step(scale: Scale) -> Iterator[str]:
 
 
 def conv_step(scale: Scale) -> Iterator[str]:
-    """The default convolutional network likewise: the loop's model has the same networks, and the limit convolves too."""
+    """Yield the same for the default convolutional network; the limit includes its convolutions."""
     torch.manual_seed(0)
     dataset = drawings(scale.conv_images)
     plain, faster, other = (trainer_for(CONV, dataset, BATCH) for _ in range(3))
@@ -91,33 +91,33 @@ def conv_step(scale: Scale) -> Iterator[str]:
     given = take_turns(contestants, scale.rounds)
     yield (
         f"{weights:,} weights, {plain.model.latent_dim} latent dimensions, {limit.flops / 1e6:.1f} MFLOP an image. "
-        "The limit is of convolutions as PyTorch runs them eagerly: "
-        "a compiled step, which lays out images as it likes, could pass it."
+        "The limit is that of eager PyTorch convolutions; "
+        "a compiled step may choose another memory layout and exceed it."
     )
     yield _table(given, f"textbook loop, {BATCH}", [])
 
 
 def _named(what: str, precision: PrecisionName, batch: int) -> str:
-    """A contestant's name; in float32 unless said otherwise."""
+    """Return the name of a contestant; it names bfloat16 but not float32."""
     return ", ".join([what, *([BFLOAT16] if precision == BFLOAT16 else []), str(batch)])
 
 
 class _Loop:
-    """The loop's speed with its evaluation, as it stands; that of its training alone is kept beside it."""
+    """Speed of the textbook loop with its evaluation; `training` collects the speeds without it."""
 
     def __init__(self, loop: TextbookLoop) -> None:
         self.loop = loop
         self.training: list[float] = []
 
     def speed(self) -> float:
-        """Images learnt from a second, of an epoch and the evaluation after it."""
+        """Return training images per second of an epoch, with the evaluation after it."""
         epoch = self.loop.epoch()
         self.training.append(epoch.images / epoch.training)
         return epoch.images / (epoch.training + epoch.evaluation)
 
 
 def _table(given: Mapping[str, Sequence[float]], loop: str, peers: Sequence[str]) -> str:
-    """A row for each; what is compared has the same batch."""
+    """Return a table with a row per contestant; ratios compare equal batch sizes."""
     header = [
         "",
         "batch",

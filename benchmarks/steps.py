@@ -1,4 +1,4 @@
-"""vaelab's training step at full speed, and the matrix products inside that of the 784-400-20 model."""
+"""Speed of vaelab's training step, and of the matrix products alone for the 784-400-20 model."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ DENSE = ModelConfig(model="vae", network="mlp", latent_dim=20, width=400, depth=
 """784-400-20."""
 
 CONV = ModelConfig(model="vae", network="conv", likelihood="bernoulli")
-"""The convolutional network as it is by default."""
+"""The default convolutional network."""
 
 WIDTHS = ((784, 400), (400, 40), (20, 400), (400, 784))
-"""Inputs and outputs of the four dense layers; half of the second's outputs are log-variances."""
+"""Inputs and outputs of the four dense layers; half of the outputs of the second are log-variances."""
 
 FLOPS = 2 * (3 * sum(n * m for n, m in WIDTHS) - WIDTHS[0][0] * WIDTHS[0][1])
-"""Of an image in training: forward, and both gradients but for that of the first layer's input."""
+"""Per image in training: forward and both gradients, except for the gradient of the first layer's input."""
 
 STEPS, STEPS_ON_A_GPU = 20, 500
-"""Steps between two readings of the figures, which wait for the device."""
+"""Steps between two readings of the statistics, which synchronise with the device."""
 
 
 @cache
 def drawings(count: int) -> Dataset:
-    """`count` drawings to learn from, and as many to hold out as the textbook's data have for them: a sixth."""
+    """Return `count` training drawings and a sixth as many test drawings, the ratio of MNIST."""
     drawn = draw_strokes(count + count // 6, seed=0)
     return Dataset("strokes", drawn[:count], drawn[:0], drawn[count:], tuple("0123456789"))
 
@@ -40,13 +40,13 @@ def drawings(count: int) -> Dataset:
 def trainer_for(
     model: ModelConfig, dataset: Dataset, batch: int, device: str = "cpu", precision: PrecisionName = "float32"
 ) -> Trainer:
-    """The model in training."""
+    """Return a trainer for the model."""
     config = Config(model, TrainConfig(epochs=1, batch_size=batch, device=device, precision=precision))
     return Trainer(resolve(config, dataset), dataset, torch.device(device))
 
 
 def compile_step(trainer: Trainer) -> tuple[float, float]:
-    """Have the step compiled; seconds from here to the end of the next step, and to that of the first compiled one."""
+    """Compile the step; return the seconds to the end of the next step and of the first compiled step."""
     began, first = time.perf_counter(), 0.0
     trainer.compile()
     while True:
@@ -62,7 +62,7 @@ def compile_step(trainer: Trainer) -> tuple[float, float]:
 
 
 def speed(trainer: Trainer, seconds: float) -> float:
-    """Images a second of vaelab's step, with all it does: schedule, binarising, clipping, averaged weights, figures."""
+    """Return images per second of the complete step: schedule, binarisation, clipping, weight average, statistics."""
     between = STEPS if trainer.device.type == "cpu" else STEPS_ON_A_GPU
     return images_per_second(
         trainer.feed.order.batch_size, seconds, partial(trainer.take_step, 0.5), trainer.read, between
@@ -70,7 +70,7 @@ def speed(trainer: Trainer, seconds: float) -> float:
 
 
 def products_speed(batch: int, seconds: float, dtype: torch.dtype = torch.float32) -> float:
-    """Images a second of the matrix products alone, forward and backward, into memory that is there already."""
+    """Return images per second of the matrix products alone, forward and backward, into preallocated memory."""
     inputs = [torch.randn(batch, n, dtype=dtype) for n, _ in WIDTHS]
     outputs = [torch.randn(batch, m, dtype=dtype) for _, m in WIDTHS]
     weights = [torch.randn(n, m, dtype=dtype) for n, m in WIDTHS]
@@ -95,7 +95,7 @@ def images_per_second(
     settle: Callable[[], object] = lambda: None,
     between: int = STEPS,
 ) -> float:
-    """Images a second where `step` takes `batch` of them; `settle`, every `between` steps, waits for what is under way."""
+    """Return images per second of `step` with batches of `batch`; `settle` synchronises every `between` steps."""
     taken, began = 0, time.perf_counter()
     while not taken or time.perf_counter() - began < seconds:
         step()

@@ -1,9 +1,9 @@
-"""How fast `strokes` is drawn, and how well it stands in for MNIST.
+"""Drawing speed of `strokes`, and how well it replaces MNIST.
 
     python benchmarks/strokes.py            # MNIST from VAELAB_DATA_DIR, or downloaded; five minutes on two cores
 
 The same small network (`vaelab.evaluation.reference_classifier`, with its light augmentation) is trained
-twice, on drawings alone and on MNIST alone, and each reads the other's test set.
+twice, on drawings only and on MNIST only; both classify the test images of both.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from vaelab.evaluation.reference_classifier import Judge, judge_of
 COUNT = 60_000
 
 
-def report(judge: Judge, learnt: str, dataset: Dataset) -> None:
-    """One line: the share of a data set's test images that the judge reads right, over all and per class."""
+def report(judge: Judge, trained_on: str, dataset: Dataset) -> None:
+    """Print the judge's accuracy on the test images of a data set, overall and per class."""
     right = judge.read(dataset.test.images) == dataset.test.labels
     assert dataset.test.labels is not None
     each = [f"{name} {right[dataset.test.labels == k].mean():.1%}" for k, name in enumerate(dataset.classes)]
-    print(f"trained on {learnt}, reading {dataset.name}: {np.mean(right):.2%}   {'  '.join(each)}", flush=True)
+    print(f"trained on {trained_on}, reading {dataset.name}: {np.mean(right):.2%}   {'  '.join(each)}", flush=True)
 
 
 def main() -> None:
-    """Print speed, share of in-between pixels, and who reads whom."""
+    """Print the drawing speed, the share of grey pixels, and the accuracies."""
     print(machine())
     began = time.perf_counter()
     draw_strokes(COUNT, seed=0)
@@ -38,10 +38,10 @@ def main() -> None:
     sets = {name: vaelab.load_dataset(name) for name in ("strokes", "mnist")}
     for name, dataset in sets.items():
         print(f"{name}: {between_share(dataset.train.images):.2%} of the pixels between 10 % and 90 % of white")
-    for learnt in sets:
-        judge = judge_of(sets[learnt])
+    for trained_on in sets:
+        judge = judge_of(sets[trained_on])
         for dataset in sets.values():
-            report(judge, learnt, dataset)
+            report(judge, trained_on, dataset)
 
 
 if __name__ == "__main__":

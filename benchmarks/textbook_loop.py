@@ -1,8 +1,8 @@
-"""The textbook's training loop, as the public PyTorch example (pytorch/examples, vae/main.py) has it.
+"""The textbook training loop of the public PyTorch example (pytorch/examples, vae/main.py).
 
-A Dataset makes a PIL image of each sample and a tensor of that (what torchvision's MNIST and ToTensor do), a DataLoader
-stacks them, an eager step goes down the gradient of BCE and KL by Adam, `.item()` is taken of every step's loss, and the test
-set is evaluated after each epoch in the same manner. It does not binarise, clip, average weights or follow a schedule.
+A Dataset converts each sample to a PIL image and then to a tensor (as torchvision's MNIST and ToTensor do), a DataLoader
+stacks them, an eager step minimises BCE plus KL with Adam, `.item()` is called on the loss of every step, and the test set is
+evaluated after each epoch in the same way. There is no binarisation, clipping, weight average or schedule.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vaelab.models.base import Model
 
 
 class Images(Dataset[tuple[Tensor, int]]):
-    """One image at a time: a PIL image, made a float tensor (1, 28, 28) in [0, 1]; and its label."""
+    """Images as float tensors (1, 28, 28) in [0, 1], converted through PIL one at a time, with labels."""
 
     def __init__(self, split: Split) -> None:
         assert split.labels is not None
@@ -39,7 +39,7 @@ class Images(Dataset[tuple[Tensor, int]]):
 
 
 class TextbookVAE(nn.Module):
-    """784-400-20-400-784 with ReLU, as the tutorials have it."""
+    """784-400-20-400-784 with ReLU, as in the tutorials."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class TextbookVAE(nn.Module):
         self.up, self.out = nn.Linear(20, 400), nn.Linear(400, 784)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixel probabilities, mean and log-variance for images (batch, 1, 28, 28)."""
+        """Return pixel probabilities, mean and log-variance for images (batch, 1, 28, 28)."""
         h = F.relu(self.hidden(x.view(-1, 784)))
         mean, log_variance = self.mean(h), self.log_variance(h)
         z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
@@ -55,14 +55,14 @@ class TextbookVAE(nn.Module):
 
 
 class SameNetworks(nn.Module):
-    """The networks of a model of vaelab's, as the loop takes them."""
+    """The networks of a vaelab model with the interface of the loop."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixel probabilities, mean and log-variance for images (batch, 1, 28, 28)."""
+        """Return pixel probabilities, mean and log-variance for images (batch, 1, 28, 28)."""
         posterior = self.model.posterior(x)
         mean, log_variance = posterior.mean, posterior.log_variance
         z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
@@ -70,7 +70,7 @@ class SameNetworks(nn.Module):
 
 
 class Epoch(NamedTuple):
-    """Images that were learnt from, and seconds of learning and of the evaluation after it."""
+    """Training images, and seconds of training and of the evaluation after it."""
 
     images: int
     training: float
@@ -78,7 +78,7 @@ class Epoch(NamedTuple):
 
 
 class TextbookLoop:
-    """A model in training by the loop."""
+    """Training of a model by the textbook loop."""
 
     def __init__(self, model: nn.Module, training: Split, held_out: Split, batch: int) -> None:
         self.model = model
@@ -88,7 +88,7 @@ class TextbookLoop:
         self.optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
 
     def epoch(self) -> Epoch:
-        """One pass over the training images, then one over the held-out images."""
+        """Train on one pass over the training images, then evaluate the held-out images."""
         began = time.perf_counter()
         images = self._train()
         trained = time.perf_counter()
@@ -117,7 +117,7 @@ class TextbookLoop:
 
 
 def _loss(output: tuple[Tensor, Tensor, Tensor], x: Tensor) -> Tensor:
-    """BCE and KL, summed over pixels, dimensions and images."""
+    """Return BCE plus KL, summed over pixels, dimensions and images."""
     p, mean, log_variance = output
     distortion = F.binary_cross_entropy(p.flatten(1), x.flatten(1), reduction="sum")
     rate = -0.5 * torch.sum(1 + log_variance - mean.pow(2) - log_variance.exp())

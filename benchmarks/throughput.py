@@ -1,11 +1,11 @@
-"""Work per second: training against its peers and against the machine's limit, generation, start-up, and how cost grows.
+"""Work per second: training against other libraries and the machine's limit, generation, start-up, cost per image.
 
-    python benchmarks/throughput.py                          # all of it: about a quarter of an hour on two cores
+    python benchmarks/throughput.py                          # all tables, about a quarter of an hour on two cores
     python benchmarks/throughput.py --only step scaling      # some tables
-    python benchmarks/throughput.py --quick                  # does it all run? Its figures are of no worth
+    python benchmarks/throughput.py --quick                  # check that everything runs; the figures are meaningless
 
-Figures are medians with their range. What is compared takes turns, and ratios are those of single rounds, so that they hold on a
-machine whose speed wanders. All images are drawings (`strokes`, 28×28, grey), but where mnist is named.
+Figures are medians with their range. Contestants take turns and ratios are computed round by round, so they are valid on a
+machine whose speed varies. All images are drawings (`strokes`, 28×28, grey) unless mnist is named.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ TABLES: dict[str, tuple[str, Callable[[Scale], Iterator[str]]]] = {
 
 
 def main() -> None:
-    """Print the tables, each as soon as it is there."""
+    """Print each table as soon as it is finished."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--only", nargs="+", choices=TABLES, default=list(TABLES), metavar="NAME", help=", ".join(TABLES)
     )
-    parser.add_argument("--quick", action="store_true", help="tiny rounds, to see whether everything runs")
+    parser.add_argument("--quick", action="store_true", help="tiny rounds, to check that everything runs")
     arguments = parser.parse_args()
     scale = QUICK if arguments.quick else Scale()
     print(machine())

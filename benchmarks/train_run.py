@@ -1,4 +1,4 @@
-"""Train from the command line, as a user would, into a folder under `runs/` that is made anew."""
+"""Train from the command line, as a user would, into a new folder under `runs/`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 
 def train_run(name: str, source: str, *options: str) -> Path:
-    """The run folder `runs/NAME` of `vaelab train SOURCE OPTIONS`, trained now.
+    """Run `vaelab train SOURCE OPTIONS` into `runs/NAME` and return that folder; an old one is deleted.
 
-    Beside it `runs/NAME.seconds` says how long it was from the command to the saved weights, on the clock on the wall.
+    `runs/NAME.seconds` receives the wall time from the command to the saved weights.
     """
     folder = Path("runs") / name
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,15 +1,15 @@
 """Trials on binarised MNIST: one change at a time to the ladder of `--preset quick`, for the same number of steps.
 
-    python benchmarks/trials.py                        # all of them, one after the other
-    python benchmarks/trials.py "as it is" "Adamax"    # some of them
+    python benchmarks/trials.py                        # all trials, one after the other
+    python benchmarks/trials.py "baseline" "Adamax"    # some trials
     python benchmarks/trials.py --list
 
-A trial sees what a training sees (the first 50,000 training images, binarised afresh) for 1,350 steps of 128 images, 3.5 epochs,
-in float32: the machine changes how long it takes, not what comes out. Its figures are of the 10,000 validation images; no test
-image is looked at. The bound is −ELBO less the gap between the two on the first 300 of them, K = 200. One seed each, so that a
-difference of some 0.2 nats means little. At half of its steps a trial that is 3 nats behind the first one is stopped.
+A trial trains on the usual data (the first 50,000 training images, binarised afresh) for 1,350 steps of 128 images, 3.5 epochs,
+in float32: the machine changes the duration, not the result. Figures are of the 10,000 validation images; test images are not
+used. The bound is −ELBO minus the gap between the two on the first 300 of them, K = 200. One seed each, so differences of about
+0.2 nats mean little. A trial that is 3 nats behind the baseline after half of its steps is stopped.
 
-SOAP and schedule-free AdamW are those of the package `pytorch-optimizer`, which vaelab itself does not need.
+SOAP and schedule-free AdamW come from the package `pytorch-optimizer`, which vaelab itself does not need.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ from vaelab.training.trainer import Trainer
 STEPS, FEW = 1350, 10_000
 SAMPLES, BOUND_IMAGES = 200, 300
 FAR_BEHIND = 3.0
-"""Nats by which a trial is clearly behind."""
+"""Nats behind the baseline at which a trial is stopped."""
 
 AVERAGES = (0.99, 0.995, 0.999)
-"""Other lengths of the moving average, looked at beside that of the first trial."""
+"""Other decays of the weight average, measured beside the baseline's."""
 
 Optimiser = Callable[[list[Tensor], float], torch.optim.Optimizer]
-"""Makes it for weights and a peak rate."""
+"""Creates an optimiser from weights and a peak learning rate."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What is changed: fields of the configuration, the learning rate's factor by (fraction, warm-up), the optimiser, dropout."""
+    """Changes to the baseline: configuration fields, learning-rate factor by (fraction, warm-up), optimiser, dropout, data."""
 
     train: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
@@ -69,10 +69,10 @@ class Trial:
 
 
 def library(name: str, **options: Any) -> Optimiser:
-    """An optimiser of `pytorch-optimizer`."""
+    """Return an optimiser of `pytorch-optimizer`."""
 
     def make(weights: list[Tensor], rate: float) -> torch.optim.Optimizer:
-        import pytorch_optimizer  # pyright: ignore[reportMissingImports] - said at the head of this file
+        import pytorch_optimizer  # pyright: ignore[reportMissingImports] - optional, see the docstring of this file
 
         return getattr(pytorch_optimizer, name)(weights, lr=rate, **options)
 
@@ -80,22 +80,22 @@ def library(name: str, **options: Any) -> Optimiser:
 
 
 def adamw(first: float, second: float) -> Optimiser:
-    """AdamW with other decays of its moments."""
+    """Return AdamW with other decays of its moments."""
     return lambda weights, rate: torch.optim.AdamW(
         weights, lr=rate, betas=(first, second), weight_decay=1e-4, foreach=True
     )
 
 
 def linear(fraction: float, warmup: float) -> float:
-    """A rise over the warm-up, then a straight fall to zero."""
+    """Return the factor of a linear warm-up followed by a linear decay to zero."""
     return fraction / warmup + 1e-3 if fraction < warmup else (1 - fraction) / (1 - warmup)
 
 
 TRIALS = {
-    "as it is": Trial(),
+    "baseline": Trial(),
     "rate 7e-3": Trial({"learning_rate": 7e-3}),
     "one cycle: warm-up over 30 %": Trial({"warmup": 0.3}),
-    "a straight fall": Trial(factor=linear),
+    "linear decay": Trial(factor=linear),
     "clipping at 1": Trial({"gradient_clip": 1.0}),
     "decays 0.9, 0.999": Trial(optimiser=adamw(0.9, 0.999)),
     "decays 0.95, 0.99": Trial(optimiser=adamw(0.95, 0.99)),
@@ -105,34 +105,34 @@ TRIALS = {
     "schedule-free AdamW": Trial(optimiser=library("ScheduleFreeAdamW"), factor=lambda f, w: min(1.0, f / w + 1e-3)),
     "free bits 0.01, no KL warm-up": Trial({"kl_warmup": 0.0, "free_bits": 0.01}),
     "no KL warm-up": Trial({"kl_warmup": 0.0}),
-    "a finish of 5 draws over 20 %": Trial({"iwae_samples": 5, "iwae_fraction": 0.2}),
+    "IWAE fine-tuning, 5 samples over 20 %": Trial({"iwae_samples": 5, "iwae_fraction": 0.2}),
     "10,000 images": Trial(few=True),
     "10,000 images, dropout 0.1": Trial(few=True, dropout=0.1),
     "convolutions between positions": Trial(model={"spatial_mixing": "conv"}),
     "free matrices": Trial(model={"spatial_mixing": "free"}),
-    "rungs 16,8@8,8@4,8@4,8@4": Trial(model={"levels": "16,8@8,8@4,8@4,8@4"}),
-    "rungs 16,4,4,4": Trial(model={"levels": "16,4,4,4"}),
-    "rungs 16,8,8,8": Trial(model={"levels": "16,8,8,8"}),
-    "convolutions, rungs 16,8@8,8@4,8@4,8@4": Trial(model={"spatial_mixing": "conv", "levels": "16,8@8,8@4,8@4,8@4"}),
+    "levels 16,8@8,8@4,8@4,8@4": Trial(model={"levels": "16,8@8,8@4,8@4,8@4"}),
+    "levels 16,4,4,4": Trial(model={"levels": "16,4,4,4"}),
+    "levels 16,8,8,8": Trial(model={"levels": "16,8,8,8"}),
+    "convolutions, levels 16,8@8,8@4,8@4,8@4": Trial(model={"spatial_mixing": "conv", "levels": "16,8@8,8@4,8@4,8@4"}),
 }
 
 
 @runtime_checkable
 class OwnAverage(Protocol):
-    """An optimiser that goes from the weights it learns by to those it ends with, as schedule-free ones do."""
+    """An optimiser with separate training and final weights, such as the schedule-free ones."""
 
     def eval(self) -> None:
-        """Put the weights that it ends with in place."""
+        """Set the final weights."""
 
 
 class OwnSteps:
-    """Takes a training's steps with another optimiser: in place of its `Stepper`."""
+    """Replacement for a trainer's `Stepper` that uses another optimiser."""
 
     def __init__(self, trainer: Trainer, config: Config, optimiser: torch.optim.Optimizer) -> None:
         self.trainer, self.config, self.optimiser = trainer, config.train, optimiser
 
     def take(self, batch: Batch, schedule: Schedule) -> None:
-        """One step."""
+        """Take one step."""
         trainer = self.trainer
         found = loss_and_grad(trainer.model, trainer.moving.weights, batch, schedule, self.config)
         apply_update(trainer.moving, trainer.tally, found, schedule, self.config, self._step)
@@ -146,7 +146,7 @@ class OwnSteps:
         schedule: Schedule,
         weight_decay: float,
     ) -> None:
-        # the optimiser has a weight decay of its own
+        # the optimiser applies its own weight decay
         if bad > 0:
             return
         for weight, gradient in zip(moving.weights, gradients, strict=True):
@@ -157,29 +157,29 @@ class OwnSteps:
 
 
 def main() -> None:
-    """Train, measure, print a row for each trial."""
+    """Run the trials and print a row for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="all by default")
-    parser.add_argument("--list", action="store_true", help="their names")
+    parser.add_argument("names", nargs="*", help="trials to run; default: all")
+    parser.add_argument("--list", action="store_true", help="print the names of all trials")
     parser.add_argument("--steps", type=int, default=STEPS)
     arguments = parser.parse_args()
     if arguments.list:
         print("\n".join(TRIALS))
         return
     if unknown := [name for name in arguments.names if name not in TRIALS]:
-        parser.error(f"got {unknown[0]!r}; expected one of those that --list prints")
+        parser.error(f"got {unknown[0]!r}; expected a name that --list prints")
     print(machine())
     print(
-        f"\n| trial, {arguments.steps:,} steps | training, nats | −ELBO | bound | ms a step |\n| --- | --- | --- | --- | --- |"
+        f"\n| trial, {arguments.steps:,} steps | training, nats | −ELBO | bound | ms per step |\n| --- | --- | --- | --- | --- |"
     )
     dataset, half = vaelab.load_dataset("mnist"), math.nan
     for name in arguments.names or TRIALS:
         reached = run(name, TRIALS[name], dataset, arguments.steps, half)
-        half = reached if name == "as it is" else half
+        half = reached if name == "baseline" else half
 
 
 def run(name: str, trial: Trial, dataset: Dataset, steps: int, to_beat: float) -> float:
-    """Print its row, or rows; −ELBO at half of the steps."""
+    """Run a trial and print its rows; return −ELBO after half of the steps."""
     config = with_preset("quick", Config(ModelConfig(model="vae"), TrainConfig(epochs=1, precision="float32")))
     config = Config(replace(config.model, **trial.model), replace(config.train, **trial.train))
     if trial.few:
@@ -192,9 +192,9 @@ def run(name: str, trial: Trial, dataset: Dataset, steps: int, to_beat: float) -
     if trial.optimiser is not None:
         optimiser = trial.optimiser(trainer.moving.weights, config.train.learning_rate)
         trainer.stepper = cast(Stepper, OwnSteps(trainer, config, optimiser))
-    elif not trial.dropout:  # which a compiled step would not know of
+    elif not trial.dropout:  # a compiled step would ignore the hooks of the dropout
         trainer.compile()
-    others = averages_beside(trainer) if name == "as it is" else {}
+    others = averages_beside(trainer) if name == "baseline" else {}
     levels, half, began = held_out_levels(dataset.validation.images, "bernoulli"), math.nan, time.perf_counter()
     factor = trial.factor or vaelab.training.trainer.learning_rate_factor
     with patch.object(vaelab.training.trainer, "learning_rate_factor", factor):
@@ -206,7 +206,10 @@ def run(name: str, trial: Trial, dataset: Dataset, steps: int, to_beat: float) -
                 half = negative_elbo(trainer.averaged, levels[:1000]).mean().item()
                 trainer.read()
                 if half > to_beat + FAR_BEHIND and not trial.few:
-                    print(f"| {name} | | {half:.2f} at half, against {to_beat:.2f}: stopped | | |", flush=True)
+                    print(
+                        f"| {name} | | {half:.2f} after half of the steps, baseline {to_beat:.2f}: stopped | | |",
+                        flush=True,
+                    )
                     return half
     taken = (time.perf_counter() - began) / steps * 1000
     if isinstance(optimiser, OwnAverage):
@@ -217,39 +220,41 @@ def run(name: str, trial: Trial, dataset: Dataset, steps: int, to_beat: float) -
     for length, moving in others.items():
         model = copy.deepcopy(trainer.averaged)
         take_over(model, moving.averaged)
-        print(f"| its average of {length} | | {measured(model, levels)} | |", flush=True)
+        print(f"| baseline, average of {length} | | {measured(model, levels)} | |", flush=True)
     if others:
-        print(f"| its last weights | | {measured(trainer.model, levels)} | |", flush=True)
+        print(f"| baseline, last weights | | {measured(trainer.model, levels)} | |", flush=True)
     return half
 
 
 def measured(model: Model, levels: Tensor) -> str:
-    """−ELBO and bound, two cells."""
+    """Return −ELBO and bound as two table cells."""
     elbo, few = negative_elbo(model, levels).double(), levels[:BOUND_IMAGES]
     gap = elbo[:BOUND_IMAGES] - negative_importance_bound(model, few, samples=SAMPLES).double()
     return f"{elbo.mean():.2f} | {elbo.mean() - gap.mean():.2f}"
 
 
 def averages_beside(trainer: Trainer) -> dict[float, TrainState]:
-    """TrainState averages of other lengths, of the same weights."""
+    """Return weight averages of the same weights with other decays."""
     weights, updates = trainer.moving.weights, trainer.moving.updates
     return {length: TrainState(weights, [w.detach().clone() for w in weights], [], [], updates) for length in AVERAGES}
 
 
 @torch.no_grad()
 def take_over(model: Model, values: Sequence[Tensor]) -> None:
-    """Put these values in place of the model's weights."""
+    """Set the model's weights to these values."""
     for weight, value in zip(model.parameters(), values, strict=True):
         weight.copy_(value)
 
 
 def drop(model: Model, share: float) -> None:
-    """Dropout on what each block adds to the state, while training."""
+    """Add dropout to the residual branch of each block, during training."""
     torch.manual_seed(0)
     for block in model.modules():
         if isinstance(block, MixerBlock):
             block.register_forward_hook(
-                lambda _, given, made: given[0] + F.dropout(made - given[0], share)  # the average is another model
+                lambda _, given, made: (
+                    given[0] + F.dropout(made - given[0], share)
+                )  # only the training model; the averaged one is separate
             )
 
 

@@ -1,4 +1,4 @@
-"""Contestants that take turns, so that their ratios hold on a machine whose speed wanders; and tables of what came out."""
+"""Measurement in turns, so that ratios are valid on a machine whose speed varies, and Markdown tables."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scale:
-    """How much a table measures.
+    """Size of the measurements.
 
     Attributes
     ----------
     rounds
-        Turns of every contestant.
+        Turns per contestant.
     seconds
-        Length of a turn, where a turn has no length of its own.
+        Length of a turn that has no fixed length.
     images, conv_images
-        Drawings that the loops of others go over in a turn: of the dense model, and of the convolutional one.
+        Drawings per turn of the other libraries' loops, for the dense and for the convolutional model.
     commands
-        Runs of every command.
+        Runs per command.
     counts
-        Training images between which the cost is compared, rising.
+        Numbers of training images whose cost is compared, ascending.
     """
 
     rounds: int = 5
@@ -35,37 +35,37 @@ class Scale:
 
 
 QUICK = Scale(2, 0.3, 2_560, 512, 1, (2_560, 5_120, 10_240))
-"""Whether everything runs; its figures are of no worth."""
+"""Scale to check that everything runs; its figures are meaningless."""
 
 
 def take_turns(contestants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """What each gives, one figure a round: in every round each has its turn."""
-    given: dict[str, list[float]] = {name: [] for name in contestants}
+    """Call each contestant once per round; return its figures, one per round."""
+    figures: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds):
         note(f"round {number + 1} of {rounds}")
         for name, contestant in contestants.items():
-            given[name].append(contestant())
-    return given
+            figures[name].append(contestant())
+    return figures
 
 
 def note(text: str) -> None:
-    """What is going on, on standard error: it is no part of the table."""
+    """Print progress to standard error, separate from the tables."""
     print(f"  {text}", file=sys.stderr, flush=True)
 
 
 def spread(values: Sequence[float], form: str = ",.0f") -> str:
-    """Median and range: `12,345 (12,001 to 12,888)`."""
+    """Format the median and range: `12,345 (12,001 to 12,888)`."""
     if len(values) == 1:
         return format(values[0], form)
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """Round by round, since a round's turns saw the same machine."""
+    """Return the ratios round by round, because turns of one round ran under similar conditions."""
     return [top / bottom for top, bottom in zip(above, below, strict=True)]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,7 +1,7 @@
-"""Lay out the site's source in `build/pages`: the README as its front page, `docs/`, and every file of ours that these link to.
+"""Collect the source of the website in `build/pages`: the README as front page, `docs/`, and every project file they link to.
 
-Each page stays a file of the project whose links work where it lies; here they are rewritten to where it goes. A file that
-is linked to and is neither Markdown nor a picture (an example, the licence) becomes a page that shows it.
+Links in the pages are relative to their files in the project; they are rewritten for the layout of the website. A linked file
+that is neither Markdown nor a picture (an example, the licence) becomes a page with its listing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FRONT = {
     "CHANGELOG.md": "changes.md",
     "benchmarks/RESULTS.md": "measurements.md",
 }
-"""Where the pages that lie outside `docs/` go; by their paths from the root."""
+"""Destination of the pages outside `docs/`, by path from the root."""
 
 PICTURES = {".png", ".gif", ".webp", ".svg", ".jpg"}
 LANGUAGES = {".py": "python", ".toml": "toml", ".sh": "sh", ".ts": "ts"}
@@ -31,34 +31,36 @@ LINK = re.compile(r'(?P<before>\]\(|\b(?:src|href)=")(?P<target>[^)#"\s]+)')
 
 
 def assemble(target: Path = TARGET, root: Path = ROOT) -> list[str]:
-    """Write all pages into `target`, emptied first; the paths of what was written, from there.
+    """Write all pages to `target`, which is emptied first, and return their paths relative to it.
 
     Raises
     ------
     SystemExit
-        If a page links to what is not in the project.
+        If a page links to a file that is not in the project.
     """
     shutil.rmtree(target, ignore_errors=True)
     pages = [path for path in sorted((root / "docs").rglob("*.md")) if "overrides" not in path.parts]
-    waiting = [root / name for name in FRONT if (root / name).exists()] + pages
-    placed: dict[str, str] = {}
-    while waiting:
-        path = waiting.pop()
+    queue = [root / name for name in FRONT if (root / name).exists()] + pages
+    written: dict[str, str] = {}
+    while queue:
+        path = queue.pop()
         name = path.relative_to(root).as_posix()
-        if name in placed:
+        if name in written:
             continue
-        placed[name] = place(path, root)
-        destination = target / placed[name]
+        written[name] = destination_of(path, root)
+        destination = target / written[name]
         destination.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix in PICTURES:
             shutil.copyfile(path, destination)
         else:
-            destination.write_text(relinked(shown(path, root), path, root, waiting.append), encoding="utf-8")
-    return sorted(placed.values())
+            destination.write_text(
+                with_links_rewritten(as_markdown(path, root), path, root, queue.append), encoding="utf-8"
+            )
+    return sorted(written.values())
 
 
-def place(path: Path, root: Path = ROOT) -> str:
-    """Where a file or folder of the project stands in the site's source, as a path from its root."""
+def destination_of(path: Path, root: Path = ROOT) -> str:
+    """Return the path of a file or folder of the project in the source of the website."""
     name = path.relative_to(root).as_posix()
     if name in FRONT:
         return FRONT[name]
@@ -68,8 +70,8 @@ def place(path: Path, root: Path = ROOT) -> str:
     return name if path.suffix in {".md", *PICTURES} else f"{name}.md"
 
 
-def shown(path: Path, root: Path = ROOT) -> str:
-    """A file as Markdown: itself, the cells of a notebook, the pages of a folder, or a listing."""
+def as_markdown(path: Path, root: Path = ROOT) -> str:
+    """Return a file as Markdown: its text, the cells of a notebook, a list of the pages in a folder, or a listing."""
     name = path.relative_to(root).as_posix()
     if path.is_dir():
         return f"# {path.name.capitalize()}\n\n" + "".join(
@@ -83,24 +85,24 @@ def shown(path: Path, root: Path = ROOT) -> str:
             "".join(cell["source"]) if cell["cell_type"] == "markdown" else fenced("".join(cell["source"]), "python")
             for cell in json.loads(text)["cells"]
         ]
-        return "\n\n".join([*cells, f"*This page is `{name}`, without what it prints and draws: run it to see.*\n"])
+        return "\n\n".join([*cells, f"*This page shows `{name}` without its output; run the notebook to see it.*\n"])
     return f"# {name}\n\n{fenced(text, LANGUAGES.get(path.suffix, 'text'))}\n"
 
 
 def title(page: Path) -> str:
-    """The first heading of a Markdown file."""
+    """Return the first heading of a Markdown file."""
     return next(line[2:] for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("# "))
 
 
 def fenced(text: str, language: str) -> str:
-    """A block of code; its fence is longer than any in the text."""
+    """Return `text` as a code block, with a fence longer than any fence in the text."""
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
-def relinked(text: str, path: Path, root: Path, found: Callable[[Path], None]) -> str:
-    """Markdown with its links to files of the project rewritten, outside code; `found` is told of each file."""
-    start = Path(place(path, root)).parent
+def with_links_rewritten(text: str, path: Path, root: Path, found: Callable[[Path], None]) -> str:
+    """Rewrite the links to project files outside code, and call `found` with each linked file."""
+    start = Path(destination_of(path, root)).parent
     folder = path if path.is_dir() else path.parent
 
     def rewritten(match: re.Match[str]) -> str:
@@ -112,10 +114,10 @@ def relinked(text: str, path: Path, root: Path, found: Callable[[Path], None]) -
             raise SystemExit(f"{path.relative_to(root)}: got a link to {target}; expected a file of the project")
         linked = root / linked.relative_to(root.resolve())
         found(linked)
-        return match["before"] + Path(os.path.relpath(place(linked, root), start)).as_posix()
+        return match["before"] + Path(os.path.relpath(destination_of(linked, root), start)).as_posix()
 
     parts = CODE.split(text)
-    # CODE has two groups, so that text, code and fence follow one another.
+    # CODE has two groups, so `split` returns text, code and fence in turn.
     return "".join(
         LINK.sub(rewritten, part) if index % 3 == 0 else part for index, part in enumerate(parts) if index % 3 < 2
     )

@@ -1,4 +1,4 @@
-"""Draw the README's pictures from three runs: nothing but generated images.
+"""Draw the pictures of the README and docs/learn.md from three runs. They contain generated images only.
 
 vaelab train mnist --out runs/mnist-cvae
 vaelab train mnist --model vae --out runs/mnist-vae

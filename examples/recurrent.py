@@ -1,6 +1,6 @@
-"""A recurrent encoder and decoder of one's own, for rows that are sequences: see `docs/own-networks.md`.
+"""Custom recurrent encoder and decoder, for rows that are sequences: see `docs/own-networks.md`.
 
-A sequence of T reals is a row of a table of T columns, so `shape` is (T,).
+A sequence of T real numbers is a row of a table with T columns, so `shape` is (T,).
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 
 class Encoder(nn.Module):
-    """Reads a sequence, the label beside each value, and gives its last state, forwards and backwards."""
+    """Read a sequence, with the label appended to each value, and return the final states of both directions."""
 
     def __init__(self, *, classes: int, width: int) -> None:
         super().__init__()
         self.read = nn.GRU(1 + classes, width, batch_first=True, bidirectional=True)
 
     def forward(self, sequences: Tensor, labels: Tensor | None) -> Tensor:
-        """Sequences (batch, T) and one-hot labels (batch, K), or None, to features (batch, 2 · width)."""
+        """Map sequences (batch, T) and one-hot labels (batch, K), or None, to features (batch, 2 · width)."""
         values = sequences[:, :, None]
         if labels is not None:
             values = torch.cat([values, labels[:, None].expand(-1, values.shape[1], -1)], dim=2)
@@ -28,7 +28,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Writes a sequence: at each time it is given the latent, the label, and what time it is."""
+    """Write a sequence from the latent, the label and the time, which are the input at each step."""
 
     times: Tensor
 
@@ -42,7 +42,7 @@ class Decoder(nn.Module):
         self.output = nn.Linear(width, planes)
 
     def forward(self, latent: Tensor, labels: Tensor | None) -> Tensor:
-        """Latents (batch, d) and one-hot labels to the likelihood's parameters, (batch, planes, T)."""
+        """Map latents (batch, d) and one-hot labels (batch, K), or None, to likelihood parameters (batch, planes, T)."""
         style = latent if labels is None else torch.cat([latent, labels], dim=1)
         steps = len(self.times)
         inputs = torch.cat([style[:, None].expand(-1, steps, -1), self.times.expand(style.shape[0], -1, -1)], dim=2)

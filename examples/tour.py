@@ -1,9 +1,9 @@
-"""Make the tour: train its models, draw its pictures, fill its numbers in.
+"""Make the tour: train its models, draw its pictures and fill in its numbers.
 
     python examples/tour.py                              # docs/tour.md and docs/pictures/tour/, from `strokes`
-    python examples/tour.py --data mnist --out my-tour   # the same tour of other data: grey images with labels
+    python examples/tour.py --data mnist --out my-tour   # the same tour for other grey images with labels
 
-The text stands in `tour.template.md`; each number in it is a name in braces, which a section below fills in.
+The text is in `tour.template.md`; each number is a name in braces, filled in by a section below.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from vaelab.models.distributions import Gaussian
 TEMPLATE = Path(__file__).parent / "tour.template.md"
 BETAS = (0.1, 0.3, 1.0, 3.0, 10.0)
 CODES = 16
-"""Latent dimensions of the models that are not drawn as maps; those have 2."""
+"""Latent dimensions of the models that are not drawn as maps, which have 2."""
 
 CODE_WIDTH = 0.1
-"""Width that a code of the autoencoder is given where its average is held against N(0, I); a point has none."""
+"""Standard deviation assigned to an autoencoder's codes, which are points, to compare their average with N(0, I)."""
 
 SHOWN = 4000
 """Test images whose codes are drawn as points."""
@@ -41,14 +41,14 @@ Numbers = dict[str, str]
 
 
 class Tour:
-    """The data, the models trained so far, and where the pictures go."""
+    """The data, the models trained so far and the folder of the pictures."""
 
     def __init__(self, source: str, epochs: int, pictures: Path) -> None:
         self.data: Dataset = vaelab.load_dataset(source)
         self.epochs, self.pictures = epochs, pictures
         self.test = self.data.test if len(self.data.test) else self.data.validation
         if self.test.labels is None:
-            raise SystemExit(f"--data: got {source} without labels; expected a labelled source")
+            raise SystemExit(f"--data: {source} has no labels; give a labelled source")
         self.images, self.labels = self.test.images, self.test.labels
         self.runs = Path(tempfile.mkdtemp(prefix="tour-"))
         self.trained: dict[str, TrainedModel] = {}
@@ -56,7 +56,7 @@ class Tour:
     def model(
         self, kind: str, *, latent_dim: int | None = None, beta: float = 1.0, passes: float = 1.0
     ) -> TrainedModel:
-        """A model of this kind, trained on first use, `passes` times as long as the rest."""
+        """Return a model of this kind, trained on first use for `passes` times the epochs of the tour."""
         name = f"{kind}-{latent_dim}-{beta:g}"
         if name not in self.trained:
             began = time.perf_counter()
@@ -73,23 +73,23 @@ class Tour:
         return self.trained[name]
 
     def save(self, name: str, picture: Image.Image) -> None:
-        """Write one picture of the tour."""
+        """Save one picture of the tour."""
         save_picture(self.pictures / f"{name}.png", picture)
 
-    def of_each_class(self, number: int = 0) -> np.ndarray:
-        """Index of the test image number `number` of every class."""
+    def one_per_class(self, number: int = 0) -> np.ndarray:
+        """Return the index of test image `number` of each class, shape (K,)."""
         return np.array([np.flatnonzero(self.labels == label)[number] for label in range(len(self.data.classes))])
 
 
 def main() -> None:
-    """Train, draw, and write the page."""
+    """Train the models, draw the pictures and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--data", default="strokes", help="a labelled source of grey images")
-    parser.add_argument("--epochs", type=int, default=10, help="passes over the images for each model")
+    parser.add_argument("--epochs", type=int, default=10, help="passes over the training images per model")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs", help="folder of tour.md")
-    given = parser.parse_args()
-    tour = Tour(given.data, given.epochs, given.out / "pictures" / "tour")
-    numbers: Numbers = {"data": tour.data.name, "epochs": str(given.epochs), "train": f"{len(tour.data.train):,}"}
+    options = parser.parse_args()
+    tour = Tour(options.data, options.epochs, options.out / "pictures" / "tour")
+    numbers: Numbers = {"data": tour.data.name, "epochs": str(options.epochs), "train": f"{len(tour.data.train):,}"}
     for section in (
         autoencoder_and_its_failure,
         what_we_want,
@@ -103,15 +103,15 @@ def main() -> None:
         what_goes_wrong,
     ):
         numbers |= section(tour)
-    page = given.out / "tour.md"
+    page = options.out / "tour.md"
     page.write_text(TEMPLATE.read_text(encoding="utf-8").format_map(numbers), encoding="utf-8")
     print(f"the tour: {page}")
 
 
 def autoencoder_and_its_failure(tour: Tour) -> Numbers:
-    """Section 1: both reconstruct; only one decodes random points."""
+    """Section 1: both models reconstruct; only the VAE decodes random points."""
     ae, vae = tour.model("ae", latent_dim=CODES), tour.model("vae", latent_dim=CODES)
-    chosen = tour.of_each_class()
+    chosen = tour.one_per_class()
     pairs = [model.reconstruct(tour.images[chosen]) for model in (ae, vae)]
     rows = [pairs[0].originals, pairs[0].images, pairs[1].images]
     tour.save("reconstructions", sheet(rows, names=["original", "autoencoder", "VAE"]))
@@ -122,26 +122,26 @@ def autoencoder_and_its_failure(tour: Tour) -> Numbers:
 
 
 def what_we_want(tour: Tour) -> Numbers:
-    """Section 2: a standard normal, and where the codes of images fall."""
+    """Section 2: a standard normal, and the codes of images."""
     ae, vae = tour.model("ae", latent_dim=2), tour.model("vae", latent_dim=2)
     ae_codes, vae_codes = (model.encode(tour.images).mean for model in (ae, vae))
     normal = vae.latents(SHOWN, seed=0)
     maps = draw.three_maps(normal, ae_codes[:SHOWN], vae_codes[:SHOWN], tour.labels[:SHOWN], tour.data.classes)
     tour.save("map", maps)
-    far = np.abs(ae_codes).max()
+    farthest = np.abs(ae_codes).max()
     return {
         "ae_spread": f"{ae_codes.std():.1f}",
-        "ae_farthest": f"{far:.0f}",
+        "ae_farthest": f"{farthest:.0f}",
         "vae_spread": f"{vae_codes.std():.2f}",
         "shown": f"{min(SHOWN, len(tour.images)):,}",
     }
 
 
 def the_encoder_as_a_distribution(tour: Tour) -> Numbers:
-    """Section 3: ellipses, and their average against N(0, I)."""
+    """Section 3: posteriors as ellipses, and their average compared with N(0, I)."""
     ae, vae = tour.model("ae", latent_dim=2), tour.model("vae", latent_dim=2)
     encoded = vae.encode(tour.images)
-    chosen = np.concatenate([tour.of_each_class(0), tour.of_each_class(1)])
+    chosen = np.concatenate([tour.one_per_class(0), tour.one_per_class(1)])
     picture = draw.ellipses(encoded.mean, encoded.log_variance, tour.labels, chosen, tour.data.classes)
     tour.save("ellipses", picture)
     posteriors = Gaussian(torch.from_numpy(encoded.mean), torch.from_numpy(encoded.log_variance))
@@ -149,29 +149,29 @@ def the_encoder_as_a_distribution(tour: Tour) -> Numbers:
     points = Gaussian(codes, torch.full_like(codes, 2 * float(np.log(CODE_WIDTH))))
     tour.save("average", draw.averages(points, posteriors))
     rate = posteriors.rate().sum(-1).mean().item()
-    apart = aggregate_divergence(posteriors)
+    divergence = aggregate_divergence(posteriors)
     return {
         "code_width": f"{CODE_WIDTH:g}",
         "averaged": f"{len(tour.images):,}",
         "ae_divergence": f"{aggregate_divergence(points).nats:.1f}",
         "ae_moments": f"{moment_divergence(points):.1f}",
-        "vae_divergence": f"{apart.nats:.2f}",
-        "vae_divergence_error": f"{apart.error:.2f}",
+        "vae_divergence": f"{divergence.nats:.2f}",
+        "vae_divergence_error": f"{divergence.error:.2f}",
         "vae_moments": f"{moment_divergence(posteriors):.2f}",
         "map_rate": f"{rate:.2f}",
-        "map_information": f"{rate - apart.nats:.2f}",
+        "map_information": f"{rate - divergence.nats:.2f}",
         "ellipse_sigma": f"{np.exp(0.5 * encoded.log_variance).mean():.2f}",
     }
 
 
 def the_sheet(tour: Tour) -> Numbers:
-    """Section 4: the plane of two latents, decoded."""
+    """Section 4: the plane of two latent dimensions, decoded."""
     tour.save("sheet", manifold(tour.model("vae", latent_dim=2), steps=20).sheet())
     return {}
 
 
 def the_reparameterisation(tour: Tour) -> Numbers:
-    """Section 5: two unbiased estimates of the same gradient of E[distortion] in μ, and what each scatters by."""
+    """Section 5: two unbiased estimates of the gradient of E[distortion] with respect to μ, and their variance."""
     draws, model = 4000, tour.model("vae", latent_dim=CODES).model
     x = torch.from_numpy(np.where(tour.images[:1] > 127, 1.0, 0.0).astype(np.float32))
     with torch.no_grad():
@@ -200,9 +200,9 @@ def the_reparameterisation(tour: Tour) -> Numbers:
 
 
 def rate_and_distortion(tour: Tour) -> Numbers:
-    """Section 6: the measured curve, and what each point of it looks like."""
+    """Section 6: the rate-distortion curve, and reconstructions and samples at each of its points."""
     points, rows, numbers = [], [], {}
-    chosen = tour.of_each_class()
+    chosen = tour.one_per_class()
     for beta in BETAS:
         model = tour.model("vae", latent_dim=CODES, beta=beta)
         result = model.reconstruct(tour.images)
@@ -218,14 +218,14 @@ def rate_and_distortion(tour: Tour) -> Numbers:
 
 
 def the_label(tour: Tour) -> Numbers:
-    """Section 7: a row for each label that was asked for."""
+    """Section 7: one row for each requested label."""
     model = tour.model("cvae", passes=3)
     tour.save("grid", label_rows(model.grid(count=14, temperature=0.9, seed=1).images, model.classes))
     return {"cvae_codes": str(model.model.latent_dim), "classes": str(len(model.classes))}
 
 
 def the_same_point(tour: Tour) -> Numbers:
-    """Section 8: the axes that carry slant and stroke width, found by measuring what is generated."""
+    """Section 8: the axes that encode slant and stroke width, found by measuring generated images."""
     model = tour.model("cvae", passes=3)
     count = 100
     made = model.grid(count=count, seed=2)
@@ -234,7 +234,7 @@ def the_same_point(tour: Tour) -> Numbers:
     for name, measure in (("slant", slant), ("width", stroke_width)):
         values = measure(made.images).reshape(len(model.classes), count)
         across = np.corrcoef(values)[np.triu_indices(len(values), 1)].mean()
-        each = (values - values.mean(1, keepdims=True)).mean(0)  # of a point, its label's own average taken out
+        each = (values - values.mean(1, keepdims=True)).mean(0)  # per latent point, minus the mean of each label
         z = made.z[:count]
         strength = np.array([np.corrcoef(z[:, axis], each)[0, 1] for axis in range(z.shape[1])])
         strength[used] = 0 if used >= 0 else strength[used]
@@ -253,15 +253,15 @@ def the_same_point(tour: Tour) -> Numbers:
 
 
 def restyled(tour: Tour) -> Numbers:
-    """Section 9: one drawing, and all labels in its hand."""
+    """Section 9: one drawing, and all labels in its style."""
     model = tour.model("cvae", passes=3)
-    chosen = tour.of_each_class(2)[[7 % len(model.classes), 2 % len(model.classes), 4 % len(model.classes)]]
+    chosen = tour.one_per_class(2)[[7 % len(model.classes), 2 % len(model.classes), 4 % len(model.classes)]]
     tour.save("restyle", restyle(model, tour.images[chosen], tour.labels[chosen]).sheet())
     return {}
 
 
 def what_goes_wrong(tour: Tour) -> Numbers:
-    """Section 10: collapse, blur, holes."""
+    """Section 10: collapse, blur and holes."""
     healthy = tour.model("vae", latent_dim=CODES)
     collapsed = tour.model("vae", latent_dim=CODES, beta=BETAS[-1])
     encoded = [model.encode(tour.images) for model in (healthy, collapsed)]
@@ -298,14 +298,14 @@ def what_goes_wrong(tour: Tour) -> Numbers:
 
 
 def _apart(points: torch.Tensor, count: int, distance: float = 0.35) -> torch.Tensor:
-    """The first `count` points that lie at least `distance` from those before them."""
-    kept: list[torch.Tensor] = []
+    """Return the first `count` points at least `distance` from all points returned before them."""
+    chosen: list[torch.Tensor] = []
     for point in points:
-        if all((point - other).norm() >= distance for other in kept):
-            kept.append(point)
-        if len(kept) == count:
+        if all((point - other).norm() >= distance for other in chosen):
+            chosen.append(point)
+        if len(chosen) == count:
             break
-    return torch.stack(kept)
+    return torch.stack(chosen)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tour's plots: maps, ellipses, averages and curves. Every picture can be read without its colours."""
+"""Plots of the tour: maps, ellipses, averages and curves. Every picture is readable without colour."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from vaelab.models.distributions import Gaussian, standard_normal_log_prob
 BLUE, BROWN, GREEN, GREY = "#0b6fa4", "#b5651d", "#3a7d44", "#888888"
 COLOURS = ["#0b6fa4", "#b5651d", "#3a7d44", "#8e3b8a", "#c0392b", "#5d6d7e", "#b7950b", "#148f77", "#6c3483", "#a04000"]
 EDGE = 4.0
-"""Maps show −4…4 on both axes: beyond 4 standard deviations there is next to nothing of N(0, I)."""
+"""Maps show −4…4 on both axes; N(0, I) has almost no mass beyond 4 standard deviations."""
 
 
 def three_maps(
     normal: np.ndarray, ae: np.ndarray, vae: np.ndarray, labels: np.ndarray, classes: Sequence[str]
 ) -> Image.Image:
-    """N(0, I), and the codes of images by label under an autoencoder and a VAE, each (N, 2)."""
+    """Draw points of N(0, I) and the codes of images, by label, of an autoencoder and a VAE, each of shape (N, 2)."""
     figure, panels = _figure(3, (13, 4.6))
     panels[0].plot(*normal.T, ".", ms=2, color=GREY)
     panels[0].set_title("what we want: N(0, I)")
@@ -33,7 +33,7 @@ def three_maps(
         for label, name in enumerate(classes):
             of = codes[labels == label]
             axes.plot(*of.T, ".", ms=2, color=COLOURS[label % len(COLOURS)], alpha=0.5)
-            _name(axes, np.median(of[:, 0]), np.median(of[:, 1]), name, label)
+            _label(axes, np.median(of[:, 0]), np.median(of[:, 1]), name, label)
         axes.set_title(title)
     for axes in (panels[0], panels[2]):
         _plane(axes)
@@ -42,13 +42,13 @@ def three_maps(
     for axes in panels:
         axes.set_xlabel("z₁")
         axes.set_ylabel("z₂")
-    return _picture(figure)
+    return _to_image(figure)
 
 
 def ellipses(
     mean: np.ndarray, log_variance: np.ndarray, labels: np.ndarray, chosen: np.ndarray, classes: Sequence[str]
 ) -> Image.Image:
-    """Posteriors of the `chosen` images as ellipses of two standard deviations, over the means of all."""
+    """Draw the posteriors of the `chosen` images as ellipses of two standard deviations, over the means of all images."""
     figure, (axes,) = _figure(1, (6.4, 6))
     axes.plot(*mean.T, ".", ms=1.5, color="#cccccc")
     for index in chosen:
@@ -62,11 +62,11 @@ def ellipses(
     _plane(axes)
     axes.set_xlabel("z₁")
     axes.set_ylabel("z₂")
-    return _picture(figure)
+    return _to_image(figure)
 
 
 def averages(ae: Gaussian, vae: Gaussian) -> Image.Image:
-    """Densities over the plane: the average of the autoencoder's codes, that of the VAE's posteriors, and N(0, I)."""
+    """Draw three densities: the average of the autoencoder's codes, of the VAE's posteriors, and N(0, I)."""
     figure, panels = _figure(3, (13, 4.5))
     points, side = _grid()
     densities = [
@@ -80,11 +80,11 @@ def averages(ae: Gaussian, vae: Gaussian) -> Image.Image:
         axes.imshow(image, origin="lower", extent=(-EDGE, EDGE, -EDGE, EDGE), cmap="Blues", vmin=0, vmax=0.25)
         _plane(axes)
         axes.set_title(title)
-    return _picture(figure)
+    return _to_image(figure)
 
 
 def gradients(estimates: Sequence[np.ndarray]) -> Image.Image:
-    """Single estimates of one component of the gradient, and their running averages, for the two estimators."""
+    """Draw single estimates of one component of the gradient and their running averages, for two estimators."""
     figure, (single, running) = _figure(2, (12, 4.2))
     names = ("reparameterised", "score function")
     for row, (values, name, colour) in enumerate(zip(estimates, names, (BLUE, BROWN), strict=True)):
@@ -104,11 +104,11 @@ def gradients(estimates: Sequence[np.ndarray]) -> Image.Image:
     running.legend(frameon=False)
     for axes in (single, running):
         axes.grid(alpha=0.25)
-    return _picture(figure)
+    return _to_image(figure)
 
 
 def rate_distortion(betas: Sequence[float], points: Sequence[tuple[float, float]]) -> Image.Image:
-    """The curve that β draws: rate across, distortion up, in nats per image."""
+    """Draw rate (x) against distortion (y), in nats per image, for each β."""
     figure, (axes,) = _figure(1, (7, 4.8))
     rates, distortions = np.array(points).T
     axes.plot(rates, distortions, "o-", color=BLUE)
@@ -123,11 +123,11 @@ def rate_distortion(betas: Sequence[float], points: Sequence[tuple[float, float]
     axes.set_ylabel("distortion, nats per image: what is lost")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
-    return _picture(figure)
+    return _to_image(figure)
 
 
 def collapse(rates: Sequence[np.ndarray], titles: Sequence[str]) -> Image.Image:
-    """Nats of every latent axis, highest first, of two models."""
+    """Draw the rate of every latent axis in nats, highest first, of two models."""
     figure, panels = _figure(2, (11, 3.4))
     top = max(float(rate.max()) for rate in rates) * 1.1
     for axes, rate, title in zip(panels, rates, titles, strict=True):
@@ -140,11 +140,11 @@ def collapse(rates: Sequence[np.ndarray], titles: Sequence[str]) -> Image.Image:
         axes.set_title(title)
         axes.set_xlabel("latent axis, by rate (× = collapsed)")
         axes.set_ylabel("nats per image")
-    return _picture(figure)
+    return _to_image(figure)
 
 
 def holes(posteriors: Gaussian, empty: torch.Tensor, full: torch.Tensor) -> Image.Image:
-    """The average posterior, with points where it is thin and where it is thick."""
+    """Draw the log-ratio of the average posterior to N(0, I), with its emptiest and fullest points."""
     figure, (axes,) = _figure(1, (6.4, 6))
     points, side = _grid()
     ratio = (aggregate_log_prob(points, posteriors) - standard_normal_log_prob(points)).reshape(side, side).numpy()
@@ -159,7 +159,7 @@ def holes(posteriors: Gaussian, empty: torch.Tensor, full: torch.Tensor) -> Imag
                 str(number), tuple(point.tolist()), (6, 4), textcoords="offset points", color=colour, fontsize=9
             )
     _plane(axes)
-    return _picture(figure)
+    return _to_image(figure)
 
 
 def _figure(columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
@@ -169,7 +169,7 @@ def _figure(columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]
 
 
 def _plane(axes: Axes) -> None:
-    """Equal axes from −4 to 4 with the rings of 1, 2 and 3 standard deviations of N(0, I)."""
+    """Set equal axes from −4 to 4, with rings at 1, 2 and 3 standard deviations of N(0, I)."""
     for radius in (1, 2, 3):
         axes.add_patch(Circle((0, 0), radius, fill=False, color="black", lw=0.9, ls="--", zorder=4))
     axes.set_xlim(-EDGE, EDGE)
@@ -177,7 +177,7 @@ def _plane(axes: Axes) -> None:
     axes.set_aspect("equal")
 
 
-def _name(axes: Axes, x: float, y: float, name: str, label: int) -> None:
+def _label(axes: Axes, x: float, y: float, name: str, label: int) -> None:
     box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": COLOURS[label % len(COLOURS)], "alpha": 0.85}
     axes.annotate(name, (x, y), ha="center", va="center", fontsize=10, weight="bold", bbox=box)
 
@@ -187,7 +187,7 @@ def _grid(side: int = 161) -> tuple[torch.Tensor, int]:
     return torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).reshape(-1, 2), side
 
 
-def _picture(figure: Figure) -> Image.Image:
+def _to_image(figure: Figure) -> Image.Image:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return Image.open(buffer).convert("RGB")

@@ -1,4 +1,4 @@
-"""The examples run, on small budgets, and do what they say."""
+"""The examples run with small budgets and do what they claim."""
 
 import importlib
 import sys
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[1] / "examples"
 
 @pytest.fixture
 def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
-    """Imports an example as `python examples/NAME.py` would find it."""
+    """Return a function that imports an example as `python examples/NAME.py` does."""
     monkeypatch.syspath_prepend(str(FOLDER))
     before = set(sys.modules)
     yield importlib.import_module

@@ -1,7 +1,7 @@
-"""The how-to pages' own lines, run as printed, page by page from top to bottom; only budgets and the size of data are cut.
+"""Run the code of the how-to pages as printed, page by page, with shorter budgets and smaller data.
 
-The commands and the Python of a page share a folder, and its Python one namespace, as they would for a reader. What a
-page calls the reader's own (photographs, a table, a photographed digit) is drawn here.
+The commands and the Python code of a page share a folder, and the Python code one namespace, as they do for a reader. The
+reader's own files (photographs, a table, a photographed digit) are drawn here.
 """
 
 import re
@@ -29,11 +29,11 @@ CUTS = (
     (r'load_dataset\("(?:strokes|mnist)"\)', 'load_dataset("few.npz")'),
     (r"(?m)^(vaelab .*?) (?:strokes|mnist)(?= )", r"\g<1> few.npz"),
 )
-"""What is cut, and what it becomes: one pass over few images, and no MNIST, which is not at hand everywhere."""
+"""Replacements: one epoch on few images, and no MNIST, which is not available everywhere."""
 
 
 def blocks(page: str) -> Iterator[tuple[str, str]]:
-    """Language and text of each block of code that is meant to be run."""
+    """Yield language and text of each code block that is meant to be run."""
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     for language, code in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
         assert language in ("python", "sh", "text"), (page, language)
@@ -47,11 +47,8 @@ def shortened(text: str) -> str:
     return text
 
 
-def draw_belongings(folder: Path) -> None:
-    """`photos/`, a folder of colour images for each of three classes; `labels.csv`; `my-seven.jpg`, dark on light.
-
-    And `few.npz`, some strokes.
-    """
+def draw_reader_files(folder: Path) -> None:
+    """Write `photos/` (colour images of three classes), `labels.csv`, `my-seven.jpg` (dark on light) and `few.npz` (strokes)."""
     rng = np.random.default_rng(0)
     lines = ["path,label"]
     for kind in ("bird", "cat", "dog"):
@@ -79,7 +76,7 @@ def draw_belongings(folder: Path) -> None:
 def test_the_code_of_a_page_runs_as_printed(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VAELAB_CACHE_DIR", str(tmp_path / "cache"))
-    draw_belongings(tmp_path)
+    draw_reader_files(tmp_path)
     namespace: dict[str, object] = {}
     for language, code in blocks(page):
         if language == "python":

@@ -1,4 +1,4 @@
-"""The notebook: stored as it is typed, and run from end to end in a folder of its own."""
+"""The notebook is stored without outputs, and runs from end to end in an empty folder."""
 
 import base64
 import io
@@ -38,7 +38,7 @@ def test_it_runs_and_shows_its_pictures(tmp_path: Path, monkeypatch: pytest.Monk
 
     lines = "".join(output.text for output in outputs["train"]).splitlines()
     nats = [float(line.split()[1]) for line in lines if "nats per image =" in line]
-    assert len(nats) >= 5, "progress is seen while it trains"
+    assert len(nats) >= 5, "progress is shown during training"
     assert nats[-1] < 0.7 * nats[0]
     assert lines[-2].startswith("100%")
     assert lines[-1].startswith("test images")

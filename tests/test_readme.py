@@ -1,4 +1,4 @@
-"""The README's own lines, run as printed; only the training budgets are cut, so that all of it takes a minute or two."""
+"""Run the code of the README as printed, with shorter training budgets so that it takes a minute or two."""
 
 import re
 import shlex
@@ -18,9 +18,9 @@ def blocks(language: str, heading: str) -> str:
 
 
 def shortened(text: str) -> str:
-    """The same commands with a budget of one pass over the images, however slow the machine."""
+    """Return the same commands with a budget of one epoch, to be independent of the speed of the machine."""
     text, count = re.subn(r"seconds([= ])60\b", r"epochs\g<1>1", text)
-    assert count == 1, "the README's budget has changed: change what this test cuts"
+    assert count == 1, "the budget in the README has changed; adapt the pattern in this test"
     return text.replace("--epochs 3", "--epochs 1")
 
 

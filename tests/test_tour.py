@@ -1,4 +1,4 @@
-"""The tour: its page is its template with numbers filled in, its pictures are there, and it can be made anew."""
+"""The tour: its page is the template with numbers filled in, its pictures exist, and it can be regenerated."""
 
 import re
 import subprocess
@@ -13,13 +13,13 @@ TEMPLATE = (ROOT / "examples" / "tour.template.md").read_text(encoding="utf-8")
 
 
 def pattern() -> str:
-    """The template as a pattern: each number in it matches whatever stands in its place."""
+    """Return the template as a pattern in which each placeholder matches any number."""
     parts = re.split(r"\{(\w+)\}", TEMPLATE)
     return "".join(re.escape(part) if index % 2 == 0 else r"(\S[^\n]*|\|[^*]*\|)" for index, part in enumerate(parts))
 
 
 def test_the_page_is_its_template_filled_in() -> None:
-    """Who changes the text must run the tour again."""
+    """After a change of the template, the page must be regenerated."""
     page = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
     assert re.fullmatch(pattern(), page) is not None
     assert not re.search(r"\{\w+\}|\bnan\b|\binf\b", page)
@@ -30,7 +30,7 @@ def test_every_picture_of_the_page_is_there_and_no_other() -> None:
     assert len(named) == len(set(named))
     there = {f"pictures/tour/{path.name}" for path in (ROOT / "docs" / "pictures" / "tour").iterdir()}
     assert there == set(named)
-    assert all(f"![]({name})" not in TEMPLATE for name in named), "a picture needs words for who cannot see it"
+    assert all(f"![]({name})" not in TEMPLATE for name in named), "a picture needs an alternative text"
 
 
 @pytest.mark.slow
