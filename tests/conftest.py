@@ -16,12 +16,14 @@ from torch.distributions import MultivariateNormal
 # tests hand them wrong types on purpose, to see the error that the user sees.
 install_import_hook(
     [
+        "vaelab.random",
         "vaelab.optim.batches",
+        "vaelab.models.vae",
         "vaelab.models.distributions",
         "vaelab.evaluation",
         "vaelab.models.base",
         "vaelab.models.networks",
-        "vaelab.objectives.elbo",
+        "vaelab.objectives",
         "vaelab.training.trainer",
     ],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",  # an int will do for a float

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from building import build_model
 from torch import nn
 
 from vaelab.config import ModelConfig
@@ -12,7 +13,6 @@ from vaelab.data import Dataset, Split
 from vaelab.evaluation.context import Settings, Subject
 from vaelab.evaluation.reference_classifier import FEATURES, Judge
 from vaelab.inference.trained import TrainedModel
-from vaelab.models.factory import build_model
 
 
 def judge_for(dataset: Dataset) -> Judge:

@@ -197,16 +197,18 @@ def test_what_a_step_sees_follows_from_seed_and_step() -> None:
     backwards = {step: same.at(step) for step in reversed(range(40))}
     order = ShuffledOrder(30, 8, seed=0)
     for step in range(40):
-        for mine, theirs in zip(one.at(step), backwards[step], strict=True):
+        batch = one.at(step)
+        for mine, theirs in zip(vars(batch).values(), vars(backwards[step]).values(), strict=True):
             torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
-        seen, labels, noise, key = one.at(step)
-        assert torch.equal(seen.flatten().long(), order.at(step))
+        labels, noise, key = batch.labels, batch.noise, batch.key
+        assert torch.equal(batch.images.flatten().long(), order.at(step))
+        assert key is not None
         assert labels is not None
         assert torch.equal(labels, order.at(step))
         assert noise.shape == (8, 3)
         assert torch.equal(key, binarisation_key(0, step))
-        assert not torch.equal(noise, other.at(step)[2])
-    noises = torch.stack([one.at(step)[2] for step in range(40)])
+        assert not torch.equal(noise, other.at(step).noise)
+    noises = torch.stack([one.at(step).noise for step in range(40)])
     assert len(noises.unique()) == noises.numel()
 
 
@@ -215,4 +217,4 @@ def test_large_images_are_drawn_for_fewer_steps_at_a_time() -> None:
     large = feed(torch.zeros(8, 3, 256, 256, dtype=torch.uint8))
     assert large.ahead == 2
     assert feed(torch.zeros(8, 3, 1024, 1024, dtype=torch.uint8)).ahead == 1
-    assert large.at(3)[0].shape == (8, 3, 256, 256)
+    assert large.at(3).images.shape == (8, 3, 256, 256)

@@ -270,11 +270,11 @@ def test_waiting_threads_give_way_unless_the_user_has_it_otherwise(
 @pytest.mark.parametrize(
     ("trains", "platform", "running", "microseconds", "turns"),
     [
-        (True, "linux", 1, 40, openmp.LONG),
-        (True, "linux", 1, 10, openmp.SHORTLY),  # waking is quick
-        (True, "linux", 2, 40, openmp.SHORTLY),  # another program runs
-        (False, "linux", 1, 40, openmp.SHORTLY),
-        (True, "darwin", 1, 40, openmp.SHORTLY),
+        (True, "linux", 1, 40, openmp.LONG_SPIN),
+        (True, "linux", 1, 10, openmp.SHORT_SPIN),  # waking is quick
+        (True, "linux", 2, 40, openmp.SHORT_SPIN),  # another program runs
+        (False, "linux", 1, 40, openmp.SHORT_SPIN),
+        (True, "darwin", 1, 40, openmp.SHORT_SPIN),
     ],
 )
 def test_threads_spin_for_long_where_waking_is_slow_and_the_cores_are_free(
@@ -284,7 +284,7 @@ def test_threads_spin_for_long_where_waking_is_slow_and_the_cores_are_free(
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"0.10 0.20 0.30 {running}/93 8645\n")
-    monkeypatch.setattr(openmp, "waking", lambda: microseconds * 1e-6)
+    monkeypatch.setattr(openmp, "waking_time", lambda: microseconds * 1e-6)
     assert openmp.wait_policy(trains=trains)["GOMP_SPINCOUNT"] == str(turns)
 
 
@@ -313,7 +313,7 @@ def test_what_runs_for_a_moment_only_keeps_no_core(monkeypatch: pytest.MonkeyPat
 
 def test_waking_is_measured_in_a_moment() -> None:
     open_before = len(list(Path("/dev/fd").iterdir()))
-    assert 0 < openmp.waking() < 0.1
+    assert 0 < openmp.waking_time() < 0.1
     assert len(list(Path("/dev/fd").iterdir())) == open_before
 
 

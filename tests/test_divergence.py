@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from building import resolve_model
 from conftest import flat
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
@@ -207,8 +208,8 @@ class Standardising(nn.Module):
 
 
 def test_a_network_of_ones_own_is_tried_for_finite_numbers() -> None:
-    config = ModelConfig("vae", "mlp", 2, "bernoulli", 8, 1, encoder=Nan)
-    message = r"^--encoder test_divergence:Nan: given images \(2, 1, 8, 8\) and labels None, it gave NaN or infinity; expected"
+    config = resolve_model(ModelConfig("vae", "mlp", 2, "bernoulli", 8, 1, encoder=Nan), (1, 8, 8))
+    message = r"^`encoder` test_divergence:Nan: given images \(2, 1, 8, 8\) and labels None, it gave NaN or infinity; expected"
     with pytest.raises(ConfigError, match=message):
         build_encoder(config, (1, 8, 8), 0)
-    assert build_encoder(replace(config, encoder=Standardising), (1, 8, 8), 0)[1] == 64
+    assert build_encoder(replace(config, encoder="test_divergence:Standardising"), (1, 8, 8), 0)[1] == 64

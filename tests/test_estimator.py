@@ -25,7 +25,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import vaelab
 from vaelab import VAE, Autoencoder, ConditionalVAE
 from vaelab.cli import main
-from vaelab.config import Config, ModelConfig, TrainConfig
+from vaelab.config import Budget, Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, Split
 from vaelab.errors import ConfigError, DataError, LabelError, RunError, VaelabError
 from vaelab.estimators.estimator import _Estimator
@@ -427,9 +427,10 @@ def test_a_saved_table_makes_rows_on_the_command_line(tmp_path: Path) -> None:
 def test_a_table_is_trained_for_so_many_steps_where_no_budget_is_given(rows: int, epochs: int) -> None:
     part = Split(np.zeros((rows, 3), np.float32))
     config = resolve(Config(), Dataset("table", part, part[:0], part[:0]))
-    assert (config.train.epochs, config.train.seconds) == (epochs, None)
+    assert config.train.budget == Budget(epochs, "epochs")
     assert config.model.latent_dim == 3  # no more than there are columns
-    assert resolve(Config(train=TrainConfig(seconds=7)), Dataset("table", part, part[:0], part[:0])).train.seconds == 7
+    timed = resolve(Config(train=TrainConfig(seconds=7)), Dataset("table", part, part[:0], part[:0]))
+    assert timed.train.budget == Budget(7, "seconds")
 
 
 def test_the_global_random_state_is_left_alone() -> None:

@@ -6,22 +6,32 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from building import build_model, resolve_model
 from conftest import generator
 from torch import Tensor, nn
 
-from vaelab.config import LikelihoodName, MixingName, ModelConfig, ModelName
+from vaelab.config import (
+    Budget,
+    LikelihoodName,
+    ModelConfig,
+    ModelName,
+    ResolvedConfig,
+    ResolvedModelConfig,
+    ResolvedTrainConfig,
+    SpatialMixingName,
+)
 from vaelab.errors import ConfigError
 from vaelab.models.base import Model
 from vaelab.models.distributions import Gaussian
-from vaelab.models.factory import build_model
 from vaelab.models.hierarchical import Ladder
 from vaelab.models.vae import SingleLatentVAE
 from vaelab.objectives import elbo
+from vaelab.objectives.batch import Batch
+from vaelab.objectives.elbo import loss as elbo_loss
 from vaelab.objectives.elbo import terms
 from vaelab.objectives.importance import importance_weighted, importance_weighted_bound, log_weights
-from vaelab.training.resolve import resolve_model
 
-SHAPES: list[tuple[tuple[int, ...], LikelihoodName, int | None, MixingName, str]] = [
+SHAPES: list[tuple[tuple[int, ...], LikelihoodName, int | None, SpatialMixingName, str]] = [
     ((1, 8, 8), "bernoulli", None, "free", "3,2,1"),
     ((1, 9, 13), "logistic", 4, "free", "3,2,1"),
     ((3, 9, 13), "continuous-bernoulli", 4, "conv", "3,2,1"),
@@ -36,6 +46,11 @@ SHAPES: list[tuple[tuple[int, ...], LikelihoodName, int | None, MixingName, str]
 LABELS = torch.tensor([0, 1, 2, 1])
 
 
+def as_config(config: ResolvedModelConfig) -> ModelConfig:
+    """What could have been asked for to get it."""
+    return ResolvedConfig(config, ResolvedTrainConfig(Budget(1, "epochs"), 1, "float32", "cpu")).as_config().model
+
+
 def ladder(
     shape: tuple[int, ...],
     likelihood: LikelihoodName,
@@ -43,14 +58,14 @@ def ladder(
     model: ModelName = "vae",
     levels: str = "3,2,1",
     patch: int | None = None,
-    spatial_mixing: MixingName | None = None,
+    spatial_mixing: SpatialMixingName | None = None,
     stirred: float = 0.3,
 ) -> Ladder:
     """A small ladder; its weights are `stirred`, so that posterior and prior are not what they start as."""
     config = ModelConfig(
         model, "ladder", None, likelihood, 8, 1, levels=levels, patch=patch, spatial_mixing=spatial_mixing
     )
-    built = build_model(resolve_model(config, shape), shape, 3, seed=0)
+    built = build_model(config, shape, 3, seed=0)
     assert isinstance(built, Ladder)
     random = generator(5)
     with torch.no_grad():
@@ -70,7 +85,7 @@ def test_what_is_drawn_on_the_way_down_is_what_decode_makes_of_it(
     shape: tuple[int, ...],
     likelihood: LikelihoodName,
     patch: int | None,
-    spatial_mixing: MixingName,
+    spatial_mixing: SpatialMixingName,
     levels: str,
     kind: ModelName,
 ) -> None:
@@ -135,7 +150,7 @@ def gradients(model: Model, images: Tensor, samples: int, seed: int, *, doubly: 
     """Of minus the importance-weighted bound: the doubly reparameterised one, or what differentiating the bound gives."""
     noise = torch.randn(samples, len(images), model.latent_dim, generator=generator(seed))
     if doubly:
-        loss, _ = importance_weighted(model, images, None, noise)
+        loss = elbo_loss(importance_weighted(model, Batch(images, None, noise)))
     else:
         loss = -importance_weighted_bound(log_weights(model(images, None, noise), images)).mean()
     return [g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))]
@@ -164,7 +179,8 @@ def test_the_doubly_reparameterised_gradient_is_that_of_the_bound(levels: str) -
 def test_the_value_of_the_loss_is_the_bound() -> None:
     model, images = ladder((1, 8, 8), "bernoulli", model="cvae"), images_for("bernoulli", (1, 8, 8))
     noise = torch.randn(7, 4, model.latent_dim, generator=generator(0))
-    value, figures = importance_weighted(model, images, LABELS, noise)
+    figures = importance_weighted(model, Batch(images, LABELS, noise))
+    value = elbo_loss(figures)
     drawn = model(images, LABELS, noise)
     expected = -importance_weighted_bound(log_weights(drawn, images)).mean()
     torch.testing.assert_close(value, expected)
@@ -234,7 +250,7 @@ def test_weights_average_to_the_elbo_and_rise_to_the_evidence() -> None:
 @pytest.mark.parametrize(
     ("levels", "spatial_mixing"), [("3,2,1", "free"), ("3,2@4,1@2", "conv"), ("3,2@4,1@2", "relative")]
 )
-def test_an_image_is_by_itself(kind: ModelName, levels: str, spatial_mixing: MixingName) -> None:
+def test_an_image_is_by_itself(kind: ModelName, levels: str, spatial_mixing: SpatialMixingName) -> None:
     model = ladder((1, 8, 8), "bernoulli", model=kind, levels=levels, spatial_mixing=spatial_mixing)
     images = images_for("bernoulli", (1, 8, 8))
     noise = torch.randn(4, model.latent_dim, generator=generator(0))
@@ -266,47 +282,47 @@ def test_it_starts_where_the_data_are() -> None:
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        ({"levels": "16,x"}, r"--levels: got '16,x'; expected whole numbers of at least 1 with commas"),
-        ({"levels": (4, 0)}, r"--levels: got \[4, 0\]; expected whole numbers"),
-        ({"model": "ae"}, r"--network ladder: got an autoencoder; expected --model vae or cvae"),
+        ({"levels": "16,x"}, r"`levels`: got '16,x'; expected whole numbers of at least 1 with commas"),
+        ({"levels": (4, 0)}, r"`levels`: got \[4, 0\]; expected whole numbers"),
+        ({"model": "ae"}, r"`network` ladder: got an autoencoder; expected --model vae or cvae"),
         (
             {"latent_dim": 7},
-            r"--latent-dim: got 7, but --levels 16,1,1 make 48; expected it left out: --levels says it",
+            r"`latent_dim`: got 7, but --levels 16,1,1 make 48; expected it left out: --levels says it",
         ),
-        ({"encoder": "module:Encoder"}, r"--network ladder: got --encoder too; expected it left out"),
+        ({"encoder": "module:Encoder"}, r"`network` ladder: got --encoder too; expected it left out"),
         (
             {"levels": "16,9000"},
-            r"--levels: got 16,9000, which make 144,016 dimensions at 16 positions; expected at most 65,536",
+            r"`levels`: got 16,9000, which make 144,016 dimensions at 16 positions; expected at most 65,536",
         ),
-        ({"levels": "16@4,1"}, r"--levels: got '16@4,1'; expected whole numbers"),
-        ({"levels": "16,1@4@2"}, r"--levels: got '16,1@4@2'; expected whole numbers"),
+        ({"levels": "16@4,1"}, r"`levels`: got '16@4,1'; expected whole numbers"),
+        ({"levels": "16,1@4@2"}, r"`levels`: got '16,1@4@2'; expected whole numbers"),
         (
             {"levels": "16,1@6,1@2"},
-            r"--levels: got 16,1@6,1@2, with positions of 6 pixels a side; expected the finest, 2, doubled, up to the image's "
+            r"`levels`: got 16,1@6,1@2, with positions of 6 pixels a side; expected the finest, 2, doubled, up to the image's "
             r"side: 2, 4, 8",
         ),
         ({"levels": "16,1@4", "patch": 8}, r"with positions of 4 pixels a side; expected the finest, 8, doubled"),
         (
             {"levels": "16,1@2,1@4"},
-            r"--levels: got 16,1@2,1@4; expected the largest positions first: from coarse to fine",
+            r"`levels`: got 16,1@2,1@4; expected the largest positions first: from coarse to fine",
         ),
-        ({"levels": "16,1,1@4", "patch": 2}, r"--levels: got 16,1,1@4; expected the largest positions first"),
+        ({"levels": "16,1,1@4", "patch": 2}, r"`levels`: got 16,1,1@4; expected the largest positions first"),
         (
             {"levels": "16,1@4", "patch": 0},
-            r"--levels: got 16,1@4 for --patch 0, which has no positions; expected numbers",
+            r"`levels`: got 16,1@4 for --patch 0, which has no positions; expected numbers",
         ),
         (
             {"spatial_mixing": "conv", "patch": 0},
-            r"--spatial-mixing: got conv for a single position; expected it left out",
+            r"`spatial_mixing`: got conv for a single position; expected it left out",
         ),
-        ({"patch": 9}, r"--patch: got 9 for images of 8×8; expected at most their side, or 0: leave it out"),
+        ({"patch": 9}, r"`patch`: got 9 for images of 8×8; expected at most their side, or 0: leave it out"),
         (
             {"network": "mlp", "patch": 4},
-            r"--patch: got 4, but --network mlp has none; expected --network ladder with it",
+            r"`patch`: got 4, but --network mlp has none; expected --network ladder with it",
         ),
         (
             {"spatial_mixing": "conf"},
-            r"--spatial-mixing: got 'conf'; expected one of free, relative, conv\. Did you mean 'conv'\?",
+            r"`spatial_mixing`: got 'conf'; expected one of free, relative, conv\. Did you mean 'conv'\?",
         ),
     ],
 )
@@ -318,26 +334,26 @@ def test_what_does_not_fit_is_refused(own: dict[str, object], message: str) -> N
 
 def test_too_many_positions_are_refused() -> None:
     config = ModelConfig("vae", "ladder", None, "bernoulli", patch=2)
-    with pytest.raises(ConfigError, match=r"--patch: got 2, which makes 64×64 positions; expected at most 1,024"):
+    with pytest.raises(ConfigError, match=r"`patch`: got 2, which makes 64×64 positions; expected at most 1,024"):
         resolve_model(config, (1, 128, 128))
 
 
 def test_a_table_has_no_patches() -> None:
-    with pytest.raises(ConfigError, match=r"--patch: got 4 for a table, which has no pixels; expected it left out"):
+    with pytest.raises(ConfigError, match=r"`patch`: got 4 for a table, which has no pixels; expected it left out"):
         resolve_model(ModelConfig("vae", "ladder", None, "gaussian", patch=4), (5,))
 
 
 def test_a_table_has_no_positions_for_rungs() -> None:
-    with pytest.raises(ConfigError, match=r"--levels: got 3,1@4 for a table, which has no positions; expected numbers"):
+    with pytest.raises(ConfigError, match=r"`levels`: got 3,1@4 for a table, which has no positions; expected numbers"):
         resolve_model(ModelConfig("vae", "ladder", None, "gaussian", levels="3,1@4"), (5,))
 
 
 def test_rungs_lie_where_they_say() -> None:
     config = resolve_model(ModelConfig("vae", "ladder", None, "bernoulli", levels="16,4@8,2@4,1@2"), (1, 28, 28))
     assert (config.patch, config.latent_dim) == (2, 16 + 4 * 16 + 2 * 49 + 196)
-    assert resolve_model(config, (1, 28, 28)) == config
+    assert resolve_model(as_config(config), (1, 28, 28)) == config
     assert ModelConfig(levels=(16, "4@8")).levels == "16,4@8"
-    model = build_model(config, (1, 28, 28), 10)
+    model = build_model(as_config(config), (1, 28, 28), 10)
     assert model.groups == (16, 64, 98, 196)
     cut = resolve_model(ModelConfig("vae", "ladder", None, "bernoulli", levels="16,1@8,1", patch=4), (1, 28, 28))
     assert cut.latent_dim == 16 + 16 + 49
@@ -351,13 +367,13 @@ def test_completed_it_is_complete() -> None:
         16 + 2 * 49,
         "relative",
     )
-    assert resolve_model(config, (1, 28, 28)) == config
+    assert resolve_model(as_config(config), (1, 28, 28)) == config
     assert ModelConfig(levels=(3, 2)).levels == "3,2"
 
 
 def test_models_of_any_kind_share_their_verbs() -> None:
     for network, kind in itertools.product(("mlp", "conv", "ladder"), ("vae", "cvae")):
-        config = resolve_model(ModelConfig(kind, network, None, "bernoulli", 8, 1), (1, 8, 8))  # pyright: ignore[reportArgumentType]
+        config = ModelConfig(kind, network, None, "bernoulli", 8, 1)  # pyright: ignore[reportArgumentType]
         model = build_model(config, (1, 8, 8), 3)
         assert isinstance(model, Model)
         z = torch.zeros(2, model.latent_dim)

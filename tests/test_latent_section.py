@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from building import build_model
 from conftest import flat
 
 from vaelab.config import ModelConfig, ModelName
@@ -14,7 +15,6 @@ from vaelab.evaluation.context import Settings, Subject
 from vaelab.evaluation.latent_section import latent_section
 from vaelab.evaluation.results import Bars, Points, Section
 from vaelab.inference.trained import TrainedModel
-from vaelab.models.factory import build_model
 
 WIDTH = 4
 

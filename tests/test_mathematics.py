@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from building import build_model, trainer_of
 from conftest import LinearGaussian, flat, generator, posterior_grid
 from torch import Tensor, nn
 from torch.autograd import gradcheck
@@ -21,15 +22,13 @@ from vaelab.models.distributions import (
     Gaussian,
     standard_normal_log_prob,
 )
-from vaelab.models.factory import build_model
 from vaelab.models.vae import SingleLatentVAE
-from vaelab.objectives import bounds, elbo
+from vaelab.objectives import bounds, elbo, importance
 from vaelab.objectives.batch import held_out_input
 from vaelab.objectives.bounds import negative_importance_bound
 from vaelab.optim.batches import ShuffledOrder, mean_and_variance
 from vaelab.random import latent_noise
 from vaelab.training.fit import fit
-from vaelab.training.trainer import Trainer
 
 STANDARD_ERRORS = 5
 
@@ -335,11 +334,10 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny: Data
 
 def test_the_seed_reaches_the_first_weights_and_the_order(tiny: Dataset, tiny_config: Config) -> None:
     one, other = (
-        Trainer(replace(tiny_config, train=replace(tiny_config.train, seed=seed)), tiny, torch.device("cpu"))
-        for seed in (0, 1)
+        trainer_of(replace(tiny_config, train=replace(tiny_config.train, seed=seed)), tiny) for seed in (0, 1)
     )
     assert not torch.equal(flat(one.model).head.weight, flat(other.model).head.weight)
-    assert not torch.equal(one.feed.order.at(0), other.feed.order.at(0))
+    assert not torch.equal(one.batches.order.at(0), other.batches.order.at(0))
 
 
 # Labels.

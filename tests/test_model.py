@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from building import build_model
 from conftest import flat, generator
 from torch import Tensor, nn
 
@@ -12,7 +13,6 @@ from vaelab.config import LikelihoodName, ModelConfig, ModelName
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
 from vaelab.models.base import LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE, Model, bounded
-from vaelab.models.factory import build_model
 from vaelab.models.vae import SingleLatentVAE
 from vaelab.objectives import elbo
 from vaelab.objectives.batch import held_out_input
@@ -175,7 +175,7 @@ def test_weights_follow_from_the_seed_and_leave_the_global_state() -> None:
 
 
 def test_a_size_that_conv_does_not_take_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"--network conv: got 7×7; expected images of 8 to 128 pixels a side"):
+    with pytest.raises(ConfigError, match=r"`network` conv: got 7×7; expected images of 8 to 128 pixels a side"):
         built("conv", "vae", "bernoulli", (1, 7, 7))
 
 

@@ -75,7 +75,7 @@ def test_channels_double_up_to_four_times() -> None:
 )
 def test_conv_refuses_sizes_it_does_not_take(shape: tuple[int, ...], got: str) -> None:
     expected = (
-        f"--network conv: got {got}; expected images of 8 to 128 pixels a side: give --size 64, say, or --network mlp"
+        f"`network` conv: got {got}; expected images of 8 to 128 pixels a side: give --size 64, say, or --network mlp"
     )
     for build in (lambda: ConvEncoder(shape, 0, 4), lambda: ConvDecoder(shape, 1, 2, 0, 4)):
         with pytest.raises(ConfigError) as caught:

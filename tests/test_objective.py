@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from building import build_model
 from conftest import LinearGaussian, generator
 from torch import Tensor
 
@@ -9,7 +10,6 @@ from vaelab.config import ModelConfig
 from vaelab.data import Dataset
 from vaelab.models.base import Model
 from vaelab.models.distributions import Gaussian, standard_normal_log_prob
-from vaelab.models.factory import build_model
 from vaelab.objectives.batch import held_out_input
 from vaelab.objectives.bounds import held_out_terms
 from vaelab.objectives.elbo import Terms, loss, terms
@@ -122,14 +122,15 @@ def test_importance_weighted_bound_rises_with_equal_draws_shared() -> None:
 @pytest.mark.parametrize("batch_size", [1, 7, 36, 37, 1000])
 @pytest.mark.parametrize("labelled", [True, False])
 def test_held_out_terms_do_not_depend_on_the_batch_size(
-    model: Model, tiny: Dataset, batch_size: int, labelled: bool
+    model: Model, tiny: Dataset, batch_size: int, labelled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, labels = batch_of(tiny)
     if not labelled:
         model = build_model(ModelConfig("vae", "mlp", 2, "bernoulli", 16, 1), tiny.shape, 3)
     noise = torch.randn(37, 2, generator=generator(1))
     whole = terms(model(x, labels, noise), x)
-    got = held_out_terms(model, x, labels if labelled else None, noise, batch_size=batch_size)
+    monkeypatch.setattr("vaelab.objectives.bounds.images_at_once", lambda _: batch_size)
+    got = held_out_terms(model, x, labels if labelled else None, noise)
     assert not got.distortion.requires_grad
     torch.testing.assert_close(got.distortion, whole.distortion.detach(), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(got.rate, whole.rate.detach(), rtol=1e-5, atol=1e-6)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from building import build_model
 from conftest import LinearGaussian
 from PIL import Image
 from sklearn.metrics import roc_auc_score
@@ -20,7 +21,6 @@ from vaelab.evaluation.context import Settings, Subject
 from vaelab.evaluation.ood import auroc, outliers_section, png_bits, roc_curve
 from vaelab.evaluation.results import Lines, Section, Sheet
 from vaelab.inference.trained import TrainedModel
-from vaelab.models.factory import build_model
 
 
 def test_auroc_is_the_share_of_pairs_with_ties_counting_half() -> None:

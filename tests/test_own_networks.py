@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from building import build_model, resolve_model
 from conftest import flat, generator
 from torch import Tensor, nn
 
@@ -19,7 +20,6 @@ from vaelab.config import ModelConfig, import_path
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
 from vaelab.models.custom import build_decoder, build_encoder, import_body
-from vaelab.models.factory import build_model
 from vaelab.models.networks import with_labels
 
 SHAPE = (1, 8, 8)
@@ -165,12 +165,12 @@ def test_without_labels_there_are_no_classes() -> None:
 
 
 def test_one_of_the_two_may_be_ones_own() -> None:
-    assert build_encoder(config(decoder=Decoder), SHAPE, 2)[1] == 16
-    assert type(build_decoder(config(encoder=Encoder), SHAPE, 1, 2)).__name__ == "DenseDecoder"
+    assert build_encoder(resolve_model(config(decoder=Decoder), SHAPE), SHAPE, 2)[1] == 16
+    assert type(build_decoder(resolve_model(config(encoder=Encoder), SHAPE), SHAPE, 1, 2)).__name__ == "DenseDecoder"
 
 
 def test_a_function_and_a_lazy_network_will_do() -> None:
-    assert build_encoder(config(encoder=made), SHAPE, 2)[1] == 5
+    assert build_encoder(resolve_model(config(encoder=made), SHAPE), SHAPE, 2)[1] == 5
     first, again = (build_model(config(encoder=Lazy), SHAPE, 2, seed=4).state_dict() for _ in range(2))
     assert first["encoder.layer.weight"].shape == (6, 66)
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -205,20 +205,20 @@ SAMPLE = (
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("my_networks", "--encoder: got 'my_networks'; expected an import path, such as my_networks:Encoder"),
-        ("my_networks:", "--encoder: got 'my_networks:'; expected an import path, such as my_networks:Encoder"),
-        ("a-b:c", "--encoder: got 'a-b:c'; expected an import path, such as my_networks:Encoder"),
-        ("../a:c", "--encoder: got '../a:c'; expected an import path, such as my_networks:Encoder"),
-        ("__main__:Mine", f"--encoder: got Mine, which is defined in the script or notebook itself, {WHERE}"),
-        (MAIN, f"--encoder: got Mine, which is defined in the script or notebook itself, {WHERE}"),
-        (_local(), f"--encoder: got _local.<locals>.Inner, which is defined in a function, {WHERE}"),
-        (lambda: None, f"--encoder: got <lambda>, which is defined in a function, {WHERE}"),
-        (nn.Identity(), f"--encoder: got an object of type Identity; {SAMPLE}"),
-        (functools.partial(Encoder, width=3), f"--encoder: got an object of type partial; {SAMPLE}"),
-        (3, f"--encoder: got an object of type int; {SAMPLE}"),
+        ("my_networks", "`encoder`: got 'my_networks'; expected an import path, such as my_networks:Encoder"),
+        ("my_networks:", "`encoder`: got 'my_networks:'; expected an import path, such as my_networks:Encoder"),
+        ("a-b:c", "`encoder`: got 'a-b:c'; expected an import path, such as my_networks:Encoder"),
+        ("../a:c", "`encoder`: got '../a:c'; expected an import path, such as my_networks:Encoder"),
+        ("__main__:Mine", f"`encoder`: got Mine, which is defined in the script or notebook itself, {WHERE}"),
+        (MAIN, f"`encoder`: got Mine, which is defined in the script or notebook itself, {WHERE}"),
+        (_local(), f"`encoder`: got _local.<locals>.Inner, which is defined in a function, {WHERE}"),
+        (lambda: None, f"`encoder`: got <lambda>, which is defined in a function, {WHERE}"),
+        (nn.Identity(), f"`encoder`: got an object of type Identity; {SAMPLE}"),
+        (functools.partial(Encoder, width=3), f"`encoder`: got an object of type partial; {SAMPLE}"),
+        (3, f"`encoder`: got an object of type int; {SAMPLE}"),
         (
             renamed,
-            "--encoder: got an object that calls itself test_own_networks:Original, but that is something else now; "
+            "`encoder`: got an object that calls itself test_own_networks:Original, but that is something else now; "
             "expected a class at the top of a module, under its own name",
         ),
     ],
@@ -240,62 +240,62 @@ LATENTS = "given latents (2, 3) and labels (2, 2)"
     [
         (
             {"encoder": "no_such_module:Encoder"},
-            "--encoder no_such_module:Encoder: cannot import no_such_module (ModuleNotFoundError: No module named "
+            "`encoder` no_such_module:Encoder: cannot import no_such_module (ModuleNotFoundError: No module named "
             "'no_such_module'); expected a module that Python finds: put its folder on the path, such as "
             "PYTHONPATH=FOLDER vaelab …, or sys.path.insert(0, 'FOLDER') in Python",
         ),
         (
             {"encoder": "test_own_networks:Encodr"},
-            "--encoder test_own_networks:Encodr: test_own_networks has no Encodr; expected a class of that name in it. "
+            "`encoder` test_own_networks:Encodr: test_own_networks has no Encodr; expected a class of that name in it. "
             "Did you mean 'Encoder'?",
         ),
         (
             {"encoder": "test_own_networks:A_NUMBER"},
-            "--encoder test_own_networks:A_NUMBER: got an object of type int; expected a class",
+            "`encoder` test_own_networks:A_NUMBER: got an object of type int; expected a class",
         ),
         (
             {"encoder": NoModule},
-            "--encoder test_own_networks:NoModule: got an object of type NoModule; expected a torch.nn.Module",
+            "`encoder` test_own_networks:NoModule: got an object of type NoModule; expected a torch.nn.Module",
         ),
         (
             {"encoder": NeedsMore},
-            "--encoder test_own_networks:NeedsMore: cannot be made (TypeError: NeedsMore.__init__() missing 1 required "
+            "`encoder` test_own_networks:NeedsMore: cannot be made (TypeError: NeedsMore.__init__() missing 1 required "
             "positional argument: 'heads'); expected one that takes these, or those of them that it names: "
             "shape=(1, 8, 8), classes=2, width=16, depth=1",
         ),
         (
             {"encoder": Normed},
-            "--encoder test_own_networks:Normed: got BatchNorm1d as 1, whose running statistics the average of the weights "
+            "`encoder` test_own_networks:Normed: got BatchNorm1d as 1, whose running statistics the average of the weights "
             "that is kept does not have; expected nn.GroupNorm or nn.LayerNorm in its place",
         ),
         (
             {"encoder": Frozen},
-            "--encoder test_own_networks:Frozen: got the weight layer.weight with requires_grad=False; expected every weight "
+            "`encoder` test_own_networks:Frozen: got the weight layer.weight with requires_grad=False; expected every weight "
             "to be trained: make it a buffer (register_buffer) if it is to stay as it is",
         ),
         (
             {"encoder": Fails},
-            f"--encoder test_own_networks:Fails: {IMAGES}, it failed (RuntimeError: ",
+            f"`encoder` test_own_networks:Fails: {IMAGES}, it failed (RuntimeError: ",
         ),
         (
             {"encoder": Pair},
-            f"--encoder test_own_networks:Pair: {IMAGES}, it gave a tuple; expected one tensor",
+            f"`encoder` test_own_networks:Pair: {IMAGES}, it gave a tuple; expected one tensor",
         ),
         (
             {"encoder": Doubles},
-            f"--encoder test_own_networks:Doubles: {IMAGES}, it gave torch.float64; expected torch.float32",
+            f"`encoder` test_own_networks:Doubles: {IMAGES}, it gave torch.float64; expected torch.float32",
         ),
         (
             {"encoder": OneRow},
-            "--encoder test_own_networks:OneRow: given images (2, 1, 8, 8), it gave shape (64,); expected (2, features)",
+            "`encoder` test_own_networks:OneRow: given images (2, 1, 8, 8), it gave shape (64,); expected (2, features)",
         ),
         (
             {"decoder": Flat},
-            "--decoder test_own_networks:Flat: given latents (2, 3), it gave shape (2, 64); expected (2, 1, 1, 8, 8)",
+            "`decoder` test_own_networks:Flat: given latents (2, 3), it gave shape (2, 64); expected (2, 1, 1, 8, 8)",
         ),
         (
             {"decoder": Fails},
-            f"--decoder test_own_networks:Fails: {LATENTS}, it failed (RuntimeError: ",
+            f"`decoder` test_own_networks:Fails: {LATENTS}, it failed (RuntimeError: ",
         ),
     ],
 )
@@ -385,8 +385,9 @@ def test_the_page_does_as_it_says(beside_the_page: str, monkeypatch: pytest.Monk
 
 def test_the_page_quotes_the_error_as_it_is() -> None:
     quoted = re.findall(r"```text\n(.*?)\n```", PAGE, re.DOTALL)[0]
+    config = resolve_model(ModelConfig("vae", "mlp", 7, "bernoulli", 16, 1, decoder=EightByEight), SHAPE)
     with pytest.raises(ConfigError) as caught:
-        build_decoder(ModelConfig("vae", "mlp", 7, "bernoulli", 16, 1, decoder=EightByEight), SHAPE, 1, 0)
+        build_decoder(config, SHAPE, 1, 0)
     assert str(caught.value).replace("test_own_networks:EightByEight", "my_networks:Decoder") == quoted
 
 

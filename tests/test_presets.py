@@ -3,11 +3,11 @@
 from typing import get_args
 
 import pytest
+from building import resolve_model
 
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.errors import ConfigError
 from vaelab.presets import PRESETS, PresetName, with_preset
-from vaelab.training.resolve import resolve_model
 
 
 @pytest.mark.parametrize("name", get_args(PresetName))
@@ -36,9 +36,9 @@ def test_epochs_stand_in_place_of_the_presets_seconds() -> None:
 
 
 def test_what_is_no_preset_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"--preset: got 'fast'; expected one of quick, standard, best"):
+    with pytest.raises(ConfigError, match=r"`preset`: got 'fast'; expected one of quick, standard, best"):
         with_preset("fast")
-    with pytest.raises(ConfigError, match=r"--preset quick: got --network conv too; expected it left out"):
+    with pytest.raises(ConfigError, match=r"`preset` quick: got --network conv too; expected it left out"):
         with_preset("quick", Config(ModelConfig(network="conv")))
 
 

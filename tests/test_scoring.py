@@ -5,13 +5,13 @@ import math
 
 import pytest
 import torch
+from building import build_model
 from conftest import LinearGaussian
 
 from vaelab.config import ModelConfig
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
 from vaelab.models.base import Model
-from vaelab.models.factory import build_model
 from vaelab.objectives import importance
 from vaelab.objectives.batch import held_out_input
 from vaelab.objectives.bounds import held_out_terms, negative_bound_curve, negative_elbo, negative_importance_bound
@@ -132,7 +132,7 @@ def test_a_curve_is_the_bounds_of_its_first_draws(linear_gaussian: LinearGaussia
 @pytest.mark.parametrize("samples", [(), (0,), (5, 5), (5, 2)])
 def test_samples_of_a_curve_must_rise_from_one(linear_gaussian: LinearGaussian, samples: tuple[int, ...]) -> None:
     with pytest.raises(
-        ConfigError, match=r"--importance-samples: got .*; expected whole numbers of at least 1, rising"
+        ConfigError, match=r"`importance_samples`: got .*; expected whole numbers of at least 1, rising"
     ):
         negative_bound_curve(linear_gaussian.model, linear_gaussian.draw(3)[0], samples=samples)
 

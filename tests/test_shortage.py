@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from building import trainer_of
 
 from vaelab import Config, Dataset, fit
 from vaelab.errors import ConfigError, TrainingError
@@ -14,7 +15,6 @@ from vaelab.memory import halved, in_parts, out_of_memory, with_less
 from vaelab.models.base import Model
 from vaelab.objectives.batch import held_out_levels
 from vaelab.objectives.bounds import held_out_terms, negative_bound_curve
-from vaelab.training.resolve import resolve
 from vaelab.training.trainer import Trainer
 
 ON_A_GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -37,10 +37,6 @@ def short(model: Model, most: int, error: RuntimeError = ON_A_GPU) -> list[int]:
 
     model.register_forward_pre_hook(look)
     return asked
-
-
-def trainer_of(config: Config, dataset: Dataset) -> Trainer:
-    return Trainer(resolve(config, dataset), dataset, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -94,32 +90,28 @@ def test_a_training_goes_on_with_fewer_images_at_a_time_and_comes_to_the_same(
     tiny: Dataset, tiny_config: Config, trainer: Trainer, error: RuntimeError
 ) -> None:
     whole = trainer_of(tiny_config, tiny)
-    before = [weight.detach().clone() for weight in whole.moving.weights]
+    before = [weight.detach().clone() for weight in whole.state.weights]
     asked = short(trainer.model, 9, error)
     for _ in range(3):
         whole.take_step(0.5)
         trainer.take_step(0.5)
     assert asked[:3] == [32, 16, 8]
     assert set(asked[3:]) == {8}
-    assert trainer.stepper.remarks == [
-        "memory is short: batches of 32 go through 8 images at a time, for the same loss and gradients"
+    assert trainer.runner.remarks == [
+        "memory is short: batches of 32 are processed 8 images at a time, with the same loss and gradients"
     ]
-    torch.testing.assert_close(trainer.tally.sums, whole.tally.sums, rtol=1e-6, atol=0)
-    for start, one, other in zip(before, whole.moving.weights, trainer.moving.weights, strict=True):
+    torch.testing.assert_close(trainer.stats.sums, whole.stats.sums, rtol=1e-6, atol=0)
+    for start, one, other in zip(before, whole.state.weights, trainer.state.weights, strict=True):
         assert (one - start).norm() > 1e-3
         assert (one - other).norm() < 1e-4 * (one - start).norm()
 
 
 def test_a_training_that_has_no_memory_for_one_image_says_what_to_type(trainer: Trainer) -> None:
     short(trainer.model, 0)
-    before = [weight.detach().clone() for weight in trainer.moving.weights]
-    message = (
-        r"^got too little memory on cpu for a single image; expected enough for one: free some, or take smaller images "
-        r"\(--size\), a smaller network \(--width\) or another --device$"
-    )
-    with pytest.raises(TrainingError, match=message):
+    before = [weight.detach().clone() for weight in trainer.state.weights]
+    with pytest.raises(TrainingError, match=r"not enough memory on cpu for one image; .*`size`.*`width`.*`device`"):
         trainer.take_step(0.5)
-    assert all(torch.equal(old, new) for old, new in zip(before, trainer.moving.weights, strict=True))
+    assert all(torch.equal(old, new) for old, new in zip(before, trainer.state.weights, strict=True))
 
 
 def test_other_errors_of_a_step_are_not_hidden(trainer: Trainer) -> None:
@@ -140,7 +132,7 @@ def test_the_remark_is_made_once(tiny: Dataset, tiny_config: Config, monkeypatch
     remarks = [progress.remark for progress in fit(tiny_config, tiny)]
     assert len(remarks) > 5
     assert [remark for remark in remarks if remark] == [
-        "memory is short: batches of 32 go through 16 images at a time, for the same loss and gradients"
+        "memory is short: batches of 32 are processed 16 images at a time, with the same loss and gradients"
     ]
 
 
@@ -185,8 +177,8 @@ def test_a_bound_whose_progress_is_told_counts_each_image_once(tiny: Dataset, mo
 
 def test_where_memory_runs_out_nothing_has_been_moved(trainer: Trainer) -> None:
     """No moment, and no count; the weights are looked at above."""
-    kept = {name: tensor.clone() for name, tensor in trainer._kept().items()}
+    kept = {name: tensor.clone() for name, tensor in trainer._counters_and_moments().items()}
     short(trainer.model, 0)
     with pytest.raises(TrainingError):
         trainer.take_step(0.5)
-    assert all(torch.equal(kept[name], tensor) for name, tensor in trainer._kept().items())
+    assert all(torch.equal(kept[name], tensor) for name, tensor in trainer._counters_and_moments().items())

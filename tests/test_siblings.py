@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vaelab.cli import main, siblings
-from vaelab.config import Config, ModelConfig
+from vaelab.config import Budget, Config, ModelConfig
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
 from vaelab.training import runs
@@ -82,7 +82,7 @@ def test_going_on_trains_what_is_missing_as_the_run_was(capsys: pytest.CaptureFi
     for place, kind, size in (("x", "cvae", 7), ("x/vae", "vae", 32), ("x/ae", "ae", 32)):
         config = runs.open_run(Path(place)).config
         assert (config.model.model, config.model.latent_dim, config.model.width) == (kind, size, 8)
-        assert (config.train.epochs, config.train.beta) == (2, 2)
+        assert (config.train.budget, config.train.beta) == (Budget(2, "epochs"), 2)
     before = [trained(place)[2] for place in ("x", "x/vae", "x/ae")]
     told(capsys, "train", "tiny.npz", "--model", "all", "--out", "x", "--resume", "--epochs", "3")
     assert all(trained(place)[2] > step for place, step in zip(("x", "x/vae", "x/ae"), before, strict=True))

@@ -4,16 +4,17 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+import building
 import pytest
 import torch
 
 from vaelab import Config, Dataset
 from vaelab.objectives.batch import Batch
+from vaelab.objectives.elbo import elbo
 from vaelab.optim.adamw import fused_adamw, plain_adamw
-from vaelab.optim.schedule import Schedule
+from vaelab.optim.schedule import Schedule, schedule_at
 from vaelab.optim.state import TrainState
-from vaelab.optim.step import look_in_parts, loss_and_grad
-from vaelab.training.resolve import resolve
+from vaelab.optim.step import loss_and_grad
 from vaelab.training.trainer import Trainer
 
 
@@ -69,26 +70,26 @@ def test_a_bad_step_moves_neither_weights_nor_moments(move: Callable[..., None])
 
 def test_average_follows_the_weights(monkeypatch: pytest.MonkeyPatch, tiny: Dataset, tiny_config: Config) -> None:
     """Each of the first steps; then every few, as far as in those together."""
-    monkeypatch.setattr("vaelab.training.trainer.FOLLOWED", 6)
-    monkeypatch.setattr("vaelab.training.trainer.FOLLOW_EVERY", 4)
+    monkeypatch.setattr("vaelab.optim.ema.EVERY_STEP_UNTIL", 6)
+    monkeypatch.setattr("vaelab.optim.ema.UPDATE_EVERY", 4)
     trainer = trainer_of(tiny_config, tiny, ema=0.6)
-    expected = trainer.moving.averaged[0].clone()
+    expected = trainer.state.averaged[0].clone()
     for step in range(20):
         trainer.take_step(0.5)
         seen = range(step, step + 1) if step < 6 else range(step - 3, step + 1) if step % 4 == 3 else ()
         kept = math.prod(min(0.6, (1 + each) / (10 + each)) for each in seen)
-        expected = expected * kept + trainer.moving.weights[0].detach() * (1 - kept)
-        torch.testing.assert_close(trainer.moving.averaged[0], expected)
+        expected = expected * kept + trainer.state.weights[0].detach() * (1 - kept)
+        torch.testing.assert_close(trainer.state.averaged[0], expected)
 
 
 def trainer_of(config: Config, dataset: Dataset, **changes: object) -> Trainer:
     config = replace(config, train=replace(config.train, **changes))
-    return Trainer(resolve(config, dataset), dataset, torch.device("cpu"))
+    return building.trainer_of(config, dataset)
 
 
 def taken(trainer: Trainer) -> tuple[Batch, Schedule]:
     """The batch and the schedule that the next step would see."""
-    return trainer._batch(), trainer._schedule(0.5)
+    return trainer.batches.at(trainer.step), schedule_at(trainer.config, 0.5)
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 16, 31])
@@ -101,8 +102,8 @@ def test_in_parts_a_batch_has_the_same_loss_and_gradients(
     for _ in range(20):
         trainer.take_step(0.5)
     batch, schedule = taken(trainer)
-    given = trainer.model, trainer.moving.weights, batch, schedule, trainer.config
-    whole, parts = loss_and_grad(*given), look_in_parts(*given, at_once)
+    given = trainer.model, trainer.state.weights, batch, schedule, trainer.config, elbo
+    whole, parts = loss_and_grad(*given), loss_and_grad(*given, at_once=at_once)
     for one, other in zip((*whole[:3], *whole.gradients), (*parts[:3], *parts.gradients), strict=True):
         torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-6)
     assert any(gradient.abs().max() > 1e-2 for gradient in whole.gradients)
@@ -110,14 +111,14 @@ def test_in_parts_a_batch_has_the_same_loss_and_gradients(
 
 def test_an_autoencoder_is_taken_in_parts_too(tiny: Dataset, tiny_config: Config) -> None:
     trainer = trainer_of(replace(tiny_config, model=replace(tiny_config.model, model="ae")), tiny)
-    given = trainer.model, trainer.moving.weights, *taken(trainer), trainer.config
-    for one, other in zip(loss_and_grad(*given).gradients, look_in_parts(*given, 10).gradients, strict=True):
+    given = trainer.model, trainer.state.weights, *taken(trainer), trainer.config, elbo
+    for one, other in zip(loss_and_grad(*given).gradients, loss_and_grad(*given, at_once=10).gradients, strict=True):
         torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-6)
 
 
 def test_parts_of_a_batch_are_its_images_in_order() -> None:
     whole = Batch(torch.arange(10.0)[:, None], torch.arange(10), torch.arange(20.0).view(2, 10, 1))
-    parts = whole.parts(4)
+    parts = whole.split(4)
     assert [len(part.images) for part in parts] == [4, 4, 2]
     assert torch.equal(torch.cat([part.noise for part in parts], dim=-2), whole.noise)
     assert all(torch.equal(part.images[:, 0].long(), part.labels) for part in parts if part.labels is not None)

@@ -11,24 +11,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from building import trainer_of
 from conftest import flat
 
-from vaelab.config import Config, ModelConfig, TrainConfig
+from vaelab.config import Budget, Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, Split, load_dataset
 from vaelab.errors import ConfigError, LabelError, RunError, TrainingError
 from vaelab.inference.trained import load
 from vaelab.models.base import Inference
 from vaelab.objectives import bounds
 from vaelab.objectives.batch import held_out_input
-from vaelab.optim import step
+from vaelab.optim import adamw
 from vaelab.optim.schedule import learning_rate_factor
 from vaelab.precision import pick_device
 from vaelab.random import latent_noise
 from vaelab.training import runs
-from vaelab.training.fit import Progress, fit
+from vaelab.training.fit import Progress, fit, make_trainer
 from vaelab.training.resolve import resolve
-from vaelab.training.trainer import MOST_BAD_STEPS, MOST_VALIDATED, Trainer
-from vaelab.training.validation import some_of
+from vaelab.training.trainer import MAX_BAD_STEPS, Trainer
+from vaelab.training.validation import MAX_VALUES, some_of
 
 
 def with_train(config: Config, **changes: object) -> Config:
@@ -74,7 +75,7 @@ def test_a_budget_in_seconds_is_kept_from_the_given_start(tiny: Dataset, tiny_co
 def test_a_budget_that_loading_has_used_up_is_refused(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
     config = with_train(tiny_config, epochs=None, seconds=2.0)
     with pytest.raises(
-        ConfigError, match=r"--seconds: got 2, but loading took \d+\.\d s of them; expected time to train in"
+        ConfigError, match=r"`seconds`: got 2, but loading took \d+\.\d s of them; expected time to train in"
     ):
         run_through(config, tiny, out=tmp_path / "run", started=time.perf_counter() - 5)
     assert not (tmp_path / "run").exists()
@@ -83,7 +84,7 @@ def test_a_budget_that_loading_has_used_up_is_refused(tiny: Dataset, tiny_config
 def test_defaults_are_chosen_for_the_data(tiny: Dataset) -> None:
     chosen = resolve(Config(), tiny)
     assert (chosen.model.model, chosen.model.network, chosen.model.likelihood) == ("cvae", "mlp", "bernoulli")
-    assert (chosen.train.seconds, chosen.train.batch_size, chosen.model.latent_dim) == (90, 32, 7)
+    assert (chosen.train.budget, chosen.train.batch_size, chosen.model.latent_dim) == (Budget(90, "seconds"), 32, 7)
     bare = Dataset("bare", Split(tiny.train.images), Split(tiny.test.images), Split(tiny.test.images))
     assert resolve(Config(), bare).model.model == "vae"
     grey = np.random.default_rng(0).integers(0, 256, (9, 3, 40, 30), dtype=np.uint8)
@@ -103,10 +104,8 @@ def test_a_conditional_model_needs_labels(tiny: Dataset) -> None:
     bare = Dataset("bare", Split(tiny.train.images), Split(tiny.test.images), Split(tiny.test.images))
     with pytest.raises(LabelError) as caught:
         resolve(Config(ModelConfig(model="cvae")), bare)
-    assert str(caught.value) == (
-        "--model cvae: got bare without labels; expected a label for every image: put the images into one folder per "
-        "class, or type --model vae"
-    )
+    assert "`model`: got cvae for bare, which has no labels" in str(caught.value)
+    assert "`model=vae`" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +114,9 @@ def test_a_conditional_model_needs_labels(tiny: Dataset) -> None:
         (
             "gaussian",
             False,
-            "--likelihood gaussian: got images; expected bernoulli, continuous-bernoulli or logistic for",
+            "`likelihood`: got gaussian for images; expected bernoulli, continuous-bernoulli or logistic",
         ),
-        ("logistic", True, "--likelihood logistic: got a table of reals; expected gaussian for such data"),
+        ("logistic", True, "`likelihood`: got logistic for a table; expected gaussian"),
     ],
 )
 def test_a_likelihood_must_suit_the_data(tiny: Dataset, likelihood: str, table: bool, message: str) -> None:
@@ -129,7 +128,7 @@ def test_a_likelihood_must_suit_the_data(tiny: Dataset, likelihood: str, table: 
 
 def test_an_unknown_device_is_said() -> None:
     with pytest.raises(
-        ConfigError, match="--device: got 'quantum', which is not to be had here; expected auto, cpu or cuda"
+        ConfigError, match="`device`: got 'quantum', which is not to be had here; expected auto, cpu or cuda"
     ):
         pick_device("quantum")
 
@@ -138,7 +137,7 @@ def test_reported_figures_ignore_beta_and_free_bits(tiny: Dataset, tiny_config: 
     """The objective changes what is learnt, never what is reported: at step 0 all objectives report the same."""
 
     def at_the_start(**changes: float) -> object:
-        return Trainer(resolve(with_train(tiny_config, **changes), tiny), tiny, torch.device("cpu")).validate()
+        return trainer_of(with_train(tiny_config, **changes), tiny).validate()
 
     assert at_the_start() == at_the_start(beta=7.0, free_bits=3.0, kl_warmup=0.5)
 
@@ -185,7 +184,7 @@ def test_resuming_refuses_other_data_and_other_hyper_parameters(
     fewer = replace(tiny, train=tiny.train[:50])
     with pytest.raises(RunError, match=r"got data tiny that differ from those it was trained on \(tiny\)"):
         run_through(Config(), fewer, out=out, resume=True)
-    with pytest.raises(ConfigError, match=r"--beta: got 3\.0, but .* was trained with 1\.0; expected it left out"):
+    with pytest.raises(ConfigError, match=r"`beta`: got 3\.0, but .* was trained with 1\.0; expected it left out"):
         run_through(Config(train=TrainConfig(beta=3.0)), tiny, out=out, resume=True)
     with pytest.raises(RunError, match="no such folder; expected a run folder"):
         run_through(Config(), tiny, out=tmp_path / "none", resume=True)
@@ -220,7 +219,7 @@ def test_the_validation_shown_is_that_of_the_last_line_of_metrics(
 
 
 def test_a_bad_step_is_skipped_counted_and_changes_nothing(tiny: Dataset, tiny_config: Config) -> None:
-    trainer = Trainer(resolve(tiny_config, tiny), tiny, torch.device("cpu"))
+    trainer = trainer_of(tiny_config, tiny)
     trainer.take_step(0.5)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     forward = flat(trainer.model).decoder.forward
@@ -257,7 +256,7 @@ def test_many_bad_steps_in_a_row_stop_with_the_good_weights(tiny: Dataset, tiny_
         with pytest.raises(TrainingError, match=message) as caught:
             for _ in training:
                 pass
-        assert int(re.search(message, str(caught.value)).group(1)) >= MOST_BAD_STEPS  # type: ignore[union-attr]
+        assert int(re.search(message, str(caught.value)).group(1)) >= MAX_BAD_STEPS  # type: ignore[union-attr]
     finally:
         Trainer.take_step = take_step  # type: ignore[method-assign]
     # The averaged weights still came nearer to the last good ones, as an average does; none of them is NaN.
@@ -270,7 +269,7 @@ def test_many_bad_steps_in_a_row_stop_with_the_good_weights(tiny: Dataset, tiny_
 
 
 def initial_weights(config: Config, dataset: Dataset) -> dict[str, torch.Tensor]:
-    trainer = Trainer(resolve(config, dataset), dataset, torch.device("cpu"))
+    trainer = trainer_of(config, dataset)
     return {name: value.clone() for name, value in trainer.model.state_dict().items()}
 
 
@@ -322,7 +321,7 @@ def test_the_last_figures_are_those_of_the_last_weights(tiny: Dataset, tiny_conf
     few = replace(tiny, train=tiny.train[:24])
     *_, before, last = fit(config, few)
     assert last.validation is not None
-    trainer = Trainer(resolve(config, few), few, torch.device("cpu"))
+    trainer = trainer_of(config, few)
     trainer.averaged.load_state_dict(last.model.state_dict())
     assert trainer.validate() == last.validation
     assert before.validation is not None
@@ -330,7 +329,7 @@ def test_the_last_figures_are_those_of_the_last_weights(tiny: Dataset, tiny_conf
 
 
 def test_a_gradient_of_exactly_zero_leaves_the_weights_alone(tiny: Dataset, tiny_config: Config) -> None:
-    trainer = Trainer(resolve(with_train(tiny_config, weight_decay=0.0), tiny), tiny, torch.device("cpu"))
+    trainer = trainer_of(with_train(tiny_config, weight_decay=0.0), tiny)
     before = trainer.model.state_dict()["head.weight"].clone()
     forward = trainer.model.forward
     trainer.model.forward = lambda *inputs: detached(forward(*inputs))  # type: ignore[method-assign]
@@ -346,14 +345,14 @@ def detached(inference: Inference) -> Inference:
 
 
 def test_a_large_validation_set_is_looked_at_in_part(tiny: Dataset) -> None:
-    config = ModelConfig(network="conv")
+    config = resolve(Config(ModelConfig(network="conv")), tiny)
     large = Split(np.zeros((500, 3, 64, 64), dtype=np.uint8), np.arange(500))
-    part = some_of(large, config, seed=0)
-    assert len(part) == MOST_VALIDATED["conv"] // (3 * 64 * 64) == 341
+    part = some_of(large, config)
+    assert len(part) == MAX_VALUES["conv"] // (3 * 64 * 64) == 341
     assert part.labels is not None
     assert (np.diff(part.labels) > 0).all()
-    assert np.array_equal(part.labels, some_of(large, config, seed=0).labels)  # type: ignore[arg-type]
-    assert some_of(tiny.validation, config, seed=0) is tiny.validation
+    assert np.array_equal(part.labels, some_of(large, config).labels)  # type: ignore[arg-type]
+    assert some_of(tiny.validation, config) is tiny.validation
 
 
 def test_a_learning_rate_that_explodes_is_stopped_and_explained(tiny: Dataset, tiny_config: Config) -> None:
@@ -405,14 +404,14 @@ def test_a_gradient_far_beyond_the_usual_is_scaled_down(
 ) -> None:
     """A step whose loss is scaled by 1,000 moves the weights as one scaled to 3 times the usual norm would."""
     # without moments, and with so large an eps, a step is proportional to the gradient
-    for name, value in (("DECAY_OF_MEAN", 0.0), ("DECAY_OF_SQUARE", 0.0), ("EPSILON", 3e3)):
-        monkeypatch.setattr(step, name, value)
+    for name, value in (("BETA1", 0.0), ("BETA2", 0.0), ("EPSILON", 3e3)):
+        monkeypatch.setattr(adamw, name, value)
     config = resolve(with_train(tiny_config, weight_decay=0.0), tiny)
 
     def moved(scale: float) -> float:
-        trainer = Trainer(config, tiny, torch.device("cpu"))
+        trainer = make_trainer(config, tiny)
         trainer.take_step(0.5)
-        usual = trainer.tally.usual_norm.item()
+        usual = trainer.stats.usual_norm.item()
         assert usual > 0
         before = torch.cat([p.detach().flatten().clone() for p in trainer.model.parameters()])
         forward = flat(trainer.model).decoder.forward
@@ -421,7 +420,7 @@ def test_a_gradient_far_beyond_the_usual_is_scaled_down(
         trainer.take_step(0.5)
         after = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
         rate = 0.5 * (1 + math.cos(math.pi * (0.5 - 0.02) / 0.98)) * 0.99 + 0.01
-        return (after - before).norm().item() * 3e3 / rate / usual / tiny_config.train.learning_rate
+        return (after - before).norm().item() * 3e3 / rate / usual / config.train.learning_rate
 
     assert moved(1.0) < 2
     assert moved(1000.0) == pytest.approx(3.0, rel=0.03)
@@ -429,7 +428,7 @@ def test_a_gradient_far_beyond_the_usual_is_scaled_down(
 
 def test_each_step_draws_its_own_pixels_and_noise(tiny: Dataset, tiny_config: Config) -> None:
     grey = replace(tiny, train=Split(np.full((32, 1, 8, 8), 128, dtype=np.uint8), np.zeros(32, dtype=np.int64)))
-    trainer = Trainer(resolve(tiny_config, grey), grey, torch.device("cpu"))
+    trainer = trainer_of(tiny_config, grey)
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     trainer.model.register_forward_pre_hook(lambda _, inputs: seen.append((inputs[0], inputs[2])))
     for _ in range(3):
@@ -468,14 +467,14 @@ def test_validation_in_parts_is_validation_of_all(tiny: Dataset, tiny_config: Co
     """2,530 images, more than are held as floats at a time, and no multiple of it."""
     index = np.arange(2530) % 30
     many = replace(tiny, validation=tiny.validation[index])
-    trainer = Trainer(resolve(tiny_config, many), many, torch.device("cpu"))
+    trainer = trainer_of(tiny_config, many)
     averages = trainer.validate()
     assert many.validation.labels is not None
     terms = bounds.held_out_terms(
         trainer.averaged,
         held_out_input(many.validation.images, "bernoulli"),
         torch.from_numpy(many.validation.labels),
-        latent_noise(2530, 2, tiny_config.train.seed),
+        latent_noise(2530, 2, 0),
     )
     assert averages is not None
     assert averages.distortion == pytest.approx(terms.distortion.double().mean().item(), rel=1e-6)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -188,7 +189,7 @@ class AcceleratedRunner:
                 self._fast = ParallelStep(package, self.plain, key.parts, key.threads)
             else:
                 self._fast = _load_step(package, self.plain)
-        except (RuntimeError, OSError):
+        except (RuntimeError, OSError, zipfile.BadZipFile):
             return False
         self.compiled = True
         if key.unique:  # a custom network's step is not used again

@@ -9,7 +9,7 @@ Source: Kingma & Welling 2014, algorithm 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -184,6 +184,7 @@ def train_step(
     apply_update(state, stats, found, schedule, config, adamw)
 
 
+@runtime_checkable
 class StepRunner(Protocol):
     """Takes the steps of a training. `PlainRunner` is the reference; others take the same steps faster.
 

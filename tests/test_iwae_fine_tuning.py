@@ -5,18 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from building import trainer_of
 
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
 from vaelab.objectives.batch import held_out_levels
 from vaelab.objectives.bounds import negative_elbo, negative_importance_bound
+from vaelab.objectives.importance import importance_weighted
 from vaelab.optim.schedule import Schedule
-from vaelab.optim.step import look_in_parts, loss_and_grad
+from vaelab.optim.step import loss_and_grad
 from vaelab.training import runs
 from vaelab.training.fit import fit
 from vaelab.training.resolve import resolve
-from vaelab.training.trainer import Trainer
 
 
 def config(**train: object) -> Config:
@@ -25,12 +26,12 @@ def config(**train: object) -> Config:
 
 
 def test_it_comes_at_the_end(tiny: Dataset) -> None:
-    trainer = Trainer(resolve(config(epochs=2, iwae_samples=5, iwae_fraction=0.25), tiny), tiny, torch.device("cpu"))
+    trainer = trainer_of(config(epochs=2, iwae_samples=5, iwae_fraction=0.25), tiny)
     for fraction, finishing in ((0.0, False), (0.74, False), (0.75, True), (1.0, True)):
         trainer.take_step(fraction)
-        assert trainer.finishing is finishing
-    assert torch.equal(trainer._batch(5).images, trainer._batch().images)
-    assert trainer._batch(5).noise.shape == (5, 32, 4)
+        assert trainer.fine_tuning is finishing
+    assert torch.equal(trainer.batches.at(trainer.step, 5).images, trainer.batches.at(trainer.step).images)
+    assert trainer.batches.at(trainer.step, 5).noise.shape == (5, 32, 4)
 
 
 def test_it_lowers_the_bound_and_its_weights_are_kept(tiny: Dataset) -> None:
@@ -69,10 +70,10 @@ def test_interrupted_within_it_the_training_is_the_same(tiny: Dataset, tmp_path:
 
 
 def test_parts_add_up_to_the_whole(tiny: Dataset) -> None:
-    made = Trainer(resolve(config(epochs=1, iwae_samples=3, precision="float32"), tiny), tiny, torch.device("cpu"))
-    batch = made._batch(3)
-    given = made.model, made.moving.weights, batch, Schedule(1.0, 1e-3), made.config
-    whole, parts = loss_and_grad(*given), look_in_parts(*given, 7)
+    made = trainer_of(config(epochs=1, iwae_samples=3, precision="float32"), tiny)
+    batch = made.batches.at(made.step, 3)
+    given = made.model, made.state.weights, batch, Schedule(1.0, 1e-3), made.config, importance_weighted
+    whole, parts = loss_and_grad(*given), loss_and_grad(*given, at_once=7)
     for one, other in zip(
         (whole.loss, whole.distortion, whole.rate), (parts.loss, parts.distortion, parts.rate), strict=True
     ):
@@ -84,10 +85,10 @@ def test_parts_add_up_to_the_whole(tiny: Dataset) -> None:
 def test_an_autoencoder_has_none(tiny: Dataset) -> None:
     asked = config(epochs=1, iwae_samples=5)
     with pytest.raises(
-        ConfigError, match=r"--iwae-samples: got 5 for an autoencoder, which draws no z; expected --model vae"
+        ConfigError, match=r"`iwae_samples`: got 5 for an autoencoder, which draws no z; expected `model=vae`"
     ):
         resolve(replace(asked, model=replace(asked.model, model="ae")), tiny)
     with pytest.raises(
-        ConfigError, match=r"--iwae-fraction: got 1\.5; expected a finite number of at least 0 and of at most 1"
+        ConfigError, match=r"`iwae_fraction`: got 1\.5; expected a finite number of at least 0 and of at most 1"
     ):
         TrainConfig(iwae_fraction=1.5)

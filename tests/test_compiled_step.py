@@ -14,37 +14,60 @@ from typing import Any
 
 import pytest
 import torch
+from building import trainer_of
 from safetensors.torch import load_file
-from vaelab.acceleration.threads import Team
 
 from vaelab import Config, Dataset, fit
-from vaelab.acceleration import graph, policy
-from vaelab.acceleration.graph import CompileKey, NotCompiledError, as_function, flat, missing_compiler
+from vaelab.acceleration import cache, policy
+from vaelab.acceleration.cpu_parallel import ParallelStep
+from vaelab.acceleration.graph import CompileKey, NotCompiledError, as_step, expect_same, step_inputs
 from vaelab.acceleration.policy import plan
-from vaelab.acceleration.runner import Stepper
-from vaelab.acceleration.worker import CompileJob, compare
-from vaelab.config import PrecisionName, TrainConfig
+from vaelab.acceleration.runner import AcceleratedRunner
+from vaelab.acceleration.worker import CompileJob, expect_compiler
+from vaelab.config import (
+    Budget,
+    PrecisionName,
+    ResolvedConfig,
+    ResolvedModelConfig,
+    ResolvedTrainConfig,
+    TrainConfig,
+)
 from vaelab.errors import ConfigError
-from vaelab.optim.adamw import plain_adamw
-from vaelab.optim.schedule import Schedule
-from vaelab.optim.step import train_step
+from vaelab.objectives.elbo import elbo
+from vaelab.optim.schedule import Schedule, schedule_at
+from vaelab.optim.step import PlainRunner
 from vaelab.training import runs
 from vaelab.training.fit import Progress
 from vaelab.training.resolve import resolve
 from vaelab.training.trainer import Trainer
 
-NEEDS_COMPILER = pytest.mark.skipif(
-    missing_compiler() is not None, reason="needs a C++ compiler: on Debian apt-get install g++"
-)
-WITHOUT = "the step is not compiled, and training goes on without: "
+
+def has_compiler() -> bool:
+    try:
+        expect_compiler()
+    except NotCompiledError:
+        return False
+    return True
+
+
+NEEDS_COMPILER = pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler: on Debian apt-get install g++")
+WITHOUT = "the training step is not compiled, and training continues without: "
 
 
 def with_train(config: Config, **changes: Any) -> Config:
     return replace(config, train=replace(config.train, **changes))
 
 
-def trainer_of(config: Config, dataset: Dataset) -> Trainer:
-    return Trainer(resolve(config, dataset), dataset, torch.device("cpu"))
+def accelerated(config: Config, dataset: Dataset, **changes: Any) -> tuple[Trainer, AcceleratedRunner]:
+    """A trainer whose step may be compiled, and its runner."""
+    trainer = trainer_of(with_train(config, **({"compile": "yes"} | changes)), dataset)
+    assert isinstance(trainer.runner, AcceleratedRunner)
+    return trainer, trainer.runner
+
+
+def key_of(config: Config, dataset: Dataset, **changes: Any) -> CompileKey:
+    """The key of the compiled step of such a training."""
+    return accelerated(config, dataset, **changes)[1].key()
 
 
 @pytest.fixture(autouse=True)
@@ -60,8 +83,8 @@ class Made:
     error: str | None = None
     started: list["Made"] = []  # noqa: RUF012 - emptied by the fixture
 
-    def __init__(self, recipe: CompileKey) -> None:
-        self.recipe, self.seen, self.closed = recipe, 0, False
+    def __init__(self, key: CompileKey) -> None:
+        self.key, self.seen, self.closed = key, 0, False
         self.started.append(self)
 
     def done(self) -> bool:
@@ -78,31 +101,35 @@ class Made:
 def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Made]]:
     """The compilers that were started; what they make is the step as a compiler is given it."""
 
-    def load(recipe: CompileKey) -> Any:
-        done = [each for each in Made.started if each.recipe == recipe and each.seen > each.looks]
-        return (lambda *given: train_step(*given, adamw=plain_adamw)) if done else None
+    def find(key: CompileKey) -> Path | None:
+        done = [each for each in Made.started if each.key == key and each.seen > each.looks]
+        return Path("made") if done else None
 
-    monkeypatch.setattr("vaelab.acceleration.policy.CompileJob", Made)
-    monkeypatch.setattr("vaelab.acceleration.runner.load", load)
-    monkeypatch.setattr("vaelab.acceleration.policy.missing_compiler", lambda: None)
+    monkeypatch.setattr("vaelab.acceleration.runner.CompileJob", Made)
+    monkeypatch.setattr("vaelab.acceleration.cache.find", find)
+    monkeypatch.setattr("vaelab.acceleration.runner._load_step", plain_step)
     monkeypatch.setattr("vaelab.training.loop.PROGRESS_EVERY", 0.0)
-    monkeypatch.setattr("vaelab.acceleration.policy.LOOK_EVERY", 0.0)
+    monkeypatch.setattr("vaelab.acceleration.runner.LOOK_EVERY", 0.0)
     monkeypatch.setattr(Made, "looks", 3)
     yield Made.started
     Made.started.clear()
+
+
+def plain_step(_: Path, plain: PlainRunner) -> Any:
+    return lambda batch, schedule: plain.step(batch, schedule, elbo)
 
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of every step, whether it was compiled."""
     seen: list[bool] = []
-    take = Stepper.take
+    take = AcceleratedRunner.step
 
-    def taking(self: Stepper, *given: Any) -> None:
+    def taking(self: AcceleratedRunner, *given: Any) -> None:
         seen.append(self.compiled)
         take(self, *given)
 
-    monkeypatch.setattr(Stepper, "take", taking)
+    monkeypatch.setattr(AcceleratedRunner, "step", taking)
     return seen
 
 
@@ -124,9 +151,15 @@ def remarks(progress: list[Progress]) -> list[str]:
         ("no", 20_000, None, "never"),
     ],
 )
+def resolved(config: Config) -> ResolvedConfig:
+    model = ResolvedModelConfig("vae", "mlp", 2, "bernoulli", 8, 1, decoder=str(config.model.decoder or ""))
+    train = ResolvedTrainConfig(Budget(1, "epochs"), 32, "float32", "cpu", compile=config.train.compile or "auto")
+    return ResolvedConfig(model, train)
+
+
 def test_the_plan(tiny_config: Config, wish: str, steps: int | None, own: str | None, expected: str) -> None:
     config = with_train(replace(tiny_config, model=replace(tiny_config.model, decoder=own)), compile=wish)
-    assert plan(config, steps) == expected
+    assert plan(resolved(config), steps) == expected
 
 
 def test_a_long_training_in_seconds_goes_over_when_the_step_is_made(
@@ -153,7 +186,7 @@ def test_what_is_kept_is_taken_from_the_first_step_on(
     tiny: Dataset, tiny_config: Config, made: list[Made], steps: list[bool]
 ) -> None:
     config = with_train(tiny_config, epochs=None, seconds=0.5, compile="auto")
-    ready = Made(trainer_of(config, tiny).recipe())
+    ready = Made(key_of(config, tiny, compile="auto"))
     ready.seen = 4
     list(fit(config, tiny))
     assert made == [ready]
@@ -202,29 +235,27 @@ def test_a_missing_compiler_is_one_line(
     tiny: Dataset, tiny_config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    expected = (
-        WITHOUT + "got no no-such-compiler on this machine; expected a C++ compiler: on Debian apt-get install g++, or "
-        "name another in CXX"
-    )
     plain = list(fit(tiny_config, tiny))
     progress = list(fit(with_train(tiny_config, compile="yes"), tiny, out=tmp_path / "run"))
-    assert remarks(progress) == [expected]
+    (remark,) = remarks(progress)
+    assert remark.startswith(WITHOUT + "there is no no-such-compiler on this machine")
+    assert "CXX" in remark
     assert progress[-1].validation == plain[-1].validation
 
 
 def test_a_compiled_step_that_fails_is_given_up(tiny: Dataset, tiny_config: Config) -> None:
-    trainer, plain = (trainer_of(tiny_config, tiny) for _ in range(2))
+    (trainer, runner), plain = accelerated(tiny_config, tiny), trainer_of(tiny_config, tiny)
 
     def broken(*_: object) -> None:
         raise RuntimeError("a kernel that is not there\nand much more")
 
-    trainer.stepper._quick, trainer.stepper._compiled = broken, True
+    runner._fast, runner.compiled = broken, True
     for _ in range(2):
         trainer.take_step(0.5)
         plain.take_step(0.5)
-    assert trainer.stepper.remarks == [WITHOUT + "RuntimeError: a kernel that is not there"]
-    assert not trainer.compiled
-    assert torch.equal(trainer.moving.weights[0], plain.moving.weights[0])
+    assert trainer.runner.remarks == [WITHOUT + "RuntimeError: a kernel that is not there"]
+    assert not runner.compiled
+    assert torch.equal(trainer.state.weights[0], plain.state.weights[0])
 
 
 def test_leaving_the_loop_ends_the_compiler(
@@ -252,13 +283,13 @@ def test_a_core_is_left_to_the_compiler(
 ) -> None:
     monkeypatch.setattr(policy, "cores", lambda: cores)
     used: list[int] = []
-    take = Stepper.take
+    take = AcceleratedRunner.step
 
-    def taking(self: Stepper, *given: Any) -> None:
+    def taking(self: AcceleratedRunner, *given: Any) -> None:
         used.append(torch.get_num_threads())
         take(self, *given)
 
-    monkeypatch.setattr(Stepper, "take", taking)
+    monkeypatch.setattr(AcceleratedRunner, "step", taking)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -266,23 +297,21 @@ def test_a_core_is_left_to_the_compiler(
         next(training)
         next(training)
         assert used == [2, meanwhile]
-        assert torch.get_num_threads() == 2  # for who reads the progress
         training.close()
         assert torch.get_num_threads() == 2
-        assert made[0].recipe.threads == 2
+        assert made[0].key.threads == 2
     finally:
         torch.set_num_threads(before)
 
 
 def test_short_memory_ends_the_compiler(tiny: Dataset, tiny_config: Config, made: list[Made]) -> None:
-    trainer = trainer_of(with_train(tiny_config, compile="yes", epochs=None, seconds=600.0), tiny)
-    minder = policy.Compiling(trainer, resolve(with_train(tiny_config, compile="yes"), tiny), None, Team())
-    minder.tend(600.0)
+    _, runner = accelerated(tiny_config, tiny, epochs=None, seconds=600.0)
+    runner.tend(600.0)
     assert len(made) == 1
-    trainer.stepper.at_once = 16
-    minder.tend(600.0)
+    runner.plain.at_once = 16
+    runner.tend(600.0)
     assert made[0].closed
-    minder.tend(600.0)
+    runner.tend(600.0)
     assert len(made) == 1
 
 
@@ -303,7 +332,7 @@ def test_going_on_need_not_match_it(tiny: Dataset, tiny_config: Config, tmp_path
 
 
 def test_another_wish_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^--compile: got 'maybe'; expected one of auto, yes, no\.$"):
+    with pytest.raises(ConfigError, match="`compile`: got 'maybe'; expected one of auto, yes, no"):
         TrainConfig(compile="maybe")  # type: ignore[arg-type]
 
 
@@ -313,11 +342,11 @@ def test_the_step_as_a_function_of_tensors_is_the_step(tiny: Dataset, tiny_confi
     trainer = trainer_of(config, tiny)
     for _ in range(3):
         trainer.take_step(0.5)
-    batch, schedule = trainer._batch(), Schedule(*torch.tensor(trainer._schedule(0.5)))
-    tensors = flat(trainer.model, trainer.moving, trainer.tally, batch, schedule)
+    batch, schedule = trainer.batches.at(trainer.step), Schedule(*torch.tensor(schedule_at(trainer.config, 0.5)))
+    tensors = step_inputs(trainer.model, trainer.state, trainer.stats, batch, schedule)
     copies = [tensor.detach().clone() for tensor in tensors]
     other = trainer_of(with_train(config, seed=1), tiny).model  # its own weights are not looked at
-    as_function(other, trainer.config)(*copies)
+    as_step(other, trainer.config)(*copies)
     trainer.take_step(0.5)
     for ours, theirs in zip(copies, tensors, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
@@ -330,19 +359,28 @@ def test_a_compiled_step_that_does_something_else_is_not_used() -> None:
         first.add_(1)
         second.add_(3)
 
-    compare(lambda tensors: step(*tensors), step, examples, coarse=False)
-    with pytest.raises(ArithmeticError, match=r"moves tensor 1 by 0\.42\d* beside its 4\.24"):
-        compare(lambda tensors: (step(*tensors), tensors[1].add_(0.3)), step, examples, coarse=False)
-    compare(lambda tensors: (step(*tensors), tensors[1].add_(0.3)), step, examples, coarse=True)
+    expect_same(step, step, examples, coarse=False)
+
+    def near(*tensors: torch.Tensor) -> None:
+        step(*tensors)
+        tensors[1].add_(0.3)
+
+    def spoilt(*tensors: torch.Tensor) -> None:
+        step(*tensors)
+        tensors[0].mul_(torch.nan)
+
+    with pytest.raises(ArithmeticError, match=r"by 0\.42\d* in tensor 1, which changes by 4\.24"):
+        expect_same(near, step, examples, coarse=False)
+    expect_same(near, step, examples, coarse=True)
     with pytest.raises(ArithmeticError, match="tensor 0"):
-        compare(lambda tensors: None, lambda *tensors: tensors[0].add_(1), [torch.zeros(100)], coarse=True)
-    with pytest.raises(ArithmeticError, match="tensor 0 by nan"):
-        compare(lambda tensors: (step(*tensors), tensors[0].mul_(torch.nan)), step, examples, coarse=False)
+        expect_same(lambda *_: None, lambda *tensors: tensors[0].add_(1), [torch.zeros(100)], coarse=True)
+    with pytest.raises(ArithmeticError, match="by nan in tensor 0"):
+        expect_same(spoilt, step, examples, coarse=False)
 
 
 def test_a_name_follows_from_all_that_a_step_depends_on(tiny: Dataset, tiny_config: Config) -> None:
     def path(config: Config) -> Path:
-        return trainer_of(config, tiny).recipe().path
+        return cache.package_path(accelerated(config, tiny)[1].key())
 
     first = path(tiny_config)
     for changes in (
@@ -351,7 +389,6 @@ def test_a_name_follows_from_all_that_a_step_depends_on(tiny: Dataset, tiny_conf
         {"epochs": 9},
         {"learning_rate": 0.1},
         {"ema": 0.5},
-        {"compile": "yes"},
     ):
         assert path(with_train(tiny_config, **changes)) == first
     others = [path(with_train(tiny_config, **changes)) for changes in ({"batch_size": 16}, {"free_bits": 0.1})]
@@ -361,27 +398,60 @@ def test_a_name_follows_from_all_that_a_step_depends_on(tiny: Dataset, tiny_conf
 
 
 def test_a_recipe_is_read_as_it_was_written(tiny: Dataset, tiny_config: Config) -> None:
-    recipe = trainer_of(tiny_config, tiny).recipe()
-    assert CompileKey.read(recipe.text()) == recipe
+    key = key_of(tiny_config, tiny)
+    assert CompileKey.from_json(key.to_json()) == key
 
 
 def test_what_cannot_be_loaded_counts_as_missing(tiny: Dataset, tiny_config: Config) -> None:
-    recipe = trainer_of(tiny_config, tiny).recipe()
-    assert graph.load(recipe) is None
-    recipe.path.parent.mkdir(parents=True)
-    recipe.path.write_bytes(b"no library")
-    assert graph.load(recipe) is None
+    _, runner = accelerated(tiny_config, tiny)
+    key = runner.key()
+    assert not runner._load()
+    path = cache.package_path(key)
+    path.parent.mkdir(parents=True, mode=0o700)
+    path.write_bytes(b"no package")
+    path.chmod(0o600)
+    assert cache.find(key) == path
+    assert not runner._load()
+    assert not runner.compiled
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs the permissions of POSIX: run it on Linux or macOS")
+@pytest.mark.parametrize("what", ["folder", "package"])
+def test_a_package_that_others_could_have_written_is_not_loaded(tiny: Dataset, tiny_config: Config, what: str) -> None:
+    """Loading a package runs its code."""
+    key = key_of(tiny_config, tiny)
+    path = cache.package_path(key)
+    path.parent.mkdir(parents=True, mode=0o700)
+    path.write_bytes(b"anything")
+    path.chmod(0o600)
+    assert cache.find(key) == path
+    (path.parent if what == "folder" else path).chmod(0o772 if what == "folder" else 0o620)
+    assert cache.find(key) is None
+
+
+def test_a_package_of_somebody_else_is_not_loaded(
+    tiny: Dataset, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = key_of(tiny_config, tiny)
+    path = cache.package_path(key)
+    path.parent.mkdir(parents=True, mode=0o700)
+    path.write_bytes(b"anything")
+    path.chmod(0o600)
+    monkeypatch.setattr(os, "getuid", lambda: 12345, raising=False)
+    assert cache.find(key) is None
 
 
 def test_the_newest_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graph, "MOST_KEPT", 2)
+    monkeypatch.setattr(cache, "MAX_PACKAGES", 2)
+    monkeypatch.setattr(cache, "package_path", lambda name: tmp_path / "kept" / f"{name}.pt2")
     source = tmp_path / "source"
     source.write_bytes(b"made")
     for age, name in enumerate(("d", "c", "b", "a")):
-        graph.keep(source, tmp_path / "kept" / f"{name}.so")
-        os.utime(tmp_path / "kept" / f"{name}.so", (age, age))
-    graph.keep(source, tmp_path / "kept" / "e.so")
-    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["a.so", "e.so"]
+        cache.keep(source, name)  # pyright: ignore[reportArgumentType] - stands for a key
+        os.utime(tmp_path / "kept" / f"{name}.pt2", (age, age))
+    cache.keep(source, "e")  # pyright: ignore[reportArgumentType]
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["a.pt2", "e.pt2"]
+    assert cache.is_private(tmp_path / "kept")
 
 
 def gone(process: int) -> bool:
@@ -402,7 +472,7 @@ def waited(until: Callable[[], bool], seconds: float) -> bool:
 
 
 def test_a_preparation_that_is_closed_leaves_nothing(tiny: Dataset, tiny_config: Config) -> None:
-    preparation = CompileJob(trainer_of(tiny_config, tiny).recipe())
+    preparation = CompileJob(key_of(tiny_config, tiny))
     process, folder = preparation._process.pid, Path(preparation._folder.name)
     assert not preparation.done()
     assert folder.is_dir()
@@ -415,7 +485,7 @@ def test_a_preparation_that_is_closed_leaves_nothing(tiny: Dataset, tiny_config:
 def test_a_preparation_that_fails_says_why(
     tiny: Dataset, tiny_config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    recipe = trainer_of(tiny_config, tiny).recipe()
+    recipe = key_of(tiny_config, tiny)
     (tmp_path / "cache").write_text("in the way")
     wrong = replace(recipe, tensors=recipe.tensors[:-1])
     preparation = CompileJob(wrong)
@@ -423,13 +493,13 @@ def test_a_preparation_that_fails_says_why(
         waited(preparation.done, 60)
     preparation.close()
     monkeypatch.setattr(sys, "executable", "/usr/bin/a-frozen-app")
-    with pytest.raises(NotCompiledError, match="this is no Python that another process of it could be started of"):
+    with pytest.raises(NotCompiledError, match="not run by a Python interpreter"):
         CompileJob(recipe)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs the signals of POSIX: run it on Linux or macOS")
 def test_a_compiler_ends_with_the_process_that_asked_for_it(tiny: Dataset, tiny_config: Config) -> None:
-    preparation = CompileJob(trainer_of(tiny_config, tiny).recipe())
+    preparation = CompileJob(key_of(tiny_config, tiny))
     assert preparation._process.stdin is not None
     preparation._process.stdin.close()  # as the end of this process would do
     assert waited(lambda: preparation._process.poll() is not None, 30)
@@ -454,7 +524,7 @@ def test_compiled_it_is_the_same_step(tmp_path: Path, empty_cache: Path) -> None
             result = subprocess.run(exact, capture_output=True, text=True, env=environment)
             assert result.returncode == 0, result.stderr
             assert "not compiled" not in result.stderr
-    assert len(list((empty_cache / "compiled").glob("*.so"))) == 1
+    assert len(list((empty_cache / "compiled-steps").glob("*.pt2"))) == 1
     plain, first, again = (
         {file: load_file(tmp_path / name / file) for file in ("model.safetensors", "resume.safetensors")}
         for name in ("plain", "compiled", "again")
@@ -496,19 +566,19 @@ def test_every_network_is_compiled(
     )
     model = replace(tiny_config.model, network=network, width=16, depth=None, latent_dim=None)
     train = replace(tiny_config.train, precision=precision)
-    trainer, plain = (trainer_of(Config(model, train), grown) for _ in range(2))
-    before = [weight.detach().clone() for weight in trainer.moving.weights]
-    monkeypatch.setattr("vaelab.acceleration.runner.how_many", lambda *_: shares)
-    trainer.compile()
-    assert trainer.stepper.shared == (shares > 1)
+    monkeypatch.setattr("vaelab.acceleration.runner.part_count", lambda *_: shares)
+    (trainer, runner), plain = accelerated(Config(model, train), grown), trainer_of(Config(model, train), grown)
+    before = [weight.detach().clone() for weight in trainer.state.weights]
+    runner.compile()
+    assert isinstance(runner._fast, ParallelStep) == (shares > 1)
     for _ in range(3):
         trainer.take_step(0.5)
         plain.take_step(0.5)
-    assert trainer.compiled
-    assert not trainer.stepper.remarks
-    torch.testing.assert_close(trainer.tally.sums, plain.tally.sums, rtol=figures, atol=1e-3)
-    for start, one, other in zip(before, trainer.moving.weights, plain.moving.weights, strict=True):
-        # rounded to bfloat16, the gradient of a weight may have the other sign, and AdamW's first moves hang on that
+    assert runner.compiled
+    assert not runner.remarks
+    torch.testing.assert_close(trainer.stats.sums, plain.stats.sums, rtol=figures, atol=1e-3)
+    for start, one, other in zip(before, trainer.state.weights, plain.state.weights, strict=True):
+        # rounded to bfloat16, the gradient of a weight may have the other sign, and AdamW's first updates depend on that
         turned = 2 / math.sqrt(one.numel()) if precision == "bfloat16" else 0
         assert (one - other).norm() <= (weights + turned) * (other - start).norm()
 
@@ -547,3 +617,39 @@ def test_ctrl_c_while_compiling_saves_and_leaves_no_process(tmp_path: Path) -> N
     assert training.returncode == 130
     assert "stopped at step" in told
     assert all(gone(process) for process in processes)
+
+
+TWO_PROCESSES = """
+import sys
+from vaelab.acceleration.graph import CompileKey
+from vaelab.acceleration.worker import CompileJob
+key = CompileKey.from_json(sys.stdin.readline())
+job = CompileJob(key)
+while not job.done():
+    pass
+job.close()
+"""
+
+
+@pytest.mark.slow
+@NEEDS_COMPILER
+def test_two_processes_may_compile_one_step_at_the_same_time(
+    tiny: Dataset, tiny_config: Config, empty_cache: Path
+) -> None:
+    """Each writes the package whole; the last one stays, and it can be loaded."""
+    trainer, runner = accelerated(tiny_config, tiny)
+    text = runner.key().to_json()
+    processes = [
+        subprocess.Popen([sys.executable, "-c", TWO_PROCESSES], stdin=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(text + "\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=180)
+        assert process.returncode == 0
+    assert [path.suffix for path in (empty_cache / "compiled-steps").iterdir()] == [".pt2"]
+    assert runner._load()
+    trainer.take_step(0.5)
+    assert runner.compiled

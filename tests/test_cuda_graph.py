@@ -6,16 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from vaelab.acceleration.threads import Team
+from building import trainer_of
 
 from vaelab import Config, Dataset, fit
-from vaelab.acceleration.cuda_graph import WARM_UP, captured, plain_step
-from vaelab.acceleration.policy import Compiling
+from vaelab.acceleration.cuda_graph import WARM_UP, recorded
+from vaelab.acceleration.runner import AcceleratedRunner
 from vaelab.config import CompileName, ModelConfig
 from vaelab.objectives import elbo
 from vaelab.precision import rounded_weights
 from vaelab.training.fit import Progress
-from vaelab.training.resolve import resolve
 from vaelab.training.trainer import Trainer
 
 NO_GPU = pytest.mark.skipif(
@@ -28,20 +27,23 @@ def with_train(config: Config, **changes: Any) -> Config:
     return replace(config, train=replace(config.train, **changes))
 
 
-def trainer_of(config: Config, dataset: Dataset, device: str = "cpu") -> Trainer:
-    return Trainer(resolve(config, dataset), dataset, torch.device(device))
+def accelerated(config: Config, dataset: Dataset, **changes: Any) -> tuple[Trainer, AcceleratedRunner]:
+    """A trainer whose step may be recorded, and its runner."""
+    trainer = trainer_of(with_train(config, **({"compile": "auto"} | changes)), dataset)
+    assert isinstance(trainer.runner, AcceleratedRunner)
+    return trainer, trainer.runner
 
 
 @pytest.mark.parametrize("kind", ["vae", "cvae"])
 def test_what_is_replayed_is_the_step(tiny: Dataset, tiny_config: Config, kind: str) -> None:
     """In place of CUDA's graph, what is recorded is kept as a function: of what it was shown then, and of nothing else."""
     config = replace(tiny_config, model=replace(tiny_config.model, model=kind))  # pyright: ignore[reportArgumentType]
-    trainer, plain = (trainer_of(config, tiny) for _ in range(2))
-    recorded, replays = 0, 0
+    (trainer, runner), plain = accelerated(config, tiny), trainer_of(config, tiny)
+    records, replays = 0, 0
 
     def record(work: Callable[[], object]) -> Callable[[], object]:
-        nonlocal recorded
-        recorded += 1
+        nonlocal records
+        records += 1
 
         def replay() -> None:
             nonlocal replays
@@ -50,31 +52,32 @@ def test_what_is_replayed_is_the_step(tiny: Dataset, tiny_config: Config, kind: 
 
         return replay
 
-    trainer.stepper._quick = captured(plain_step, record)
+    runner._fast = recorded(runner._plain_step(runner.plain.adamw), record)
     for step in range(WARM_UP + 5):
         trainer.take_step(step / 8)
         plain.take_step(step / 8)
-    assert (recorded, replays) == (1, 5)
-    assert not trainer.compiled
-    for weight, other in zip(trainer.moving.weights, plain.moving.weights, strict=True):
+    assert (records, replays) == (1, 5)
+    assert not runner.compiled
+    for weight, other in zip(trainer.state.weights, plain.state.weights, strict=True):
         torch.testing.assert_close(weight, other)
-    torch.testing.assert_close(trainer.tally.sums, plain.tally.sums)
+    torch.testing.assert_close(trainer.stats.sums, plain.stats.sums)
 
 
 def test_a_step_that_cannot_be_recorded_is_taken_as_it_stands(tiny: Dataset, tiny_config: Config) -> None:
-    trainer, plain = (trainer_of(tiny_config, tiny) for _ in range(2))
+    (trainer, runner), plain = accelerated(tiny_config, tiny), trainer_of(tiny_config, tiny)
 
     def refuse(_: object) -> Callable[[], object]:
         raise RuntimeError("operation not permitted when stream is capturing\nand much more")
 
-    trainer.stepper._quick = captured(plain_step, refuse)
+    runner._fast = recorded(runner._plain_step(runner.plain.adamw), refuse)
     for _ in range(WARM_UP + 2):
         trainer.take_step(0.5)
         plain.take_step(0.5)
-    assert trainer.stepper.remarks == [
-        "the step is not recorded, and training goes on without: RuntimeError: operation not permitted when stream is capturing"
+    assert runner.remarks == [
+        "the training step is not recorded, and training continues without: RuntimeError: operation not permitted when stream "
+        "is capturing"
     ]
-    for weight, other in zip(trainer.moving.weights, plain.moving.weights, strict=True):
+    for weight, other in zip(trainer.state.weights, plain.state.weights, strict=True):
         torch.testing.assert_close(weight, other)
 
 
@@ -88,15 +91,20 @@ def test_on_a_gpu_all_steps_are_recorded_and_few_trainings_compiled(
         replace(tiny_config, model=LADDER) if ladder else tiny_config, compile=wish, epochs=None, seconds=600.0
     )
     trainer, asked = trainer_of(config, tiny), []
-    trainer.device = torch.device("cuda")
-    monkeypatch.setattr(trainer.stepper, "compile", lambda: asked.append("compile"))
-    compiling = Compiling(trainer, resolve(config, tiny), None, Team())
-    assert list(compiling.begin()) == []
-    assert (trainer.stepper._quick is None) == (wish == "no")
-    compiling.tend(299.0)
+    runner = trainer.runner
+    if wish == "no":
+        assert not isinstance(runner, AcceleratedRunner)
+        return
+    assert isinstance(runner, AcceleratedRunner)
+    runner.plain.device, runner.on_cpu, runner._key = torch.device("cuda"), False, None
+    runner.config = replace(runner.config, train=replace(runner.config.train, device="cuda"))
+    monkeypatch.setattr("vaelab.acceleration.runner.compiled_by_torch", lambda step: asked.append("compile") or step)
+    assert list(runner.prepare()) == []
+    assert runner._fast is not None
+    runner.tend(299.0)
     assert asked == ["compile"] * (wish == "yes")
-    compiling.tend(301.0)
-    assert asked == ["compile"] * (wish == "yes" or (wish == "auto" and not ladder))
+    runner.tend(301.0)
+    assert asked == ["compile"] * (wish == "yes" or not ladder)
 
 
 @pytest.mark.parametrize("ladder", [False, True])
@@ -106,7 +114,7 @@ def test_weights_that_are_cast_at_once_are_those_that_autocast_casts(
     config = replace(tiny_config, model=LADDER) if ladder else tiny_config
     trainer = trainer_of(config, tiny)
     trainer.take_step(0.5)  # away from the zeros that a ladder begins with
-    model, batch = trainer.model, trainer._batch().drawn("bernoulli")
+    model, batch = trainer.model, trainer.batches.at(trainer.step).prepared("bernoulli")
     given, weights = (batch.images, batch.labels, batch.noise), list(model.parameters())
     found = []
     with torch.autocast("cpu", torch.bfloat16):
@@ -120,7 +128,7 @@ def test_weights_that_are_cast_at_once_are_those_that_autocast_casts(
 
 def test_a_weight_that_two_layers_share_is_cast_once(tiny: Dataset, tiny_config: Config) -> None:
     trainer = trainer_of(replace(tiny_config, model=replace(LADDER, levels="3,2,2")), tiny)
-    model, batch = trainer.model, trainer._batch().drawn("bernoulli")
+    model, batch = trainer.model, trainer.batches.at(trainer.step).prepared("bernoulli")
     first, second = model.get_submodule("rungs.0.prior"), model.get_submodule("rungs.1.prior")
     second.weight = first.weight
     cast = rounded_weights(model)
@@ -136,18 +144,21 @@ def test_a_weight_that_two_layers_share_is_cast_once(tiny: Dataset, tiny_config:
 @pytest.mark.parametrize("compile_it", [False, True])
 def test_on_a_gpu_it_is_the_same_step(tiny: Dataset, tiny_config: Config, ladder: bool, compile_it: bool) -> None:
     config = replace(tiny_config, model=LADDER) if ladder else tiny_config
-    trainer, plain = (trainer_of(config, tiny, "cuda") for _ in range(2))
+    (trainer, runner), plain = (
+        accelerated(config, tiny, device="cuda"),
+        trainer_of(with_train(config, device="cuda"), tiny),
+    )
     if compile_it:
-        trainer.compile()
+        runner.compile()
     else:
-        trainer.stepper.record()
+        list(runner.prepare())
     for _ in range(WARM_UP + 5):
         trainer.take_step(0.5)
         plain.take_step(0.5)
-    assert trainer.stepper._quick is not None
-    assert trainer.compiled == compile_it
-    assert not trainer.stepper.remarks
-    torch.testing.assert_close(trainer.tally.sums, plain.tally.sums, rtol=1e-3, atol=1e-2)
+    assert runner._fast is not None
+    assert runner.compiled == compile_it
+    assert not runner.remarks
+    torch.testing.assert_close(trainer.stats.sums, plain.stats.sums, rtol=1e-3, atol=1e-2)
 
 
 @pytest.mark.gpu
