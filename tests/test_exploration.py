@@ -1,4 +1,4 @@
-"""Traversals, interpolations, sheets, restyling, posteriors: the right latents under the right labels, shown as they are."""
+"""Traversals, interpolations, manifolds, restyling, posteriors: the right latents under the right labels."""
 
 import io
 from pathlib import Path
@@ -125,7 +125,7 @@ def test_facts_that_were_altered_are_refused(tiny: Dataset, tiny_config: Config,
     content = path.read_bytes()
     at = content.index(b"deviation")
     path.write_bytes(content[:at] + b"deviatiom" + content[at + 9 :])
-    with pytest.raises(RunError, match="altered or damaged; expected it as `vaelab train` wrote it"):
+    with pytest.raises(RunError, match="altered or damaged"):
         load(tmp_path)
 
 
@@ -136,9 +136,7 @@ def test_axes_that_were_not_measured(tiny: Dataset, tmp_path: Path) -> None:
     model = load(tmp_path)
     assert model.axes is None
     for explore in (traverse, manifold):
-        with pytest.raises(
-            ConfigError, match=r"got a model whose axes were not measured .* name a SOURCE after the run"
-        ):
+        with pytest.raises(ConfigError, match=r"axes were not measured.*images.*measured\(model, images, labels\)"):
             explore(model)
     assert traverse(model, axes=[2, 0], steps=2).names == ("axis 2", "axis 0")
     assert manifold(model, axes=[0, 1], steps=2).images.shape == (2, 2, 8, 8)
@@ -177,9 +175,9 @@ def test_an_unconditional_model_needs_no_label(vae: TrainedModel, images: np.nda
     placed = place(vae, images[:2])
     assert placed.labels is None
     assert placed.probabilities is None
-    with pytest.raises(LabelError, match=r"this model \(vae\) takes none"):
+    with pytest.raises(LabelError, match=r"label 1\b.*\(vae\)"):
         place(vae, images[:2], [None, 1])
-    with pytest.raises(LabelError, match=r"got a model \(vae\) that takes no label; expected a conditional one"):
+    with pytest.raises(LabelError, match=r"\(vae\).*conditional.*`model='cvae'`"):
         label_probabilities(vae, images)
 
 
@@ -267,11 +265,11 @@ def test_interpolate_between_latents(vae: TrainedModel, cvae: TrainedModel) -> N
     assert np.array_equal(shown.images[0], vae.decode(z))
     z = cvae.latents(2)
     assert np.array_equal(interpolate(cvae, z=z, under=[0, 2], steps=2).images[0], cvae.decode(z, [0, 2]))
-    with pytest.raises(LabelError, match="got 0 labels to draw; expected one, or two to go between"):
+    with pytest.raises(LabelError, match=r"0 labels.*one, or two"):
         interpolate(cvae, z=z)
-    with pytest.raises(LabelError, match="got 3 labels to draw"):
+    with pytest.raises(LabelError, match=r"3 labels.*one, or two"):
         interpolate(cvae, z=z, under=[0, 1, 2])
-    with pytest.raises(LabelError, match=r"this model \(vae\) takes none"):
+    with pytest.raises(LabelError, match=r"label '?0'?.*\(vae\)"):
         interpolate(vae, z=vae.latents(2), under=[0])
 
 
@@ -279,7 +277,7 @@ def test_labels_may_be_weighted(cvae: TrainedModel) -> None:
     z = cvae.latents(3)
     assert np.array_equal(cvae.decode(z, np.eye(3)), cvae.decode(z, [0, 1, 2]))
     assert not np.array_equal(cvae.decode(z, np.full((3, 3), 1 / 3)), cvae.decode(z, [0, 1, 2]))
-    with pytest.raises(LabelError, match=r"got label weights of shape \(3, 2\); expected \(3, 3\), all finite"):
+    with pytest.raises(LabelError, match=r"weights.*\(3, 2\).*\(3, 3\)"):
         cvae.decode(z, np.ones((3, 2)))
     samples = torch.zeros(2, 3, 3)
     weights = torch.eye(3)
@@ -342,11 +340,8 @@ def test_restyle_takes_rows_of_a_table_as_arrays(table: TrainedModel) -> None:
 
 def test_only_a_conditional_model_restyles(vae: TrainedModel, images: np.ndarray) -> None:
     for function in (restyle, styles):
-        with pytest.raises(LabelError) as caught:
+        with pytest.raises(LabelError, match=r"\(vae\).*conditional.*`model='cvae'`"):
             function(vae, images[:1])
-        assert str(caught.value) == (
-            "got a model (vae) that takes no label; expected a conditional one: vaelab train SOURCE --model cvae"
-        )
 
 
 # Posteriors.
@@ -362,7 +357,7 @@ def test_posterior_holds_means_and_deviations(cvae: TrainedModel, images: np.nda
     renamed = posterior(cvae, images, 2 - labels, classes=cvae.classes[::-1], axes=(2, 0))
     np.testing.assert_allclose(renamed.mean, encoded.mean, atol=1e-5)
     assert renamed.axes == (2, 0)
-    with pytest.raises(LabelError, match="got images without labels, but the model is a cvae"):
+    with pytest.raises(LabelError, match=r"without labels.*cvae"):
         posterior(cvae, images)
 
 
@@ -442,11 +437,11 @@ def test_sheets_beside_one_another(cvae: TrainedModel) -> None:
 
 def test_what_cannot_be_written(tmp_path: Path, cvae: TrainedModel, images: np.ndarray, labels: np.ndarray) -> None:
     pictures = Pictures(np.zeros((1, 2, 8, 8), dtype=np.uint8))
-    with pytest.raises(OutputError, match=r"--out: got .*x\.jpg; expected a name that ends in \.png, \.gif or \.webp"):
+    with pytest.raises(OutputError, match=r"x\.jpg.*\.png, \.gif or \.webp"):
         pictures.save(tmp_path / "x.jpg")
-    with pytest.raises(ConfigError, match="--fps: got 0; expected 1 to 50 frames a second"):
+    with pytest.raises(ConfigError, match=r"`fps`.*0.*1 to 50"):
         pictures.save(tmp_path / "x.gif", fps=0)
-    with pytest.raises(OutputError, match=r"expected a name that ends in \.png$"):
+    with pytest.raises(OutputError, match=r"x\.gif.*\.png$"):
         posterior(cvae, images, labels).save(tmp_path / "x.gif")
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
@@ -464,32 +459,32 @@ def test_public_names() -> None:
 
 def test_axes_and_steps_out_of_range(cvae: TrainedModel, vae: TrainedModel) -> None:
     for axes, got in (([3], "3"), ([-1], "-1"), ([0, 0], "0,0"), ([], "none")):
-        with pytest.raises(ConfigError, match=f"--axes: got {got}; expected some of 0 to 2, each at most once"):
+        with pytest.raises(ConfigError, match=f"`axes`.*{got}.*0 to 2"):
             traverse(cvae, axes=axes)
-    with pytest.raises(ConfigError, match="--axes: got 3; expected two, such as --axes 0,1"):
+    with pytest.raises(ConfigError, match=r"`axes`.*3.*two"):
         manifold(cvae, axes=[0, 1, 2])
     for steps in (1, 201):
         for explore in (traverse, manifold):
-            with pytest.raises(ConfigError, match=f"--steps: got {steps}; expected a whole number of 2 to 200"):
+            with pytest.raises(ConfigError, match=f"`steps`.*{steps}.*2 to 200"):
                 explore(vae, steps=steps)
-    with pytest.raises(DataError, match=r"got a latent of shape \(3,\); expected \(4,\)"):
+    with pytest.raises(DataError, match=r"latent.*\(3,\).*\(4,\)"):
         traverse(vae, z=np.zeros(3))
 
 
 def test_labels_and_images_that_cannot_be(cvae: TrainedModel, vae: TrainedModel, images: np.ndarray) -> None:
-    with pytest.raises(LabelError, match=r"unknown label 'dawn'.* Did you mean 'down'"):
+    with pytest.raises(LabelError, match=r"label 'dawn'.*'down'"):
         traverse(cvae, "dawn")
-    with pytest.raises(LabelError, match=r"got label 'down', but this model \(vae\) takes none"):
+    with pytest.raises(LabelError, match=r"label 'down'.*\(vae\)"):
         manifold(vae, "down")
-    with pytest.raises(LabelError, match="got 2 labels for 3 images; expected one label per image"):
+    with pytest.raises(LabelError, match="2 labels for 3 images"):
         restyle(cvae, images[:3], [0, 1])
-    with pytest.raises(DataError, match="got grey images of 9×9; expected grey images of 8×8"):
+    with pytest.raises(DataError, match=r"9×9.*8×8"):
         restyle(cvae, np.zeros((9, 9), dtype=np.uint8), [0])
-    with pytest.raises(ConfigError, match="got nothing to interpolate between; expected two images"):
+    with pytest.raises(ConfigError, match=r"nothing.*two images"):
         interpolate(vae)
-    with pytest.raises(ConfigError, match="got 3 images to interpolate between; expected two images"):
+    with pytest.raises(ConfigError, match=r"3 images.*two images"):
         interpolate(vae, images[:3])
-    with pytest.raises(ConfigError, match="got 2 images to start from; expected one"):
+    with pytest.raises(ConfigError, match=r"2 images.*one"):
         traverse(vae, image=images[:2])
 
 
@@ -501,14 +496,14 @@ def test_a_model_of_a_table_has_nothing_to_see(table: TrainedModel) -> None:
         lambda: restyle(table, rows, [0, 0]),
         lambda: interpolate(table, rows, [0, 0]),
     ):
-        with pytest.raises(DataError, match="got a model of rows of 3 reals; expected a model of images, to look at"):
+        with pytest.raises(DataError, match=r"3 reals.*model of images"):
             explore()
 
 
 def test_one_dimension_makes_no_sheet(tiny: Dataset, tmp_path: Path) -> None:
     for _ in fit(Config(ModelConfig(width=8, latent_dim=1), TrainConfig(epochs=1)), tiny, out=tmp_path):
         pass
-    with pytest.raises(ConfigError, match="got a model of 1 latent dimension; expected at least 2: vaelab traverse"):
+    with pytest.raises(ConfigError, match=r"1 latent dimension.*at least 2.*traverse"):
         manifold(load(tmp_path))
     assert traverse(load(tmp_path), steps=2).images.shape == (1, 2, 8, 8)
 

@@ -372,32 +372,32 @@ def test_it_is_public_and_needs_no_extra_to_be_imported() -> None:
 
 def test_a_missing_extra_is_said(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ExportError, match=r'^got no onnxscript; expected .*: type pip install "vaelab\[export\]"$'):
+    with pytest.raises(ExportError, match=r'no onnxscript\b.*pip install "vaelab\[export\]"$'):
         export_onnx(run, tmp_path / "model.onnx")
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(ExportError, match=r"^got no onnx and no onnxscript; "):
+    with pytest.raises(ExportError, match=r"no onnx and no onnxscript\b"):
         export_onnx(run, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model", "model.onnx.gz"])
 def test_another_suffix_is_refused(run: Path, tmp_path: Path, name: str) -> None:
-    with pytest.raises(OutputError, match=rf"^--out: got .*{name}; expected a name that ends in \.onnx$"):
+    with pytest.raises(OutputError, match=rf"{name}.*\.onnx$"):
         export_onnx(run, tmp_path / name)
 
 
 def test_a_missing_run_is_said(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"nowhere: no such folder; expected a run folder"):
+    with pytest.raises(RunError, match=r"nowhere: .*run folder"):
         export_onnx(tmp_path / "nowhere", tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_be_written_is_said(run: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"^cannot write .*file/model\.onnx: "):
+    with pytest.raises(OutputError, match=r"cannot write .*file/model\.onnx"):
         export_onnx(run, tmp_path / "file" / "model.onnx")
     (tmp_path / "model-decoder.onnx").mkdir()
-    with pytest.raises(OutputError, match=r"^cannot write .*model-decoder\.onnx: .* is a folder; expected a place"):
+    with pytest.raises(OutputError, match=r"cannot write .*model-decoder\.onnx.* folder"):
         export_onnx(run, tmp_path / "model.onnx", parts=True)
     assert {path.name for path in tmp_path.iterdir()} == {"file", "model-decoder.onnx"}  # no encoder either
 
@@ -407,14 +407,11 @@ def test_a_file_that_differs_does_not_appear(
 ) -> None:
     (tmp_path / "model.onnx").write_text("old")
     spoil(move_bias(0.01))
-    message = (
-        r"model\.onnx: decoded of a batch of 7 differs from PyTorch's by 0\.00\d+; expected at most 0\.0001; nothing was "
-        r'written\. .*pip install --upgrade "vaelab\[export\]"$'
-    )
+    message = r"model\.onnx: decoded of a batch of 7 differs .* 0\.00\d+; .* 0\.0001; .*pip install --upgrade"
     with pytest.raises(ExportError, match=message):
         export_onnx(run, tmp_path / "model.onnx")
     assert (tmp_path / "model.onnx").read_text() == "old"
-    with pytest.raises(ExportError, match=r"model-decoder\.onnx: decoded of a batch of \d+ differs"):
+    with pytest.raises(ExportError, match=r"model-decoder\.onnx: decoded .*differs"):
         export_onnx(run, tmp_path / "model.onnx", parts=True)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     spoil(move_bias(1e-4))  # a fourth of it at most in a pixel
@@ -426,7 +423,7 @@ def test_nan_is_a_difference(
     run: Path, tmp_path: Path, spoil: Callable[[Callable[[onnx.ModelProto], None]], None]
 ) -> None:
     spoil(move_bias(np.nan))
-    with pytest.raises(ExportError, match=r"differs from PyTorch's by nan; expected"):
+    with pytest.raises(ExportError, match=r"differs .* nan;"):
         export_onnx(run, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
@@ -438,9 +435,7 @@ def test_a_file_that_cannot_be_run_does_not_appear(
         proto.graph.node[0].op_type = "Never"
 
     spoil(change)
-    with pytest.raises(
-        ExportError, match=r"model\.onnx: onnxruntime cannot run it \(.*Never.*\); expected it to; nothing"
-    ):
+    with pytest.raises(ExportError, match=r"model\.onnx: onnxruntime .*Never.*pip install --upgrade"):
         export_onnx(run, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
@@ -448,15 +443,9 @@ def test_a_file_that_cannot_be_run_does_not_appear(
 @pytest.mark.parametrize(
     ("decoder", "message"),
     [
-        (
-            Counting,
-            r"got networks that PyTorch cannot write as ONNX \(.*decoded.*\); expected .* write x\.shape\[0\] for len\(x\)",
-        ),
-        (
-            Choosing,
-            r"got networks that PyTorch cannot write as ONNX \(.*data-dependent.*\); expected .* depends on values$",
-        ),
-        (Unknown, r"got networks that PyTorch cannot write as ONNX \(.*slogdet.*\); expected"),
+        (Counting, r"model\.onnx: .*ONNX \(.*decoded.*\); .* x\.shape\[0\]"),
+        (Choosing, r"model\.onnx: .*ONNX \(.*data-dependent.*\); .* values$"),
+        (Unknown, r"model\.onnx: .*ONNX \(.*slogdet.*\); expected"),
     ],
 )
 def test_a_network_of_ones_own_that_cannot_be_written(

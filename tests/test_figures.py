@@ -1,4 +1,4 @@
-"""Sheets are exact: every pixel of an image stands where it should, as a square."""
+"""Image grids are exact: every pixel of an image becomes a square at the right position."""
 
 import numpy as np
 import pytest

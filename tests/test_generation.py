@@ -137,51 +137,46 @@ def test_matched_labels_go_by_name(cvae: TrainedModel, vae: TrainedModel) -> Non
     assert matched is not None
     assert matched.tolist() == [2, 1, 1]
     assert vae.matched_labels(np.array([0]), ["x"]) is None
-    with pytest.raises(LabelError, match="unknown label 'sideways'"):
+    with pytest.raises(LabelError, match="label 'sideways'"):
         cvae.matched_labels(np.array([0]), ["sideways"])
-    with pytest.raises(LabelError, match="got images without labels, but the model is a cvae"):
+    with pytest.raises(LabelError, match=r"without labels.*cvae"):
         cvae.matched_labels(None, [])
 
 
 def test_labels_that_cannot_be_are_refused(cvae: TrainedModel, vae: TrainedModel) -> None:
-    with pytest.raises(LabelError) as caught:
+    with pytest.raises(LabelError, match=r"label 'acros'.*across, down, frame.*0 to 2.*'across'"):
         cvae.sample(labels=["acros"])
-    assert str(caught.value) == (
-        "unknown label 'acros'; expected one of across, down, frame, or an index 0 to 2. Did you mean 'across'?"
-    )
     for label in (3, -1, "7"):
-        with pytest.raises(LabelError, match=f"unknown label '{label}'"):
+        with pytest.raises(LabelError, match=f"label '?{label}'?.*across, down, frame"):
             cvae.grid([label])
-    with pytest.raises(LabelError, match=r"got label 'across', but this model \(vae\) takes none; expected none"):
+    with pytest.raises(LabelError, match=r"label 'across'.*\(vae\)"):
         vae.sample(labels=["across"])
-    with pytest.raises(LabelError, match="got label '0', but this model"):
+    with pytest.raises(LabelError, match=r"label '0'.*\(vae\)"):
         vae.grid([0])
-    with pytest.raises(LabelError, match="got no labels; expected some of across, down, frame"):
+    with pytest.raises(LabelError, match=r"no labels.*across, down, frame.*labels="):
         cvae.sample(count=3)
-    with pytest.raises(LabelError, match="got no labels; expected one of across, down, frame for every image"):
+    with pytest.raises(LabelError, match=r"no labels.*across, down, frame"):
         cvae.decode(cvae.latents(2))
-    with pytest.raises(LabelError, match="got 1 label for 2 images"):
+    with pytest.raises(LabelError, match="1 label for 2 images"):
         cvae.decode(cvae.latents(2), [0])
 
 
 def test_numbers_and_arrays_that_cannot_be_are_refused(cvae: TrainedModel, vae: TrainedModel) -> None:
-    with pytest.raises(ConfigError, match="--count: got 0; expected a whole number of at least 1"):
+    with pytest.raises(ConfigError, match=r"`count`.*0.*at least 1"):
         vae.sample(count=0)
-    with pytest.raises(ConfigError, match=r"--temperature: got -1\.0"):
+    with pytest.raises(ConfigError, match=r"`temperature`.*-1\.0.*at least 0"):
         vae.sample(count=1, temperature=-1.0)
-    with pytest.raises(ConfigError, match="--temperature: got nan"):
+    with pytest.raises(ConfigError, match=r"`temperature`.*nan"):
         vae.sample(count=1, temperature=float("nan"))
-    with pytest.raises(ConfigError, match="--decode: got 'median'; expected mean or sample"):
+    with pytest.raises(ConfigError, match=r"`decode`.*'median'.*mean or sample"):
         vae.sample(count=1, decode="median")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="got 2 labels and count=3"):
+    with pytest.raises(ConfigError, match=r"2 labels.*`count=3`"):
         cvae.sample(labels=[0, 1], count=3)
-    with pytest.raises(DataError, match=r"got latents of shape \(2, 5\); expected \(N, 8\)"):
+    with pytest.raises(DataError, match=r"latents.*\(2, 5\).*\(N, 8\)"):
         vae.decode(np.zeros((2, 5)))
-    with pytest.raises(
-        DataError, match="got grey images of 9×9; expected grey images of 8×8, as the model was trained on"
-    ):
+    with pytest.raises(DataError, match=r"9×9.*8×8"):
         vae.encode(np.zeros((2, 9, 9), dtype=np.uint8))
-    with pytest.raises(DataError, match="got images of type float64; expected uint8"):
+    with pytest.raises(DataError, match=r"float64.*uint8"):
         vae.encode(np.zeros((2, 8, 8)))
 
 
@@ -195,7 +190,7 @@ def test_scores_are_the_importance_weighted_bound(tiny: Dataset, cvae: TrainedMo
     np.testing.assert_allclose(cvae.score_samples(images[:1], labels[:1], samples=7, seed=3), scores[:1], rtol=1e-5)
     assert scores.shape == (len(images),)
     assert scores.max() < 0
-    with pytest.raises(ConfigError, match=r"--importance-samples: got \[0\]"):
+    with pytest.raises(ConfigError, match=r"samples`.*0"):
         cvae.score_samples(images, labels, samples=0)
 
 
@@ -210,5 +205,5 @@ def test_without_labels_all_are_equally_likely(tiny: Dataset, cvae: TrainedModel
 
 
 def test_an_autoencoder_scores_nothing(tiny: Dataset, ae: TrainedModel) -> None:
-    with pytest.raises(ConfigError, match="got an autoencoder, which has no posterior to draw from"):
+    with pytest.raises(ConfigError, match="autoencoder"):
         ae.score_samples(tiny.test.images)

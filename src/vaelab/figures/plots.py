@@ -165,7 +165,7 @@ def training_curve(lines: Sequence[dict[str, Any]], title: str) -> Image.Image:
     rates = halves.twinx()  # the rate is often a tenth of the distortion
     lines = [line for line in lines if "train" in line]
     epochs = [line["epoch"] for line in lines]
-    total.plot(epochs, [line["train"]["nats"] for line in lines], color="#999999", label="training, as it went")
+    total.plot(epochs, [line["train"]["nats"] for line in lines], color="#999999", label="training")
     checked = [line for line in lines if "validation" in line]
     if checked:
         at = [line["epoch"] for line in checked]
@@ -193,7 +193,7 @@ def training_curve(lines: Sequence[dict[str, Any]], title: str) -> Image.Image:
         low, high = min(later), max(later)
         total.set_ylim(low - 0.05 * (high - low) - 0.5, high + 0.05 * (high - low) + 0.5)
     total.set_title(title, fontsize=10)
-    halves.set_title("its two halves, validation", fontsize=10)
+    halves.set_title("distortion and rate, validation", fontsize=10)
     total.set_ylabel("nats per image")
     for axes, name, colour in ((halves, "distortion", DISTORTION), (rates, "rate", RATE)):
         axes.set_ylabel(f"{name}, nats per image", color=colour)
