@@ -39,9 +39,7 @@ def edit(path: Path, **changes: object) -> None:
 
 
 def test_a_missing_run_is_said(tmp_path: Path) -> None:
-    with pytest.raises(
-        RunError, match=r"none: no such folder; expected a run folder, as `vaelab train` makes with --out"
-    ):
+    with pytest.raises(RunError, match=r"none: no such folder; expected a run folder, as vaelab train writes"):
         load(tmp_path / "none")
     with pytest.raises(RunError, match=r"no config\.json in it"):
         load(tmp_path)
@@ -49,10 +47,10 @@ def test_a_missing_run_is_said(tmp_path: Path) -> None:
 
 def test_a_half_written_run_is_said(run: runs.Run) -> None:
     (run.folder / runs.WEIGHTS).unlink()
-    with pytest.raises(RunError, match=r"it holds no weights yet.*expected model\.safetensors in it"):
+    with pytest.raises(RunError, match=r"no weights yet.*expected model\.safetensors in it"):
         load(run.folder)
     (run.folder / runs.RESUME).unlink()
-    with pytest.raises(RunError, match="stopped before the first save: train it anew"):
+    with pytest.raises(RunError, match="stopped before the first save: train again"):
         runs.load_resume(run)
 
 
@@ -60,7 +58,7 @@ def test_a_half_written_run_is_said(run: runs.Run) -> None:
 def test_weights_cut_short_are_found(run: runs.Run, name: str) -> None:
     path = run.folder / name
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(RunError, match="damaged or cut short"):
+    with pytest.raises(RunError, match="damaged or truncated"):
         load(run.folder) if name == runs.WEIGHTS else runs.load_resume(run)
 
 
@@ -70,14 +68,14 @@ def test_one_altered_byte_of_the_weights_is_found(run: runs.Run, name: str) -> N
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
     path.write_bytes(content)
-    with pytest.raises(RunError, match="altered or damaged"):
+    with pytest.raises(RunError, match="changed or damaged"):
         load(run.folder) if name == runs.WEIGHTS else runs.load_resume(run)
 
 
 def test_an_altered_config_is_found(run: runs.Run) -> None:
     path = run.folder / runs.CONFIG
     path.write_text(path.read_text().replace('"across"', '"ACROSS"'))
-    with pytest.raises(RunError, match="altered since the weights were saved"):
+    with pytest.raises(RunError, match="changed since the weights were saved"):
         load(run.folder)
 
 
@@ -87,14 +85,14 @@ def test_an_altered_config_is_found(run: runs.Run) -> None:
 )
 def test_a_config_that_is_none_is_said(run: runs.Run, text: str) -> None:
     (run.folder / runs.CONFIG).write_text(text)
-    with pytest.raises(RunError, match="altered or is damaged"):
+    with pytest.raises(RunError, match="changed or damaged"):
         load(run.folder)
 
 
 def test_a_newer_format_is_said(run: runs.Run) -> None:
     edit(run.folder / runs.CONFIG, format=99)
     with pytest.raises(
-        RunError, match=r"got a run of format 99; this vaelab reads up to 1: pip install --upgrade vaelab$"
+        RunError, match=r"got a run of format 99; this vaelab reads up to 2: pip install --upgrade vaelab$"
     ):
         load(run.folder)
 

@@ -2,6 +2,8 @@
 
 import math
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,7 +40,6 @@ from vaelab.optim.schedule import Schedule, schedule_at
 from vaelab.optim.step import PlainRunner
 from vaelab.training import runs
 from vaelab.training.fit import Progress
-from vaelab.training.resolve import resolve
 from vaelab.training.trainer import Trainer
 
 
@@ -137,6 +138,12 @@ def remarks(progress: list[Progress]) -> list[str]:
     return [each.remark for each in progress if each.remark is not None]
 
 
+def resolved(config: Config) -> ResolvedConfig:
+    model = ResolvedModelConfig("vae", "mlp", 2, "bernoulli", 8, 1, decoder=str(config.model.decoder or ""))
+    train = ResolvedTrainConfig(Budget(1, "epochs"), 32, "float32", "cpu", compile=config.train.compile or "auto")
+    return ResolvedConfig(model, train)
+
+
 @pytest.mark.parametrize(
     ("wish", "steps", "own", "expected"),
     [
@@ -151,12 +158,6 @@ def remarks(progress: list[Progress]) -> list[str]:
         ("no", 20_000, None, "never"),
     ],
 )
-def resolved(config: Config) -> ResolvedConfig:
-    model = ResolvedModelConfig("vae", "mlp", 2, "bernoulli", 8, 1, decoder=str(config.model.decoder or ""))
-    train = ResolvedTrainConfig(Budget(1, "epochs"), 32, "float32", "cpu", compile=config.train.compile or "auto")
-    return ResolvedConfig(model, train)
-
-
 def test_the_plan(tiny_config: Config, wish: str, steps: int | None, own: str | None, expected: str) -> None:
     config = with_train(replace(tiny_config, model=replace(tiny_config.model, decoder=own)), compile=wish)
     assert plan(resolved(config), steps) == expected
@@ -315,13 +316,13 @@ def test_short_memory_ends_the_compiler(tiny: Dataset, tiny_config: Config, made
     assert len(made) == 1
 
 
-def test_old_runs_kept_a_yes_or_no(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
+def test_old_runs_kept_a_yes_or_no(tmp_path: Path) -> None:
     assert [TrainConfig(compile=old).compile for old in (True, False)] == ["yes", "no"]  # type: ignore[arg-type]
-    list(fit(tiny_config, tiny, out=tmp_path / "run"))
+    shutil.copytree(Path(__file__).parent / "runs-0.1" / "vae", tmp_path / "run")
     path = tmp_path / "run" / runs.CONFIG
-    assert '"compile": "no"' in path.read_text()
-    path.write_text(path.read_text().replace('"compile": "no"', '"compile": false'))
-    assert runs.open_run(tmp_path / "run").config == resolve(tiny_config, tiny)
+    for text, expected in (("true", "yes"), ("false", "no")):
+        path.write_text(re.sub(r'"compile": ("auto"|true)', f'"compile": {text}', path.read_text()))
+        assert runs.open_run(tmp_path / "run").config.train.compile == expected
 
 
 def test_going_on_need_not_match_it(tiny: Dataset, tiny_config: Config, tmp_path: Path, made: list[Made]) -> None:

@@ -53,7 +53,7 @@ def test_a_model_that_cannot_be_is_refused(values: dict[str, Any], message: str)
         ({"ema": 1.0}, "`ema`: got 1.0; expected a finite number of at least 0 and below 1"),
         ({"seed": -1}, "`seed`: got -1; expected a whole number of at least 0"),
         ({"seed": 2**63}, f"`seed`: got {2**63}; expected a whole number of at least 0 and at most {2**63 - 1:,}"),
-        ({"epochs": 3, "seconds": 4}, "got both --epochs and --seconds; expected one of them: leave the other out"),
+        ({"epochs": 3, "seconds": 4}, "got both `epochs` and `seconds`; expected one of them: leave the other out"),
     ],
 )
 def test_a_training_that_cannot_be_is_refused(values: dict[str, Any], message: str) -> None:

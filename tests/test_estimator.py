@@ -25,7 +25,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import vaelab
 from vaelab import VAE, Autoencoder, ConditionalVAE
 from vaelab.cli import main
-from vaelab.config import Budget, Config, ModelConfig, TrainConfig
+from vaelab.config import Budget, Config, ModelConfig, ResolvedModelConfig, TrainConfig
 from vaelab.data import Dataset, Split
 from vaelab.errors import ConfigError, DataError, LabelError, RunError, VaelabError
 from vaelab.estimators.estimator import _Estimator
@@ -60,7 +60,9 @@ def fitted() -> ConditionalVAE:
 def test_the_parameters_are_the_fields_of_the_configuration() -> None:
     fields = [*dataclasses.fields(ModelConfig), *dataclasses.fields(TrainConfig)]
     expected = {field.name: field.default for field in fields if field.name != "model"}
-    expected |= {"compile": "no", "verbose": False}
+    expected |= {"beta": 1.0, "learning_rate": 3e-3, "seed": 0, "ema": 0.998, "weight_decay": 1e-4, "warmup": 0.02}
+    expected |= {"gradient_clip": 3.0, "kl_warmup": 0.1, "free_bits": 0.0, "iwae_samples": 1, "iwae_fraction": 0.1}
+    expected |= {"device": "auto", "precision": "auto", "compile": "no", "verbose": False}
     for kind in THREE:
         signature = inspect.signature(kind).parameters.values()
         assert {parameter.name: parameter.default for parameter in signature} == expected
@@ -136,7 +138,7 @@ def test_it_fits_as_the_loop_does_and_is_a_function_of_the_seed() -> None:
     one, same, other = (VAE(**SMALL, epochs=2, seed=seed).fit(images) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one.transform(images), same.transform(images))
     assert np.abs(one.transform(images) - other.transform(images)).max() > 1e-3
-    assert one.config_.model == ModelConfig("vae", "mlp", 2, "bernoulli", 16, 1)
+    assert one.config_.model == ResolvedModelConfig("vae", "mlp", 2, "bernoulli", 16, 1)
     assert one.data_.train_count == 108  # a tenth is held out
     last = list(one.fit_steps(images))[-1]
     assert last.finished

@@ -125,7 +125,7 @@ def test_facts_that_were_altered_are_refused(tiny: Dataset, tiny_config: Config,
     content = path.read_bytes()
     at = content.index(b"deviation")
     path.write_bytes(content[:at] + b"deviatiom" + content[at + 9 :])
-    with pytest.raises(RunError, match="altered or damaged"):
+    with pytest.raises(RunError, match="changed or damaged"):
         load(tmp_path)
 
 

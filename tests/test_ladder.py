@@ -284,41 +284,40 @@ def test_it_starts_where_the_data_are() -> None:
     [
         ({"levels": "16,x"}, r"`levels`: got '16,x'; expected whole numbers of at least 1 with commas"),
         ({"levels": (4, 0)}, r"`levels`: got \[4, 0\]; expected whole numbers"),
-        ({"model": "ae"}, r"`network` ladder: got an autoencoder; expected --model vae or cvae"),
+        ({"model": "ae"}, r"`network`: got ladder for an autoencoder.*`model=vae`"),
         (
             {"latent_dim": 7},
-            r"`latent_dim`: got 7, but --levels 16,1,1 make 48; expected it left out: --levels says it",
+            r"`latent_dim`: got 7, but `levels=16,1,1` makes 48",
         ),
-        ({"encoder": "module:Encoder"}, r"`network` ladder: got --encoder too; expected it left out"),
+        ({"encoder": "module:Encoder"}, r"`encoder`: got it with `network=ladder`"),
         (
             {"levels": "16,9000"},
-            r"`levels`: got 16,9000, which make 144,016 dimensions at 16 positions; expected at most 65,536",
+            r"`levels`: got 16,9000, which is 144,016 dimensions at 16 positions; expected at most 65,536",
         ),
         ({"levels": "16@4,1"}, r"`levels`: got '16@4,1'; expected whole numbers"),
         ({"levels": "16,1@4@2"}, r"`levels`: got '16,1@4@2'; expected whole numbers"),
         (
             {"levels": "16,1@6,1@2"},
-            r"`levels`: got 16,1@6,1@2, with positions of 6 pixels a side; expected the finest, 2, doubled, up to the image's "
-            r"side: 2, 4, 8",
+            r"`levels`: got 16,1@6,1@2, with patches of 6 pixels; expected the finest, 2, doubled, .*: 2, 4, 8",
         ),
-        ({"levels": "16,1@4", "patch": 8}, r"with positions of 4 pixels a side; expected the finest, 8, doubled"),
+        ({"levels": "16,1@4", "patch": 8}, r"with patches of 4 pixels; expected the finest, 8, doubled"),
         (
             {"levels": "16,1@2,1@4"},
-            r"`levels`: got 16,1@2,1@4; expected the largest positions first: from coarse to fine",
+            r"`levels`: got 16,1@2,1@4; expected the largest patches first",
         ),
-        ({"levels": "16,1,1@4", "patch": 2}, r"`levels`: got 16,1,1@4; expected the largest positions first"),
+        ({"levels": "16,1,1@4", "patch": 2}, r"`levels`: got 16,1,1@4; expected the largest patches first"),
         (
             {"levels": "16,1@4", "patch": 0},
-            r"`levels`: got 16,1@4 for --patch 0, which has no positions; expected numbers",
+            r"`levels`: got 16,1@4 for `patch=0`, which has no positions; expected numbers",
         ),
         (
             {"spatial_mixing": "conv", "patch": 0},
             r"`spatial_mixing`: got conv for a single position; expected it left out",
         ),
-        ({"patch": 9}, r"`patch`: got 9 for images of 8×8; expected at most their side, or 0: leave it out"),
+        ({"patch": 9}, r"`patch`: got 9 for images of 8×8; expected at most their side"),
         (
             {"network": "mlp", "patch": 4},
-            r"`patch`: got 4, but --network mlp has none; expected --network ladder with it",
+            r"`patch`: got 4 for `network=mlp`, which has none",
         ),
         (
             {"spatial_mixing": "conf"},

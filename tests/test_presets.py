@@ -38,7 +38,7 @@ def test_epochs_stand_in_place_of_the_presets_seconds() -> None:
 def test_what_is_no_preset_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"`preset`: got 'fast'; expected one of quick, standard, best"):
         with_preset("fast")
-    with pytest.raises(ConfigError, match=r"`preset` quick: got --network conv too; expected it left out"):
+    with pytest.raises(ConfigError, match=r"`network`: got conv with `preset=quick`, which is a ladder"):
         with_preset("quick", Config(ModelConfig(network="conv")))
 
 

@@ -131,9 +131,7 @@ def test_a_curve_is_the_bounds_of_its_first_draws(linear_gaussian: LinearGaussia
 
 @pytest.mark.parametrize("samples", [(), (0,), (5, 5), (5, 2)])
 def test_samples_of_a_curve_must_rise_from_one(linear_gaussian: LinearGaussian, samples: tuple[int, ...]) -> None:
-    with pytest.raises(
-        ConfigError, match=r"`importance_samples`: got .*; expected whole numbers of at least 1, rising"
-    ):
+    with pytest.raises(ConfigError, match=r"`samples`: got .*; expected whole numbers of at least 1"):
         negative_bound_curve(linear_gaussian.model, linear_gaussian.draw(3)[0], samples=samples)
 
 

@@ -167,6 +167,12 @@ def negative_bound_curve(
     if not samples or samples[0] < 1 or any(b <= a for a, b in itertools.pairwise(samples)):
         raise ConfigError(f"`samples`: got {list(samples)}; expected whole numbers of at least 1, increasing")
 
+    def weights_of(draws: Tensor, x: Tensor, infer: Infer) -> list[Tensor]:
+        size = max(1, most_at_once // len(x))
+        if len(x) == 1:  # fewer draws at a time if memory is short; with several images, fewer of those
+            return in_parts(len(draws), size, lambda part: importance.log_weights(infer(draws[part]), x))
+        return [importance.log_weights(infer(chunk), x) for chunk in draws.split(size)]
+
     def curve(part: slice, x: Tensor, infer: Infer) -> Tensor:
         noise = torch.stack(
             [_noise(model, samples[-1], seed, 0 if shared else index) for index in range(part.start, part.stop)], dim=1
@@ -174,11 +180,7 @@ def negative_bound_curve(
         total = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)
         columns, first = [], 0
         for k in samples:
-            draws = noise[first:k]
-            chunk = max(1, most_at_once // len(x))
-            for weights in in_parts(
-                len(draws), chunk, lambda s, draws=draws: importance.log_weights(infer(draws[s]), x)
-            ):
+            for weights in weights_of(noise[first:k], x, infer):
                 total = torch.logaddexp(total, torch.logsumexp(weights.double(), dim=0))
             columns.append(math.log(k) - total)
             first = k

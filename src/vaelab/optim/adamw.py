@@ -57,7 +57,7 @@ def fused_adamw(
     before = (state.updates - (1 - bad)).expand(len(gradients)).clone()  # the kernel's wrapper adds 1
     adamw(
         state.weights,
-        list(gradients),
+        _laid_out_as(gradients, state.weights),
         state.means,
         state.squares,
         [],
@@ -74,6 +74,14 @@ def fused_adamw(
         weight_decay=weight_decay,
         eps=EPSILON,
     )
+
+
+def _laid_out_as(gradients: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
+    """Return `gradients` with the strides of `weights`, as the fused kernel requires."""
+    return [
+        gradient if gradient.stride() == weight.stride() else torch.empty_like(weight).copy_(gradient)
+        for gradient, weight in zip(gradients, weights, strict=True)
+    ]
 
 
 def plain_adamw(
