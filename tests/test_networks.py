@@ -14,7 +14,7 @@ from vaelab.models.networks import (
     DenseEncoder,
     DenseStack,
     channel_counts,
-    halvings,
+    conv_sizes,
     with_labels,
 )
 
@@ -56,7 +56,7 @@ def test_a_dense_stack_adds_its_later_layers_to_what_they_are_given(labels: Tens
     ],
 )
 def test_halvings(shape: tuple[int, ...], expected: list[tuple[int, int]]) -> None:
-    assert halvings(shape) == expected
+    assert conv_sizes(shape) == expected
 
 
 def test_channels_double_up_to_four_times() -> None:

@@ -12,7 +12,7 @@ from vaelab.errors import OutputError
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, of the same suffix, that takes its place when the block ends without an error.
 
     Raises

@@ -11,21 +11,21 @@ from vaelab.errors import ConfigError
 
 Done = TypeVar("Done")
 
-REFUSALS = ("can't allocate memory", "not enough memory", "out of memory")
+MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
 """What PyTorch says where memory is not to be had: on the CPU of Linux, on that of Windows, on a GPU."""
 
 
-def out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether `error` is PyTorch's for memory that is not to be had."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in REFUSALS)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in MESSAGES)
 
 
-def halved(count: int) -> int:
+def half(count: int) -> int:
     """Half of `count`, rounded up; of 1 it is 1."""
     return (count + 1) // 2
 
 
-def with_less(work: Callable[[int], Done], most: int) -> tuple[Done, int]:
+def retry_halved(work: Callable[[int], Done], most: int) -> tuple[Done, int]:
     """What `work(most)` gives, or that of half, of a quarter … as long as memory runs out; and how many it was.
 
     Raises
@@ -37,18 +37,18 @@ def with_less(work: Callable[[int], Done], most: int) -> tuple[Done, int]:
         try:
             return work(most), most
         except RuntimeError as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         # not in the handler, where the error still holds on to what was made so far
-        release()
+        release_cache()
         if most == 1:
             raise ConfigError(
                 "got too little memory for a single image; expected enough for one: free some, or take a smaller model or images"
             )
-        most = halved(most)
+        most = half(most)
 
 
-def in_parts(count: int, at_once: int, work: Callable[[slice], Done]) -> list[Done]:
+def map_batches(count: int, at_once: int, work: Callable[[slice], Done]) -> list[Done]:
     """What `work` gives for each part of `count` images, `at_once` of them, or fewer from where memory runs out.
 
     Raises
@@ -63,13 +63,13 @@ def in_parts(count: int, at_once: int, work: Callable[[slice], Done]) -> list[Do
         return work(slice(first, first + most))
 
     while first < count:
-        part, at_once = with_less(next_part, min(at_once, count - first))
+        part, at_once = retry_halved(next_part, min(at_once, count - first))
         done.append(part)
         first += at_once
     return done
 
 
-def release() -> None:
+def release_cache() -> None:
     """Give back what PyTorch keeps of a GPU's memory for later, so that smaller pieces find room."""
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -14,7 +14,7 @@ from vaelab.acceleration.graph import CompileKey, NotCompiledError, Step, compil
 from vaelab.acceleration.worker import CompileJob
 from vaelab.config import Config
 from vaelab.errors import TrainingError
-from vaelab.memory import halved, out_of_memory, release
+from vaelab.memory import half, is_out_of_memory, release_cache
 from vaelab.models.base import Model
 from vaelab.optim.step import Batch, Found, Schedule, StepStats, TrainState, fused_adamw, look, look_in_parts, move
 
@@ -63,12 +63,12 @@ class Stepper:
         except Exception as error:  # a compiler's can be anything
             what = "compiled" if self._compiled else "recorded"
             self._quick, self._compiled = None, False
-            short = isinstance(error, RuntimeError) and out_of_memory(error)
+            short = isinstance(error, RuntimeError) and is_out_of_memory(error)
             said = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
             self.not_compiled("memory is short" if short else said, what)
         else:
             return True
-        release()  # not in the handler, where the error still holds on to what was made so far
+        release_cache()  # not in the handler, where the error still holds on to what was made so far
         return False
 
     def _look(self, batch: Batch, schedule: Schedule) -> Found:
@@ -80,13 +80,13 @@ class Stepper:
                     return look(*given)
                 return look_in_parts(*given, self.at_once)
             except RuntimeError as error:
-                if not out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
             # not in the handler, where the error still holds on to what was made so far
             self._go_on_with_fewer(len(batch.images))
 
     def _go_on_with_fewer(self, images: int) -> None:
-        release()
+        release_cache()
         had = self.at_once or images
         if had == 1:
             raise TrainingError(
@@ -96,7 +96,7 @@ class Stepper:
         remark = "memory is short: batches of {} go through {} images at a time, for the same loss and gradients"
         if self.at_once is not None and self.remarks and self.remarks[-1] == remark.format(images, had):
             self.remarks.pop()  # half and half again in one step: the last of them is enough
-        self.at_once = halved(had)
+        self.at_once = half(had)
         self.remarks.append(remark.format(images, self.at_once))
 
     def _as_tensors(self, schedule: Schedule) -> Schedule:

@@ -9,7 +9,7 @@ sum to one (one-hot for a label, a half and a half for what lies between two); z
 
 One file has both directions side by side in its graph, each with a batch of its own: of the direction that is not wanted, one
 row of zeros is given. With `parts` each is a file; names are the same. Only a conditional model has the labels. What the planes
-of `parameters` are is in the metadata (`Likelihood.stated_as`). No file is written that differs from PyTorch.
+of `parameters` are is in the metadata (`Likelihood.parameter_names`). No file is written that differs from PyTorch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from vaelab.errors import ExportError
-from vaelab.files import expect_suffix, written_whole
+from vaelab.files import atomic_write, expect_suffix
 from vaelab.inference import latents
 from vaelab.inference.trained import TrainedModel, load
 from vaelab.models.base import Model
@@ -110,7 +110,7 @@ class _Decoder(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
         likelihood = self.model.decode(z, labels)
-        return likelihood.mean(), likelihood.stated()
+        return likelihood.mean(), likelihood.distribution_parameters()
 
 
 @final
@@ -191,7 +191,7 @@ def export_onnx(
     files = {path.with_stem(f"{path.stem}-{part.name}"): part for part in _PARTS} if parts else {path: _WHOLE}
     written = []
     with ExitStack() as stack:  # all appear, or none
-        places = {file: stack.enter_context(written_whole(file)) for file in files}
+        places = {file: stack.enter_context(atomic_write(file)) for file in files}
         for file, part in files.items():
             proto = _as_onnx(trained, part, file)
             proto.metadata_props.extend(_entries(_metadata(trained, data, part, licence)))
@@ -220,7 +220,7 @@ def _metadata(trained: TrainedModel, data: DataCard | None, part: _Part, licence
         "part": part.name,
         "model": trained.kind,
         "likelihood": trained.likelihood,
-        "parameters": json.dumps(LIKELIHOODS[trained.likelihood].stated_as),
+        "parameters": json.dumps(LIKELIHOODS[trained.likelihood].parameter_names),
         "shape": json.dumps(trained.model.shape),
         "classes": json.dumps(trained.classes),
         "latent_dim": json.dumps(trained.model.latent_dim),
@@ -340,7 +340,9 @@ def _difference(got: np.ndarray, expected: np.ndarray, units: np.ndarray | float
 def _units(trained: TrainedModel) -> dict[str, np.ndarray]:
     """What counts as one of an output, where that is not 1: the standard deviation of a table's columns."""
     scale = trained.model.scale.numpy()
-    planes = [scale if name == "mean" else np.ones_like(scale) for name in LIKELIHOODS[trained.likelihood].stated_as]
+    planes = [
+        scale if name == "mean" else np.ones_like(scale) for name in LIKELIHOODS[trained.likelihood].parameter_names
+    ]
     return {"decoded": scale, "parameters": np.stack(planes)}
 
 

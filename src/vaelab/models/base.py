@@ -19,9 +19,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vaelab.config import LikelihoodName
-from vaelab.models.distributions import LIKELIHOODS, Gaussian, GaussianLikelihood, Likelihood, precise
+from vaelab.models.distributions import LIKELIHOODS, Gaussian, GaussianLikelihood, Likelihood, at_least_float32
 
-LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE = -12.0, 1.0
+MIN_LOG_VARIANCE, MAX_LOG_VARIANCE = -12.0, 1.0
 """The log-variance of q(z|x), relative to the prior's, stays within these (nats), by a tanh on either side of 0.
 
 So no step overflows its exponential. And to know x hardly ever makes z less certain than the prior has it: an encoder that says
@@ -51,7 +51,7 @@ class Inference:
     likelihood: Likelihood
 
 
-class Facts(TypedDict):
+class ModelArguments(TypedDict):
     """What every model is made with: see the attributes of `Model`."""
 
     latent_dim: int
@@ -61,13 +61,13 @@ class Facts(TypedDict):
     stochastic: bool
 
 
-def bounded(output: Float[Tensor, "*batch two_d"]) -> Gaussian:
+def bounded_gaussian(output: Float[Tensor, "*batch two_d"]) -> Gaussian:
     """The Gaussian whose mean and log-variance a network gives side by side, the latter kept within its bounds.
 
     It is in float32, whatever the network's products were made in.
     """
-    mean, log_variance = precise(output).chunk(2, dim=-1)
-    bound = torch.where(log_variance > 0, MOST_LOG_VARIANCE, -LEAST_LOG_VARIANCE)
+    mean, log_variance = at_least_float32(output).chunk(2, dim=-1)
+    bound = torch.where(log_variance > 0, MAX_LOG_VARIANCE, -MIN_LOG_VARIANCE)
     return Gaussian(mean, bound * torch.tanh(log_variance / bound))
 
 
@@ -107,7 +107,9 @@ class Model(nn.Module, ABC):
         """q(z|x[, y]) of each image, whitened: (batch, d). For an autoencoder it is a point, its log-variance −∞."""
 
     @abstractmethod
-    def parameters_of(self, latent: Float[Tensor, "batch d"], labels: Tensor | None) -> Float[Tensor, "batch *planes"]:
+    def likelihood_parameters(
+        self, latent: Float[Tensor, "batch d"], labels: Tensor | None
+    ) -> Float[Tensor, "batch *planes"]:
         """The likelihood's parameters for latents and one-hot labels, (batch, planes, *shape)."""
 
     @abstractmethod
@@ -115,7 +117,7 @@ class Model(nn.Module, ABC):
         """Infer z from the images with ε = `noise` and decode it; leading dimensions of `noise` are further samples."""
 
     @abstractmethod
-    def at(self, images: Tensor, labels: Tensor | None, latent: Float[Tensor, "*samples batch d"]) -> Inference:
+    def infer_at(self, images: Tensor, labels: Tensor | None, latent: Float[Tensor, "*samples batch d"]) -> Inference:
         """The pass that would have drawn these latents: the posterior that they are weighed by, and what they decode to."""
 
     @abstractmethod
@@ -134,7 +136,7 @@ class Model(nn.Module, ABC):
         assert labels is not None, "a conditional model needs labels"
         return (labels if labels.is_floating_point() else F.one_hot(labels, self.classes)).to(self.location.dtype)
 
-    def centred(self, images: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
+    def standardise(self, images: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
         """Images as an encoder sees them: as deviations from the data's mean, in units of `scale`."""
         return (images - self.location) / self.scale
 
@@ -144,17 +146,19 @@ class Model(nn.Module, ABC):
         flat = latent.flatten(0, -2)
         if labels is not None and samples:
             labels = labels.expand(*samples, *labels.shape).flatten(0, len(samples))
-        return self.likelihood_of(self.parameters_of(flat, self.one_hot(labels)).unflatten(0, latent.shape[:-1]))
+        return self.likelihood_of(
+            self.likelihood_parameters(flat, self.one_hot(labels)).unflatten(0, latent.shape[:-1])
+        )
 
     def likelihood_of(self, parameters: Tensor) -> Likelihood:
         """p(x|z) with these parameters, (..., batch, planes, *shape), in float32 whatever they were made in."""
-        parameters = precise(parameters)
+        parameters = at_least_float32(parameters)
         if self.likelihood is GaussianLikelihood:
             return GaussianLikelihood(parameters, len(self.shape), self.location, self.scale)
         return self.likelihood(parameters, len(self.shape))
 
     @torch.no_grad()
-    def fit_to(self, mean: Tensor, variance: Tensor) -> None:
+    def initialise_from_data(self, mean: Tensor, variance: Tensor) -> None:
         """Start from the data's `mean` and `variance`, each of an image's shape, on the likelihood's own scale.
 
         The encoder sees deviations from the mean, and the decoder's bias starts where the data are: training then begins

@@ -30,10 +30,10 @@ from vaelab.config import ModelConfig, OwnBody, option
 from vaelab.errors import ConfigError, did_you_mean
 from vaelab.models.networks import ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder
 
-BODIES = {"mlp": (DenseEncoder, DenseDecoder), "conv": (ConvEncoder, ConvDecoder)}
+NETWORKS = {"mlp": (DenseEncoder, DenseDecoder), "conv": (ConvEncoder, ConvDecoder)}
 """Encoder and decoder by the name of `ModelConfig.network`."""
 
-TRIED = 2
+TRIAL_BATCH = 2
 """Images of noise that a body of one's own is tried on when the model is built."""
 
 
@@ -47,12 +47,14 @@ def build_encoder(config: ModelConfig, shape: tuple[int, ...], classes: int) -> 
     """
     facts = {"shape": shape, "classes": classes, "width": config.width, "depth": config.depth}
     if config.encoder is None:
-        encoder = _called(BODIES[config.network or "mlp"][0], facts)
+        encoder = _called(NETWORKS[config.network or "mlp"][0], facts)
         return encoder, encoder.features
     body = _own("encoder", config.encoder, facts)
-    output = _tried("encoder", config.encoder, body, "images", (TRIED, *shape), classes)
-    if output.ndim != 2 or len(output) != TRIED or output.shape[1] == 0:
-        raise _misfit("encoder", config.encoder, output, f"({TRIED}, features)", f"images {(TRIED, *shape)}")
+    output = _tried("encoder", config.encoder, body, "images", (TRIAL_BATCH, *shape), classes)
+    if output.ndim != 2 or len(output) != TRIAL_BATCH or output.shape[1] == 0:
+        raise _misfit(
+            "encoder", config.encoder, output, f"({TRIAL_BATCH}, features)", f"images {(TRIAL_BATCH, *shape)}"
+        )
     return body, output.shape[1]
 
 
@@ -68,16 +70,16 @@ def build_decoder(config: ModelConfig, shape: tuple[int, ...], planes: int, clas
     facts = {"shape": shape, "planes": planes, "latent_dim": config.latent_dim, "classes": classes}
     facts |= {"width": config.width, "depth": config.depth}
     if config.decoder is None:
-        return _called(BODIES[config.network or "mlp"][1], facts)
+        return _called(NETWORKS[config.network or "mlp"][1], facts)
     body = _own("decoder", config.decoder, facts)
-    latents = (TRIED, config.latent_dim)
+    latents = (TRIAL_BATCH, config.latent_dim)
     output = _tried("decoder", config.decoder, body, "latents", latents, classes)
-    if output.shape != (expected := (TRIED, planes, *shape)):
+    if output.shape != (expected := (TRIAL_BATCH, planes, *shape)):
         raise _misfit("decoder", config.decoder, output, str(expected), f"latents {latents}")
     return body
 
 
-def import_body(name: str, path: str) -> Callable[..., Any]:
+def import_network(name: str, path: str) -> Callable[..., Any]:
     """What an import path such as `my_networks:Encoder` names; `name` is the field it was given for.
 
     Raises
@@ -123,7 +125,7 @@ def _called(make: Callable[..., Any], facts: dict[str, Any]) -> Any:
 def _own(name: str, path: OwnBody, facts: dict[str, Any]) -> nn.Module:
     """A body of one's own, made with the `facts` that it asks for."""
     assert isinstance(path, str)
-    make = import_body(name, path)
+    make = import_network(name, path)
     given = ", ".join(f"{key}={value!r}" for key, value in facts.items())
     try:
         body = _called(make, facts)

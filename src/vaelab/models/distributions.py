@@ -26,7 +26,7 @@ from vaelab.config import LikelihoodName
 LOG_2PI = math.log(2 * math.pi)
 
 
-def precise(values: Tensor) -> Tensor:
+def at_least_float32(values: Tensor) -> Tensor:
     """`values` in float32 where they were made in less; float64 stays."""
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
@@ -64,7 +64,7 @@ class Likelihood(ABC):
     n_parameters: ClassVar[int]
     """Numbers that the decoder gives for every value of x."""
 
-    stated_as: ClassVar[tuple[str, ...]]
+    parameter_names: ClassVar[tuple[str, ...]]
     """What the formula of the distribution calls its parameters: see `stated`."""
 
     event_dims: int
@@ -86,8 +86,8 @@ class Likelihood(ABC):
         """Log-probability or log-density of each x in nats, shape (..., batch); x is (batch, *shape)."""
 
     @abstractmethod
-    def stated(self) -> Tensor:
-        """The parameters as `stated_as` names them, on x's own scale, (..., batch, len(stated_as), *shape of x)."""
+    def distribution_parameters(self) -> Tensor:
+        """The parameters as `parameter_names` names them, on x's own scale, (..., batch, len(parameter_names), *shape of x)."""
 
     @abstractmethod
     def mean(self) -> Tensor:
@@ -108,13 +108,13 @@ class Bernoulli(Likelihood):
     """Pixels that are 0 or 1; the decoder gives the log-odds of 1."""
 
     n_parameters = 1
-    stated_as = ("logit",)
+    parameter_names = ("logit",)
 
     def log_prob(self, x: Tensor) -> Tensor:
         logits = self.plane(0)
         return -self._sum(F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none"))
 
-    def stated(self) -> Tensor:
+    def distribution_parameters(self) -> Tensor:
         return self.parameters
 
     def mean(self) -> Tensor:
@@ -133,7 +133,7 @@ class ContinuousBernoulli(Likelihood):
     """Values in [0, 1] with density C(λ) λˣ (1−λ)¹⁻ˣ (Loaiza-Ganem & Cunningham 2019, eq. 2); the decoder gives logit λ."""
 
     n_parameters = 1
-    stated_as = ("logit",)
+    parameter_names = ("logit",)
 
     def log_prob(self, x: Tensor) -> Tensor:
         # With η = logit λ the density is exp(ηx) η / (e^η − 1) = exp(η(x − ½)) · (η/2) / sinh(η/2), and near η = 0
@@ -146,7 +146,7 @@ class ContinuousBernoulli(Likelihood):
         near = square * (-1 / 24 + square / 2880)
         return self._sum(eta * (x - 0.5) + torch.where(small, near, far))
 
-    def stated(self) -> Tensor:
+    def distribution_parameters(self) -> Tensor:
         return self.parameters
 
     def mean(self) -> Tensor:
@@ -186,13 +186,13 @@ class DiscretisedLogistic(Likelihood):
     """
 
     n_parameters = 2
-    stated_as = ("centre", "log_scale")
+    parameter_names = ("centre", "log_scale")
     half_bin = 0.5 / 255
-    least_log_scale = -7.0
+    min_log_scale = -7.0
     """About a quarter of a grey level: finer than that, the level is certain."""
 
     def _centre_and_log_scale(self) -> tuple[Tensor, Tensor]:
-        return self.plane(0) + 0.5, F.softplus(self.plane(1) - self.least_log_scale) + self.least_log_scale
+        return self.plane(0) + 0.5, F.softplus(self.plane(1) - self.min_log_scale) + self.min_log_scale
 
     def log_prob(self, x: Tensor) -> Tensor:
         centre, log_scale = self._centre_and_log_scale()
@@ -209,7 +209,7 @@ class DiscretisedLogistic(Likelihood):
             torch.where(x < self.half_bin, below_upper, torch.where(x > 1 - self.half_bin, above_lower, inside))
         )
 
-    def stated(self) -> Tensor:
+    def distribution_parameters(self) -> Tensor:
         return torch.stack(self._centre_and_log_scale(), -self.event_dims - 1)
 
     def mean(self) -> Tensor:
@@ -238,8 +238,8 @@ class GaussianLikelihood(Likelihood):
     """
 
     n_parameters = 2
-    stated_as = ("mean", "log_variance")
-    least_log_variance = -10.0
+    parameter_names = ("mean", "log_variance")
+    min_log_variance = -10.0
 
     def __init__(
         self, parameters: Tensor, event_dims: int, location: Tensor | float = 0.0, scale: Tensor | float = 1.0
@@ -248,7 +248,7 @@ class GaussianLikelihood(Likelihood):
         self.location, self.scale = torch.as_tensor(location).to(parameters), torch.as_tensor(scale).to(parameters)
 
     def _gaussian(self) -> Gaussian:
-        log_variance = F.softplus(self.plane(1) - self.least_log_variance) + self.least_log_variance
+        log_variance = F.softplus(self.plane(1) - self.min_log_variance) + self.min_log_variance
         return Gaussian(self.mean(), log_variance + 2 * torch.log(self.scale))
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -257,7 +257,7 @@ class GaussianLikelihood(Likelihood):
             gaussian.mean.flatten(-self.event_dims), gaussian.log_variance.flatten(-self.event_dims)
         ).log_prob(x.flatten(-self.event_dims))
 
-    def stated(self) -> Tensor:
+    def distribution_parameters(self) -> Tensor:
         gaussian = self._gaussian()
         return torch.stack([gaussian.mean, gaussian.log_variance], -self.event_dims - 1)
 

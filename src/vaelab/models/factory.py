@@ -9,7 +9,7 @@ from torch import nn
 
 from vaelab.config import MOST_DIMENSIONS, ModelConfig, level_parts, option
 from vaelab.errors import ConfigError
-from vaelab.models.base import Facts, Model
+from vaelab.models.base import Model, ModelArguments
 from vaelab.models.custom import build_decoder, build_encoder
 from vaelab.models.distributions import LIKELIHOODS
 from vaelab.models.hierarchical import Ladder
@@ -51,7 +51,7 @@ def build_model(config: ModelConfig, shape: tuple[int, ...], classes: int, *, se
     """
     assert config.latent_dim is not None
     assert config.likelihood is not None
-    facts: Facts = {
+    facts: ModelArguments = {
         "latent_dim": config.latent_dim,
         "likelihood": config.likelihood,
         "shape": shape,
@@ -65,14 +65,14 @@ def build_model(config: ModelConfig, shape: tuple[int, ...], classes: int, *, se
     return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - nn.Module's stub lacks it alone
 
 
-def _flat(config: ModelConfig, facts: Facts) -> SingleLatentVAE:
+def _flat(config: ModelConfig, facts: ModelArguments) -> SingleLatentVAE:
     shape, classes = facts["shape"], facts["classes"]
     encoder, features = build_encoder(config, shape, classes)
     decoder = build_decoder(config, shape, LIKELIHOODS[facts["likelihood"]].n_parameters, classes)
     return SingleLatentVAE(encoder, decoder, features=features, **facts)
 
 
-def _ladder(config: ModelConfig, facts: Facts) -> Ladder:
+def _ladder(config: ModelConfig, facts: ModelArguments) -> Ladder:
     assert config.levels is not None
     assert config.width is not None
     assert config.depth is not None

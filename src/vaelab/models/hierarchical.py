@@ -27,29 +27,39 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vaelab.models.base import Facts, Inference, Model, bounded
-from vaelab.models.distributions import Gaussian, precise
-from vaelab.models.spatial import SMALL, Gather, Grid, PatchExpand, PatchMerge, Spread, State, over_channels, plus
+from vaelab.models.base import Inference, Model, ModelArguments, bounded_gaussian
+from vaelab.models.distributions import Gaussian, at_least_float32
+from vaelab.models.spatial import (
+    INIT_STD,
+    Grid,
+    PatchExpand,
+    PatchMerge,
+    PositionsToVector,
+    State,
+    VectorToPositions,
+    add_to_state,
+    channel_linear,
+)
 
-MOST_LOG_SCALE = 4.0
+MAX_LOG_SCALE = 4.0
 """The logarithm of a prior's scale stays within ± this, by a tanh."""
 
 
 @final
-class Top(nn.Module):
+class TopLevel(nn.Module):
     """The first rung: `latent_dim` dimensions for the whole image, with prior N(0, I), and the state that begins with them."""
 
     def __init__(self, latent_dim: int, classes: int, grid: Grid, channels: int, width: int) -> None:
         super().__init__()
         self.latent_dim = latent_dim
-        self.gather = Gather(grid.positions, channels, width)
+        self.gather = PositionsToVector(grid.positions, channels, width)
         self.posterior = nn.Linear(width, 2 * latent_dim)
-        _silence(self.posterior)
-        self.spread = Spread(latent_dim + classes, grid, channels, width)
+        _zero_init(self.posterior)
+        self.spread = VectorToPositions(latent_dim + classes, grid, channels, width)
 
     def infer(self, features: State) -> Gaussian:
         """The posterior of each image, (batch, latent_dim)."""
-        return bounded(self.posterior(self.gather(features)))
+        return bounded_gaussian(self.posterior(self.gather(features)))
 
     def begin(self, latent: Float[Tensor, "batch d"], labels: Tensor | None) -> State:
         """The first state."""
@@ -57,7 +67,7 @@ class Top(nn.Module):
 
 
 @final
-class Rung(nn.Module):
+class LatentLevel(nn.Module):
     """A rung below: its prior and its posterior, given the state, and the state after it; `each` dimensions a position."""
 
     def __init__(self, block: nn.Module, each: int, positions: int, channels: int) -> None:
@@ -67,22 +77,22 @@ class Rung(nn.Module):
         self.posterior, self.prior = nn.Linear(channels, 2 * each), nn.Linear(channels, 2 * each)
         self.enter = nn.Linear(each, channels)
         for layer in (self.posterior, self.prior):
-            _silence(layer)
+            _zero_init(layer)
 
     def infer(self, features: State, state: State) -> Gaussian:
         """The whitened posterior given what was drawn above, (batch, positions · each)."""
-        output = over_channels(self.posterior, F.silu(self.look(features + state)))
+        output = channel_linear(self.posterior, F.silu(self.look(features + state)))
         mean, log_variance = output.chunk(2)
-        return bounded(torch.cat([self.as_vector(mean), self.as_vector(log_variance)], dim=-1))
+        return bounded_gaussian(torch.cat([self.as_vector(mean), self.as_vector(log_variance)], dim=-1))
 
     def move(self, state: State, noise: Float[Tensor, "batch d"]) -> State:
         """The state after whitened latents: `noise` is put in the prior's units first."""
-        mean, log_scale = precise(over_channels(self.prior, F.silu(state))).chunk(2)
-        scale = torch.exp(MOST_LOG_SCALE * torch.tanh(log_scale / MOST_LOG_SCALE))
+        mean, log_scale = at_least_float32(channel_linear(self.prior, F.silu(state))).chunk(2)
+        scale = torch.exp(MAX_LOG_SCALE * torch.tanh(log_scale / MAX_LOG_SCALE))
         placed = noise.unflatten(-1, (self.positions, self.each)).permute(2, 1, 0)
         if state.stride(-1) == 1:  # as the state lies in memory, since every channel reads it
             placed = placed.contiguous()
-        return plus(state, over_channels(self.enter, mean + scale * placed))
+        return add_to_state(state, channel_linear(self.enter, mean + scale * placed))
 
     @staticmethod
     def as_vector(values: Float[Tensor, "each n batch"]) -> Float[Tensor, "batch d"]:
@@ -107,7 +117,7 @@ class Ladder(Model):
     channels, depth, width
         C; blocks of the encoder on each grid (after each rung, and on coming to a finer grid, there is one); units of the dense
         layers of the first rung.
-    facts
+    common
         What every model has, see `Model`; its `latent_dim` is that of all rungs together.
     """
 
@@ -121,9 +131,9 @@ class Ladder(Model):
         channels: int,
         depth: int,
         width: int,
-        **facts: Unpack[Facts],
+        **common: Unpack[ModelArguments],
     ) -> None:
-        super().__init__(**facts)
+        super().__init__(**common)
         assert self.stochastic, "a ladder is a variational autoencoder"
         self.grid, coarsest = grids[0], grids[-1]
         self.levels = [level for _, level in below]
@@ -138,22 +148,24 @@ class Ladder(Model):
                 for finer, grid in itertools.pairwise(grids)
             ]
         )
-        self.top = Top(first, self.classes, coarsest, channels, width)
+        self.top = TopLevel(first, self.classes, coarsest, channels, width)
         self.rungs = nn.ModuleList(
-            [Rung(block(grids[level]), each, grids[level].positions, channels) for each, level in below]
+            [LatentLevel(block(grids[level]), each, grids[level].positions, channels) for each, level in below]
         )
         places = [coarsest, *(grids[level] for level in self.levels)]
         self.blocks = nn.ModuleList([nn.Sequential(block(grid)) for grid in places])
         self.finer = nn.ModuleList([nn.Sequential(PatchExpand(grid, channels), block(grid)) for grid in grids[:-1]])
-        self.groups = tuple(self._sizes())
+        self.groups = tuple(self._level_dims())
         assert self.latent_dim == sum(self.groups)
         self.output = nn.Linear(channels, self.likelihood.n_parameters * self.grid.values, bias=False)
-        nn.init.normal_(self.output.weight, std=SMALL)
+        nn.init.normal_(self.output.weight, std=INIT_STD)
         self.bias = nn.Parameter(torch.zeros(self.likelihood.n_parameters, *self.shape))
 
     def features(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None) -> list[State]:
         """e(x, y) for one-hot labels: on every grid, the finest first."""
-        state = plus(over_channels(self.look, self.grid.cut(self.centred(images))), self.place.permute(2, 0, 1))
+        state = add_to_state(
+            channel_linear(self.look, self.grid.patchify(self.standardise(images))), self.place.permute(2, 0, 1)
+        )
         if self.label is not None:
             state = state + self.label(labels).unflatten(1, (self.grid.positions, -1)).permute(2, 1, 0)
         found = [self.encoder(state)]
@@ -164,32 +176,34 @@ class Ladder(Model):
     def posterior(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None = None) -> Gaussian:
         """Of each image: (batch, d), each rung's given the posterior means of the rungs above."""
         noise = images.new_zeros(images.shape[0], self.latent_dim)
-        return self._climb_down(images, labels, noise)[0]
+        return self._top_down(images, labels, noise)[0]
 
-    def parameters_of(self, latent: Float[Tensor, "batch d"], labels: Tensor | None) -> Float[Tensor, "batch *planes"]:
+    def likelihood_parameters(
+        self, latent: Float[Tensor, "batch d"], labels: Tensor | None
+    ) -> Float[Tensor, "batch *planes"]:
         """By the way down, with every latent given."""
-        first, *others = latent.split(self._sizes(), dim=-1)
+        first, *others = latent.split(self._level_dims(), dim=-1)
         state, level = self.blocks[0](self.top.begin(first, labels)), len(self.finer)
-        for rung, at, block, values in zip(self._below(), self.levels, self.blocks[1:], others, strict=True):
-            state, level = self._refined(state, level, at), at
+        for rung, at, block, values in zip(self._lower_levels(), self.levels, self.blocks[1:], others, strict=True):
+            state, level = self._refine(state, level, at), at
             state = block(rung.move(state, values))
-        return self._emit(self._refined(state, level, 0))
+        return self._decode_state(self._refine(state, level, 0))
 
     def forward(self, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "*samples batch d"]) -> Inference:
         """Each rung's z drawn given those above, z_r = μ_r + σ_r·`noise`_r, and decoded on the same way."""
-        posterior, latent, parameters = self._climb_down(images, labels, noise)
+        posterior, latent, parameters = self._top_down(images, labels, noise)
         return Inference(posterior, latent, posterior.rate(), self.likelihood_of(parameters))
 
-    def at(self, images: Tensor, labels: Tensor | None, latent: Float[Tensor, "*samples batch d"]) -> Inference:
+    def infer_at(self, images: Tensor, labels: Tensor | None, latent: Float[Tensor, "*samples batch d"]) -> Inference:
         """Each rung's posterior given the latents above it."""
-        posterior, _, parameters = self._climb_down(images, labels, latent, given=True)
+        posterior, _, parameters = self._top_down(images, labels, latent, given=True)
         return Inference(posterior, latent, posterior.rate(), self.likelihood_of(parameters))
 
     def output_bias(self) -> Tensor | None:
         """One for every value."""
         return self.bias
 
-    def _climb_down(
+    def _top_down(
         self, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "*samples batch d"], *, given: bool = False
     ) -> tuple[Gaussian, Tensor, Tensor]:
         """Posterior, latents and parameters; the encoder runs once for an image, however many its samples.
@@ -205,14 +219,14 @@ class Ladder(Model):
         features = self.features(images, one_hot)
         if samples:
             count = math.prod(samples)
-            features = [self.grid.repeated(each, count) for each in features]
+            features = [self.grid.repeat_batch(each, count) for each in features]
             one_hot = None if one_hot is None else one_hot.repeat(count, 1)
-        first, *others = noise.flatten(0, -2).split(self._sizes(), dim=-1)
+        first, *others = noise.flatten(0, -2).split(self._level_dims(), dim=-1)
         posteriors = [self.top.infer(features[-1])]
         latents = [drawn(posteriors[0], first)]
         state, level = self.blocks[0](self.top.begin(latents[0], one_hot)), len(self.finer)
-        for rung, at, block, values in zip(self._below(), self.levels, self.blocks[1:], others, strict=True):
-            state, level = self._refined(state, level, at), at
+        for rung, at, block, values in zip(self._lower_levels(), self.levels, self.blocks[1:], others, strict=True):
+            state, level = self._refine(state, level, at), at
             posteriors.append(rung.infer(features[at], state))
             latents.append(drawn(posteriors[-1], values))
             state = block(rung.move(state, latents[-1]))
@@ -221,26 +235,28 @@ class Ladder(Model):
             return torch.cat(parts, dim=-1).unflatten(0, noise.shape[:-1])
 
         mean, log_variance = as_given([p.mean for p in posteriors]), as_given([p.log_variance for p in posteriors])
-        parameters = self._emit(self._refined(state, level, 0)).unflatten(0, noise.shape[:-1])
+        parameters = self._decode_state(self._refine(state, level, 0)).unflatten(0, noise.shape[:-1])
         return Gaussian(mean, log_variance), as_given(latents), parameters
 
-    def _refined(self, state: State, level: int, to: int) -> State:
+    def _refine(self, state: State, level: int, to: int) -> State:
         """A state on the grid of number `level`, brought to the finer one of number `to`."""
         for finer in reversed(self.finer[to:level]):
             state = finer(state)
         return state
 
-    def _below(self) -> list[Rung]:
-        return [cast(Rung, rung) for rung in self.rungs]
+    def _lower_levels(self) -> list[LatentLevel]:
+        return [cast(LatentLevel, rung) for rung in self.rungs]
 
-    def _sizes(self) -> list[int]:
-        return [self.top.latent_dim, *(rung.latent_dim for rung in self._below())]
+    def _level_dims(self) -> list[int]:
+        return [self.top.latent_dim, *(rung.latent_dim for rung in self._lower_levels())]
 
-    def _emit(self, state: State) -> Float[Tensor, "batch planes *shape"]:
-        return self.grid.join(over_channels(self.output, F.silu(state)), self.likelihood.n_parameters) + self.bias
+    def _decode_state(self, state: State) -> Float[Tensor, "batch planes *shape"]:
+        return (
+            self.grid.unpatchify(channel_linear(self.output, F.silu(state)), self.likelihood.n_parameters) + self.bias
+        )
 
 
-def _silence(layer: nn.Linear) -> None:
+def _zero_init(layer: nn.Linear) -> None:
     """Start a last layer at zero: its posterior then is the prior."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vaelab.errors import ConfigError
 
-LEAST_SIDE, MOST_SIDE = 8, 128
+MIN_SIDE, MAX_SIDE = 8, 128
 """Pixels per side that the convolutional network takes."""
 
 
@@ -27,7 +27,7 @@ def with_labels(values: Float[Tensor, "batch n"], labels: Float[Tensor, "batch k
     return values if labels is None else torch.cat([values, labels], dim=1)
 
 
-def by_column(layer: nn.Linear) -> nn.Linear:
+def column_major(layer: nn.Linear) -> nn.Linear:
     """`layer` with its weights W kept column by column, the same to whoever uses them.
 
     Its products are W's transpose's, which is then a matrix row by row, as oneDNN multiplies it best: a step of a plain
@@ -47,7 +47,7 @@ class DenseStack(nn.Module):
     def __init__(self, inputs: int, classes: int, width: int, depth: int) -> None:
         super().__init__()
         sizes = [inputs, *[width] * (depth - 1)]
-        self.layers = nn.ModuleList([by_column(nn.Linear(size + classes, width)) for size in sizes])
+        self.layers = nn.ModuleList([column_major(nn.Linear(size + classes, width)) for size in sizes])
 
     def forward(self, values: Float[Tensor, "batch n"], labels: Tensor | None) -> Float[Tensor, "batch width"]:
         first, *later = self.layers
@@ -79,14 +79,14 @@ class DenseDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.stack = DenseStack(latent_dim, classes, width, depth)
-        self.output = by_column(nn.Linear(width, planes * torch.Size(shape).numel()))
+        self.output = column_major(nn.Linear(width, planes * torch.Size(shape).numel()))
         self.shape = (planes, *shape)
 
     def forward(self, latent: Float[Tensor, "batch d"], labels: Tensor | None) -> Float[Tensor, "batch planes *shape"]:
         return self.output(self.stack(latent, labels)).unflatten(1, self.shape)
 
 
-def halvings(shape: tuple[int, ...]) -> list[tuple[int, int]]:
+def conv_sizes(shape: tuple[int, ...]) -> list[tuple[int, int]]:
     """Sizes (H, W) from the image's own down to at most 4 pixels a side, each half the last, rounded up.
 
     Raises
@@ -94,10 +94,10 @@ def halvings(shape: tuple[int, ...]) -> list[tuple[int, int]]:
     ConfigError
         If `shape` is not (C, H, W) with sides of 8…128 pixels.
     """
-    if len(shape) != 3 or not all(LEAST_SIDE <= side <= MOST_SIDE for side in shape[1:]):
+    if len(shape) != 3 or not all(MIN_SIDE <= side <= MAX_SIDE for side in shape[1:]):
         got = "×".join(map(str, shape[1:])) if len(shape) == 3 else f"rows of {shape[0]} reals"
         raise ConfigError(
-            f"--network conv: got {got}; expected images of {LEAST_SIDE} to {MOST_SIDE} pixels a side: "
+            f"--network conv: got {got}; expected images of {MIN_SIDE} to {MAX_SIDE} pixels a side: "
             "give --size 64, say, or --network mlp"
         )
     sizes = [(shape[1], shape[2])]
@@ -106,9 +106,9 @@ def halvings(shape: tuple[int, ...]) -> list[tuple[int, int]]:
     return sizes
 
 
-def channel_counts(width: int, halving_count: int) -> list[int]:
+def channel_counts(width: int, count: int) -> list[int]:
     """Channels after each halving: `width`, doubling, to at most 4 × `width`."""
-    return [width * min(2**level, 4) for level in range(halving_count)]
+    return [width * min(2**level, 4) for level in range(count)]
 
 
 @final
@@ -117,7 +117,7 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], classes: int, width: int) -> None:
         super().__init__()
-        sizes = halvings(shape)
+        sizes = conv_sizes(shape)
         counts = [shape[0] + classes, *channel_counts(width, len(sizes) - 1)]
         self.features = 8 * width
         self.stack = nn.Sequential(
@@ -144,7 +144,7 @@ class ConvDecoder(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], planes: int, latent_dim: int, classes: int, width: int) -> None:
         super().__init__()
-        sizes = halvings(shape)[::-1]
+        sizes = conv_sizes(shape)[::-1]
         counts = channel_counts(width, len(sizes) - 1)[::-1]
         self.shape = (planes, *shape)
         self.seed = nn.Sequential(

@@ -21,19 +21,19 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-MOST_POSITIONS = 64
+MAX_POSITIONS = 64
 """Positions that a grid has at the most where the size of the patches is left open."""
 
 State = Float[Tensor, "c n batch"]
 """C channels at N positions of every image."""
 
-HEADS = 4
+FREE_HEADS = 4
 """Groups of channels, each of which a `MixerBlock` gives a free matrix over positions of its own."""
 
-KERNELS = 16
+RELATIVE_HEADS = 16
 """The same where the matrices are relative: they have fewer weights, and more of them pay."""
 
-SMALL = 0.02
+INIT_STD = 0.02
 """Standard deviation of the initial weights of a block's last layer: a block starts close to doing nothing."""
 
 
@@ -54,7 +54,7 @@ class Grid:
 
     @staticmethod
     def over(shape: tuple[int, ...], patch: int | None = None, *, channels_last: bool = False) -> Grid:
-        """The grid over such images; by default with the smallest even patches that leave at most `MOST_POSITIONS`."""
+        """The grid over such images; by default with the smallest even patches that leave at most `MAX_POSITIONS`."""
         if len(shape) == 1 or patch == 0:
             return Grid(shape, 1, 1, 0, channels_last)
         height, width = shape[1:]
@@ -64,7 +64,7 @@ class Grid:
 
         if patch is None:
             patch = 2
-            while positions(patch) > MOST_POSITIONS:
+            while positions(patch) > MAX_POSITIONS:
                 patch += 2
         return Grid(shape, math.ceil(height / patch), math.ceil(width / patch), patch, channels_last)
 
@@ -82,7 +82,7 @@ class Grid:
         """Values of the data in one patch, over all colour channels."""
         return self.shape[0] * self.patch**2 if self.patch else math.prod(self.shape)
 
-    def cut(self, images: Float[Tensor, "batch *shape"]) -> Float[Tensor, "values n batch"]:
+    def patchify(self, images: Float[Tensor, "batch *shape"]) -> Float[Tensor, "values n batch"]:
         """Patches of images; padded with zeros to the right and below."""
         if not self.patch:
             return images.flatten(1).t().unsqueeze(1)
@@ -97,7 +97,7 @@ class Grid:
         turned = turned.view(self.shape[0], self.rows, self.patch, self.columns, self.patch, -1)
         return turned.permute(0, 2, 4, 1, 3, 5).reshape(self.values, self.positions, -1)
 
-    def join(self, patches: Float[Tensor, "values n batch"], planes: int) -> Float[Tensor, "batch planes *shape"]:
+    def unpatchify(self, patches: Float[Tensor, "values n batch"], planes: int) -> Float[Tensor, "batch planes *shape"]:
         """What `cut` cut, put together again; `planes` images are cut together, as if they were colour channels."""
         batch = patches.shape[-1]
         if not self.patch:
@@ -114,18 +114,18 @@ class Grid:
             joined = turned.t().reshape(batch, *sizes)
         return joined[..., : self.shape[1], : self.shape[2]]
 
-    def laid(self, state: State) -> State:
+    def to_memory_order(self, state: State) -> State:
         """The same in the order in memory of this grid's states."""
         return state.permute(2, 1, 0).contiguous().permute(2, 1, 0) if self.channels_last else state.contiguous()
 
-    def repeated(self, state: State, count: int) -> State:
+    def repeat_batch(self, state: State, count: int) -> State:
         """Its images `count` times, one after another."""
         if self.channels_last:
             return state.permute(2, 1, 0).repeat(count, 1, 1).permute(2, 1, 0)
         return state.repeat(1, 1, count)
 
 
-def over_channels(layer: nn.Linear, state: State) -> Float[Tensor, "k n batch"]:
+def channel_linear(layer: nn.Linear, state: State) -> Float[Tensor, "k n batch"]:
     """A dense layer over the channels of a state, the same at every position."""
     if layer.in_features == 1:  # by hand: it then goes into the kernel around it
         made = layer.weight.unsqueeze(-1) * state
@@ -133,15 +133,15 @@ def over_channels(layer: nn.Linear, state: State) -> Float[Tensor, "k n batch"]:
         return F.linear(state.permute(2, 1, 0), layer.weight, layer.bias).permute(2, 1, 0)
     else:
         made = (layer.weight @ state.flatten(1)).unflatten(1, state.shape[1:])
-    return made if layer.bias is None else plus(made, layer.bias.view(-1, 1, 1))
+    return made if layer.bias is None else add_to_state(made, layer.bias.view(-1, 1, 1))
 
 
-def plus(state: State, added: Tensor) -> State:
+def add_to_state(state: State, added: Tensor) -> State:
     """Their sum, in the precision that the state is kept in: float32 weights do not make a bfloat16 state a float32 one."""
     return (state + added).to(state.dtype)
 
 
-def apart(count: int) -> Float[Tensor, "2*count-1 count*count"]:
+def offset_one_hot(count: int) -> Float[Tensor, "2*count-1 count*count"]:
     """A 1 where two of `count` places in a row lie so far apart, each pair a column: by how far, from −(count − 1).
 
     A product with it makes a matrix of a kernel, and its gradient is a product too: to look each entry up, and to add the
@@ -168,10 +168,10 @@ class MixerBlock(nn.Module):
     def __init__(self, grid: Grid, channels: int, *, relative: bool = False) -> None:
         super().__init__()
         self.grid = grid
-        self.heads = math.gcd(channels, KERNELS) if relative else HEADS if channels % HEADS == 0 else 1
+        self.heads = math.gcd(channels, RELATIVE_HEADS) if relative else FREE_HEADS if channels % FREE_HEADS == 0 else 1
         positions = grid.positions
         for name, count in (("down", grid.rows), ("across", grid.columns)):
-            self.register_buffer(name, apart(count) if relative and positions > 1 else None, persistent=False)
+            self.register_buffer(name, offset_one_hot(count) if relative and positions > 1 else None, persistent=False)
         if positions > 1:
             if relative:
                 start = torch.randn(self.heads, 2 * grid.rows - 1, 2 * grid.columns - 1) / math.sqrt(positions)
@@ -183,10 +183,10 @@ class MixerBlock(nn.Module):
         else:
             self.between = self.place = None
         self.inner, self.outer = nn.Linear(channels, channels), nn.Linear(channels, channels)
-        nn.init.normal_(self.outer.weight, std=SMALL)
+        nn.init.normal_(self.outer.weight, std=INIT_STD)
         nn.init.zeros_(self.outer.bias)
 
-    def matrices(self) -> Float[Tensor, "heads n n"]:
+    def mixing_matrices(self) -> Float[Tensor, "heads n n"]:
         """T of each group of channels."""
         assert self.between is not None
         if self.down is None or self.across is None:
@@ -205,8 +205,10 @@ class MixerBlock(nn.Module):
         heard = state
         if self.place is not None:
             grouped = state.unflatten(0, (self.heads, -1))
-            heard = plus(torch.matmul(self.matrices().unsqueeze(1), grouped).flatten(0, 1), self.place.squeeze(-1))
-        return state + over_channels(self.outer, F.silu(over_channels(self.inner, heard)))
+            heard = add_to_state(
+                torch.matmul(self.mixing_matrices().unsqueeze(1), grouped).flatten(0, 1), self.place.squeeze(-1)
+            )
+        return state + channel_linear(self.outer, F.silu(channel_linear(self.inner, heard)))
 
 
 @final
@@ -217,13 +219,13 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.grid = grid
         self.inner, self.outer = nn.Conv2d(channels, channels, 3, padding=1), nn.Linear(channels, channels)
-        nn.init.normal_(self.outer.weight, std=SMALL)
+        nn.init.normal_(self.outer.weight, std=INIT_STD)
         nn.init.zeros_(self.outer.bias)
 
     def forward(self, state: State) -> State:
         plane = state.unflatten(1, (self.grid.rows, self.grid.columns)).permute(3, 0, 1, 2)
         heard = self.inner(plane).permute(1, 2, 3, 0).flatten(1, 2)
-        return state + over_channels(self.outer, F.silu(heard))
+        return state + channel_linear(self.outer, F.silu(heard))
 
 
 @final
@@ -239,7 +241,7 @@ class PatchMerge(nn.Module):
         plane = state.unflatten(1, (self.grid.rows, self.grid.columns))
         plane = F.pad(plane, (0, 0, 0, self.grid.columns % 2, 0, self.grid.rows % 2))
         four = torch.cat([plane[:, down::2, right::2] for down in (0, 1) for right in (0, 1)])
-        return over_channels(self.layer, self.grid.laid(four.flatten(1, 2)))
+        return channel_linear(self.layer, self.grid.to_memory_order(four.flatten(1, 2)))
 
 
 @final
@@ -251,51 +253,51 @@ class PatchExpand(nn.Module):
         super().__init__()
         self.grid, self.channels = grid, channels
         self.layer = nn.Linear(channels, 4 * channels)
-        self.place = nn.Parameter(SMALL * torch.randn(grid.positions, 1, channels))
+        self.place = nn.Parameter(INIT_STD * torch.randn(grid.positions, 1, channels))
 
     def forward(self, state: State) -> State:
         rows, columns = math.ceil(self.grid.rows / 2), math.ceil(self.grid.columns / 2)
-        four = over_channels(self.layer, state).reshape(2, 2, self.channels, rows, columns, -1)
+        four = channel_linear(self.layer, state).reshape(2, 2, self.channels, rows, columns, -1)
         plane = four.permute(2, 3, 0, 4, 1, 5).reshape(self.channels, 2 * rows, 2 * columns, -1)
-        fine = self.grid.laid(plane[:, : self.grid.rows, : self.grid.columns].flatten(1, 2))
-        return plus(fine, self.place.permute(2, 0, 1))
+        fine = self.grid.to_memory_order(plane[:, : self.grid.rows, : self.grid.columns].flatten(1, 2))
+        return add_to_state(fine, self.place.permute(2, 0, 1))
 
 
 @final
-class Gather(nn.Module):
-    """From all positions to one vector: channels cut to a `SHARE`-th at each position, laid side by side, one dense layer."""
+class PositionsToVector(nn.Module):
+    """From all positions to one vector: channels cut to a `REDUCTION`-th at each position, one dense layer."""
 
-    SHARE = 4
+    REDUCTION = 4
 
     @staticmethod
-    def few_of(positions: int, channels: int) -> int:
+    def reduced_channels(positions: int, channels: int) -> int:
         """Channels that each position keeps; all of them, if there is but one position."""
-        return max(1, channels // Gather.SHARE) if positions > 1 else channels
+        return max(1, channels // PositionsToVector.REDUCTION) if positions > 1 else channels
 
     def __init__(self, positions: int, channels: int, width: int) -> None:
         super().__init__()
-        few = self.few_of(positions, channels)
+        few = self.reduced_channels(positions, channels)
         self.few = nn.Linear(channels, few)
         self.all = nn.Linear(positions * few, width)
 
     def forward(self, state: State) -> Float[Tensor, "batch width"]:
-        few = F.silu(over_channels(self.few, state)).permute(2, 1, 0).flatten(1)
+        few = F.silu(channel_linear(self.few, state)).permute(2, 1, 0).flatten(1)
         return F.silu(self.all(few))
 
 
 @final
-class Spread(nn.Module):
-    """From one vector to all positions: the way back of `Gather`."""
+class VectorToPositions(nn.Module):
+    """From one vector to all positions: the way back of `PositionsToVector`."""
 
     def __init__(self, inputs: int, grid: Grid, channels: int, width: int) -> None:
         super().__init__()
         positions = grid.positions
-        few = Gather.few_of(positions, channels)
+        few = PositionsToVector.reduced_channels(positions, channels)
         self.grid = grid
         self.first, self.all = nn.Linear(inputs, width), nn.Linear(width, positions * few)
         self.wide = nn.Linear(few, channels)
-        self.place = nn.Parameter(SMALL * torch.randn(positions, 1, channels))
+        self.place = nn.Parameter(INIT_STD * torch.randn(positions, 1, channels))
 
     def forward(self, values: Float[Tensor, "batch inputs"]) -> State:
         few = self.all(F.silu(self.first(values))).unflatten(1, (self.grid.positions, -1)).permute(2, 1, 0)
-        return plus(over_channels(self.wide, self.grid.laid(few)), self.place.permute(2, 0, 1))
+        return add_to_state(channel_linear(self.wide, self.grid.to_memory_order(few)), self.place.permute(2, 0, 1))

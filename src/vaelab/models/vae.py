@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vaelab.models.base import Facts, Inference, Model, bounded
-from vaelab.models.distributions import Gaussian, precise
+from vaelab.models.base import Inference, Model, ModelArguments, bounded_gaussian
+from vaelab.models.distributions import Gaussian, at_least_float32
 
 
 @final
@@ -28,24 +28,28 @@ class SingleLatentVAE(Model):
         Bodies with the signatures that `vaelab.models.networks` documents.
     features
         Size of the encoder body's output.
-    facts
+    common
         What every model has, see `Model`.
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, *, features: int, **facts: Unpack[Facts]) -> None:
-        super().__init__(**facts)
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, *, features: int, **common: Unpack[ModelArguments]
+    ) -> None:
+        super().__init__(**common)
         self.encoder, self.decoder = encoder, decoder
         self.head = nn.Linear(features, (1 + self.stochastic) * self.latent_dim)
 
     def posterior(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None = None) -> Gaussian:
         """Of each image: (batch, d), independent of one another."""
-        output = self.head(self.encoder(self.centred(images), self.one_hot(labels)))
+        output = self.head(self.encoder(self.standardise(images), self.one_hot(labels)))
         if not self.stochastic:
-            output = precise(output)
+            output = at_least_float32(output)
             return Gaussian(output, torch.full_like(output, -math.inf))
-        return bounded(output)
+        return bounded_gaussian(output)
 
-    def parameters_of(self, latent: Float[Tensor, "batch d"], labels: Tensor | None) -> Float[Tensor, "batch *planes"]:
+    def likelihood_parameters(
+        self, latent: Float[Tensor, "batch d"], labels: Tensor | None
+    ) -> Float[Tensor, "batch *planes"]:
         """By the decoder body."""
         return self.decoder(latent, labels)
 
@@ -56,7 +60,7 @@ class SingleLatentVAE(Model):
         rate = posterior.rate() if self.stochastic else torch.zeros_like(posterior.mean)
         return Inference(posterior, latent, rate, self.decode(latent, labels))
 
-    def at(self, images: Tensor, labels: Tensor | None, latent: Float[Tensor, "*samples batch d"]) -> Inference:
+    def infer_at(self, images: Tensor, labels: Tensor | None, latent: Float[Tensor, "*samples batch d"]) -> Inference:
         """The posterior does not depend on them."""
         posterior = self.posterior(images, labels)
         return Inference(posterior, latent, posterior.rate(), self.decode(latent, labels))

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaelab.errors import ConfigError
-from vaelab.memory import in_parts, with_less
+from vaelab.memory import map_batches, retry_halved
 from vaelab.models.base import Model
 from vaelab.objectives import elbo
 from vaelab.objectives.elbo import Terms
@@ -46,7 +46,7 @@ def held_out_terms(model: Model, images: Tensor, labels: Tensor | None, noise: F
         y = None if labels is None else labels[part]
         return elbo.held_out_terms(model, to_unit(images[part]), y, noise[part])
 
-    parts = in_parts(len(images), images_at_once(model.shape), terms_of)
+    parts = map_batches(len(images), images_at_once(model.shape), terms_of)
     return Terms(torch.cat([terms.distortion for terms in parts]), torch.cat([terms.rate for terms in parts]))
 
 
@@ -135,7 +135,7 @@ def negative_bound_curve(
         return torch.stack(columns, dim=1)
 
     while done < len(images):
-        found, most_at_once = with_less(of_next, most_at_once)
+        found, most_at_once = retry_halved(of_next, most_at_once)
         bounds.append(found)
         done += len(found)
         if progress is not None:

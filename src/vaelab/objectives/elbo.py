@@ -122,7 +122,7 @@ def importance_weighted_loss(
     """
     drawn = model(images, labels, noise)
     latent = drawn.latent.detach().requires_grad_()
-    inference = model.at(images, labels, latent)
+    inference = model.infer_at(images, labels, latent)
     weights = log_weights(inference, images)
     share, likely = torch.softmax(weights.detach(), dim=0), inference.likelihood.log_prob(images)
     (path,) = torch.autograd.grad((share.square() * weights).sum(), latent, retain_graph=True)

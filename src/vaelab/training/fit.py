@@ -16,7 +16,7 @@ from typing import Any
 from vaelab.config import DEFAULT_SECONDS, Config, ModelConfig, TrainConfig, option
 from vaelab.data.dataset import Dataset, default_likelihood
 from vaelab.errors import ConfigError, DataError, LabelError, RunError
-from vaelab.memory import out_of_memory
+from vaelab.memory import is_out_of_memory
 from vaelab.models.factory import complete_model
 from vaelab.training import runs
 from vaelab.training.loop import Loop, Progress
@@ -123,7 +123,7 @@ def fit(
     try:
         trainer = Trainer(config, dataset, device)
     except RuntimeError as error:
-        if not out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise ConfigError(
             f"--device {device}: got too little memory for {len(dataset.train):,} images and the model; expected room for both: "

@@ -21,7 +21,7 @@ from vaelab.acceleration.runner import Stepper
 from vaelab.config import Config, LikelihoodName, ModelConfig
 from vaelab.data.dataset import Dataset, Split
 from vaelab.errors import ConfigError, TrainingError
-from vaelab.memory import in_parts
+from vaelab.memory import map_batches
 from vaelab.models.factory import build_model
 from vaelab.objectives import elbo
 from vaelab.optim.batches import (
@@ -99,7 +99,7 @@ class Trainer:
         assert config.model.likelihood is not None
         self.likelihood: LikelihoodName = config.model.likelihood
         self.model = build_model(config.model, dataset.shape, len(dataset.classes), seed=config.train.seed)
-        self.model.fit_to(*mean_and_variance(torch.from_numpy(dataset.train.images)))
+        self.model.initialise_from_data(*mean_and_variance(torch.from_numpy(dataset.train.images)))
         self.model.to(device).train()
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         assert self.config.batch_size is not None
@@ -229,7 +229,7 @@ class Trainer:
             terms = elbo.terms(inference, images)
             return terms.distortion.cpu(), terms.rate.cpu(), inference.posterior.mean.cpu()
 
-        found = in_parts(len(noise), images_at_once(self.model.shape), figures)
+        found = map_batches(len(noise), images_at_once(self.model.shape), figures)
         distortions, rates, means = (torch.cat(part) for part in zip(*found, strict=True))
         averages = Averages(distortions.double().mean().item(), rates.sum(-1).double().mean().item())
         if not math.isfinite(averages.nats):
@@ -259,7 +259,7 @@ class Trainer:
             return elbo.importance_weighted_bound(elbo.log_weights(inference, images)).cpu()
 
         at_once = max(1, images_at_once(self.model.shape) // samples)
-        return -torch.cat(in_parts(count, at_once, bound)).double().mean().item()
+        return -torch.cat(map_batches(count, at_once, bound)).double().mean().item()
 
     @torch.no_grad()
     def _sound(self) -> bool:
@@ -271,7 +271,7 @@ class Trainer:
             terms = elbo.terms(self.averaged(batch.images[part], labels, batch.noise[part]), batch.images[part])
             return bool(terms.negative_elbo().isfinite().all())
 
-        return all(in_parts(len(batch.images), images_at_once(self.model.shape), sound))
+        return all(map_batches(len(batch.images), images_at_once(self.model.shape), sound))
 
     def _keep(self, averages: Averages | None, axes: elbo.LatentStats | None) -> None:
         self.best = {name: tensor.clone() for name, tensor in self.averaged.state_dict().items()}

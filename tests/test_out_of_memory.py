@@ -10,7 +10,7 @@ import torch
 from vaelab import Config, Dataset, fit
 from vaelab.errors import ConfigError, TrainingError
 from vaelab.inference.labels import label_nats
-from vaelab.memory import halved, in_parts, out_of_memory, with_less
+from vaelab.memory import half, is_out_of_memory, map_batches, retry_halved
 from vaelab.models.base import Model
 from vaelab.objectives.bounds import held_out_terms, negative_bound_curve
 from vaelab.optim.batches import held_out_levels
@@ -50,13 +50,13 @@ def trainer(tiny: Dataset, tiny_config: Config) -> Trainer:
 
 @pytest.mark.parametrize("error", [ON_A_GPU, ON_THE_CPU, ON_WINDOWS])
 def test_pytorch_s_words_for_it_are_known(error: RuntimeError) -> None:
-    assert out_of_memory(error)
+    assert is_out_of_memory(error)
 
 
 def test_other_errors_are_not_taken_for_it() -> None:
-    assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     with pytest.raises(RuntimeError, match="shapes"):
-        in_parts(3, 2, failing(RuntimeError("shapes")))
+        map_batches(3, 2, failing(RuntimeError("shapes")))
 
 
 def failing(error: RuntimeError) -> Callable[[object], None]:
@@ -67,7 +67,7 @@ def failing(error: RuntimeError) -> Callable[[object], None]:
 
 
 def test_half_is_rounded_up() -> None:
-    assert [halved(count) for count in (1, 2, 3, 100)] == [1, 1, 2, 50]
+    assert [half(count) for count in (1, 2, 3, 100)] == [1, 1, 2, 50]
 
 
 def test_every_image_is_done_once_and_in_order() -> None:
@@ -79,14 +79,14 @@ def test_every_image_is_done_once_and_in_order() -> None:
             raise ON_THE_CPU
         return list(range(20))[part]
 
-    assert list(itertools.chain(*in_parts(20, 10, work))) == list(range(20))
+    assert list(itertools.chain(*map_batches(20, 10, work))) == list(range(20))
     assert tried == [10, 5, 3, 3, 3, 3, 3, 3, 2]
 
 
 def test_where_one_is_too_much_it_is_said() -> None:
     message = r"^got too little memory for a single image; expected enough for one: free some, or take a smaller model"
     with pytest.raises(ConfigError, match=message):
-        with_less(failing(ON_A_GPU), 8)
+        retry_halved(failing(ON_A_GPU), 8)
 
 
 @pytest.mark.parametrize("error", [ON_A_GPU, ON_THE_CPU])

@@ -101,7 +101,7 @@ def test_with_one_rung_it_is_the_flat_model(kind: ModelName, patch: int) -> None
 
     class Decoder(nn.Module):
         def forward(self, latent: Tensor, labels: Tensor | None) -> Tensor:
-            return model.parameters_of(latent, labels)
+            return model.likelihood_parameters(latent, labels)
 
     classes = 3 if kind == "cvae" else 0
     flat = SingleLatentVAE(
@@ -197,7 +197,7 @@ def test_a_rungs_rate_is_that_of_its_latent_against_its_prior() -> None:
 
 
 def test_noise_is_put_in_the_priors_units() -> None:
-    rung = ladder((1, 8, 8), "bernoulli", levels="3,2", patch=4)._below()[0]
+    rung = ladder((1, 8, 8), "bernoulli", levels="3,2", patch=4)._lower_levels()[0]
     state = torch.randn(4, 5, 8, generator=generator(0))  # positions, images, channels
     noise = torch.randn(5, rung.latent_dim, generator=generator(1))
     mean, log_scale = rung.prior(F.silu(state)).chunk(2, dim=-1)
@@ -254,7 +254,7 @@ def test_the_posterior_follows_the_means() -> None:
 def test_it_starts_where_the_data_are() -> None:
     model = ladder((1, 9, 13), "bernoulli", stirred=0)
     images = images_for("bernoulli", (1, 9, 13))
-    model.fit_to(images.mean(0), images.var(0))
+    model.initialise_from_data(images.mean(0), images.var(0))
     with torch.no_grad():
         model.output.weight.zero_()
     start = model.decode(torch.zeros(1, model.latent_dim)).mean()[0]

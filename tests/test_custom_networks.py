@@ -18,7 +18,7 @@ from vaelab.cli import main
 from vaelab.config import ModelConfig, import_path
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
-from vaelab.models.custom import build_decoder, build_encoder, import_body
+from vaelab.models.custom import build_decoder, build_encoder, import_network
 from vaelab.models.factory import build_model
 from vaelab.models.networks import with_labels
 
@@ -183,9 +183,9 @@ def test_building_leaves_the_global_random_state_alone() -> None:
 
 
 def test_a_class_becomes_its_import_path() -> None:
-    assert config(encoder=Encoder).encoder == "test_own_networks:Encoder"
+    assert config(encoder=Encoder).encoder == "test_custom_networks:Encoder"
     assert config(encoder="package.module:Outer.Inner").encoder == "package.module:Outer.Inner"
-    assert import_body("encoder", "test_own_networks:Encoder") is Encoder
+    assert import_network("encoder", "test_custom_networks:Encoder") is Encoder
 
 
 def _local() -> type:
@@ -218,7 +218,7 @@ SAMPLE = (
         (3, f"--encoder: got an object of type int; {SAMPLE}"),
         (
             renamed,
-            "--encoder: got an object that calls itself test_own_networks:Original, but that is something else now; "
+            "--encoder: got an object that calls itself test_custom_networks:Original, but that is something else now; "
             "expected a class at the top of a module, under its own name",
         ),
     ],
@@ -245,57 +245,57 @@ LATENTS = "given latents (2, 3) and labels (2, 2)"
             "PYTHONPATH=FOLDER vaelab …, or sys.path.insert(0, 'FOLDER') in Python",
         ),
         (
-            {"encoder": "test_own_networks:Encodr"},
-            "--encoder test_own_networks:Encodr: test_own_networks has no Encodr; expected a class of that name in it. "
+            {"encoder": "test_custom_networks:Encodr"},
+            "--encoder test_custom_networks:Encodr: test_custom_networks has no Encodr; expected a class of that name in it. "
             "Did you mean 'Encoder'?",
         ),
         (
-            {"encoder": "test_own_networks:A_NUMBER"},
-            "--encoder test_own_networks:A_NUMBER: got an object of type int; expected a class",
+            {"encoder": "test_custom_networks:A_NUMBER"},
+            "--encoder test_custom_networks:A_NUMBER: got an object of type int; expected a class",
         ),
         (
             {"encoder": NoModule},
-            "--encoder test_own_networks:NoModule: got an object of type NoModule; expected a torch.nn.Module",
+            "--encoder test_custom_networks:NoModule: got an object of type NoModule; expected a torch.nn.Module",
         ),
         (
             {"encoder": NeedsMore},
-            "--encoder test_own_networks:NeedsMore: cannot be made (TypeError: NeedsMore.__init__() missing 1 required "
+            "--encoder test_custom_networks:NeedsMore: cannot be made (TypeError: NeedsMore.__init__() missing 1 required "
             "positional argument: 'heads'); expected one that takes these, or those of them that it names: "
             "shape=(1, 8, 8), classes=2, width=16, depth=1",
         ),
         (
             {"encoder": Normed},
-            "--encoder test_own_networks:Normed: got BatchNorm1d as 1, whose running statistics the average of the weights "
+            "--encoder test_custom_networks:Normed: got BatchNorm1d as 1, whose running statistics the average of the weights "
             "that is kept does not have; expected nn.GroupNorm or nn.LayerNorm in its place",
         ),
         (
             {"encoder": Frozen},
-            "--encoder test_own_networks:Frozen: got the weight layer.weight with requires_grad=False; expected every weight "
+            "--encoder test_custom_networks:Frozen: got the weight layer.weight with requires_grad=False; expected every weight "
             "to be trained: make it a buffer (register_buffer) if it is to stay as it is",
         ),
         (
             {"encoder": Fails},
-            f"--encoder test_own_networks:Fails: {IMAGES}, it failed (RuntimeError: ",
+            f"--encoder test_custom_networks:Fails: {IMAGES}, it failed (RuntimeError: ",
         ),
         (
             {"encoder": Pair},
-            f"--encoder test_own_networks:Pair: {IMAGES}, it gave a tuple; expected one tensor",
+            f"--encoder test_custom_networks:Pair: {IMAGES}, it gave a tuple; expected one tensor",
         ),
         (
             {"encoder": Doubles},
-            f"--encoder test_own_networks:Doubles: {IMAGES}, it gave torch.float64; expected torch.float32",
+            f"--encoder test_custom_networks:Doubles: {IMAGES}, it gave torch.float64; expected torch.float32",
         ),
         (
             {"encoder": OneRow},
-            "--encoder test_own_networks:OneRow: given images (2, 1, 8, 8), it gave shape (64,); expected (2, features)",
+            "--encoder test_custom_networks:OneRow: given images (2, 1, 8, 8), it gave shape (64,); expected (2, features)",
         ),
         (
             {"decoder": Flat},
-            "--decoder test_own_networks:Flat: given latents (2, 3), it gave shape (2, 64); expected (2, 1, 1, 8, 8)",
+            "--decoder test_custom_networks:Flat: given latents (2, 3), it gave shape (2, 64); expected (2, 1, 1, 8, 8)",
         ),
         (
             {"decoder": Fails},
-            f"--decoder test_own_networks:Fails: {LATENTS}, it failed (RuntimeError: ",
+            f"--decoder test_custom_networks:Fails: {LATENTS}, it failed (RuntimeError: ",
         ),
     ],
 )
@@ -308,13 +308,13 @@ def test_what_does_not_fit_is_refused_when_the_model_is_built(own: dict[str, Any
 def test_the_bias_starts_at_the_data_where_the_last_layer_has_one_for_each_value() -> None:
     model = build_model(config(decoder=Decoder), SHAPE, 2)
     mean = torch.rand(SHAPE, generator=generator(2))
-    model.fit_to(mean, mean * (1 - mean))
+    model.initialise_from_data(mean, mean * (1 - mean))
     assert isinstance(model.decoder, Decoder)
     torch.testing.assert_close(torch.sigmoid(model.decoder.output.bias), mean.flatten().clamp(1e-3, 1 - 1e-3))
     shared = build_model(config(decoder=Tied), SHAPE, 2)
     assert isinstance(shared.decoder, Tied)
     before = shared.decoder.output.bias.clone()
-    shared.fit_to(mean, mean * (1 - mean))
+    shared.initialise_from_data(mean, mean * (1 - mean))
     assert torch.equal(shared.decoder.output.bias, before)
 
 
@@ -344,7 +344,7 @@ def test_a_run_keeps_the_path_and_the_weights(tiny: Dataset, tmp_path: Path) -> 
     model.fit(tiny.train.images, tiny.train.labels)
     model.save(tmp_path / "run")
     written = json.loads((tmp_path / "run" / "config.json").read_text())["model"]
-    assert (written["encoder"], written["decoder"]) == ("test_own_networks:Encoder", "test_own_networks:Tied")
+    assert (written["encoder"], written["decoder"]) == ("test_custom_networks:Encoder", "test_custom_networks:Tied")
     loaded = vaelab.load(tmp_path / "run")
     np.testing.assert_array_equal(loaded.sample([0, 1, 2], seed=3), model.sample([0, 1, 2], seed=3))
     assert isinstance(loaded.model.decoder, Tied)
@@ -387,7 +387,7 @@ def test_the_page_quotes_the_error_as_it_is() -> None:
     quoted = re.findall(r"```text\n(.*?)\n```", PAGE, re.DOTALL)[0]
     with pytest.raises(ConfigError) as caught:
         build_decoder(ModelConfig("vae", "mlp", 7, "bernoulli", 16, 1, decoder=EightByEight), SHAPE, 1, 0)
-    assert str(caught.value).replace("test_own_networks:EightByEight", "my_networks:Decoder") == quoted
+    assert str(caught.value).replace("test_custom_networks:EightByEight", "my_networks:Decoder") == quoted
 
 
 class EightByEight(_Gives):
