@@ -197,13 +197,13 @@ def test_a_rungs_rate_is_that_of_its_latent_against_its_prior() -> None:
 
 
 def test_noise_is_put_in_the_priors_units() -> None:
-    rung = ladder((1, 8, 8), "bernoulli", levels="3,2", patch=4)._lower_levels()[0]
+    level, *_ = next(ladder((1, 8, 8), "bernoulli", levels="3,2", patch=4)._lower_levels())
     state = torch.randn(4, 5, 8, generator=generator(0))  # positions, images, channels
-    noise = torch.randn(5, rung.latent_dim, generator=generator(1))
-    mean, log_scale = rung.prior(F.silu(state)).chunk(2, dim=-1)
+    noise = torch.randn(5, level.latent_dim, generator=generator(1))
+    mean, log_scale = level.prior(F.silu(state)).chunk(2, dim=-1)
     latent = mean + torch.exp(4 * torch.tanh(log_scale / 4)) * noise.view(5, 4, 2).transpose(0, 1)
-    moved = rung.move(state.permute(2, 0, 1), noise)
-    torch.testing.assert_close(moved.permute(1, 2, 0), state + rung.enter(latent))
+    moved = level.update(state.permute(2, 0, 1), noise)
+    torch.testing.assert_close(moved.permute(1, 2, 0), state + level.enter(latent))
 
 
 def test_weights_average_to_the_elbo_and_rise_to_the_evidence() -> None:

@@ -218,16 +218,11 @@ def test_a_module_that_fails_is_told_from_one_that_is_not_there(
 ) -> None:
     (tmp_path / f"{module}.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
-    message = (
-        f"--encoder {module}:Encoder: {module} was found, but fails when it is imported ({what}); expected a module that "
-        f"imports: mend it, and try python -c 'import {module}'"
-    )
-    with pytest.raises(ConfigError, match="^" + re.escape(message) + "$"):
+    message = f"`encoder='{module}:Encoder'`: .*import fails.*{re.escape(what)}.*python -c 'import {module}'"
+    with pytest.raises(ConfigError, match=message):
         import_network("encoder", f"{module}:Encoder")
     for missing in ("nowhere", "nowhere.inside", f"{module}_2.inside"):
-        with pytest.raises(
-            ConfigError, match=r"cannot import .*expected a module that Python finds: put its folder on"
-        ):
+        with pytest.raises(ConfigError, match=r"cannot import .*add its folder to the path"):
             import_network("encoder", f"{missing}:Encoder")
 
 

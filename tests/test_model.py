@@ -174,7 +174,7 @@ def test_weights_follow_from_the_seed_and_leave_the_global_state() -> None:
 
 
 def test_a_size_that_conv_does_not_take_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"--network conv: got 7×7; expected images of 8 to 128 pixels a side"):
+    with pytest.raises(ConfigError, match=r"`network='conv'`.*7×7.*8 to 128"):
         built("conv", "vae", "bernoulli", (1, 7, 7))
 
 
@@ -291,3 +291,34 @@ def test_the_density_of_a_table_is_in_its_own_units(factor: float) -> None:
     torch.testing.assert_close(shift, torch.full((300,), -math.log(factor)), rtol=0, atol=2e-3)
     normal = torch.distributions.Normal(table.mean(0), table.std(0, correction=0))
     torch.testing.assert_close(best_log_density(table), normal.log_prob(table).sum(-1), rtol=0, atol=2e-3)
+
+
+def test_a_constant_column_has_scale_1() -> None:
+    """A held-out deviation of 1 then costs at most as much as the smallest variance of the likelihood allows."""
+    table = torch.randn(400, 3, generator=generator(1)) * torch.tensor([1.0, 0.0, 1e-9]) + torch.tensor(
+        [3.0, 1000.7, 0.0]
+    )
+    model = built("mlp", "vae", "gaussian", (3,))
+    model.initialise_from_data(*mean_and_variance(table))
+    expected = torch.stack([table[:, 0].std(correction=0), torch.tensor(1.0), table[:, 2].std(correction=0)])
+    torch.testing.assert_close(model.scale, expected, rtol=1e-3, atol=0)
+
+    shifted = table + torch.tensor([0.0, 1.0, 0.0])
+    without_latent(model)
+    before, after = (
+        elbo.terms(model(rows, None, torch.zeros(400, 3)), rows).negative_elbo() for rows in (table, shifted)
+    )
+    assert (after - before).min() > 100
+    assert after.max() < 12_000  # (1/2) e^10 at the smallest variance
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -3e7, 7e-9])
+def test_rounding_error_is_no_variance(value: float) -> None:
+    table = torch.full((20_000, 1), value)
+    mean, variance = mean_and_variance(table)
+    model = built("mlp", "vae", "gaussian", (1,))
+    for rounding in (0.0, 1e-15):
+        model.initialise_from_data(mean, variance + rounding * mean.square())
+        assert model.scale.item() == 1
+    model.initialise_from_data(mean, 1e-8 * mean.square() + (value == 0))
+    assert model.scale.item() == pytest.approx(1e-4 * abs(value) + (value == 0))
