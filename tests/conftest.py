@@ -31,7 +31,7 @@ install_import_hook(
 
 from vaelab.config import Config, ModelConfig, TrainConfig  # noqa: E402 - after the hook
 from vaelab.data import Dataset, Split, load_dataset  # noqa: E402
-from vaelab.models.base import LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE, Model  # noqa: E402
+from vaelab.models.base import MAX_LOG_VARIANCE, MIN_LOG_VARIANCE, Model  # noqa: E402
 from vaelab.models.networks import with_labels  # noqa: E402
 from vaelab.models.vae import SingleLatentVAE  # noqa: E402
 from vaelab.training.fit import fit  # noqa: E402
@@ -190,7 +190,7 @@ class LinearGaussian:
             classes=classes,
             stochastic=True,
         ).double()
-        self.model.fit_to(location, variance)  # the encoder sees (x − location) / √variance
+        self.model.initialise_from_data(location, variance)  # the encoder sees (x − location) / √variance
         with torch.no_grad():
             self.model.head.weight.zero_()
             self.model.head.weight[:d, :n] = self.gain * unit
@@ -231,7 +231,7 @@ class LinearGaussian:
 
 def raw_log_variance(log_variance: Tensor) -> Tensor:
     """The output of the encoder's head that stands for this log-variance."""
-    bound = torch.where(log_variance > 0, MOST_LOG_VARIANCE, -LEAST_LOG_VARIANCE)
+    bound = torch.where(log_variance > 0, MAX_LOG_VARIANCE, -MIN_LOG_VARIANCE)
     return bound * torch.atanh(log_variance / bound)
 
 

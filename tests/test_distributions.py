@@ -123,7 +123,7 @@ def test_logistic_draws_each_level_as_often_as_it_says(parameters: list[float]) 
 def test_logistic_scale_has_a_floor() -> None:
     """Finer than a quarter of a level nothing changes, so that no density is without bound."""
     # The 256 levels are 1/255 apart; at the floor e^−7 the middle level has (1 − e^−2.15) / (1 + e^−2.15) of the mass.
-    half = DiscretisedLogistic.half_bin * math.exp(-DiscretisedLogistic.least_log_scale)
+    half = DiscretisedLogistic.half_bin * math.exp(-DiscretisedLogistic.min_log_scale)
     at_floor = level_probabilities([100 / 255 - 0.5, -60.0])
     assert at_floor[100].item() == pytest.approx(math.tanh(half / 2), abs=1e-9)
 
@@ -157,7 +157,7 @@ def test_gaussian_is_a_density_in_the_units_of_x() -> None:
 
 def test_gaussian_variance_has_a_floor() -> None:
     density = GaussianLikelihood(torch.tensor([[[2.0], [-60.0]]], dtype=torch.float64), 1)
-    expected = -0.5 * (math.log(2 * math.pi) + GaussianLikelihood.least_log_variance)
+    expected = -0.5 * (math.log(2 * math.pi) + GaussianLikelihood.min_log_variance)
     assert density.log_prob(torch.tensor([[2.0]], dtype=torch.float64)).item() == pytest.approx(expected, abs=1e-9)
 
 

@@ -67,7 +67,7 @@ def test_a_hopeless_learning_rate_is_one_line_and_leaves_no_run(
     line = capsys.readouterr().err.splitlines()[-1]
     assert line == (
         "vaelab: the validation figures are NaN or infinite, at step 46; try a smaller --learning-rate (it is 1e+09) or --beta "
-        f"(it is 1); nothing was learned, and {out} is removed"
+        f"(it is 1); nothing was learned, and {out} is not kept"
     )
     assert not out.exists()  # so that the same command with another rate works
 
@@ -207,7 +207,6 @@ class Standardising(nn.Module):
 
 def test_a_network_of_ones_own_is_tried_for_finite_numbers() -> None:
     config = resolve_model(ModelConfig("vae", "mlp", 2, "bernoulli", 8, 1, encoder=Nan), (1, 8, 8))
-    message = r"^`encoder` test_divergence:Nan: given images \(2, 1, 8, 8\) and labels None, it gave NaN or infinity; expected"
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=r"`encoder='test_divergence:Nan'`.*NaN or infinity"):
         build_encoder(config, (1, 8, 8), 0)
     assert build_encoder(replace(config, encoder="test_divergence:Standardising"), (1, 8, 8), 0)[1] == 64

@@ -238,7 +238,7 @@ def test_the_file_does_what_the_model_does(case: Case, encoded: int, decoded: in
     assert np.allclose(got["mean"], posterior.mean.numpy(), atol=1e-4)
     assert np.allclose(got["log_variance"], posterior.log_variance.numpy(), atol=1e-4)
     assert np.isneginf(got["log_variance"]).all() == (case.trained.kind == "ae")
-    assert got["parameters"].shape == (decoded, len(type(likelihood).stated_as), *model.shape)
+    assert got["parameters"].shape == (decoded, len(type(likelihood).parameter_names), *model.shape)
 
 
 def test_it_draws_the_images_that_python_draws(case: Case) -> None:
@@ -318,7 +318,7 @@ def test_it_says_what_it_is_and_nothing_of_the_machine(case: Case) -> None:
     assert facts["format"] == "1"
     assert facts["part"] == "whole"
     assert (facts["model"], facts["likelihood"]) == (case.trained.kind, case.trained.likelihood)
-    assert json.loads(facts["parameters"]) == list(LIKELIHOODS[case.trained.likelihood].stated_as)
+    assert json.loads(facts["parameters"]) == list(LIKELIHOODS[case.trained.likelihood].parameter_names)
     assert tuple(json.loads(facts["shape"])) == case.trained.model.shape
     assert json.loads(facts["classes"]) == ["across", "down", "5 × “frame”"]
     assert json.loads(facts["latent_dim"]) == case.trained.model.latent_dim

@@ -17,7 +17,7 @@ from vaelab.data import Dataset, Split, load_dataset
 from vaelab.data.describe import doubts
 from vaelab.errors import ConfigError, DataError, LabelError, RunError, counted
 from vaelab.inference.trained import TrainedModel
-from vaelab.models.custom import import_body
+from vaelab.models.custom import import_network
 from vaelab.training import runs
 from vaelab.training.fit import fit
 from vaelab.training.runs import Run
@@ -218,17 +218,12 @@ def test_a_module_that_fails_is_told_from_one_that_is_not_there(
 ) -> None:
     (tmp_path / f"{module}.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
-    message = (
-        f"--encoder {module}:Encoder: {module} was found, but fails when it is imported ({what}); expected a module that "
-        f"imports: mend it, and try python -c 'import {module}'"
-    )
-    with pytest.raises(ConfigError, match="^" + re.escape(message) + "$"):
-        import_body("encoder", f"{module}:Encoder")
+    message = f"`encoder='{module}:Encoder'`: .*import fails.*{re.escape(what)}.*python -c 'import {module}'"
+    with pytest.raises(ConfigError, match=message):
+        import_network("encoder", f"{module}:Encoder")
     for missing in ("nowhere", "nowhere.inside", f"{module}_2.inside"):
-        with pytest.raises(
-            ConfigError, match=r"cannot import .*expected a module that Python finds: put its folder on"
-        ):
-            import_body("encoder", f"{missing}:Encoder")
+        with pytest.raises(ConfigError, match=r"cannot import .*add its folder to the path"):
+            import_network("encoder", f"{missing}:Encoder")
 
 
 def test_a_file_is_no_module() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vaelab.config import LikelihoodName, ModelConfig, ModelName
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
-from vaelab.models.base import LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE, Model, bounded
+from vaelab.models.base import MAX_LOG_VARIANCE, MIN_LOG_VARIANCE, Model, bounded_gaussian
 from vaelab.models.vae import SingleLatentVAE
 from vaelab.objectives import elbo
 from vaelab.objectives.batch import held_out_input
@@ -128,7 +128,7 @@ def test_the_log_variance_is_bounded() -> None:
     with torch.no_grad():
         flat(model).head.bias[3:] = torch.tensor([-1e6, 0.0, 1e6])
         flat(model).head.weight[3:] = 0
-    expected = torch.tensor([LEAST_LOG_VARIANCE, 0, MOST_LOG_VARIANCE]).expand(6, -1)
+    expected = torch.tensor([MIN_LOG_VARIANCE, 0, MAX_LOG_VARIANCE]).expand(6, -1)
     torch.testing.assert_close(model.posterior(x).log_variance, expected)
     assert model.posterior(x).rate().isfinite().all()
 
@@ -137,10 +137,10 @@ def test_a_posterior_far_from_all_that_was_learnt_is_no_wider_than_it_pays() -> 
     """An encoder may send an image that it does not know anywhere; its certainty alone then costs less than half a nat."""
     for raw in (-0.01, 0.01):
         output = torch.tensor([0.0, raw])
-        torch.testing.assert_close(bounded(output).log_variance, output[1:], rtol=1e-4, atol=0)
-    steps = bounded(torch.stack([torch.zeros(200), torch.linspace(-40, 40, 200)], dim=1)).log_variance
+        torch.testing.assert_close(bounded_gaussian(output).log_variance, output[1:], rtol=1e-4, atol=0)
+    steps = bounded_gaussian(torch.stack([torch.zeros(200), torch.linspace(-40, 40, 200)], dim=1)).log_variance
     assert (steps.diff(dim=0) >= 0).all()
-    assert bounded(torch.tensor([0.0, 1e6])).rate().item() < 0.5
+    assert bounded_gaussian(torch.tensor([0.0, 1e6])).rate().item() < 0.5
 
 
 def test_labels_reach_a_conditional_model_alone() -> None:
@@ -175,11 +175,11 @@ def test_weights_follow_from_the_seed_and_leave_the_global_state() -> None:
 
 
 def test_a_size_that_conv_does_not_take_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"`network` conv: got 7×7; expected images of 8 to 128 pixels a side"):
+    with pytest.raises(ConfigError, match=r"`network='conv'`.*7×7.*8 to 128"):
         built("conv", "vae", "bernoulli", (1, 7, 7))
 
 
-# fit_to: where training starts.
+# initialise_from_data: where training starts.
 
 
 def without_latent(model: Model) -> Model:
@@ -192,7 +192,7 @@ def without_latent(model: Model) -> Model:
 
 def fitted(network: str, likelihood: LikelihoodName, dataset: Dataset, seed: int = 0) -> Model:
     model = built(network, "vae", likelihood, dataset.shape, seed=seed)
-    model.fit_to(*mean_and_variance(torch.from_numpy(dataset.train.images)))
+    model.initialise_from_data(*mean_and_variance(torch.from_numpy(dataset.train.images)))
     return model
 
 
@@ -218,7 +218,7 @@ def test_a_conv_model_starts_at_the_level_of_each_colour() -> None:
     colours = torch.tensor([0.1, 0.5, 0.7])[:, None, None]
     x = (torch.rand(400, 3, 8, 8, generator=generator(2)) < colours).float()
     model = built("conv", "vae", "bernoulli", (3, 8, 8))
-    model.fit_to(*mean_and_variance((255 * x).to(torch.uint8)))
+    model.initialise_from_data(*mean_and_variance((255 * x).to(torch.uint8)))
     decoded = without_latent(model).decode(torch.zeros(1, 3)).mean()[0]
     torch.testing.assert_close(decoded, x.mean((0, 2, 3))[:, None, None].expand(3, 8, 8), rtol=0, atol=1e-4)
 
@@ -229,7 +229,7 @@ def test_a_conv_model_starts_with_the_spread_over_all_pixels() -> None:
     x[:, :, :, 4:] += 0.6
     levels = (255 * x).to(torch.uint8)
     model = built("conv", "vae", "logistic", (1, 8, 8))
-    model.fit_to(*mean_and_variance(levels))
+    model.initialise_from_data(*mean_and_variance(levels))
     got = without_latent(model).decode(torch.zeros(1, 3)).parameters[0, :, 0, 0, 0]
     unit = levels.double() / 255
     log_scale = 0.5 * math.log(3 * unit.var().item() / math.pi**2)  # a logistic's variance is s²π²/3
@@ -264,7 +264,7 @@ def test_the_encoder_sees_deviations_from_the_mean() -> None:
         stochastic=True,
     )
     table = torch.randn(50, 2, generator=generator(1)) * torch.tensor([3.0, 0.01]) + torch.tensor([-7.0, 1.0])
-    model.fit_to(*mean_and_variance(table))
+    model.initialise_from_data(*mean_and_variance(table))
     model.posterior(table)
     torch.testing.assert_close(seen[0].mean(0), torch.zeros(2), rtol=0, atol=1e-4)
     torch.testing.assert_close(seen[0].std(0, correction=0), torch.ones(2), rtol=1e-3, atol=0)
@@ -284,7 +284,7 @@ def test_the_density_of_a_table_is_in_its_own_units(factor: float) -> None:
 
     def best_log_density(table: Tensor) -> Tensor:
         model = built("mlp", "vae", "gaussian", (3,))
-        model.fit_to(*mean_and_variance(table))
+        model.initialise_from_data(*mean_and_variance(table))
         return without_latent(model).decode(torch.zeros(len(table), 3)).log_prob(table)
 
     scaled = table * torch.tensor([1.0, factor, 1.0])
@@ -292,3 +292,34 @@ def test_the_density_of_a_table_is_in_its_own_units(factor: float) -> None:
     torch.testing.assert_close(shift, torch.full((300,), -math.log(factor)), rtol=0, atol=2e-3)
     normal = torch.distributions.Normal(table.mean(0), table.std(0, correction=0))
     torch.testing.assert_close(best_log_density(table), normal.log_prob(table).sum(-1), rtol=0, atol=2e-3)
+
+
+def test_a_constant_column_has_scale_1() -> None:
+    """A held-out deviation of 1 then costs at most as much as the smallest variance of the likelihood allows."""
+    table = torch.randn(400, 3, generator=generator(1)) * torch.tensor([1.0, 0.0, 1e-9]) + torch.tensor(
+        [3.0, 1000.7, 0.0]
+    )
+    model = built("mlp", "vae", "gaussian", (3,))
+    model.initialise_from_data(*mean_and_variance(table))
+    expected = torch.stack([table[:, 0].std(correction=0), torch.tensor(1.0), table[:, 2].std(correction=0)])
+    torch.testing.assert_close(model.scale, expected, rtol=1e-3, atol=0)
+
+    shifted = table + torch.tensor([0.0, 1.0, 0.0])
+    without_latent(model)
+    before, after = (
+        elbo.terms(model(rows, None, torch.zeros(400, 3)), rows).negative_elbo() for rows in (table, shifted)
+    )
+    assert (after - before).min() > 100
+    assert after.max() < 12_000  # (1/2) e^10 at the smallest variance
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -3e7, 7e-9])
+def test_rounding_error_is_no_variance(value: float) -> None:
+    table = torch.full((20_000, 1), value)
+    mean, variance = mean_and_variance(table)
+    model = built("mlp", "vae", "gaussian", (1,))
+    for rounding in (0.0, 1e-15):
+        model.initialise_from_data(mean, variance + rounding * mean.square())
+        assert model.scale.item() == 1
+    model.initialise_from_data(mean, 1e-8 * mean.square() + (value == 0))
+    assert model.scale.item() == pytest.approx(1e-4 * abs(value) + (value == 0))

@@ -24,7 +24,7 @@ TERMS = Terms(torch.tensor([10.0, 20.0]), torch.tensor([[1.0, 0.1, 0.0], [3.0, 0
 def model(tiny: Dataset) -> Model:
     config = ModelConfig(model="cvae", network="mlp", latent_dim=2, likelihood="bernoulli", width=16, depth=1)
     built = build_model(config, tiny.shape, 3)
-    built.fit_to(*mean_and_variance(torch.from_numpy(tiny.train.images)))
+    built.initialise_from_data(*mean_and_variance(torch.from_numpy(tiny.train.images)))
     return built
 
 

@@ -186,7 +186,9 @@ def test_resuming_refuses_other_data_and_other_hyper_parameters(
         run_through(Config(train=TrainConfig(beta=3.0)), tiny, out=out, resume=True)
     with pytest.raises(RunError, match="no such folder; expected a run folder"):
         run_through(Config(), tiny, out=tmp_path / "none", resume=True)
-    with pytest.raises(RunError, match="already holds a run; expected a new folder: give another `out`, or `resume=True`"):
+    with pytest.raises(
+        RunError, match="already holds a run; expected a new folder: give another `out`, or `resume=True`"
+    ):
         run_through(tiny_config, tiny, out=out)
 
 

@@ -1,4 +1,4 @@
-"""Files that appear under their names whole or not at all; what was there before survives a failure."""
+"""Atomic file writes: a file is replaced completely, or stays as it was."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from vaelab.errors import OutputError
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, of the same suffix, that takes its place when the block ends without an error.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`, with the same suffix, and move it to `path` if no error occurs.
 
     Raises
     ------
     OutputError
-        If the folder cannot be made or the file cannot be written.
+        If the folder cannot be created or the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files; these are the user's own
+        temporary.chmod(0o666 & ~_umask())  # mkstemp creates private files; give the usual permissions
         temporary.replace(path)
     except OSError as error:
         raise cannot_write(path, error) from error
@@ -39,25 +39,23 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def expect_suffix(path: Path, *suffixes: str) -> None:
-    """Refuse an output that is not named as one of the kinds that can be written.
+def expect_suffix(path: Path, *suffixes: str, parameter: str = "out") -> None:
+    """Check that the name of an output file ends in one of `suffixes`; `parameter` is named in the error.
 
     Raises
     ------
     OutputError
-        If the name of `path` ends in none of `suffixes`.
+        If it does not.
     """
     if path.suffix.lower() not in suffixes:
         *others, last = suffixes
-        raise OutputError(
-            f"--out: got {path}; expected a name that ends in {' or '.join([', '.join(others), last] if others else [last])}"
-        )
+        expected = " or ".join([", ".join(others), last] if others else [last])
+        raise OutputError(f"`{parameter}`: got {path}; expected a name that ends in {expected}")
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
-    """The one error of every output that fails."""
-    reason = error.strerror or str(error)
-    return OutputError(f"cannot write {path}: {reason}; expected a place that can be written to: give another --out")
+    """Return the error that every failed output raises."""
+    return OutputError(f"cannot write {path}: {error.strerror or error}; choose another location")
 
 
 def _umask() -> int:

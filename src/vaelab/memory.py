@@ -1,4 +1,4 @@
-"""Where memory runs out: the same work again, on half as many images at a time."""
+"""Retry with half the batch after an out-of-memory error."""
 
 from __future__ import annotations
 
@@ -9,67 +9,67 @@ import torch
 
 from vaelab.errors import ConfigError
 
-Done = TypeVar("Done")
+Result = TypeVar("Result")
 
-REFUSALS = ("can't allocate memory", "not enough memory", "out of memory")
-"""What PyTorch says where memory is not to be had: on the CPU of Linux, on that of Windows, on a GPU."""
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether `error` is PyTorch's for memory that is not to be had."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in REFUSALS)
+MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
+"""Parts of PyTorch's out-of-memory messages: on the CPU under Linux, on the CPU under Windows, on a GPU."""
 
 
-def halved(count: int) -> int:
-    """Half of `count`, rounded up; of 1 it is 1."""
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether `error` is an out-of-memory error of PyTorch."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in MESSAGES)
+
+
+def half(count: int) -> int:
+    """Return half of `count`, rounded up; at least 1."""
     return (count + 1) // 2
 
 
-def with_less(work: Callable[[int], Done], most: int) -> tuple[Done, int]:
-    """What `work(most)` gives, or that of half, of a quarter … as long as memory runs out; and how many it was.
+def retry_halved(work: Callable[[int], Result], size: int) -> tuple[Result, int]:
+    """Return `work(size)` and `size`; while that runs out of memory, halve `size`.
 
     Raises
     ------
     ConfigError
-        If there is not enough even for 1.
+        If memory is not sufficient even for a size of 1.
     """
     while True:
         try:
-            return work(most), most
+            return work(size), size
         except RuntimeError as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
-        # not in the handler, where the error still holds on to what was made so far
-        release()
-        if most == 1:
+        # outside the handler, where the error's traceback would keep tensors alive
+        release_cache()
+        if size == 1:
             raise ConfigError(
-                "got too little memory for a single image; expected enough for one: free some, or take a smaller model or images"
+                "out of memory: a single image does not fit; free some memory, or use a smaller model or smaller images"
             )
-        most = halved(most)
+        size = half(size)
 
 
-def in_parts(count: int, at_once: int, work: Callable[[slice], Done]) -> list[Done]:
-    """What `work` gives for each part of `count` images, `at_once` of them, or fewer from where memory runs out.
+def map_batches(count: int, batch_size: int, work: Callable[[slice], Result]) -> list[Result]:
+    """Return `work` of consecutive slices of `count` images; the batch size is halved when memory runs out.
 
     Raises
     ------
     ConfigError
-        If there is not enough of it for one image.
+        If memory is not sufficient even for one image.
     """
-    done: list[Done] = []
-    first = 0
+    results: list[Result] = []
+    start = 0
 
-    def next_part(most: int) -> Done:
-        return work(slice(first, first + most))
+    def work_on_next(size: int) -> Result:
+        return work(slice(start, start + size))
 
-    while first < count:
-        part, at_once = with_less(next_part, min(at_once, count - first))
-        done.append(part)
-        first += at_once
-    return done
+    while start < count:
+        result, batch_size = retry_halved(work_on_next, min(batch_size, count - start))
+        results.append(result)
+        start += batch_size
+    return results
 
 
-def release() -> None:
-    """Give back what PyTorch keeps of a GPU's memory for later, so that smaller pieces find room."""
+def release_cache() -> None:
+    """Return unused cached memory to the GPU, so that smaller allocations fit."""
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -27,7 +27,7 @@ from vaelab.acceleration.graph import (
 )
 from vaelab.acceleration.worker import CompileJob
 from vaelab.config import ResolvedConfig
-from vaelab.memory import out_of_memory, release
+from vaelab.memory import is_out_of_memory, release_cache
 from vaelab.objectives.batch import Batch
 from vaelab.objectives.elbo import Objective, elbo
 from vaelab.optim.adamw import AdamW, plain_adamw
@@ -74,12 +74,12 @@ class AcceleratedRunner:
         except Exception as error:  # a compiler's can be anything
             what = "compiled" if self.compiled else "recorded"
             self._fast, self.compiled = None, False
-            short = isinstance(error, RuntimeError) and out_of_memory(error)
+            short = isinstance(error, RuntimeError) and is_out_of_memory(error)
             text = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
             self._remark(what, "memory is short" if short else text)
         else:
             return True
-        release()  # outside the handler, because the error holds references to tensors
+        release_cache()  # outside the handler, because the error holds references to tensors
         return False
 
     def prepare(self) -> Iterator[None]:

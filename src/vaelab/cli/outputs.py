@@ -16,7 +16,7 @@ from PIL import Image
 from vaelab.data.dataset import Dataset
 from vaelab.errors import OutputError
 from vaelab.figures.plots import label_rows, reconstruction_sheet, save_picture, tiles, training_curve
-from vaelab.files import cannot_write, expect_suffix, written_whole
+from vaelab.files import atomic_write, cannot_write, expect_suffix
 from vaelab.inference.trained import Samples, TrainedModel, load
 from vaelab.training import runs
 
@@ -27,7 +27,7 @@ GRID_TEMPERATURE = 0.8
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
     """Arrays by name as a compressed .npz, whole or not at all."""
-    with written_whole(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 

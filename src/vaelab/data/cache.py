@@ -22,7 +22,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from vaelab.errors import OutputError
-from vaelab.files import written_whole
+from vaelab.files import atomic_write
 
 FORMAT = 1
 """Of the file and of what decoding does: to be raised when either changes."""
@@ -98,7 +98,7 @@ def save_entry(entry: Entry, array: np.ndarray, note: dict[str, Any]) -> bool:
             return False
         for old in _others(entry):
             old.unlink(missing_ok=True)
-        with written_whole(entry.path) as temporary, temporary.open("wb") as file:
+        with atomic_write(entry.path) as temporary, temporary.open("wb") as file:
             sink = _Summed(file)
             np.lib.format.write_array_header_1_0(sink, np.lib.format.header_data_from_array_1_0(array))
             sink.write(array.data)

@@ -24,7 +24,7 @@ from vaelab.data.cache import cache_folder
 from vaelab.data.dataset import Dataset, Split
 from vaelab.data.idx import read_idx
 from vaelab.errors import DataError
-from vaelab.files import written_whole
+from vaelab.files import atomic_write
 
 
 class PublishedFile(NamedTuple):
@@ -260,7 +260,7 @@ def _download(name: str, published: Published, folder: Path, *, put_into: Path) 
         try:
             with zipfile.ZipFile(packed) as members:
                 for file in published.files:
-                    with written_whole(folder / f"{file}.gz") as temporary, temporary.open("wb") as sink:
+                    with atomic_write(folder / f"{file}.gz") as temporary, temporary.open("wb") as sink:
                         shutil.copyfileobj(members.open(f"{inside}{file}.gz"), sink)
         finally:
             packed.unlink()  # what else is in it is many times as large

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 
 from vaelab.evaluation.context import Subject
 from vaelab.evaluation.results import Estimate, Quantity, Section
-from vaelab.memory import in_parts
+from vaelab.memory import map_batches
 from vaelab.objectives.batch import to_unit
 from vaelab.objectives.bounds import images_at_once
 from vaelab.random import generator_for
@@ -177,7 +177,7 @@ def _draws(subject: Subject) -> np.ndarray:
     def drawn(part: slice) -> torch.Tensor:
         return model(to_unit(levels[part]), None if labels is None else labels[part], noise[part]).latent
 
-    return torch.cat(in_parts(len(noise), images_at_once(model.shape), drawn)).numpy()
+    return torch.cat(map_batches(len(noise), images_at_once(model.shape), drawn)).numpy()
 
 
 def _sizes(counts: np.ndarray) -> str:

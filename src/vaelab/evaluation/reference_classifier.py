@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from vaelab.data.cache import cache_folder
 from vaelab.data.dataset import Dataset, Split
 from vaelab.errors import DataError, LabelError, OutputError
-from vaelab.files import written_whole
+from vaelab.files import atomic_write
 
 EPOCHS, BATCH, PEAK_RATE = 10, 100, 4e-3
 LEAST_STEPS, MOST_STEPS = 1500, 8000
@@ -229,7 +229,7 @@ def _restored(whole: nn.Module, path: Path) -> bool:
 def _keep(whole: nn.Module, path: Path) -> None:
     """Into the cache; where that cannot be written, the judge is trained again next time."""
     try:
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             save_file(whole.state_dict(), temporary)
     except OutputError:
         return

@@ -35,7 +35,7 @@ from vaelab.evaluation.results import Section, Sheet
 from vaelab.evaluation.samples import samples_section
 from vaelab.evaluation.style_section import style_section
 from vaelab.evaluation.train_on_synthetic import transfer_section
-from vaelab.files import written_whole
+from vaelab.files import atomic_write
 from vaelab.inference.trained import TrainedModel
 from vaelab.version import __version__
 
@@ -104,7 +104,7 @@ class Report:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `to_json` as a file, whole or not at all. The page to read is written by `vaelab.save_page`."""
-        with written_whole(Path(path)) as temporary:
+        with atomic_write(Path(path)) as temporary:
             temporary.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -274,7 +274,7 @@ def _keep(path: Path, section: Section, stamp: str) -> None:
 
     text = json.dumps({"stamp": stamp, "section": frozen(section)})
     try:
-        with written_whole(path) as temporary, temporary.open("wb") as file:
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, note=np.array(text), **arrays)
     except OutputError:
         return

@@ -124,7 +124,7 @@ class Pictures:
             If `fps` is out of range.
         """
         file = Path(path)
-        expect_suffix(file, ".png", *ANIMATED)
+        expect_suffix(file, ".png", *ANIMATED, parameter="path")
         if not 1 <= fps <= 50:
             raise ConfigError(f"`fps`: got {fps:g}; expected 1 to 50 frames per second")
         if file.suffix.lower() in ANIMATED:
@@ -191,7 +191,7 @@ class PosteriorMap:
         OutputError
             If the file has another suffix or cannot be written.
         """
-        expect_suffix(Path(path), ".png")
+        expect_suffix(Path(path), ".png", parameter="path")
         save_picture(Path(path), self.picture())
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vaelab.data.dataset import Dataset
-from vaelab.files import written_whole
+from vaelab.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -296,7 +296,7 @@ def save_picture(path: Path, picture: Image.Image) -> None:
     OutputError
         If it cannot be written.
     """
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         picture.save(temporary, format="PNG")
 
 
@@ -310,7 +310,7 @@ def save_animation(path: Path, frames: Sequence[Image.Image], *, per_second: flo
     """
     round_trip = [*frames, *frames[-2:0:-1]]
     lossless = {"format": "WEBP", "lossless": True} if path.suffix.lower() == ".webp" else {"format": "GIF"}
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         round_trip[0].save(
             temporary,
             save_all=True,

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vaelab.memory import in_parts
+from vaelab.memory import map_batches
 from vaelab.models.base import Model
 from vaelab.objectives import bounds
 from vaelab.objectives.batch import to_unit
@@ -44,4 +44,4 @@ def label_nats(model: Model, images: Tensor) -> Float[Tensor, "n k"]:
         nats = [bounds.held_out_terms(model, x, y, noise).negative_elbo() for y in labels]
         return torch.stack(nats, dim=1)
 
-    return torch.cat(in_parts(len(images), images_at_once(model.shape), nats_of))
+    return torch.cat(map_batches(len(images), images_at_once(model.shape), nats_of))

@@ -1,15 +1,15 @@
-"""Export a trained model as ONNX, which runs without PyTorch and vaelab: in one file, or encoder and decoder separately.
+"""A trained model as ONNX, which runs without PyTorch and without this package: one file, or encoder and decoder apart.
 
-Symbols: x is an image of shape (C, H, W) with levels 0…1, or a row of a table, (D,), in its own units; y holds weights of the K
-labels that sum to 1 (one-hot for a label, ½ and ½ halfway between two); z is a latent of dimension d. All are float32.
+Symbols: x an image of shape (C, H, W), levels 0…1, or a row of a table, (D,), in its own units; y weights of the K labels that
+sum to one (one-hot for a label, a half and a half for what lies between two); z a latent of dimension d. All are float32.
 
     images (encoded, *shape)[, image_labels (encoded, K)]  →  mean, log_variance (encoded, d) of q(z|x[, y])
     z (decoded, d)[, labels (decoded, K)]  →  decoded (decoded, *shape), the mean of p(x|z[, y]) on x's scale,
                                               parameters (decoded, planes, *shape) of p(x|z[, y]), to compute nats with
 
-One file holds encoder and decoder in one graph, with separate batch sizes; to run only one of them, feed the other a single
-row of zeros. With `parts`, each has its own file and the same names. Only conditional models have the label inputs. The metadata
-names the planes of `parameters` (`Likelihood.stated_as`). A file whose results differ from PyTorch's is not written.
+One file has both directions side by side in its graph, each with a batch of its own: of the direction that is not wanted, one
+row of zeros is given. With `parts` each is a file; names are the same. Only a conditional model has the labels. What the planes
+of `parameters` are is in the metadata (`Likelihood.parameter_names`). No file is written that differs from PyTorch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from vaelab.errors import ExportError
-from vaelab.files import expect_suffix, written_whole
+from vaelab.files import atomic_write, expect_suffix
 from vaelab.inference import latents
 from vaelab.inference.trained import TrainedModel, load
 from vaelab.models.base import Model
@@ -45,17 +45,17 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 OPSET = 18
-"""ONNX operator set version: the native one of PyTorch's exporter, which avoids a conversion."""
+"""Version of ONNX's operators: the one that PyTorch's exporter is written in, so that nothing is translated twice."""
 
 FORMAT = "1"
-"""Version of the metadata and of the names of inputs and outputs."""
+"""Of the metadata and of the names of inputs and outputs."""
 
 BATCHES = (1, 7, 64)
-"""Batch sizes at which a file is compared with PyTorch."""
+"""The sizes of batch on which a file is compared with PyTorch."""
 
 TOLERANCES = {"mean": 1e-3, "log_variance": 1e-3, "decoded": 1e-4, "parameters": 1e-3}
-"""Largest allowed difference from PyTorch of each output; for a table, in units of the standard deviation of each column. The
-difference of a value above 100 is divided by a hundredth of the value, because of the resolution of float32."""
+"""Largest difference from PyTorch of each output; of a table in units of each column's standard deviation. A value above 100 is
+measured in hundredths of itself: float32 resolves no more."""
 
 LICENCE = "of the weights: not stated; of vaelab, which wrote this file: MIT"
 
@@ -74,16 +74,16 @@ DESCRIPTIONS = {
 
 
 class Exported(NamedTuple):
-    """An exported file.
+    """A file that was written.
 
     Attributes
     ----------
     path
-        Path of the file.
+        Where it is.
     size
-        Size in bytes.
+        Bytes.
     differences
-        Largest difference from PyTorch of each output, in the units of `TOLERANCES`.
+        The largest difference from PyTorch that was found in each of its outputs, in the units of `TOLERANCES`.
     """
 
     path: Path
@@ -110,7 +110,7 @@ class _Decoder(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
         likelihood = self.model.decode(z, labels)
-        return likelihood.mean(), likelihood.stated()
+        return likelihood.mean(), likelihood.distribution_parameters()
 
 
 @final
@@ -127,7 +127,7 @@ class _Whole(nn.Module):
 
 @dataclass(frozen=True)
 class _Part:
-    """Contents of one file; `inputs` are in the order of `forward`, labels last."""
+    """What one file holds; the inputs in the order of `forward`, labels last."""
 
     name: str
     graph: Callable[[Model], nn.Module]
@@ -154,32 +154,32 @@ def export_onnx(
     parts: bool = False,
     licence: str = LICENCE,
 ) -> tuple[Exported, ...]:
-    """Export a trained model as ONNX, after comparing it with PyTorch on batches of 1, 7 and 64.
+    """Write a trained model as ONNX, compared with PyTorch on batches of 1, 7 and 64 before it appears under its name.
 
     Parameters
     ----------
     model
-        A run folder, or a `TrainedModel`, for which the metadata do not describe the training data.
+        A run folder, or a `TrainedModel`, of which the file cannot say what data it was trained on.
     out
         `NAME.onnx`.
     parts
-        Write `NAME-encoder.onnx` and `NAME-decoder.onnx` instead.
+        Write `NAME-encoder.onnx` and `NAME-decoder.onnx` in its place.
     licence
-        Licence of the weights, for the metadata.
+        The terms of the weights, for the metadata.
 
     Returns
     -------
-    The exported files: one, or encoder and decoder.
+    What was written: one file, or encoder and decoder.
 
     Raises
     ------
     ExportError
-        If the extra `vaelab[export]` is not installed, PyTorch cannot export the networks, or the results of onnxruntime differ
-        from PyTorch's.
+        If the extra `vaelab[export]` is not installed, PyTorch cannot write the networks as ONNX, or what onnxruntime makes of
+        the file is not what PyTorch does.
     OutputError
-        If `out` does not end in `.onnx` or cannot be written. Existing files are left unchanged.
+        If `out` is not so named or cannot be written. What was there before is left as it was.
     RunError
-        If the run does not exist.
+        If there is no such run.
     """
     path = Path(out)
     expect_suffix(path, ".onnx")
@@ -190,29 +190,28 @@ def export_onnx(
         trained, data = load(model), runs.open_run(Path(model)).data
     files = {path.with_stem(f"{path.stem}-{part.name}"): part for part in _PARTS} if parts else {path: _WHOLE}
     written = []
-    with ExitStack() as stack:  # write all files or none
-        temporary = {file: stack.enter_context(written_whole(file)) for file in files}
+    with ExitStack() as stack:  # all appear, or none
+        places = {file: stack.enter_context(atomic_write(file)) for file in files}
         for file, part in files.items():
             proto = _as_onnx(trained, part, file)
             proto.metadata_props.extend(_entries(_metadata(trained, data, part, licence)))
-            temporary[file].write_bytes(proto.SerializeToString())
-            differences = _compare(temporary[file], trained, part, file)
-            written.append(Exported(file, temporary[file].stat().st_size, differences))
+            places[file].write_bytes(proto.SerializeToString())
+            written.append(Exported(file, places[file].stat().st_size, _compared(places[file], trained, part, file)))
     return tuple(written)
 
 
 def _expect_packages() -> None:
-    """Raise ExportError if a package of the extra is missing."""
+    """Refuse to begin without the extra."""
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise ExportError(
-            f"got no {' and no '.join(missing)}; expected the packages that export needs: "
-            'run pip install "vaelab[export]"'
+            f"got no {' and no '.join(missing)}; expected what ONNX files are written and compared with: "
+            'type pip install "vaelab[export]"'
         )
 
 
 def _metadata(trained: TrainedModel, data: DataCard | None, part: _Part, licence: str) -> dict[str, str]:
-    """Return the metadata of a file: plain text, or JSON for numbers, lists and objects."""
+    """What the file says of itself: plain text, and JSON where it is a number, a list or an object."""
     axes = None if trained.axes is None else asdict(trained.axes)
     source = None if data is None else {name: getattr(data, name) for name in ("source", "fingerprint", "train_count")}
     return {
@@ -221,7 +220,7 @@ def _metadata(trained: TrainedModel, data: DataCard | None, part: _Part, licence
         "part": part.name,
         "model": trained.kind,
         "likelihood": trained.likelihood,
-        "parameters": json.dumps(LIKELIHOODS[trained.likelihood].stated_as),
+        "parameters": json.dumps(LIKELIHOODS[trained.likelihood].parameter_names),
         "shape": json.dumps(trained.model.shape),
         "classes": json.dumps(trained.classes),
         "latent_dim": json.dumps(trained.model.latent_dim),
@@ -239,21 +238,21 @@ def _entries(metadata: dict[str, str]) -> Iterator[onnx.StringStringEntryProto]:
 
 
 def _as_onnx(trained: TrainedModel, part: _Part, file: Path) -> onnx.ModelProto:
-    """Return the ONNX graph of a part, including the weights but no information about the exporting machine."""
-    inputs = _inputs(trained, part, encoded=2, decoded=3)
+    """The graph of a part, weights inside, with nothing in it of the machine that it was made on."""
+    given = _inputs(trained, part, encoded=2, decoded=3)
     sizes = {"images": "encoded", "image_labels": "encoded", "z": "decoded", "labels": "decoded"}
     free = {name: torch.export.Dim(name) for name in sizes.values()}
-    shapes = {name: {0: free[sizes[name]]} for name in inputs}
+    shapes = {name: {0: free[sizes[name]]} for name in given}
     try:
         with _quiet(), torch.no_grad():
             program = torch.export.export(
-                part.graph(trained.model).eval(), tuple(inputs.values()), dynamic_shapes=shapes, strict=False
+                part.graph(trained.model).eval(), tuple(given.values()), dynamic_shapes=shapes, strict=False
             )
             made = torch.onnx.export(
                 program,
                 dynamo=True,
                 dynamic_shapes=shapes,
-                input_names=list(inputs),
+                input_names=list(given),
                 output_names=list(part.outputs),
                 opset_version=OPSET,
                 external_data=False,
@@ -261,18 +260,18 @@ def _as_onnx(trained: TrainedModel, part: _Part, file: Path) -> onnx.ModelProto:
             )
     except Exception as error:
         raise ExportError(
-            f"{file}: PyTorch cannot export the networks as ONNX ({_describe(error)}); expected only tensor operations that "
-            "work for any batch size: use x.shape[0] instead of len(x), and no branch that depends on values"
+            f"{file}: got networks that PyTorch cannot write as ONNX ({_said(error)}); expected some whose every step is a "
+            "function of tensors, for a batch of any size: write x.shape[0] for len(x), and no choice that depends on values"
         ) from error
     assert made is not None
     _tidy(made.model)
     proto = made.model_proto
-    del proto.graph.value_info[:]  # runtimes infer it
+    del proto.graph.value_info[:]  # what a runtime works out by itself
     return proto
 
 
 def _tidy(model: ir.Model) -> None:
-    """Number internal names so that they cannot clash with ours, and remove metadata about source code and folders."""
+    """Name what is inside by numbers, so that it cannot clash with our names, and drop what tells of the code and its folders."""
     ours = {*model.graph.inputs, *model.graph.outputs}
     for index, node in enumerate(model.graph.all_nodes()):
         node.name, node.doc_string = f"{node.op_type}_{index}", None
@@ -288,66 +287,68 @@ def _tidy(model: ir.Model) -> None:
     model.producer_name, model.producer_version = "vaelab", __version__
 
 
-def _compare(path: Path, trained: TrainedModel, part: _Part, file: Path) -> dict[str, float]:
-    """Return the largest difference between onnxruntime, running the file at `path`, and PyTorch, for each output.
+def _compared(path: Path, trained: TrainedModel, part: _Part, file: Path) -> dict[str, float]:
+    """The largest difference, in each output, between what onnxruntime makes of the file at `path` and what PyTorch does.
 
     Raises
     ------
     ExportError
-        If the file cannot be run, or an output differs by more than `TOLERANCES`.
+        If it cannot be run, or one differs by more than `TOLERANCES`.
     """
     graph, largest = part.graph(trained.model).eval(), dict.fromkeys(part.outputs, 0.0)
     for encoded, decoded in zip(BATCHES, BATCHES[1:] + BATCHES[:1], strict=True):
-        inputs = _inputs(trained, part, encoded=encoded, decoded=decoded)
+        given = _inputs(trained, part, encoded=encoded, decoded=decoded)
         with torch.inference_mode():
-            expected = graph(*inputs.values())
+            expected = graph(*given.values())
         try:
-            got = _run(path, part.outputs, inputs)
+            got = _run(path, part.outputs, given)
         except Exception as error:
             raise ExportError(
-                f"{file}: onnxruntime cannot run it ({_describe(error)}); nothing was written. Try other versions: "
+                f"{file}: onnxruntime cannot run it ({_said(error)}); expected it to; nothing was written. Try other versions: "
                 'pip install --upgrade "vaelab[export]"'
             ) from error
         for name, one, other in zip(part.outputs, got, expected, strict=True):
             difference = _difference(one, other.numpy(), _units(trained).get(name, 1.0))
-            if not difference <= TOLERANCES[name]:  # also refuses NaN
+            if not difference <= TOLERANCES[name]:  # nor NaN
                 raise ExportError(
                     f"{file}: {name} of a batch of {len(other)} differs from PyTorch's by {difference:.2g}; expected at most "
-                    f"{TOLERANCES[name]:g}; nothing was written. A custom network must be deterministic; otherwise try other "
-                    'versions: pip install --upgrade "vaelab[export]"'
+                    f"{TOLERANCES[name]:g}; nothing was written. A network of one's own must give the same for the same; else "
+                    'try other versions: pip install --upgrade "vaelab[export]"'
                 )
             largest[name] = max(largest[name], difference)
     return largest
 
 
-def _run(path: Path, outputs: Sequence[str], inputs: dict[str, Tensor]) -> list[np.ndarray]:
-    """Run a file with onnxruntime and return its outputs."""
+def _run(path: Path, outputs: Sequence[str], given: dict[str, Tensor]) -> list[np.ndarray]:
+    """What onnxruntime makes of a file."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # errors are raised, so do not log them
+    options.log_severity_level = 4  # what goes wrong is raised
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return [np.asarray(got) for got in session.run(outputs, {name: tensor.numpy() for name, tensor in inputs.items()})]
+    return [np.asarray(got) for got in session.run(outputs, {name: tensor.numpy() for name, tensor in given.items()})]
 
 
 def _difference(got: np.ndarray, expected: np.ndarray, units: np.ndarray | float) -> float:
-    """Return the largest difference in the units of `TOLERANCES`; not finite if the arrays differ at a NaN or infinity."""
+    """The largest difference between two arrays, in the units of `TOLERANCES`; NaN where one is NaN or either infinite alone."""
     with np.errstate(invalid="ignore"):  # −∞ − −∞
         off = np.abs(got - expected) / np.maximum(units, np.abs(expected) / 100)
     return float(np.where(got == expected, 0.0, off).max())
 
 
 def _units(trained: TrainedModel) -> dict[str, np.ndarray]:
-    """Return the unit of each output that is not 1: the standard deviation of the columns of a table."""
+    """What counts as one of an output, where that is not 1: the standard deviation of a table's columns."""
     scale = trained.model.scale.numpy()
-    planes = [scale if name == "mean" else np.ones_like(scale) for name in LIKELIHOODS[trained.likelihood].stated_as]
+    planes = [
+        scale if name == "mean" else np.ones_like(scale) for name in LIKELIHOODS[trained.likelihood].parameter_names
+    ]
     return {"decoded": scale, "parameters": np.stack(planes)}
 
 
 @torch.inference_mode()
 def _inputs(trained: TrainedModel, part: _Part, *, encoded: int, decoded: int) -> dict[str, Tensor]:
-    """Return test inputs of a part by name, in order: images sampled from the model, latents, random label weights."""
+    """Inputs of a part by name, in their order: images that the model itself draws, latents where it has them, any labels."""
     model, source = trained.model, torch.Generator().manual_seed(encoded)
     measured = model.stochastic or trained.axes is not None
     middle, sigma = map(torch.from_numpy, latents.scale(trained)) if measured else (0.0, 1.0)
@@ -368,7 +369,7 @@ def _inputs(trained: TrainedModel, part: _Part, *, encoded: int, decoded: int) -
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress the output of PyTorch's exporter (deprecations, graph dumps); the exported file is checked afterwards."""
+    """PyTorch's exporter speaks of itself (deprecations, its graph when it fails); what counts is that its file is right."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch.fx")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -382,8 +383,8 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _describe(error: Exception) -> str:
-    """Describe the root cause of an exception in one line of at most 300 characters."""
+def _said(error: Exception) -> str:
+    """What an exception says, or what caused it, in one line that is not too long."""
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__

@@ -1,10 +1,10 @@
-"""The model: encode → reparameterise → decode, labels optional.
+"""Base class of all models: encode → reparameterise → decode, with optional labels.
 
-Symbols: x an image, y its label (an integer 0…K−1, one-hot inside), z the latent of dimension d, ε ~ N(0, I).
+Symbols: x an image, y its label (an integer 0…K−1, one-hot inside the model), z the latent of dimension d, ε ~ N(0, I).
 
-A variant is a choice of parts, not a class: the conditional VAE is the VAE whose bodies also see the label, and the
-autoencoder is the VAE with no noise and no rate. Latents are whitened: under the model's prior z is N(0, I), and `decode`
-is a deterministic function of it.
+A variant is a choice of parts, not a class. The conditional VAE is the VAE whose networks also receive the label; the
+autoencoder is the VAE without noise and without a rate. Latents are whitened: under the prior of every model z ~ N(0, I),
+and `decode` is a deterministic function of z.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vaelab.config import LikelihoodName
-from vaelab.models.distributions import LIKELIHOODS, Gaussian, GaussianLikelihood, Likelihood, precise
+from vaelab.models.distributions import LIKELIHOODS, Gaussian, GaussianLikelihood, Likelihood, at_least_float32
 
-LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE = -12.0, 1.0
-"""The log-variance of q(z|x), relative to the prior's, stays within these (nats), by a tanh on either side of 0.
+MIN_LOG_VARIANCE, MAX_LOG_VARIANCE = -12.0, 1.0
+"""Bounds of the log-variance of q(z|x) relative to the prior's, enforced by a tanh on either side of 0.
 
-So no step overflows its exponential. And to know x hardly ever makes z less certain than the prior has it: an encoder that says
-so is far from all it has learnt from. Where it may say e¹² in place of e, one such image costs a million nats.
+They keep its exponential from overflowing. The upper bound is tight because observing x hardly ever makes z less certain than
+the prior: an encoder that claims so is extrapolating. If it may reach e¹² instead of e, one such image costs a million nats.
 """
 
 
 @dataclass(frozen=True)
 class Inference:
-    """One pass of images through the model.
+    """Result of one forward pass.
 
     Attributes
     ----------
     posterior
-        q(z|x), whitened, (batch, d); of a ladder, each rung's given the rungs above as they were drawn, (..., batch, d).
+        q(z|x), whitened, (batch, d). In a hierarchy, that of each level given the sampled levels above, (..., batch, d).
     latent
-        The sample z of it that was decoded, (..., batch, d).
+        The sample of z that was decoded, (..., batch, d).
     rate
-        KL of each latent dimension in nats, of the posterior's shape; zero for an autoencoder, which has none.
+        KL(q(z|x) ‖ N(0, I)) of each latent dimension in nats, of the posterior's shape; zero for an autoencoder.
     likelihood
         p(x|z) at that sample.
     """
@@ -51,8 +51,8 @@ class Inference:
     likelihood: Likelihood
 
 
-class Facts(TypedDict):
-    """What every model is made with: see the attributes of `Model`."""
+class ModelArguments(TypedDict):
+    """Constructor arguments that all models share; see the attributes of `Model`."""
 
     latent_dim: int
     likelihood: LikelihoodName
@@ -61,18 +61,15 @@ class Facts(TypedDict):
     stochastic: bool
 
 
-def bounded(output: Float[Tensor, "*batch two_d"]) -> Gaussian:
-    """The Gaussian whose mean and log-variance a network gives side by side, the latter kept within its bounds.
-
-    It is in float32, whatever the network's products were made in.
-    """
-    mean, log_variance = precise(output).chunk(2, dim=-1)
-    bound = torch.where(log_variance > 0, MOST_LOG_VARIANCE, -LEAST_LOG_VARIANCE)
+def bounded_gaussian(output: Float[Tensor, "*batch two_d"]) -> Gaussian:
+    """Return the float32 Gaussian of a network's output: d means, then d log-variances, which are bounded."""
+    mean, log_variance = at_least_float32(output).chunk(2, dim=-1)
+    bound = torch.where(log_variance > 0, MAX_LOG_VARIANCE, -MIN_LOG_VARIANCE)
     return Gaussian(mean, bound * torch.tanh(log_variance / bound))
 
 
 class Model(nn.Module, ABC):
-    """What all models share: the data's place and scale, labels, the likelihood, and the verbs written on `parameters`.
+    """Abstract model: standardisation of the data, labels, the likelihood, and `decode`.
 
     Attributes
     ----------
@@ -83,9 +80,11 @@ class Model(nn.Module, ABC):
     classes
         K for a conditional model, 0 for one without labels.
     stochastic
-        False for an autoencoder: its posterior is a point and its rate is not counted.
+        False for an autoencoder: its posterior is a point and its rate is zero.
     groups
-        Numbers of latent dimensions that free bits take together; None if each is taken by itself.
+        Sizes of the groups of latent dimensions that share free bits; None if every dimension is its own group.
+    location, scale
+        Mean and unit of the data, of an image's shape, set by `initialise_from_data`. The scale of images is 1.
     """
 
     location: Tensor
@@ -104,73 +103,82 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def posterior(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None = None) -> Gaussian:
-        """q(z|x[, y]) of each image, whitened: (batch, d). For an autoencoder it is a point, its log-variance −∞."""
+        """Return q(z|x[, y]), whitened, (batch, d). For an autoencoder it is a point: its log-variance is −∞."""
 
     @abstractmethod
-    def parameters_of(self, latent: Float[Tensor, "batch d"], labels: Tensor | None) -> Float[Tensor, "batch *planes"]:
-        """The likelihood's parameters for latents and one-hot labels, (batch, planes, *shape)."""
+    def likelihood_parameters(
+        self, latent: Float[Tensor, "batch d"], labels: Tensor | None
+    ) -> Float[Tensor, "batch *planes"]:
+        """Return the likelihood's parameters for latents and one-hot labels, (batch, planes, *shape)."""
 
     @abstractmethod
     def forward(self, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "*samples batch d"]) -> Inference:
-        """Infer z from the images with ε = `noise` and decode it; leading dimensions of `noise` are further samples."""
+        """Sample z from q(z|x[, y]) with ε = `noise` and decode it; leading dimensions of `noise` are further samples."""
 
     @abstractmethod
-    def at(self, images: Tensor, labels: Tensor | None, latent: Float[Tensor, "*samples batch d"]) -> Inference:
-        """The pass that would have drawn these latents: the posterior that they are weighed by, and what they decode to."""
+    def infer_at(self, images: Tensor, labels: Tensor | None, latent: Float[Tensor, "*samples batch d"]) -> Inference:
+        """Return the forward pass that would have sampled `latent`: its posterior, rate and likelihood."""
 
     @abstractmethod
     def output_bias(self) -> Tensor | None:
-        """The last bias, which starts where the data are: for every value, or for every channel; None if there is none."""
+        """Return the last bias, one number per value or per channel of each parameter; None if there is no such bias."""
 
     def one_hot(
         self, labels: Int[Tensor, " batch"] | Float[Tensor, "batch k"] | None
     ) -> Float[Tensor, "batch k"] | None:
-        """Labels as the bodies take them: one-hot for a conditional model, None for another, whatever was given.
+        """Return labels as the networks receive them: one-hot in a conditional model, None in an unconditional one.
 
-        Weights (batch, K) of the labels, between which an image is to lie, pass as they are.
+        Floating-point labels are weights of the classes, (batch, K), for interpolation; they are returned unchanged.
         """
         if self.classes == 0:
             return None
         assert labels is not None, "a conditional model needs labels"
         return (labels if labels.is_floating_point() else F.one_hot(labels, self.classes)).to(self.location.dtype)
 
-    def centred(self, images: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
-        """Images as an encoder sees them: as deviations from the data's mean, in units of `scale`."""
+    def standardise(self, images: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
+        """Return the encoder's input: (x − location) / scale."""
         return (images - self.location) / self.scale
 
     def decode(self, latent: Float[Tensor, "*samples batch d"], labels: Tensor | None = None) -> Likelihood:
-        """p(x|z[, y]) for whitened latents; labels are (batch,), or weights of the labels, (batch, K)."""
+        """Return p(x|z[, y]) for whitened latents; labels are (batch,), or weights of the classes, (batch, K)."""
         samples = latent.shape[:-2]
         flat = latent.flatten(0, -2)
         if labels is not None and samples:
             labels = labels.expand(*samples, *labels.shape).flatten(0, len(samples))
-        return self.likelihood_of(self.parameters_of(flat, self.one_hot(labels)).unflatten(0, latent.shape[:-1]))
+        parameters = self.likelihood_parameters(flat, self.one_hot(labels))
+        return self.likelihood_of(parameters.unflatten(0, latent.shape[:-1]))
 
     def likelihood_of(self, parameters: Tensor) -> Likelihood:
-        """p(x|z) with these parameters, (..., batch, planes, *shape), in float32 whatever they were made in."""
-        parameters = precise(parameters)
+        """Return p(x|z) with these parameters, (..., batch, planes, *shape), in float32 even if they are bfloat16."""
+        parameters = at_least_float32(parameters)
         if self.likelihood is GaussianLikelihood:
             return GaussianLikelihood(parameters, len(self.shape), self.location, self.scale)
         return self.likelihood(parameters, len(self.shape))
 
     @torch.no_grad()
-    def fit_to(self, mean: Tensor, variance: Tensor) -> None:
-        """Start from the data's `mean` and `variance`, each of an image's shape, on the likelihood's own scale.
+    def initialise_from_data(self, mean: Tensor, variance: Tensor) -> None:
+        """Set `location`, `scale` and the output bias from the data's mean and variance, each of an image's shape.
 
-        The encoder sees deviations from the mean, and the decoder's bias starts where the data are: training then begins
-        at the nats of the best model without a latent. For tables both sides work in units of the standard deviation of each
-        column, and the density is that of the table's own units.
+        Training then starts at the nats of the best model without a latent. Each column of a table is standardised to unit
+        variance for the encoder and the decoder; a constant column keeps scale 1. The density stays in the table's own units.
         """
         self.location.copy_(mean)
         if len(self.shape) == 1:
-            self.scale.copy_(variance.clamp_min(1e-12).sqrt())
+            self.scale.copy_(_standard_deviation(mean, variance))
         bias = self.output_bias()
         values, planes = mean.numel(), self.likelihood.n_parameters
         if bias is None or bias.numel() not in (planes * values, planes * self.shape[0]):
             return
-        if bias.numel() < planes * values:  # one for each channel: mean and variance over all its pixels
-            level = mean.mean((1, 2), keepdim=True)
-            mean, variance = level, (variance + (mean - level).square()).mean((1, 2), keepdim=True)
-        if self.likelihood is GaussianLikelihood:  # which takes it in units of the standard deviation
+        if bias.numel() < planes * values:  # one per channel: mean and variance over all its pixels
+            channel_mean = mean.mean((1, 2), keepdim=True)
+            variance = (variance + (mean - channel_mean).square()).mean((1, 2), keepdim=True)
+            mean = channel_mean
+        if self.likelihood is GaussianLikelihood:  # its parameters are in standardised units
             mean, variance = (mean - self.location) / self.scale, variance / self.scale.square()
         bias.copy_(self.likelihood.initial(mean, variance).view_as(bias))
+
+
+def _standard_deviation(mean: Tensor, variance: Tensor) -> Tensor:
+    """Return √variance, or 1 where a column is constant: where √variance is within the rounding error of a float32 mean."""
+    deviation = variance.sqrt()
+    return torch.where(deviation <= torch.finfo(torch.float32).eps * mean.abs(), 1.0, deviation)

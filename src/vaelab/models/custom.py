@@ -1,19 +1,18 @@
-"""Which bodies a configuration names, made and tried: those of `vaelab.models.networks`, or one's own by import path.
+"""Construct the encoder and decoder that a configuration names: built-in ones, or custom ones by import path.
 
-A body of one's own is a `torch.nn.Module`, at the top of a module that can be imported:
+A custom network is a `torch.nn.Module` class (or a function that returns one) at the top level of an importable module:
 
-- an encoder, called `Encoder(shape=…, classes=…, width=…, depth=…)`, maps images (batch, *shape) and one-hot labels
+- an encoder, called as `Encoder(shape=…, classes=…, width=…, depth=…)`, maps images (batch, *shape) and one-hot labels
   (batch, K) to features (batch, any number);
-- a decoder, called `Decoder(shape=…, planes=…, latent_dim=…, classes=…, width=…, depth=…)`, maps latents
-  (batch, latent_dim) and such labels to the likelihood's parameters (batch, planes, *shape).
+- a decoder, called as `Decoder(shape=…, planes=…, latent_dim=…, classes=…, width=…, depth=…)`, maps latents
+  (batch, latent_dim) and one-hot labels to the likelihood's parameters (batch, planes, *shape).
 
-`shape` is (C, H, W) for images and (D,) for rows of a table; `classes` is K, or 0 for a model without labels, whose bodies
-are given None for them; `planes` is the number of parameters that the likelihood has for each value. A body is given those
-of these arguments that its signature names, all by keyword: one with neither `width` nor `depth` need not name them. All
-else is as for the bodies of `vaelab.models.networks`.
+`shape` is (C, H, W) for images and (D,) for rows of a table. `classes` is K, or 0 for a model without labels, whose networks
+receive None as labels. `planes` is the number of likelihood parameters per value. Arguments are passed by keyword, and only
+those that the signature names. Everything else is as in `vaelab.models.networks`.
 
-A run keeps the import path and the weights, never code. So making such a model, and loading such a run, imports the module
-that is named, which runs what is in it: load runs of others only where you trust that module.
+A run stores the import path and the weights, never code. Constructing such a model, or loading such a run, imports the named
+module and so executes its code: load runs of other people only if you trust that module.
 """
 
 from __future__ import annotations
@@ -30,152 +29,162 @@ from vaelab.config import ResolvedModelConfig
 from vaelab.errors import ConfigError, did_you_mean
 from vaelab.models.networks import ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder
 
-BODIES = {"mlp": (DenseEncoder, DenseDecoder), "conv": (ConvEncoder, ConvDecoder)}
-"""Encoder and decoder by the name of `ResolvedModelConfig.network`."""
+NETWORKS = {"mlp": (DenseEncoder, DenseDecoder), "conv": (ConvEncoder, ConvDecoder)}
+"""Encoder and decoder by the value of `ResolvedModelConfig.network`."""
 
-TRIED = 2
-"""Images of noise that a body of one's own is tried on when the model is built."""
+TRIAL_BATCH = 2
+"""Number of random inputs on which a custom network is tried when the model is built."""
 
 
 def build_encoder(config: ResolvedModelConfig, shape: tuple[int, ...], classes: int) -> tuple[nn.Module, int]:
-    """The encoder body of a complete `config`, and the number of features that it gives.
+    """Return the encoder of a complete `config` and its number of features.
 
     Raises
     ------
     ConfigError
-        If it cannot be imported or made, or does not give features (batch, features) for images of `shape`.
+        If it cannot be imported or constructed, or does not return features (batch, features) for images of `shape`.
     """
-    facts = {"shape": shape, "classes": classes, "width": config.width, "depth": config.depth}
+    arguments = {"shape": shape, "classes": classes, "width": config.width, "depth": config.depth}
     if not config.encoder:
-        encoder = _called(BODIES[config.network][0], facts)
+        encoder = _construct(NETWORKS[config.network][0], arguments)
         return encoder, encoder.features
-    body = _own("encoder", config.encoder, facts)
-    output = _tried("encoder", config.encoder, body, "images", (TRIED, *shape), classes)
-    if output.ndim != 2 or len(output) != TRIED or output.shape[1] == 0:
-        raise _misfit("encoder", config.encoder, output, f"({TRIED}, features)", f"images {(TRIED, *shape)}")
-    return body, output.shape[1]
+    network = _construct_custom("encoder", config.encoder, arguments)
+    output = _trial_output("encoder", config.encoder, network, "images", (TRIAL_BATCH, *shape), classes)
+    if output.ndim != 2 or len(output) != TRIAL_BATCH or output.shape[1] == 0:
+        inputs = f"images {(TRIAL_BATCH, *shape)}"
+        raise _wrong_shape("encoder", config.encoder, output, f"({TRIAL_BATCH}, features)", inputs)
+    return network, output.shape[1]
 
 
 def build_decoder(config: ResolvedModelConfig, shape: tuple[int, ...], planes: int, classes: int) -> nn.Module:
-    """The decoder body of a complete `config`, which gives `planes` parameters for every value of an image of `shape`.
+    """Return the decoder of a complete `config`, which outputs `planes` parameters per value of an image of `shape`.
 
     Raises
     ------
     ConfigError
-        If it cannot be imported or made, or does not give (batch, planes, *shape) for latents.
+        If it cannot be imported or constructed, or does not return (batch, planes, *shape) for latents.
     """
-    facts = {"shape": shape, "planes": planes, "latent_dim": config.latent_dim, "classes": classes}
-    facts |= {"width": config.width, "depth": config.depth}
+    arguments = {"shape": shape, "planes": planes, "latent_dim": config.latent_dim, "classes": classes}
+    arguments |= {"width": config.width, "depth": config.depth}
     if not config.decoder:
-        return _called(BODIES[config.network][1], facts)
-    body = _own("decoder", config.decoder, facts)
-    latents = (TRIED, config.latent_dim)
-    output = _tried("decoder", config.decoder, body, "latents", latents, classes)
-    if output.shape != (expected := (TRIED, planes, *shape)):
-        raise _misfit("decoder", config.decoder, output, str(expected), f"latents {latents}")
-    return body
+        return _construct(NETWORKS[config.network][1], arguments)
+    network = _construct_custom("decoder", config.decoder, arguments)
+    latents = (TRIAL_BATCH, config.latent_dim)
+    output = _trial_output("decoder", config.decoder, network, "latents", latents, classes)
+    if output.shape != (expected := (TRIAL_BATCH, planes, *shape)):
+        raise _wrong_shape("decoder", config.decoder, output, str(expected), f"latents {latents}")
+    return network
 
 
-def import_body(name: str, path: str) -> Callable[..., Any]:
-    """What an import path such as `my_networks:Encoder` names; `name` is the field it was given for.
+def import_network(name: str, path: str) -> Callable[..., Any]:
+    """Import the class that an import path such as `my_networks:Encoder` names; `name` is the parameter it was given for.
 
     Raises
     ------
     ConfigError
-        If there is no such module on the path, it fails, or it has no such name.
+        If there is no such module, it fails on import, or it has no such name.
     """
     module_name, qualified = path.split(":")
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as error:
-        what, missing = _said(error), error.name if isinstance(error, ModuleNotFoundError) else None
+        reason, missing = _one_line(error), error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is None or not f"{module_name}.".startswith(f"{missing}."):
-            raise ConfigError(
-                f"`{name}` {path}: {module_name} was found, but fails when it is imported ({what}); expected a module "
-                f"that imports: mend it, and try python -c 'import {module_name}'"
+            raise _error(
+                name,
+                path,
+                f"module {module_name} was found, but its import fails ({reason}); "
+                f"correct it and check it with python -c 'import {module_name}'",
             ) from error
-        raise ConfigError(
-            f"`{name}` {path}: cannot import {module_name} ({what}); expected a module that Python finds: put its "
-            "folder on the path, such as PYTHONPATH=FOLDER vaelab …, or sys.path.insert(0, 'FOLDER') in Python"
+        raise _error(
+            name,
+            path,
+            f"cannot import {module_name} ({reason}); add its folder to the path, with PYTHONPATH=FOLDER vaelab … or, "
+            "in Python, sys.path.insert(0, 'FOLDER')",
         ) from error
     for part in qualified.split("."):
         if not hasattr(found, part):
-            raise ConfigError(
-                f"`{name}` {path}: {module_name} has no {qualified}; expected a class of that name in it."
-                f"{did_you_mean(part, vars(found))}"
+            hint = did_you_mean(part, vars(found))
+            raise _error(
+                name, path, f"module {module_name} has no {qualified}; expected the name of a class in it.{hint}"
             )
         found = getattr(found, part)
     if not callable(found):
-        raise ConfigError(f"`{name}` {path}: got an object of type {type(found).__name__}; expected a class")
+        raise _error(name, path, f"got an object of type {type(found).__name__}; expected a class")
     return found
 
 
-def _called(make: Callable[..., Any], facts: dict[str, Any]) -> Any:
-    """`make` called with those of `facts` that its signature names."""
+def _construct(make: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Call `make` with those of `arguments` that its signature names."""
     parameters = inspect.signature(make).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return make(**facts)
+        return make(**arguments)
     names = [parameter.name for parameter in parameters]
-    return make(**{name: value for name, value in facts.items() if name in names})
+    return make(**{name: value for name, value in arguments.items() if name in names})
 
 
-def _own(name: str, path: str, facts: dict[str, Any]) -> nn.Module:
-    """A body of one's own, made with the `facts` that it asks for."""
-    make = import_body(name, path)
-    given = ", ".join(f"{key}={value!r}" for key, value in facts.items())
+def _construct_custom(name: str, path: str, arguments: dict[str, Any]) -> nn.Module:
+    """Import and construct a custom network, and check its layers and weights."""
+    make = import_network(name, path)
     try:
-        body = _called(make, facts)
+        network = _construct(make, arguments)
     except Exception as error:
-        what = _said(error)
-        raise ConfigError(
-            f"`{name}` {path}: cannot be made ({what}); expected one that takes these, or those of them that it names: "
-            f"{given}"
+        accepted = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        raise _error(
+            name,
+            path,
+            f"cannot be constructed ({_one_line(error)}); expected a class that takes only these: {accepted}",
         ) from error
-    if not isinstance(body, nn.Module):
-        raise ConfigError(f"`{name}` {path}: got an object of type {type(body).__name__}; expected a torch.nn.Module")
-    for place, layer in body.named_modules():
+    if not isinstance(network, nn.Module):
+        raise _error(name, path, f"got an object of type {type(network).__name__}; expected a torch.nn.Module")
+    for place, layer in network.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats:
-            raise ConfigError(
-                f"`{name}` {path}: got {type(layer).__name__} as {place or 'the body'}, whose running statistics the "
-                "average of the weights that is kept does not have; expected nn.GroupNorm or nn.LayerNorm in its place"
+            raise _error(
+                name,
+                path,
+                f"contains {type(layer).__name__} ({place or 'the network itself'}), whose running statistics do not match "
+                "averaged weights; use nn.GroupNorm or nn.LayerNorm",
             )
-    for place, weight in body.named_parameters():
+    for place, weight in network.named_parameters():
         if not weight.requires_grad:
-            raise ConfigError(
-                f"`{name}` {path}: got the weight {place} with requires_grad=False; expected every weight to be "
-                "trained: make it a buffer (register_buffer) if it is to stay as it is"
+            raise _error(
+                name,
+                path,
+                f"weight {place} has requires_grad=False; all weights are trained: use register_buffer for a constant",
             )
-    return body
+    return network
 
 
-def _tried(name: str, path: str, body: nn.Module, what: str, shape: tuple[int, ...], classes: int) -> Tensor:
-    """What `body` gives for noise of `shape` and the label 0; it stays in training mode."""
+def _trial_output(name: str, path: str, network: nn.Module, kind: str, shape: tuple[int, ...], classes: int) -> Tensor:
+    """Return the output of `network` for noise of `shape` and label 0; its training mode is restored."""
     inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     labels = torch.eye(classes)[:1].expand(len(inputs), -1) if classes else None
-    given = f"{what} {shape} and labels {None if labels is None else tuple(labels.shape)}"
-    training = {layer: layer.training for layer in body.modules()}
+    given = f"given {kind} {shape} and labels {None if labels is None else tuple(labels.shape)}"
+    training = {layer: layer.training for layer in network.modules()}
     try:
         with torch.no_grad():
-            output = body.eval()(inputs, labels)
+            output = network.eval()(inputs, labels)
     except Exception as error:
-        text = _said(error)
-        raise ConfigError(f"`{name}` {path}: given {given}, it failed ({text}); expected it to take them") from error
+        raise _error(name, path, f"{given}, it failed ({_one_line(error)}); expected it to accept these") from error
     for layer, mode in training.items():
         layer.training = mode
     if not isinstance(output, Tensor):
-        got = f"{type(output).__name__}"
-        raise ConfigError(f"`{name}` {path}: given {given}, it gave a {got}; expected one tensor")
+        raise _error(name, path, f"{given}, it returned a {type(output).__name__}; expected a tensor")
     if output.dtype != torch.float32:
-        raise ConfigError(f"`{name}` {path}: given {given}, it gave {output.dtype}; expected torch.float32")
+        raise _error(name, path, f"{given}, it returned {output.dtype}; expected torch.float32")
     if not output.isfinite().all():
-        raise ConfigError(f"`{name}` {path}: given {given}, it gave NaN or infinity; expected finite numbers")
+        raise _error(name, path, f"{given}, it returned NaN or infinity; expected finite numbers")
     return output
 
 
-def _misfit(name: str, path: str, output: Tensor, expected: str, given: str) -> ConfigError:
-    return ConfigError(f"`{name}` {path}: given {given}, it gave shape {tuple(output.shape)}; expected {expected}")
+def _wrong_shape(name: str, path: str, output: Tensor, expected: str, given: str) -> ConfigError:
+    return _error(name, path, f"given {given}, it returned shape {tuple(output.shape)}; expected {expected}")
 
 
-def _said(error: Exception) -> str:
-    """What an exception says, in one line."""
+def _error(name: str, path: str, text: str) -> ConfigError:
+    return ConfigError(f"`{name}='{path}'`: {text}")
+
+
+def _one_line(error: Exception) -> str:
+    """Return type and message of an exception on one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())

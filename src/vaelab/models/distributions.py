@@ -1,9 +1,9 @@
-"""The distributions of a variational autoencoder: the latent's Gaussian, and what an image is drawn from given its latent.
+"""Distributions of a variational autoencoder: the Gaussian of the latent, and the likelihoods p(x|z).
 
-Symbols: x a data point of any shape (for images C×H×W), z the latent of dimension d. A likelihood is made from the
-decoder's output, `n_parameters` numbers per value of x, and `log_prob` is a normalised log-probability (of 0/1 pixels, of
-8-bit levels) or log-density (of the unit interval, of reals) in nats, one figure per data point, summed over its values.
-Leading dimensions beyond the batch (several samples of z per image) are kept, and x is broadcast against them.
+Symbols: x a data point of any shape (for images C×H×W), z the latent of dimension d. A likelihood is constructed from the
+decoder's output, `n_parameters` numbers per value of x. Its `log_prob` is a normalised log-probability (of 0/1 pixels, of
+8-bit levels) or log-density (on the unit interval, on the reals) in nats, one number per data point, summed over its values.
+Leading dimensions before the batch (several samples of z per image) are kept, and x is broadcast against them.
 
 Sources: Kingma & Welling 2014 (Gaussian posterior, closed-form KL, appendix B); Loaiza-Ganem & Cunningham 2019
 (continuous Bernoulli); Kingma et al. 2016 and Salimans et al. 2017 (discretised logistic).
@@ -26,46 +26,46 @@ from vaelab.config import LikelihoodName
 LOG_2PI = math.log(2 * math.pi)
 
 
-def precise(values: Tensor) -> Tensor:
-    """`values` in float32 where they were made in less; float64 stays."""
+def at_least_float32(values: Tensor) -> Tensor:
+    """Return bfloat16 and float16 values as float32, and others unchanged."""
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 @final
 @dataclass(frozen=True)
 class Gaussian:
-    """Diagonal Gaussian with `mean` and `log_variance`, both (..., d). A log-variance of −∞ is a point."""
+    """Diagonal Gaussian with `mean` and `log_variance`, both (..., d). A log-variance of −∞ means a point mass."""
 
     mean: Float[Tensor, "*batch d"]
     log_variance: Float[Tensor, "*batch d"]
 
     def sample(self, noise: Float[Tensor, "*more d"]) -> Float[Tensor, "*more d"]:
-        """μ + σ·ε for ε = `noise`, differentiable in μ and σ (the reparameterisation, Kingma & Welling 2014, eq. 4)."""
+        """Return μ + σ·ε for ε = `noise`, differentiable in μ and σ (reparameterisation, Kingma & Welling 2014, eq. 4)."""
         return torch.addcmul(self.mean, torch.exp(0.5 * self.log_variance), noise)
 
     def log_prob(self, value: Float[Tensor, "*value d"]) -> Float[Tensor, "*broadcast"]:
-        """Log-density of `value` in nats, summed over d; `value` and the Gaussian are broadcast against each other."""
+        """Return the log-density of `value` in nats, summed over d; `value` and the Gaussian broadcast."""
         squared = (value - self.mean).square() * torch.exp(-self.log_variance)
         return -0.5 * (squared + self.log_variance + LOG_2PI).sum(-1)
 
     def rate(self) -> Float[Tensor, "*batch d"]:
-        """KL(this ‖ N(0, I)) of each dimension in nats, ≥ 0 (Kingma & Welling 2014, appendix B)."""
+        """Return KL(self ‖ N(0, I)) of each dimension in nats, ≥ 0 (Kingma & Welling 2014, appendix B)."""
         return 0.5 * (self.mean.square() + torch.exp(self.log_variance) - self.log_variance - 1)
 
 
 def standard_normal_log_prob(value: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
-    """Log-density of `value` under N(0, I) in nats, summed over d."""
+    """Return the log-density of `value` under N(0, I) in nats, summed over d."""
     return -0.5 * (value.square() + LOG_2PI).sum(-1)
 
 
 class Likelihood(ABC):
-    """p(x|z), made from the decoder's output `parameters` of shape (..., batch, n_parameters, *shape of x)."""
+    """p(x|z), constructed from the decoder's output `parameters`, (..., batch, n_parameters, *shape of x)."""
 
     n_parameters: ClassVar[int]
-    """Numbers that the decoder gives for every value of x."""
+    """Number of decoder outputs per value of x."""
 
-    stated_as: ClassVar[tuple[str, ...]]
-    """What the formula of the distribution calls its parameters: see `stated`."""
+    parameter_names: ClassVar[tuple[str, ...]]
+    """Names of `distribution_parameters`, in order."""
 
     event_dims: int
 
@@ -75,7 +75,7 @@ class Likelihood(ABC):
         self.parameters = parameters
 
     def plane(self, index: int) -> Tensor:
-        """The decoder's output number `index` for every value, (..., batch, *shape of x)."""
+        """Return the decoder output with this index for every value, (..., batch, *shape of x)."""
         return self.parameters.select(-self.event_dims - 1, index)
 
     def _sum(self, per_value: Tensor) -> Tensor:
@@ -83,38 +83,38 @@ class Likelihood(ABC):
 
     @abstractmethod
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-probability or log-density of each x in nats, shape (..., batch); x is (batch, *shape)."""
+        """Return the log-probability or log-density of each x in nats, (..., batch); x is (batch, *shape)."""
 
     @abstractmethod
-    def stated(self) -> Tensor:
-        """The parameters as `stated_as` names them, on x's own scale, (..., batch, len(stated_as), *shape of x)."""
+    def distribution_parameters(self) -> Tensor:
+        """Return the parameters of the distribution's formula on x's scale, (..., batch, len(parameter_names), *shape of x)."""
 
     @abstractmethod
     def mean(self) -> Tensor:
-        """Mean of x given z, (..., batch, *shape), on x's own scale (images: 0…1)."""
+        """Return E[x|z], (..., batch, *shape), on x's scale (images: 0…1)."""
 
     @abstractmethod
     def sample(self, generator: torch.Generator) -> Tensor:
-        """A draw of x given z, (..., batch, *shape), on x's own scale."""
+        """Sample x given z, (..., batch, *shape), on x's scale."""
 
     @staticmethod
     @abstractmethod
     def initial(mean: Tensor, variance: Tensor) -> Tensor:
-        """Decoder output (n_parameters, *shape) that fits data of this `mean` and `variance` (of x's shape) with no latent."""
+        """Return the constant decoder output, (n_parameters, *shape), that fits data of this mean and variance (of x's shape)."""
 
 
 @final
 class Bernoulli(Likelihood):
-    """Pixels that are 0 or 1; the decoder gives the log-odds of 1."""
+    """Pixels that are 0 or 1; the decoder outputs the log-odds of 1."""
 
     n_parameters = 1
-    stated_as = ("logit",)
+    parameter_names = ("logit",)
 
     def log_prob(self, x: Tensor) -> Tensor:
         logits = self.plane(0)
         return -self._sum(F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none"))
 
-    def stated(self) -> Tensor:
+    def distribution_parameters(self) -> Tensor:
         return self.parameters
 
     def mean(self) -> Tensor:
@@ -130,14 +130,14 @@ class Bernoulli(Likelihood):
 
 @final
 class ContinuousBernoulli(Likelihood):
-    """Values in [0, 1] with density C(λ) λˣ (1−λ)¹⁻ˣ (Loaiza-Ganem & Cunningham 2019, eq. 2); the decoder gives logit λ."""
+    """Values in [0, 1] with density C(λ) λˣ (1−λ)¹⁻ˣ (Loaiza-Ganem & Cunningham 2019, eq. 2); the decoder outputs logit λ."""
 
     n_parameters = 1
-    stated_as = ("logit",)
+    parameter_names = ("logit",)
 
     def log_prob(self, x: Tensor) -> Tensor:
         # With η = logit λ the density is exp(ηx) η / (e^η − 1) = exp(η(x − ½)) · (η/2) / sinh(η/2), and near η = 0
-        # log((η/2)/sinh(η/2)) = −η²/24 + η⁴/2880 − …, taken below |η| = ½, where its next term is below 1e-7.
+        # log((η/2)/sinh(η/2)) = −η²/24 + η⁴/2880 − …, used for |η| < ½, where the next term is below 1e-7.
         eta = self.plane(0)
         small = eta.abs() < 0.5
         safe = torch.where(small, torch.ones_like(eta), eta.abs())
@@ -146,18 +146,18 @@ class ContinuousBernoulli(Likelihood):
         near = square * (-1 / 24 + square / 2880)
         return self._sum(eta * (x - 0.5) + torch.where(small, near, far))
 
-    def stated(self) -> Tensor:
+    def distribution_parameters(self) -> Tensor:
         return self.parameters
 
     def mean(self) -> Tensor:
-        # 1/(1 − e^−η) − 1/η, and near η = 0: ½ + η/12 − η³/720.
+        # 1/(1 − e^−η) − 1/η; near η = 0: ½ + η/12 − η³/720.
         eta = self.plane(0)
         small = eta.abs() < 0.1
         safe = torch.where(small, torch.ones_like(eta), eta)
         return torch.where(small, 0.5 + eta / 12 - eta**3 / 720, -1 / torch.expm1(-safe) - 1 / safe)
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        # The distribution function (e^{ηx} − 1)/(e^η − 1), inverted; for η > 0 by the mirror x → 1 − x, so as not to overflow.
+        # Inverse of the distribution function (e^{ηx} − 1)/(e^η − 1); for η > 0 by the mirror image x → 1 − x, to avoid overflow.
         eta = self.plane(0)
         uniform = torch.rand(eta.shape, generator=generator, device=eta.device)
         small = eta.abs() < 1e-3
@@ -168,31 +168,31 @@ class ContinuousBernoulli(Likelihood):
 
     @staticmethod
     def initial(mean: Tensor, variance: Tensor) -> Tensor:
-        # The mean rises with η and its inverse has no closed form: the interval that holds η is halved down to one number.
+        # The mean increases with η and its inverse has no closed form: bisection.
         low, high = torch.full_like(mean, -50), torch.full_like(mean, 50)  # means of 0.02 and 0.98
         for _ in range(40):
             eta = (low + high) / 2
-            short = ContinuousBernoulli(eta[None], eta.ndim).mean() < mean
-            low, high = torch.where(short, eta, low), torch.where(short, high, eta)
+            too_low = ContinuousBernoulli(eta[None], eta.ndim).mean() < mean
+            low, high = torch.where(too_low, eta, low), torch.where(too_low, high, eta)
         return low[None]
 
 
 @final
 class DiscretisedLogistic(Likelihood):
-    """Levels 0…255, given as x = level/255, of a logistic that is cut into 256 bins (Salimans et al. 2017, eq. 2).
+    """Grey levels 0…255, as x = level/255, of a logistic distribution with 256 bins (Salimans et al. 2017, eq. 2).
 
-    The decoder gives the logistic's mean in units of [0, 1], shifted by ½, and the logarithm of its scale. The bins at 0
-    and at 255 take the tails, so that the 256 probabilities sum to one. Channels are independent given z.
+    The decoder outputs the logistic's mean minus ½, in units of [0, 1], and the logarithm of its scale. The bins of 0 and 255
+    include the tails, so the 256 probabilities sum to one. Channels are independent given z.
     """
 
     n_parameters = 2
-    stated_as = ("centre", "log_scale")
+    parameter_names = ("centre", "log_scale")
     half_bin = 0.5 / 255
-    least_log_scale = -7.0
-    """About a quarter of a grey level: finer than that, the level is certain."""
+    min_log_scale = -7.0
+    """About a quarter of a grey level; with a smaller scale the level is all but certain."""
 
     def _centre_and_log_scale(self) -> tuple[Tensor, Tensor]:
-        return self.plane(0) + 0.5, F.softplus(self.plane(1) - self.least_log_scale) + self.least_log_scale
+        return self.plane(0) + 0.5, F.softplus(self.plane(1) - self.min_log_scale) + self.min_log_scale
 
     def log_prob(self, x: Tensor) -> Tensor:
         centre, log_scale = self._centre_and_log_scale()
@@ -200,7 +200,7 @@ class DiscretisedLogistic(Likelihood):
         middle = (x - centre) * inverse_scale
         half = self.half_bin * inverse_scale
         upper, lower = middle + half, middle - half
-        # log(σ(u) − σ(l)) = −softplus(−u) − softplus(l) + log(1 − e^{l−u}) with u − l = 2·half: exact, and stable far out.
+        # log(σ(u) − σ(l)) = −softplus(−u) − softplus(l) + log(1 − e^{l−u}) with u − l = 2·half: exact, stable in the tails.
         width = torch.log(-torch.expm1(-2 * half))
         below_upper = -F.softplus(-upper)
         above_lower = -F.softplus(lower)
@@ -209,11 +209,11 @@ class DiscretisedLogistic(Likelihood):
             torch.where(x < self.half_bin, below_upper, torch.where(x > 1 - self.half_bin, above_lower, inside))
         )
 
-    def stated(self) -> Tensor:
+    def distribution_parameters(self) -> Tensor:
         return torch.stack(self._centre_and_log_scale(), -self.event_dims - 1)
 
     def mean(self) -> Tensor:
-        # E[min(max(X, 0), 1)] = ∫₀¹ P(X > t) dt of the logistic X; its 256 levels move that by less than half a level.
+        # E[min(max(X, 0), 1)] = ∫₀¹ P(X > t) dt of the logistic X; rounding to 256 levels changes it by less than half a level.
         centre, log_scale = self._centre_and_log_scale()
         scale = torch.exp(log_scale)
         return scale * (F.softplus(centre / scale) - F.softplus((centre - 1) / scale))
@@ -232,14 +232,14 @@ class DiscretisedLogistic(Likelihood):
 
 @final
 class GaussianLikelihood(Likelihood):
-    """Reals with a mean and a log-variance from the decoder, in units of `scale` about `location`, each of x's shape.
+    """Real values; the decoder outputs mean and log-variance of (x − location) / scale, with `location` and `scale` of x's shape.
 
-    It is a density of x in x's own units, so its nats may be negative. Whatever the units, training runs the same.
+    `log_prob` is a density in the units of x, so −log p may be negative. Training does not depend on the units.
     """
 
     n_parameters = 2
-    stated_as = ("mean", "log_variance")
-    least_log_variance = -10.0
+    parameter_names = ("mean", "log_variance")
+    min_log_variance = -10.0
 
     def __init__(
         self, parameters: Tensor, event_dims: int, location: Tensor | float = 0.0, scale: Tensor | float = 1.0
@@ -248,7 +248,7 @@ class GaussianLikelihood(Likelihood):
         self.location, self.scale = torch.as_tensor(location).to(parameters), torch.as_tensor(scale).to(parameters)
 
     def _gaussian(self) -> Gaussian:
-        log_variance = F.softplus(self.plane(1) - self.least_log_variance) + self.least_log_variance
+        log_variance = F.softplus(self.plane(1) - self.min_log_variance) + self.min_log_variance
         return Gaussian(self.mean(), log_variance + 2 * torch.log(self.scale))
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -257,7 +257,7 @@ class GaussianLikelihood(Likelihood):
             gaussian.mean.flatten(-self.event_dims), gaussian.log_variance.flatten(-self.event_dims)
         ).log_prob(x.flatten(-self.event_dims))
 
-    def stated(self) -> Tensor:
+    def distribution_parameters(self) -> Tensor:
         gaussian = self._gaussian()
         return torch.stack([gaussian.mean, gaussian.log_variance], -self.event_dims - 1)
 

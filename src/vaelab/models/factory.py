@@ -7,7 +7,7 @@ from torch import nn
 
 from vaelab.config import ResolvedModelConfig, level_parts
 from vaelab.errors import ConfigError
-from vaelab.models.base import Facts, Model
+from vaelab.models.base import Model, ModelArguments
 from vaelab.models.custom import build_decoder, build_encoder
 from vaelab.models.distributions import LIKELIHOODS
 from vaelab.models.hierarchical import Ladder
@@ -37,7 +37,7 @@ def build_model(config: ResolvedModelConfig, shape: tuple[int, ...], classes: in
     ConfigError
         If the network does not accept images of this shape, or a custom network cannot be imported or does not fit.
     """
-    facts: Facts = {
+    facts: ModelArguments = {
         "latent_dim": config.latent_dim,
         "likelihood": config.likelihood,
         "shape": shape,
@@ -51,14 +51,14 @@ def build_model(config: ResolvedModelConfig, shape: tuple[int, ...], classes: in
     return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - nn.Module's stub lacks it
 
 
-def _single_latent(config: ResolvedModelConfig, facts: Facts) -> SingleLatentVAE:
+def _single_latent(config: ResolvedModelConfig, facts: ModelArguments) -> SingleLatentVAE:
     shape, classes = facts["shape"], facts["classes"]
     encoder, features = build_encoder(config, shape, classes)
     decoder = build_decoder(config, shape, LIKELIHOODS[facts["likelihood"]].n_parameters, classes)
     return SingleLatentVAE(encoder, decoder, features=features, **facts)
 
 
-def _ladder(config: ResolvedModelConfig, facts: Facts) -> Ladder:
+def _ladder(config: ResolvedModelConfig, facts: ModelArguments) -> Ladder:
     channels_last = config.spatial_mixing == "conv"
     grids = ladder_grids(config.levels, config.patch, facts["shape"], channels_last=channels_last)
     (first, _), *below = level_parts(config.levels)

@@ -1,25 +1,28 @@
-"""The ladder: a top-down hierarchy of latents behind the same verbs as the flat model.
+"""The ladder: a top-down hierarchy of latents with the same interface as the model with a single latent vector.
 
-Symbols: z₁ … z_R the latents of R rungs, from the top, drawn one after the other; h the deterministic state that carries
-what was drawn so far; e(x) the encoder's features. The generative model is p(z₁) Π p(z_r | z_<r) p(x | z), its posterior
-q(z_r | x, z_<r) on the same way down, so it shares the state h with the model that it is the posterior of.
+Symbols: z₁ … z_L the latents of L levels from the top, sampled one after the other; h the deterministic state that carries
+what has been sampled so far; e(x) the encoder's features. The generative model is p(z₁) Π p(z_l | z_<l) p(x | z), and the
+posterior q(z_l | x, z_<l) is sampled in the same order, so both share the state h.
 
-Latents are whitened: a rung's prior is N(m(h), s(h)²), and what the ladder calls z is (latent − m)/s, which is N(0, I)
-under the prior. The posterior is given in these units, that is relative to the prior, and its rate is that of a Gaussian
-against N(0, I), rung by rung: neither m nor s occurs in it. So one vector of noise drives the model, as in a flat one,
-and with one rung it is the flat model.
+Latents are whitened. The prior of a level is N(m(h), s(h)²), and the z of this module is (latent − m)/s, which is N(0, I)
+under the prior. The posterior is parameterised in these units, relative to the prior, so the rate of a level is the KL of
+a Gaussian against N(0, I), in which neither m nor s occurs. Hence the model takes one vector of noise, like a model with a
+single latent vector; with one level it is that model.
 
-The first rung is for the whole image; the others have some dimensions at each position of a grid, the coarser grids first.
+The top level has latent dimensions for the whole image. Every other level has some dimensions at each position of a grid;
+coarse grids come first.
 
-Sources: Sønderby et al. 2016 (Ladder VAE); Kingma et al. 2016, section 4 and Maaløe et al. 2019 (the top-down posterior);
-Vahdat & Kautz 2020, section 3.2 (a posterior relative to the prior).
+Attribute names of the modules (`rungs`, `look`, `place`, `enter`, …) are part of the checkpoint format.
+
+Sources: Sønderby et al. 2016 (Ladder VAE); Kingma et al. 2016, section 4 and Maaløe et al. 2019 (top-down posterior);
+Vahdat & Kautz 2020, section 3.2 (posterior relative to the prior).
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Unpack, cast, final
 
 import torch
@@ -27,107 +30,132 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vaelab.models.base import Facts, Inference, Model, bounded
-from vaelab.models.distributions import Gaussian, precise
-from vaelab.models.spatial import SMALL, Gather, Grid, PatchExpand, PatchMerge, Spread, State, over_channels, plus
+from vaelab.models.base import Inference, Model, ModelArguments, bounded_gaussian
+from vaelab.models.distributions import Gaussian, at_least_float32
+from vaelab.models.spatial import (
+    INIT_STD,
+    Grid,
+    PatchExpand,
+    PatchMerge,
+    PositionsToVector,
+    State,
+    VectorToPositions,
+    add_to_state,
+    channel_linear,
+)
 
-MOST_LOG_SCALE = 4.0
-"""The logarithm of a prior's scale stays within ± this, by a tanh."""
+MAX_LOG_SCALE = 4.0
+"""Bound of |log s|, the logarithm of a prior's scale, enforced by a tanh."""
 
 
 @final
-class Top(nn.Module):
-    """The first rung: `latent_dim` dimensions for the whole image, with prior N(0, I), and the state that begins with them."""
+class TopLevel(nn.Module):
+    """The first level: `latent_dim` dimensions for the whole image with prior N(0, I), from which the first state is made."""
 
     def __init__(self, latent_dim: int, classes: int, grid: Grid, channels: int, width: int) -> None:
         super().__init__()
         self.latent_dim = latent_dim
-        self.gather = Gather(grid.positions, channels, width)
+        self.gather = PositionsToVector(grid.positions, channels, width)
         self.posterior = nn.Linear(width, 2 * latent_dim)
-        _silence(self.posterior)
-        self.spread = Spread(latent_dim + classes, grid, channels, width)
+        _zero_init(self.posterior)
+        self.spread = VectorToPositions(latent_dim + classes, grid, channels, width)
 
     def infer(self, features: State) -> Gaussian:
-        """The posterior of each image, (batch, latent_dim)."""
-        return bounded(self.posterior(self.gather(features)))
+        """Return the posterior of each image, (batch, latent_dim)."""
+        return bounded_gaussian(self.posterior(self.gather(features)))
 
-    def begin(self, latent: Float[Tensor, "batch d"], labels: Tensor | None) -> State:
-        """The first state."""
+    def first_state(self, latent: Float[Tensor, "batch d"], labels: Tensor | None) -> State:
+        """Return the state on the coarsest grid, given the latent and one-hot labels."""
         return self.spread(latent if labels is None else torch.cat([latent, labels], dim=1))
 
 
 @final
-class Rung(nn.Module):
-    """A rung below: its prior and its posterior, given the state, and the state after it; `each` dimensions a position."""
+class LatentLevel(nn.Module):
+    """A level below the top: prior and posterior given the state, and the update of the state.
 
-    def __init__(self, block: nn.Module, each: int, positions: int, channels: int) -> None:
+    Parameters
+    ----------
+    block
+        Applied to features plus state before the posterior is read off.
+    dims
+        Latent dimensions at each position.
+    positions, channels
+        N and C of the state.
+    """
+
+    def __init__(self, block: nn.Module, dims: int, positions: int, channels: int) -> None:
         super().__init__()
-        self.each, self.positions, self.latent_dim = each, positions, each * positions
+        self.dims, self.positions, self.latent_dim = dims, positions, dims * positions
         self.look = block
-        self.posterior, self.prior = nn.Linear(channels, 2 * each), nn.Linear(channels, 2 * each)
-        self.enter = nn.Linear(each, channels)
+        self.posterior, self.prior = nn.Linear(channels, 2 * dims), nn.Linear(channels, 2 * dims)
+        self.enter = nn.Linear(dims, channels)
         for layer in (self.posterior, self.prior):
-            _silence(layer)
+            _zero_init(layer)
 
     def infer(self, features: State, state: State) -> Gaussian:
-        """The whitened posterior given what was drawn above, (batch, positions · each)."""
-        output = over_channels(self.posterior, F.silu(self.look(features + state)))
+        """Return the whitened posterior given the levels above, (batch, positions · dims)."""
+        output = channel_linear(self.posterior, F.silu(self.look(features + state)))
         mean, log_variance = output.chunk(2)
-        return bounded(torch.cat([self.as_vector(mean), self.as_vector(log_variance)], dim=-1))
+        return bounded_gaussian(torch.cat([self.as_vector(mean), self.as_vector(log_variance)], dim=-1))
 
-    def move(self, state: State, noise: Float[Tensor, "batch d"]) -> State:
-        """The state after whitened latents: `noise` is put in the prior's units first."""
-        mean, log_scale = precise(over_channels(self.prior, F.silu(state))).chunk(2)
-        scale = torch.exp(MOST_LOG_SCALE * torch.tanh(log_scale / MOST_LOG_SCALE))
-        placed = noise.unflatten(-1, (self.positions, self.each)).permute(2, 1, 0)
-        if state.stride(-1) == 1:  # as the state lies in memory, since every channel reads it
-            placed = placed.contiguous()
-        return plus(state, over_channels(self.enter, mean + scale * placed))
+    def update(self, state: State, latent: Float[Tensor, "batch d"]) -> State:
+        """Return the state after this level's whitened latents, which enter as m + s·`latent`."""
+        mean, log_scale = at_least_float32(channel_linear(self.prior, F.silu(state))).chunk(2)
+        scale = torch.exp(MAX_LOG_SCALE * torch.tanh(log_scale / MAX_LOG_SCALE))
+        at_positions = latent.unflatten(-1, (self.positions, self.dims)).permute(2, 1, 0)
+        if state.stride(-1) == 1:  # in the memory order of the state, since every channel reads it
+            at_positions = at_positions.contiguous()
+        return add_to_state(state, channel_linear(self.enter, mean + scale * at_positions))
 
     @staticmethod
-    def as_vector(values: Float[Tensor, "each n batch"]) -> Float[Tensor, "batch d"]:
-        """One row per image, position by position."""
+    def as_vector(values: Float[Tensor, "dims n batch"]) -> Float[Tensor, "batch d"]:
+        """Return one row per image, position by position."""
         return values.permute(2, 1, 0).flatten(1)
 
 
 @final
 class Ladder(Model):
-    """An encoder from the finest grid to the coarsest, rungs on the way back, and patches of parameters at the end.
+    """Hierarchical VAE: an encoder from the finest grid to the coarsest, latent levels on the way back, and an output layer.
 
     Parameters
     ----------
     grids
-        How images are cut, the finest first, each twice as coarse as the one before it.
-    first
-        Latent dimensions of the first rung, of the whole image.
-    below
-        Latent dimensions of each other rung at each position, and which of the `grids` it lies on: the coarsest first.
+        Grids of states, the finest first, each twice as coarse as the one before.
+    top_dim
+        Latent dimensions of the top level.
+    lower_levels
+        For each other level, from the top: latent dimensions per position, and the index of its grid in `grids`, which
+        must not increase.
     block
         Makes a residual block for states on a grid.
-    channels, depth, width
-        C; blocks of the encoder on each grid (after each rung, and on coming to a finer grid, there is one); units of the dense
-        layers of the first rung.
-    facts
-        What every model has, see `Model`; its `latent_dim` is that of all rungs together.
+    channels
+        C, the channels of every state.
+    depth
+        Encoder blocks on each grid. The decoder has one block after each level and after each step to a finer grid.
+    width
+        Units of the dense layers of the top level.
+    common
+        Arguments that all models share, see `Model`; `latent_dim` is the total over all levels.
     """
 
     def __init__(
         self,
         grids: Sequence[Grid],
-        first: int,
-        below: Sequence[tuple[int, int]],
+        top_dim: int,
+        lower_levels: Sequence[tuple[int, int]],
         block: Callable[[Grid], nn.Module],
         *,
         channels: int,
         depth: int,
         width: int,
-        **facts: Unpack[Facts],
+        **common: Unpack[ModelArguments],
     ) -> None:
-        super().__init__(**facts)
+        super().__init__(**common)
         assert self.stochastic, "a ladder is a variational autoencoder"
         self.grid, coarsest = grids[0], grids[-1]
-        self.levels = [level for _, level in below]
-        assert self.levels == sorted(self.levels, reverse=True)
+        self.grid_of_level = [index for _, index in lower_levels]
+        assert self.grid_of_level == sorted(self.grid_of_level, reverse=True)
+        # The encoder: `look` embeds the patches, `place` their positions; `coarser` leads to the next grid.
         self.look = nn.Linear(self.grid.values, channels)
         self.place = nn.Parameter(torch.zeros(self.grid.positions, 1, channels))
         self.label = nn.Linear(self.classes, self.grid.positions * channels, bias=False) if self.classes else None
@@ -138,109 +166,121 @@ class Ladder(Model):
                 for finer, grid in itertools.pairwise(grids)
             ]
         )
-        self.top = Top(first, self.classes, coarsest, channels, width)
+        # The levels from the top down: `rungs` are all but the top one; `blocks` has one entry per level.
+        self.top = TopLevel(top_dim, self.classes, coarsest, channels, width)
         self.rungs = nn.ModuleList(
-            [Rung(block(grids[level]), each, grids[level].positions, channels) for each, level in below]
+            [LatentLevel(block(grids[index]), dims, grids[index].positions, channels) for dims, index in lower_levels]
         )
-        places = [coarsest, *(grids[level] for level in self.levels)]
-        self.blocks = nn.ModuleList([nn.Sequential(block(grid)) for grid in places])
+        level_grids = [coarsest, *(grids[index] for index in self.grid_of_level)]
+        self.blocks = nn.ModuleList([nn.Sequential(block(grid)) for grid in level_grids])
         self.finer = nn.ModuleList([nn.Sequential(PatchExpand(grid, channels), block(grid)) for grid in grids[:-1]])
-        self.groups = tuple(self._sizes())
+        self.groups = tuple(self._level_dims())
         assert self.latent_dim == sum(self.groups)
         self.output = nn.Linear(channels, self.likelihood.n_parameters * self.grid.values, bias=False)
-        nn.init.normal_(self.output.weight, std=SMALL)
+        nn.init.normal_(self.output.weight, std=INIT_STD)
         self.bias = nn.Parameter(torch.zeros(self.likelihood.n_parameters, *self.shape))
 
     def features(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None) -> list[State]:
-        """e(x, y) for one-hot labels: on every grid, the finest first."""
-        state = plus(over_channels(self.look, self.grid.cut(self.centred(images))), self.place.permute(2, 0, 1))
+        """Return e(x, y) on every grid, the finest first; labels are one-hot."""
+        patches = self.grid.patchify(self.standardise(images))
+        state = add_to_state(channel_linear(self.look, patches), self.place.permute(2, 0, 1))
         if self.label is not None:
             state = state + self.label(labels).unflatten(1, (self.grid.positions, -1)).permute(2, 1, 0)
-        found = [self.encoder(state)]
+        states = [self.encoder(state)]
         for coarser in self.coarser:
-            found.append(coarser(found[-1]))
-        return found
+            states.append(coarser(states[-1]))
+        return states
 
     def posterior(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None = None) -> Gaussian:
-        """Of each image: (batch, d), each rung's given the posterior means of the rungs above."""
+        """Return q(z|x[, y]), (batch, d): each level's posterior given the posterior means of the levels above."""
         noise = images.new_zeros(images.shape[0], self.latent_dim)
-        return self._climb_down(images, labels, noise)[0]
+        return self._infer_top_down(images, labels, noise)[0]
 
-    def parameters_of(self, latent: Float[Tensor, "batch d"], labels: Tensor | None) -> Float[Tensor, "batch *planes"]:
-        """By the way down, with every latent given."""
-        first, *others = latent.split(self._sizes(), dim=-1)
-        state, level = self.blocks[0](self.top.begin(first, labels)), len(self.finer)
-        for rung, at, block, values in zip(self._below(), self.levels, self.blocks[1:], others, strict=True):
-            state, level = self._refined(state, level, at), at
-            state = block(rung.move(state, values))
-        return self._emit(self._refined(state, level, 0))
+    def likelihood_parameters(
+        self, latent: Float[Tensor, "batch d"], labels: Tensor | None
+    ) -> Float[Tensor, "batch *planes"]:
+        """Run the top-down pass with all latents given."""
+        first, *others = latent.split(self._level_dims(), dim=-1)
+        state, index = self.blocks[0](self.top.first_state(first, labels)), len(self.finer)
+        for (level, block, level_index), values in zip(self._lower_levels(), others, strict=True):
+            state, index = self._to_finer(state, index, level_index), level_index
+            state = block(level.update(state, values))
+        return self._output_parameters(self._to_finer(state, index, 0))
 
     def forward(self, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "*samples batch d"]) -> Inference:
-        """Each rung's z drawn given those above, z_r = μ_r + σ_r·`noise`_r, and decoded on the same way."""
-        posterior, latent, parameters = self._climb_down(images, labels, noise)
+        """Sample each level given those above, z_l = μ_l + σ_l·`noise`_l, and decode in the same pass."""
+        posterior, latent, parameters = self._infer_top_down(images, labels, noise)
         return Inference(posterior, latent, posterior.rate(), self.likelihood_of(parameters))
 
-    def at(self, images: Tensor, labels: Tensor | None, latent: Float[Tensor, "*samples batch d"]) -> Inference:
-        """Each rung's posterior given the latents above it."""
-        posterior, _, parameters = self._climb_down(images, labels, latent, given=True)
+    def infer_at(self, images: Tensor, labels: Tensor | None, latent: Float[Tensor, "*samples batch d"]) -> Inference:
+        """Return the pass that would have sampled `latent`: each level's posterior given the latents above."""
+        posterior, _, parameters = self._infer_top_down(images, labels, latent, are_latents=True)
         return Inference(posterior, latent, posterior.rate(), self.likelihood_of(parameters))
 
     def output_bias(self) -> Tensor | None:
-        """One for every value."""
+        """Return the bias, which has one number per value and parameter."""
         return self.bias
 
-    def _climb_down(
-        self, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "*samples batch d"], *, given: bool = False
+    def _infer_top_down(
+        self,
+        images: Tensor,
+        labels: Tensor | None,
+        values: Float[Tensor, "*samples batch d"],
+        *,
+        are_latents: bool = False,
     ) -> tuple[Gaussian, Tensor, Tensor]:
-        """Posterior, latents and parameters; the encoder runs once for an image, however many its samples.
+        """Return posterior, latents and likelihood parameters; `values` are noise, or with `are_latents` the latents.
 
-        With `given`, `noise` are the latents themselves.
+        The encoder runs once per image, however many samples of z there are.
         """
 
-        def drawn(posterior: Gaussian, values: Tensor) -> Tensor:
-            return values if given else posterior.sample(values)
+        def sample(posterior: Gaussian, values: Tensor) -> Tensor:
+            return values if are_latents else posterior.sample(values)
 
-        samples = noise.shape[:-2]
+        samples = values.shape[:-2]
         one_hot = self.one_hot(labels)
         features = self.features(images, one_hot)
         if samples:
             count = math.prod(samples)
-            features = [self.grid.repeated(each, count) for each in features]
+            features = [self.grid.repeat_batch(each, count) for each in features]
             one_hot = None if one_hot is None else one_hot.repeat(count, 1)
-        first, *others = noise.flatten(0, -2).split(self._sizes(), dim=-1)
+        first, *others = values.flatten(0, -2).split(self._level_dims(), dim=-1)
         posteriors = [self.top.infer(features[-1])]
-        latents = [drawn(posteriors[0], first)]
-        state, level = self.blocks[0](self.top.begin(latents[0], one_hot)), len(self.finer)
-        for rung, at, block, values in zip(self._below(), self.levels, self.blocks[1:], others, strict=True):
-            state, level = self._refined(state, level, at), at
-            posteriors.append(rung.infer(features[at], state))
-            latents.append(drawn(posteriors[-1], values))
-            state = block(rung.move(state, latents[-1]))
+        latents = [sample(posteriors[0], first)]
+        state, index = self.blocks[0](self.top.first_state(latents[0], one_hot)), len(self.finer)
+        for (level, block, level_index), level_values in zip(self._lower_levels(), others, strict=True):
+            state, index = self._to_finer(state, index, level_index), level_index
+            posteriors.append(level.infer(features[index], state))
+            latents.append(sample(posteriors[-1], level_values))
+            state = block(level.update(state, latents[-1]))
 
-        def as_given(parts: list[Tensor]) -> Tensor:
-            return torch.cat(parts, dim=-1).unflatten(0, noise.shape[:-1])
+        def joined(parts: list[Tensor]) -> Tensor:
+            return torch.cat(parts, dim=-1).unflatten(0, values.shape[:-1])
 
-        mean, log_variance = as_given([p.mean for p in posteriors]), as_given([p.log_variance for p in posteriors])
-        parameters = self._emit(self._refined(state, level, 0)).unflatten(0, noise.shape[:-1])
-        return Gaussian(mean, log_variance), as_given(latents), parameters
+        mean, log_variance = joined([p.mean for p in posteriors]), joined([p.log_variance for p in posteriors])
+        parameters = self._output_parameters(self._to_finer(state, index, 0)).unflatten(0, values.shape[:-1])
+        return Gaussian(mean, log_variance), joined(latents), parameters
 
-    def _refined(self, state: State, level: int, to: int) -> State:
-        """A state on the grid of number `level`, brought to the finer one of number `to`."""
-        for finer in reversed(self.finer[to:level]):
+    def _to_finer(self, state: State, index: int, target: int) -> State:
+        """Bring a state from the grid with this index to the finer one with index `target`."""
+        for finer in reversed(self.finer[target:index]):
             state = finer(state)
         return state
 
-    def _below(self) -> list[Rung]:
-        return [cast(Rung, rung) for rung in self.rungs]
+    def _lower_levels(self) -> Iterator[tuple[LatentLevel, nn.Module, int]]:
+        """Yield each level below the top, the block that follows it, and the index of its grid."""
+        for level, block, index in zip(self.rungs, self.blocks[1:], self.grid_of_level, strict=True):
+            yield cast(LatentLevel, level), block, index
 
-    def _sizes(self) -> list[int]:
-        return [self.top.latent_dim, *(rung.latent_dim for rung in self._below())]
+    def _level_dims(self) -> list[int]:
+        return [self.top.latent_dim, *(cast(LatentLevel, level).latent_dim for level in self.rungs)]
 
-    def _emit(self, state: State) -> Float[Tensor, "batch planes *shape"]:
-        return self.grid.join(over_channels(self.output, F.silu(state)), self.likelihood.n_parameters) + self.bias
+    def _output_parameters(self, state: State) -> Float[Tensor, "batch planes *shape"]:
+        patches = channel_linear(self.output, F.silu(state))
+        return self.grid.unpatchify(patches, self.likelihood.n_parameters) + self.bias
 
 
-def _silence(layer: nn.Linear) -> None:
-    """Start a last layer at zero: its posterior then is the prior."""
+def _zero_init(layer: nn.Linear) -> None:
+    """Initialise a last layer at zero, so that the posterior starts as the prior."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)

@@ -1,9 +1,9 @@
-"""The bodies of encoder and decoder: dense, and strided convolutional.
+"""Encoder and decoder networks: dense and strided convolutional.
 
-An encoder body maps images (batch, *shape) and one-hot labels (batch, K), or None, to features (batch, features). A
-decoder body maps latents (batch, d) and one-hot labels to the likelihood's parameters (batch, planes, *shape). K is 0 for
-a model without labels, and then the labels are None. The last layer of a decoder is called `output`, and its bias is set
-from the data by the model.
+An encoder maps images (batch, *shape) and one-hot labels (batch, K), or None, to features (batch, features). A decoder
+maps latents (batch, d) and one-hot labels to the likelihood's parameters (batch, planes, *shape). A model without labels
+has K = 0, and its labels are None. The last layer of a decoder is called `output`; the model initialises its bias from
+the data. Attribute names are part of the checkpoint format.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from torch import Tensor, nn
 
 from vaelab.errors import ConfigError
 
-LEAST_SIDE, MOST_SIDE = 8, 128
-"""Pixels per side that the convolutional network takes."""
+MIN_SIDE, MAX_SIDE = 8, 128
+"""Smallest and largest number of pixels per side that the convolutional networks accept."""
 
 
 def with_labels(values: Float[Tensor, "batch n"], labels: Float[Tensor, "batch k"] | None) -> Float[Tensor, "batch m"]:
-    """`values` with the one-hot `labels` appended, (batch, n + K)."""
+    """Return `values` with the one-hot `labels` appended, (batch, n + K)."""
     return values if labels is None else torch.cat([values, labels], dim=1)
 
 
-def by_column(layer: nn.Linear) -> nn.Linear:
-    """`layer` with its weights W kept column by column, the same to whoever uses them.
+def column_major(layer: nn.Linear) -> nn.Linear:
+    """Store the weights of `layer` in column-major order; shape and values stay the same.
 
-    Its products are W's transpose's, which is then a matrix row by row, as oneDNN multiplies it best: a step of a plain
-    dense model is 3 to 8 % quicker, forward passes alone by 2 to 15 %.
+    oneDNN multiplies by the transpose of W fastest when that is row-major: a training step of a dense model is 3 to 8 %
+    faster, a forward pass 2 to 15 %.
     """
     layer.weight.data = layer.weight.data.t().contiguous().t()
     return layer
@@ -41,13 +41,13 @@ def by_column(layer: nn.Linear) -> nn.Linear:
 class DenseStack(nn.Module):
     """`depth` dense layers of `width` units with SiLU, the later ones residual: h ← h + SiLU(W·[h, y] + b).
 
-    The label y enters every layer, so that no layer has to carry it for the next.
+    Every layer receives the label y, so no layer has to pass it on.
     """
 
     def __init__(self, inputs: int, classes: int, width: int, depth: int) -> None:
         super().__init__()
         sizes = [inputs, *[width] * (depth - 1)]
-        self.layers = nn.ModuleList([by_column(nn.Linear(size + classes, width)) for size in sizes])
+        self.layers = nn.ModuleList([column_major(nn.Linear(size + classes, width)) for size in sizes])
 
     def forward(self, values: Float[Tensor, "batch n"], labels: Tensor | None) -> Float[Tensor, "batch width"]:
         first, *later = self.layers
@@ -59,7 +59,7 @@ class DenseStack(nn.Module):
 
 @final
 class DenseEncoder(nn.Module):
-    """x, flattened, and label → `depth` layers of `width` units."""
+    """Flattened x and label → `depth` layers of `width` units."""
 
     def __init__(self, shape: tuple[int, ...], classes: int, width: int, depth: int) -> None:
         super().__init__()
@@ -79,26 +79,26 @@ class DenseDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.stack = DenseStack(latent_dim, classes, width, depth)
-        self.output = by_column(nn.Linear(width, planes * torch.Size(shape).numel()))
+        self.output = column_major(nn.Linear(width, planes * torch.Size(shape).numel()))
         self.shape = (planes, *shape)
 
     def forward(self, latent: Float[Tensor, "batch d"], labels: Tensor | None) -> Float[Tensor, "batch planes *shape"]:
         return self.output(self.stack(latent, labels)).unflatten(1, self.shape)
 
 
-def halvings(shape: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Sizes (H, W) from the image's own down to at most 4 pixels a side, each half the last, rounded up.
+def conv_sizes(shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return the sizes (H, W) of the feature maps, from the image down to at most 4×4: each half the last, rounded up.
 
     Raises
     ------
     ConfigError
-        If `shape` is not (C, H, W) with sides of 8…128 pixels.
+        If `shape` is not (C, H, W) with sides of 8 to 128 pixels.
     """
-    if len(shape) != 3 or not all(LEAST_SIDE <= side <= MOST_SIDE for side in shape[1:]):
-        got = "×".join(map(str, shape[1:])) if len(shape) == 3 else f"rows of {shape[0]} reals"
+    if len(shape) != 3 or not all(MIN_SIDE <= side <= MAX_SIDE for side in shape[1:]):
+        got = "×".join(map(str, shape[1:])) if len(shape) == 3 else f"rows of {shape[0]} numbers"
         raise ConfigError(
-            f"--network conv: got {got}; expected images of {LEAST_SIDE} to {MOST_SIDE} pixels a side: "
-            "give --size 64, say, or --network mlp"
+            f"`network='conv'`: got {got}; expected images of {MIN_SIDE} to {MAX_SIDE} pixels per side; "
+            "pass `size=64` or `network='mlp'`"
         )
     sizes = [(shape[1], shape[2])]
     while max(sizes[-1]) > 4:
@@ -106,18 +106,18 @@ def halvings(shape: tuple[int, ...]) -> list[tuple[int, int]]:
     return sizes
 
 
-def channel_counts(width: int, halving_count: int) -> list[int]:
-    """Channels after each halving: `width`, doubling, to at most 4 × `width`."""
-    return [width * min(2**level, 4) for level in range(halving_count)]
+def channel_counts(width: int, count: int) -> list[int]:
+    """Return the channels after each of `count` halvings: `width`, doubled each time up to 4 × `width`."""
+    return [width * min(2**level, 4) for level in range(count)]
 
 
 @final
 class ConvEncoder(nn.Module):
-    """Strided 3×3 convolutions, then one dense layer. The label enters as constant planes beside the colour channels."""
+    """Strided 3×3 convolutions, then one dense layer; the one-hot label is appended to the channels as constant planes."""
 
     def __init__(self, shape: tuple[int, ...], classes: int, width: int) -> None:
         super().__init__()
-        sizes = halvings(shape)
+        sizes = conv_sizes(shape)
         counts = [shape[0] + classes, *channel_counts(width, len(sizes) - 1)]
         self.features = 8 * width
         self.stack = nn.Sequential(
@@ -140,11 +140,11 @@ class ConvEncoder(nn.Module):
 
 @final
 class ConvDecoder(nn.Module):
-    """The encoder's mirror: dense layers, then transposed 3×3 convolutions back through the same sizes."""
+    """Mirror image of the encoder: dense layers, then transposed 3×3 convolutions through the same sizes."""
 
     def __init__(self, shape: tuple[int, ...], planes: int, latent_dim: int, classes: int, width: int) -> None:
         super().__init__()
-        sizes = halvings(shape)[::-1]
+        sizes = conv_sizes(shape)[::-1]
         counts = channel_counts(width, len(sizes) - 1)[::-1]
         self.shape = (planes, *shape)
         self.seed = nn.Sequential(
@@ -156,7 +156,7 @@ class ConvDecoder(nn.Module):
         )
         stack: list[nn.Module] = []
         for (small, large), n, m in zip(itertools.pairwise(sizes), counts, [*counts[1:], counts[-1]], strict=True):
-            # A stride of 2 gives 2n − 1 pixels from n; the output padding restores the even sides.
+            # A stride of 2 turns n pixels into 2n − 1; the output padding restores even sides.
             padding = (large[0] - 2 * small[0] + 1, large[1] - 2 * small[1] + 1)
             stack += [nn.ConvTranspose2d(n, m, 3, stride=2, padding=1, output_padding=padding), nn.SiLU()]
         self.stack = nn.Sequential(*stack)

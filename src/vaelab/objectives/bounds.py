@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaelab.errors import ConfigError
-from vaelab.memory import in_parts
+from vaelab.memory import map_batches
 from vaelab.models.base import Inference, Model
 from vaelab.objectives import importance
 from vaelab.objectives.batch import to_unit
@@ -73,7 +73,7 @@ def map_held_out(
             progress(part.stop, len(images))
         return result
 
-    return in_parts(len(images), at_once or images_at_once(model.shape), part_of)
+    return map_batches(len(images), at_once or images_at_once(model.shape), part_of)
 
 
 def images_at_once(shape: tuple[int, ...]) -> int:
@@ -170,7 +170,7 @@ def negative_bound_curve(
     def weights_of(draws: Tensor, x: Tensor, infer: Infer) -> list[Tensor]:
         size = max(1, most_at_once // len(x))
         if len(x) == 1:  # fewer draws at a time if memory is short; with several images, fewer of those
-            return in_parts(len(draws), size, lambda part: importance.log_weights(infer(draws[part]), x))
+            return map_batches(len(draws), size, lambda part: importance.log_weights(infer(draws[part]), x))
         return [importance.log_weights(infer(chunk), x) for chunk in draws.split(size)]
 
     def curve(part: slice, x: Tensor, infer: Infer) -> Tensor:

@@ -41,7 +41,7 @@ def importance_weighted(model: Model, batch: Batch) -> Terms:
     drawn = model(images, labels, batch.noise)
     with torch.enable_grad():
         latent = drawn.latent.detach().requires_grad_()
-        inference = model.at(images, labels, latent)
+        inference = model.infer_at(images, labels, latent)
         weights = log_weights(inference, images)
         normalised, log_likelihood = torch.softmax(weights.detach(), dim=0), inference.likelihood.log_prob(images)
         (path,) = torch.autograd.grad((normalised.square() * weights).sum(), latent, retain_graph=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vaelab.config import ResolvedTrainConfig
 from vaelab.errors import TrainingError
-from vaelab.memory import halved, out_of_memory, release
+from vaelab.memory import half, is_out_of_memory, release_cache
 from vaelab.models.base import Model
 from vaelab.objectives.batch import Batch
 from vaelab.objectives.elbo import Objective, Terms, loss
@@ -257,13 +257,13 @@ class PlainRunner:
                     self.model, self.state.weights, batch, schedule, self.config, objective, at_once=self.at_once
                 )
             except RuntimeError as error:
-                if not out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
             # outside the handler, because the error holds references to tensors
             self._halve(len(batch.images))
 
     def _halve(self, images: int) -> None:
-        release()
+        release_cache()
         before = self.at_once or images
         if before == 1:
             raise TrainingError(
@@ -274,5 +274,5 @@ class PlainRunner:
         remark = "memory is short: batches of {} are processed {} images at a time, with the same loss and gradients"
         if self.at_once is not None and self.remarks and self.remarks[-1] == remark.format(images, before):
             self.remarks.pop()  # halved twice in one step: the last remark is enough
-        self.at_once = halved(before)
+        self.at_once = half(before)
         self.remarks.append(remark.format(images, self.at_once))

@@ -24,7 +24,7 @@ from vaelab.data.layout import as_shown, describe_shape
 from vaelab.data.sources import found_again
 from vaelab.errors import RunError
 from vaelab.evaluation.report import REPORT
-from vaelab.files import written_whole
+from vaelab.files import atomic_write
 from vaelab.inference import latents
 from vaelab.inference.onnx import export_onnx
 from vaelab.inference.trained import TrainedModel, load
@@ -144,7 +144,7 @@ def open_bundle(folder: Path, *, source: str | None = None, training: bool = Fal
             (made / KEY).write_text(json.dumps({"key": key, "parts": parts}), encoding="utf-8")
         kept = place
     manifest = _manifest(run, parts, notes, kept)
-    with written_whole(kept / MANIFEST) as temporary:
+    with atomic_write(kept / MANIFEST) as temporary:
         temporary.write_text(json.dumps(manifest, ensure_ascii=False), encoding="utf-8")
     return Bundle(kept, manifest, {kind: member.folder for kind, member in members.items()}, key, fresh)
 
@@ -276,7 +276,7 @@ def _manifest(run: Run, parts: dict[str, Any], notes: list[str], folder: Path) -
     if report.is_file():
         shutil.copyfile(report, folder / REPORT)
     if lines:
-        with written_whole(folder / CURVE) as temporary:
+        with atomic_write(folder / CURVE) as temporary:
             temporary.write_text(json.dumps(lines), encoding="utf-8")
     return {
         "format": FORMAT,

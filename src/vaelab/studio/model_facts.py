@@ -78,7 +78,7 @@ def model_facts(run: Run, trained: TrainedModel, held_out: HeldOut | None, folde
         "decoder": f"{trained.kind}-decoder.onnx",
         "latent_dim": d,
         "likelihood": NAMES.get(trained.likelihood, trained.likelihood),
-        "stated_as": LIKELIHOODS[trained.likelihood].stated_as,
+        "stated_as": LIKELIHOODS[trained.likelihood].parameter_names,
         "binarised": trained.likelihood == "bernoulli",
         "axes": {"rate": axes.rate, "mean": axes.mean, "deviation": axes.deviation},
         "order": order,

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from vaelab.files import expect_suffix, written_whole
+from vaelab.files import atomic_write, expect_suffix
 from vaelab.inference.trained import load
 from vaelab.studio.bundle import MANIFEST, THUMB_COLUMNS, Bundle, open_bundle, silent
 from vaelab.studio.halved import halved_if_alike
@@ -85,7 +85,7 @@ def export_page(
     blocks = _lighter(bundle)
     blocks |= {name: files[name].read_bytes() for name in ("worker.js", "ort.wasm", "licences.txt")}
     index, script, style = (files[name].read_text(encoding="utf-8") for name in ("index.html", "app.js", "app.css"))
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(page_of(index, script, style, blocks), encoding="utf-8", newline="\n")
     return Single(path, path.stat().st_size, bundle.notes)
 

@@ -16,7 +16,7 @@ import torch
 from vaelab.config import Budget, Config, ResolvedConfig
 from vaelab.data.dataset import Dataset
 from vaelab.errors import ConfigError, RunError
-from vaelab.memory import out_of_memory
+from vaelab.memory import is_out_of_memory
 from vaelab.models.factory import build_model
 from vaelab.objectives.elbo import elbo
 from vaelab.objectives.importance import importance_weighted
@@ -105,7 +105,7 @@ def make_trainer(config: ResolvedConfig, dataset: Dataset) -> Trainer:
     model_config, train, device = config.model, config.train, torch.device(config.train.device)
     try:
         model = build_model(model_config, dataset.shape, len(dataset.classes), seed=train.seed)
-        model.fit_to(*mean_and_variance(torch.from_numpy(dataset.train.images)))
+        model.initialise_from_data(*mean_and_variance(torch.from_numpy(dataset.train.images)))
         model.to(device).train()
         averaged = copy.deepcopy(model).eval().requires_grad_(False)
         state = TrainState.of(list(model.parameters()), list(averaged.parameters()))
@@ -120,7 +120,7 @@ def make_trainer(config: ResolvedConfig, dataset: Dataset) -> Trainer:
         )
         validator = Validator.of(dataset.validation, config, device)
     except RuntimeError as error:
-        if not out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise ConfigError(
             f"`device`: {device} has too little memory for {len(dataset.train):,} images and the model; free some, "

@@ -32,7 +32,7 @@ from torch import Tensor
 from vaelab.config import Budget, ResolvedConfig, ResolvedModelConfig, ResolvedTrainConfig
 from vaelab.data.dataset import Dataset
 from vaelab.errors import ConfigError, RunError
-from vaelab.files import cannot_write, written_whole
+from vaelab.files import atomic_write, cannot_write
 from vaelab.models.base import Model
 from vaelab.models.factory import build_model
 from vaelab.precision import default_precision, pick_device
@@ -91,7 +91,7 @@ def create_run(folder: Path, config: ResolvedConfig, data: DataCard) -> Run:
     versions["python"] = platform.python_version()
     run = Run(folder, config, data, versions)
     text = json.dumps({"format": FORMAT, **_plain(config), "data": _plain(run.data), "versions": versions}, indent=2)
-    with written_whole(folder / CONFIG) as path:
+    with atomic_write(folder / CONFIG) as path:
         path.write_text(text + "\n", encoding="utf-8")
     return run
 
@@ -292,7 +292,7 @@ def read_metrics(run: Run, *, up_to_step: int | None = None) -> list[dict[str, A
             break
     if up_to_step is not None:
         lines = [line for line in lines if line["step"] <= up_to_step]
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return lines
 
@@ -327,7 +327,7 @@ def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> N
         # Weights that a custom network shares between layers are written once for each name.
         whole[name] = tensor.clone() if tensor.data_ptr() in places else tensor
         places.add(tensor.data_ptr())
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             save_file(whole, temporary, {"format": str(FORMAT), **metadata})
         except SafetensorError as error:  # such as a full disk

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vaelab.evaluation.page.document import page_html
 from vaelab.evaluation.report import Report
-from vaelab.files import written_whole
+from vaelab.files import atomic_write
 
 __all__ = ["page_html", "save_page"]
 
@@ -27,5 +27,5 @@ def save_page(report: Report, path: str | os.PathLike[str]) -> None:
     OutputError
         If it cannot be written.
     """
-    with written_whole(Path(path)) as temporary:
+    with atomic_write(Path(path)) as temporary:
         temporary.write_text(page_html(report), encoding="utf-8")

@@ -7,7 +7,16 @@ from conftest import generator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaelab.models.spatial import ConvBlock, Gather, Grid, MixerBlock, PatchExpand, PatchMerge, Spread, over_channels
+from vaelab.models.spatial import (
+    ConvBlock,
+    Grid,
+    MixerBlock,
+    PatchExpand,
+    PatchMerge,
+    PositionsToVector,
+    VectorToPositions,
+    channel_linear,
+)
 
 
 @given(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20), st.integers(0, 6), st.integers(1, 2), st.booleans())
@@ -17,15 +26,15 @@ def test_joining_undoes_cutting(
     shape = (channels, height, width)
     grid = Grid.over(shape, patch, channels_last=channels_last)
     images = torch.rand(2, planes * channels, height, width, generator=generator(0))
-    cut = [grid.cut(part) for part in images.split(channels, dim=1)]
+    cut = [grid.patchify(part) for part in images.split(channels, dim=1)]
     assert cut[0].shape == (grid.values, grid.positions, 2)
-    joined = grid.join(torch.cat(cut), planes)
+    joined = grid.unpatchify(torch.cat(cut), planes)
     assert torch.equal(joined.flatten(1, 2), images)
 
 
 def test_a_patch_is_a_square_of_the_image() -> None:
     image = torch.arange(64.0).view(1, 1, 8, 8)
-    cut = Grid.over((1, 8, 8), 4).cut(image)
+    cut = Grid.over((1, 8, 8), 4).patchify(image)
     assert torch.equal(cut[:, 1, 0].view(4, 4), image[0, 0, :4, 4:])
     assert torch.equal(cut[:, 2, 0].view(4, 4), image[0, 0, 4:, :4])
 
@@ -79,7 +88,7 @@ def test_a_relative_matrix_has_the_kernel_s_own_numbers(rows: int, columns: int)
     mix = MixerBlock(grid, 3, relative=True)
     assert mix.between is not None
     with torch.autocast("cpu", torch.bfloat16):
-        found = mix.matrices()
+        found = mix.mixing_matrices()
     for i in range(grid.positions):
         for j in range(grid.positions):
             down, right = i // columns - j // columns, i % columns - j % columns
@@ -100,7 +109,7 @@ def test_a_convolution_hears_its_neighbours_alone() -> None:
 def test_gathering_and_spreading_keep_images_apart() -> None:
     torch.manual_seed(0)
     state = torch.randn(8, 6, 3)
-    gather, spread = Gather(6, 8, 5), Spread(5, Grid.over((1, 4, 6), 2), 8, 7)
+    gather, spread = PositionsToVector(6, 8, 5), VectorToPositions(5, Grid.over((1, 4, 6), 2), 8, 7)
     together = spread(gather(state))
     assert together.shape == state.shape
     torch.testing.assert_close(spread(gather(state[..., 1:2])), together[..., 1:2])
@@ -114,10 +123,10 @@ def test_a_coarser_grid_has_positions_of_four(height: int, width: int, patch: in
     assert (coarse.rows, coarse.columns) == ((grid.rows + 1) // 2, (grid.columns + 1) // 2)
     torch.manual_seed(0)
     coarsen, refine = PatchMerge(grid, 4), PatchExpand(grid, 4)
-    fine = grid.laid(torch.randn(4, grid.positions, 1)).requires_grad_()
+    fine = grid.to_memory_order(torch.randn(4, grid.positions, 1)).requires_grad_()
     middle = coarse.positions // 2
     (reach,) = torch.autograd.grad(coarsen(fine)[:, middle].sum(), fine)
-    state = coarse.laid(torch.randn(4, coarse.positions, 1)).requires_grad_()
+    state = coarse.to_memory_order(torch.randn(4, coarse.positions, 1)).requires_grad_()
     row, column = divmod(middle, coarse.columns)
     near = torch.zeros(grid.rows, grid.columns, dtype=torch.bool)
     near[2 * row : 2 * row + 2, 2 * column : 2 * column + 2] = True
@@ -133,12 +142,12 @@ def test_the_order_in_memory_says_nothing() -> None:
     torch.manual_seed(0)
     last = Grid.over((1, 10, 6), 2, channels_last=True)
     state, dense, layer = torch.randn(4, 15, 3), torch.nn.Linear(4, 6), ConvBlock(last, 4)
-    turned = last.laid(state)
+    turned = last.to_memory_order(state)
     assert turned.stride() == (1, 4, 60)
     for made, other in (
-        (over_channels(dense, state), over_channels(dense, turned)),
+        (channel_linear(dense, state), channel_linear(dense, turned)),
         (layer(state), layer(turned)),
-        (last.repeated(state, 2), last.repeated(turned, 2)),
+        (last.repeat_batch(state, 2), last.repeat_batch(turned, 2)),
     ):
         torch.testing.assert_close(made, other)
         assert other.stride(0) == 1

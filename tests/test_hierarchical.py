@@ -118,7 +118,7 @@ def test_with_one_rung_it_is_the_flat_model(kind: ModelName, patch: int) -> None
 
     class Decoder(nn.Module):
         def forward(self, latent: Tensor, labels: Tensor | None) -> Tensor:
-            return model.parameters_of(latent, labels)
+            return model.likelihood_parameters(latent, labels)
 
     classes = 3 if kind == "cvae" else 0
     flat = SingleLatentVAE(
@@ -215,13 +215,13 @@ def test_a_rungs_rate_is_that_of_its_latent_against_its_prior() -> None:
 
 
 def test_noise_is_put_in_the_priors_units() -> None:
-    rung = ladder((1, 8, 8), "bernoulli", levels="3,2", patch=4)._below()[0]
+    level, *_ = next(ladder((1, 8, 8), "bernoulli", levels="3,2", patch=4)._lower_levels())
     state = torch.randn(4, 5, 8, generator=generator(0))  # positions, images, channels
-    noise = torch.randn(5, rung.latent_dim, generator=generator(1))
-    mean, log_scale = rung.prior(F.silu(state)).chunk(2, dim=-1)
+    noise = torch.randn(5, level.latent_dim, generator=generator(1))
+    mean, log_scale = level.prior(F.silu(state)).chunk(2, dim=-1)
     latent = mean + torch.exp(4 * torch.tanh(log_scale / 4)) * noise.view(5, 4, 2).transpose(0, 1)
-    moved = rung.move(state.permute(2, 0, 1), noise)
-    torch.testing.assert_close(moved.permute(1, 2, 0), state + rung.enter(latent))
+    moved = level.update(state.permute(2, 0, 1), noise)
+    torch.testing.assert_close(moved.permute(1, 2, 0), state + level.enter(latent))
 
 
 def test_weights_average_to_the_elbo_and_rise_to_the_evidence() -> None:
@@ -272,7 +272,7 @@ def test_the_posterior_follows_the_means() -> None:
 def test_it_starts_where_the_data_are() -> None:
     model = ladder((1, 9, 13), "bernoulli", stirred=0)
     images = images_for("bernoulli", (1, 9, 13))
-    model.fit_to(images.mean(0), images.var(0))
+    model.initialise_from_data(images.mean(0), images.var(0))
     with torch.no_grad():
         model.output.weight.zero_()
     start = model.decode(torch.zeros(1, model.latent_dim)).mean()[0]
