@@ -16,7 +16,7 @@ from machine import machine
 from train_run import train_run
 
 import vaelab
-from vaelab.evaluation.reference_classifier import judge_of
+from vaelab.evaluation.reference_classifier import reference_classifier_for
 
 PER_LABEL = 1000
 
@@ -32,7 +32,7 @@ def main() -> None:
     print(machine())
     for source in arguments.sources:
         dataset = vaelab.load_dataset(source)
-        judge = judge_of(dataset)
+        judge = reference_classifier_for(dataset)
         assert dataset.test.labels is not None
         print(f"{source}: the judge reads {judge.accuracy:.2%} of the {len(dataset.test):,} real test images correctly")
         for seed in range(arguments.seeds):

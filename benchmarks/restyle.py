@@ -20,7 +20,7 @@ from machine import machine
 from train_run import train_run
 
 import vaelab
-from vaelab.evaluation.reference_classifier import judge_of
+from vaelab.evaluation.reference_classifier import reference_classifier_for
 from vaelab.evaluation.style import slant, stroke_width
 from vaelab.inference.explore import styles
 
@@ -38,7 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(machine())
     dataset = vaelab.load_dataset(arguments.source)
-    judge = judge_of(dataset)
+    judge = reference_classifier_for(dataset)
     options = ["--model", "cvae", "--seconds", str(arguments.seconds), "--seed", str(arguments.seed)]
     run = arguments.run or train_run(f"restyle-{arguments.source}-{arguments.seed}", arguments.source, *options)
     model = vaelab.load(run)

@@ -16,12 +16,12 @@ from machine import machine
 import vaelab
 from vaelab.data.dataset import Dataset, between_share
 from vaelab.data.strokes import draw_strokes
-from vaelab.evaluation.reference_classifier import Judge, judge_of
+from vaelab.evaluation.reference_classifier import ReferenceClassifier, reference_classifier_for
 
 COUNT = 60_000
 
 
-def report(judge: Judge, trained_on: str, dataset: Dataset) -> None:
+def report(judge: ReferenceClassifier, trained_on: str, dataset: Dataset) -> None:
     """Print the judge's accuracy on the test images of a data set, overall and per class."""
     right = judge.read(dataset.test.images) == dataset.test.labels
     assert dataset.test.labels is not None
@@ -39,7 +39,7 @@ def main() -> None:
     for name, dataset in sets.items():
         print(f"{name}: {between_share(dataset.train.images):.2%} of the pixels between 10 % and 90 % of white")
     for trained_on in sets:
-        judge = judge_of(sets[trained_on])
+        judge = reference_classifier_for(sets[trained_on])
         for dataset in sets.values():
             report(judge, trained_on, dataset)
 

@@ -81,7 +81,7 @@ def _likelihood() -> Section:
         quantity(LONG, -1234.5, error=45.6, unit=LONG, beside=((LONG, 1.5), ("b", math.nan))),
     )
     words = (
-        "An image surprises the model by at most 98.23 ± 0.08 nats (K = 500, 10,000 images).",
+        "On average, −log p(x) of an image is at most 98.23 ± 0.08 nats (K = 500, 10,000 images).",
         "A second sentence says what that is beside: <script>alert('nothing')</script>.",
     )
     return Section("likelihood", "Likelihood", words, shown, tuple(plots), seconds=31.2)
@@ -96,7 +96,7 @@ def _labels() -> Section:
     correlation = rng.uniform(-1, 1, (4, 7))
     correlation[0, 0] = math.nan
     plots: list[Plot] = [
-        Matrix("confusion", "What the judge reads", "asked for", "read as", few, ten),
+        Matrix("confusion", "Predicted labels", "requested", "predicted", few, ten),
         Matrix("large", "The same of a hundred classes", "asked for", "read as", many, hundred),
         Matrix("factors", "Factors", "factor", "axis", ("slant", "width", LONG, "x"), correlation, tuple("abcdefg")),
         Bars(

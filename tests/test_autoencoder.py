@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import draw_tiny
-from judged import judge_for, subject_of, table, unlabelled
+from evaluation_contexts import context_of, table, tiny_classifier, unlabelled
 
 from vaelab import load
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset
 from vaelab.evaluation.autoencoder import matched_gaussian, random_points_section
-from vaelab.evaluation.context import Settings, Subject
+from vaelab.evaluation.context import EvaluationContext, Settings
 from vaelab.evaluation.results import Section, Sheet
 from vaelab.training.fit import fit
 
@@ -34,14 +34,14 @@ def test_matched_gaussian_of_codes_in_a_plane_stays_in_it() -> None:
 
 @pytest.mark.parametrize("kind", ["ae", "vae", "cvae"])
 def test_every_kind_of_model_is_measured_alike(tiny: Dataset, kind: str) -> None:
-    section = random_points_section(subject_of(tiny, kind))
+    section = random_points_section(context_of(tiny, kind))
     assert [quantity.key for quantity in section.quantities] == [
         "random_fid",
         "random_confidence",
         "random_codes_fid",
         "random_codes_confidence",
     ]
-    real = dict(section["random_confidence"].beside)["held-out images"]
+    real = dict(section["random_confidence"].beside)["real held-out images"]
     assert 100 / 3 < section["random_confidence"].value < real
     sheet = section.plots[0]
     assert isinstance(sheet, Sheet)
@@ -52,16 +52,16 @@ def trained(data: Dataset, folder: Path, kind: str) -> Section:
     model = ModelConfig(model=kind, network="mlp", latent_dim=4, likelihood="bernoulli", width=64, depth=1)  # type: ignore[arg-type]
     for _ in fit(Config(model, TrainConfig(epochs=50, batch_size=50, device="cpu")), data, out=folder):
         pass
-    subject = Subject(load(folder), data, Settings())
-    subject.__dict__["judge"] = judge_for(data)
-    return random_points_section(subject)
+    context = EvaluationContext(load(folder), data, Settings())
+    context.__dict__["classifier"] = tiny_classifier(data)
+    return random_points_section(context)
 
 
 def test_random_points_of_an_autoencoder_are_worse_than_a_vaes(tiny: Dataset, tmp_path: Path) -> None:
     """The tour's first claim: the autoencoder rebuilds as well, yet its random points decode to rubbish."""
     data = Dataset("more", draw_tiny(400, seed=1), tiny.validation, draw_tiny(300, seed=2), tiny.classes)
     ae, vae = (trained(data, tmp_path / kind, kind) for kind in ("ae", "vae"))
-    assert dict(ae["random_fid"].beside)["held-out images rebuilt"] < 0.2 * ae["random_fid"].value
+    assert dict(ae["random_fid"].beside)["reconstructed held-out images"] < 0.2 * ae["random_fid"].value
     assert vae["random_fid"].value < 0.7 * ae["random_fid"].value
 
 
@@ -69,19 +69,18 @@ def test_random_points_of_an_autoencoder_are_worse_than_a_vaes(tiny: Dataset, tm
     ("make", "reason"),
     [
         (
-            lambda tiny: subject_of(Dataset("few", tiny.train, tiny.validation, tiny.test[:1], tiny.classes), "ae"),
-            "1 test images are too few: at least 4 are needed.",
+            lambda tiny: context_of(Dataset("few", tiny.train, tiny.validation, tiny.test[:1], tiny.classes), "ae"),
+            "1 test images are too few",
         ),
         (
-            lambda tiny: subject_of(unlabelled(tiny), "ae", judge=False),
-            "There is no judge to look at the images: tiny: got fewer than two classes; expected labelled images to train "
-            "a judge on.",
+            lambda tiny: context_of(unlabelled(tiny), "ae", classifier=False),
+            "No reference classifier: tiny: got fewer than two classes",
         ),
         (
-            lambda tiny: subject_of(table(), "ae", judge=False),
-            "There is no judge to look at the images: table: got a table; expected images for a judge to read.",
+            lambda tiny: context_of(table(), "ae", classifier=False),
+            "No reference classifier: table: got a table",
         ),
     ],
 )
-def test_what_cannot_be_judged_is_left_out_with_the_reason(tiny: Dataset, make, reason: str) -> None:
-    assert random_points_section(make(tiny)).left_out == reason
+def test_what_cannot_be_classified_is_left_out_with_the_reason(tiny: Dataset, make, reason: str) -> None:
+    assert reason in random_points_section(make(tiny)).left_out

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from conftest import LinearGaussian
-from judged import subject_of, table
+from evaluation_contexts import context_of, table
 from torch.distributions import MultivariateNormal
 
 from vaelab.data import Dataset
@@ -93,24 +93,24 @@ def test_gain_is_the_log_of_the_labels_posterior_above_chance(labelled_linear_ga
 
 def test_the_section_has_a_classifier_and_a_gain(tiny: Dataset) -> None:
     told: list[tuple[int, int]] = []
-    subject = subject_of(tiny, judge=False, quick=True)
-    object.__setattr__(subject, "work", lambda what, done, total: told.append((done, total)))
-    section = bayes_section(subject)
+    context = context_of(tiny, classifier=False, quick=True)
+    object.__setattr__(context, "work", lambda what, done, total: told.append((done, total)))
+    section = bayes_section(context)
     given, free, gain = (section[key] for key in ("bound_given_label", "bound_without_label", "label_gain"))
     assert gain.value == pytest.approx(free.value - given.value)
     assert gain.value <= math.log(3)
-    assert gain.beside[0] == ("ln 3, the most there is to gain", pytest.approx(math.log(3)))
+    assert gain.beside[0] == ("ln 3, the maximum", pytest.approx(math.log(3)))
     assert section["bayes_accuracy"].count == 30
     assert told[-1] == (3, 3)
 
 
 def test_tables_have_bounds_under_labels_too() -> None:
-    assert bayes_section(subject_of(table(), judge=False))["bayes_accuracy"].count == 20
+    assert bayes_section(context_of(table(), classifier=False))["bayes_accuracy"].count == 20
 
 
 def test_one_image_has_no_error_and_an_unconditional_model_no_section(tiny: Dataset) -> None:
     one = Dataset("one", tiny.train, tiny.validation, tiny.test[:1], tiny.classes)
-    section = bayes_section(subject_of(one, judge=False, quick=True))
+    section = bayes_section(context_of(one, classifier=False, quick=True))
     assert section["label_gain"].count == 1
     assert math.isnan(section["label_gain"].error or 0)
-    assert bayes_section(subject_of(tiny, "ae", judge=False)).left_out == "This model (ae) takes no labels."
+    assert bayes_section(context_of(tiny, "ae", classifier=False)).left_out == "This model (ae) takes no labels."

@@ -15,7 +15,7 @@ from vaelab.config import Config
 from vaelab.data import load_dataset
 from vaelab.data.dataset import Dataset, Split
 from vaelab.evaluation import report as reports
-from vaelab.evaluation.context import Subject
+from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.likelihood import likelihood_section
 from vaelab.evaluation.results import Section
 from vaelab.training.fit import fit
@@ -58,11 +58,11 @@ def copy(source: Path, target: Path) -> None:
             (target / path.name).write_bytes(path.read_bytes())
 
 
-def measure(monkeypatch: pytest.MonkeyPatch, **sections: Callable[[Subject], Section]) -> None:
+def measure(monkeypatch: pytest.MonkeyPatch, **sections: Callable[[EvaluationContext], Section]) -> None:
     monkeypatch.setattr(reports, "SECTIONS", sections)
 
 
-def other(subject: Subject) -> Section:
+def other(subject: EvaluationContext) -> Section:
     return Section("other", "Other", left_out=f"it is made up; versus {subject.versus and subject.versus.name}")
 
 
@@ -92,7 +92,7 @@ def test_a_run_is_measured_on_its_own_data(here: Path, capsys: pytest.CaptureFix
     call("evaluate", "cvae", "--importance-samples", "3", "--seed", "5")
     told = capsys.readouterr()
     first, second = told.out.splitlines()
-    assert first.startswith("Likelihood: A test image surprises the model by at most ")
+    assert first.startswith("Likelihood: On average, −log p(x) of a test image is at most ")
     assert second == "Other: left out: it is made up; versus None"
     assert told.err.endswith(
         "1 of 2 sections\n2 of 2 sections\nreport: cvae/report.html, and its figures as cvae/report.json\n"
@@ -154,11 +154,11 @@ def test_what_is_finished_is_kept_and_the_next_call_goes_on(
 ) -> None:
     measured = []
 
-    def counted(subject: Subject) -> Section:
+    def counted(subject: EvaluationContext) -> Section:
         measured.append("likelihood")
         return likelihood_section(subject)
 
-    def interrupted(subject: Subject) -> Section:
+    def interrupted(subject: EvaluationContext) -> Section:
         raise KeyboardInterrupt
 
     command = ("evaluate", "vae", "--importance-samples", "2", "--quick")

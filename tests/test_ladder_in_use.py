@@ -9,7 +9,7 @@ import vaelab
 from vaelab.cli import main
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset
-from vaelab.evaluation.context import Settings, Subject
+from vaelab.evaluation.context import EvaluationContext, Settings
 from vaelab.evaluation.latent_section import LADDER, latent_section
 from vaelab.evaluation.likelihood import likelihood_section
 from vaelab.inference.explore import manifold, posterior, restyle, traverse
@@ -56,7 +56,7 @@ def test_it_is_used_like_any_other(tiny: Dataset, model: TrainedModel) -> None:
 
 
 def test_the_report_says_what_its_posteriors_are(tiny: Dataset, model: TrainedModel) -> None:
-    subject = Subject(model, tiny, Settings(importance_samples=20))
+    subject = EvaluationContext(model, tiny, Settings(importance_samples=20))
     assert LADDER in latent_section(subject).words
     figures = {quantity.key: quantity.value for quantity in likelihood_section(subject).quantities}
     assert figures["bound"] < figures["negative_elbo"]

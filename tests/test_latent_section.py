@@ -11,7 +11,7 @@ from conftest import flat
 
 from vaelab.config import ModelConfig, ModelName
 from vaelab.data import Dataset
-from vaelab.evaluation.context import Settings, Subject
+from vaelab.evaluation.context import EvaluationContext, Settings
 from vaelab.evaluation.latent_section import latent_section
 from vaelab.evaluation.results import Bars, Points, Section
 from vaelab.inference.trained import TrainedModel
@@ -38,7 +38,7 @@ def collapse(trained: TrainedModel, *axes: int) -> TrainedModel:
 
 
 def of(dataset: Dataset, model: TrainedModel, **settings: Any) -> Section:
-    return latent_section(Subject(model, dataset, Settings(**settings)))
+    return latent_section(EvaluationContext(model, dataset, Settings(**settings)))
 
 
 def plot(section: Section, key: str) -> Any:
@@ -63,7 +63,7 @@ def test_a_healthy_latent_is_measured_whole(tiny: Dataset) -> None:
         "cluster_accuracy",
     }
     assert section["active_units"].value == WIDTH
-    assert section.words[0] == "All 4 latent dimensions are active: none has collapsed."
+    assert section.words[0].startswith("All 4 latent dimensions are active")
     above, below = section["aggregate_divergence"], section["aggregate_divergence_below"]
     assert below.value < above.value
     rate = dict(section["image_information"].beside)["rate"]
@@ -80,7 +80,7 @@ def test_a_healthy_latent_is_measured_whole(tiny: Dataset) -> None:
 def test_a_planted_collapse_is_found_and_named(tiny: Dataset) -> None:
     section = of(tiny, collapse(untrained(tiny, "vae"), 1, 3))
     assert section["active_units"].value == 2
-    assert section.words[0].startswith("2 of 4 latent dimensions are active; 2 collapsed onto the prior (z1, z3)")
+    assert section.words[0].startswith("2 of 4 latent dimensions are active; 2 have collapsed onto the prior (z1, z3)")
     bars = plot(section, "rate_of_dimensions")
     assert bars.marked == {1, 3}
     assert [bars.values[1], bars.values[3]] == pytest.approx([0, 0], abs=1e-6)
@@ -91,8 +91,8 @@ def test_a_planted_collapse_is_found_and_named(tiny: Dataset) -> None:
 def test_a_whole_collapse_is_said_with_what_to_do(tiny: Dataset) -> None:
     section = of(tiny, collapse(untrained(tiny, "vae"), *range(WIDTH)))
     assert section["active_units"].value == 0
-    assert section.words[0].startswith("The posterior has collapsed: no latent dimension tells one image from another")
-    assert "--beta" in section.words[0]
+    assert section.words[0].startswith("Posterior collapse")
+    assert "β" in section.words[0]
     assert section["aggregate_divergence"].value == pytest.approx(0, abs=1e-6)
     assert section["mmd_p_value"].value > 0.01
     assert section["neighbour_accuracy"].value < 80
@@ -100,7 +100,7 @@ def test_a_whole_collapse_is_said_with_what_to_do(tiny: Dataset) -> None:
 
 def test_labels_are_read_of_an_unconditional_model_alone(tiny: Dataset) -> None:
     of_vae = of(tiny, untrained(tiny, "vae"))
-    chance = dict(of_vae["neighbour_accuracy"].beside)["always the commonest label"]
+    chance = dict(of_vae["neighbour_accuracy"].beside)["always predict the most frequent label"]
     assert chance == pytest.approx(100 / 3, abs=7)
     assert chance < of_vae["neighbour_accuracy"].value <= 100
     assert not keys(of(tiny, untrained(tiny, "cvae"))) & {"neighbour_accuracy", "cluster_accuracy"}
@@ -137,9 +137,7 @@ def test_codes_on_a_line_have_no_divergence_by_moments(tiny: Dataset) -> None:
 
 def test_one_image_and_two(tiny: Dataset) -> None:
     model = untrained(tiny, "vae")
-    assert (
-        of(replace(tiny, test=tiny.test[:1]), model).left_out == "got 1 test image; a distribution of latents needs two"
-    )
+    assert of(replace(tiny, test=tiny.test[:1]), model).left_out.startswith("got 1 test image")
     two = of(replace(tiny, test=tiny.test[:2]), model)
     assert two.left_out == ""
     assert np.isfinite([quantity.value for quantity in two.quantities]).all()
@@ -147,7 +145,7 @@ def test_one_image_and_two(tiny: Dataset) -> None:
 
 def test_the_seed_decides_and_progress_is_told(tiny: Dataset) -> None:
     model, told = untrained(tiny, "cvae"), list[tuple[str, int, int]]()
-    first = latent_section(Subject(model, tiny, Settings(quick=True), lambda *done: told.append(done)))
+    first = latent_section(EvaluationContext(model, tiny, Settings(quick=True), lambda *done: told.append(done)))
     again, other = of(tiny, model, quick=True), of(tiny, model, quick=True, seed=1)
     assert first.quantities == again.quantities
     assert first["aggregate_divergence"].value != other["aggregate_divergence"].value

@@ -89,7 +89,7 @@ def test_what_it_shows_cannot_break_it(page: str, outline: Outline) -> None:
     assert outline.texts["h1"] == ["cvae on strokes & <others>"]
     assert "3 &lt; 4 &amp; &lt;b&gt;5&lt;/b&gt;" in page
     quoted = figure(Bars("k", 'A "quoted" title', "x", "y", ("a",), [1.0]), "k", says="It's <so>.")
-    assert 'aria-label="A &quot;quoted&quot; title. y of 1 x; the longest, a: 1. It&#x27;s &lt;so&gt;."' in quoted
+    assert 'aria-label="A &quot;quoted&quot; title. y of 1 x; the largest, a: 1. It&#x27;s &lt;so&gt;."' in quoted
 
 
 def test_headings_are_in_order(outline: Outline) -> None:
@@ -107,9 +107,9 @@ def test_every_picture_is_told_in_words(outline: Outline) -> None:
     told = [str(one["aria-label"]) for one in drawn] + [str(one["alt"]) for one in sheets]
     assert told[0] == (
         "The bound over K. nats per image over K, draws of z per image; bound: 102 to 98.01. "
-        "An image surprises the model by at most 98.23 ± 0.08 nats (K = 500, 10,000 images)."
+        "On average, −log p(x) of an image is at most 98.23 ± 0.08 nats (K = 500, 10,000 images)."
     )
-    assert f"36 images in 3 rows. The rows: asked for 3, nearest, {LONG}. FID is 3.2." in told[-2]
+    assert f"36 images in 3 rows. Rows: asked for 3, nearest, {LONG}. FID is 3.2." in told[-2]
     assert all(len(text) > 20 for text in told)
     others = [attributes for attributes in outline.all("svg") if attributes.get("role") != "img"]
     assert all(attributes["aria-hidden"] == "true" for attributes in others)
@@ -156,9 +156,9 @@ def test_a_quick_look_and_the_run_are_told() -> None:
     run = {"name": "mine", "source": "mnist", "same_data": False, "trained_for": "90 s", "network": "conv"}
     versus = {"name": "kmnist", "fingerprint": "c" * 64}
     page = page_html(Report(facts(settings=settings, run=run, versus=versus), ()))
-    assert "A quick look: fewer images" in page
+    assert "Quick evaluation: fewer images" in page
     assert "K = 50, seed 3, quick" in page
-    assert "mnist, 90 s: other data than these" in page
+    assert "mnist, 90 s: not the data measured on" in page
     assert ", conv, 7 latent" in page
     assert "<dt>Outliers</dt><dd>kmnist</dd>" in page
     same = page_html(Report(facts(run=run | {"same_data": True}), ()))
@@ -189,17 +189,17 @@ SQUARE = np.array([[math.nan, math.nan], [math.nan, math.nan]])
 @pytest.mark.parametrize(
     ("plot", "says"),
     [
-        (Lines("k", "No line", "x", "y", ()), "no finite figures"),
+        (Lines("k", "No line", "x", "y", ()), "no finite values"),
         (Lines("k", "Log of nothing", "x", "y", (Series("a", [0.0, -1.0], [1.0, 2.0]),), log_x=True), "no finite"),
         (Lines("k", "Flat", "x", "y", (Series("a", [1.0, 2.0], [5.0, 5.0], [math.nan, 0.1]),)), "Flat"),
         (Lines("k", "Infinite", "x", "y", (Series("a", [1.0, 2.0], [math.inf, 5.0]),)), "∞"),
         (Bars("k", "No bar", "x", "y", (), []), "No bar"),
         (Bars("k", "All below", "x", "y", ("a", "b"), [-1.0, -2.0]), "−2"),
         (Bars("k", "All NaN, long", "x", "y", ("a long name", "b"), [math.nan, math.nan]), "–"),
-        (Matrix("k", "NaN", "a", "b", ("x", "y"), SQUARE), "The darkest cells hold –."),
-        (Matrix("k", "Zeros", "a", "b", ("x", "y"), np.zeros((2, 2))), "The darkest cells hold 0."),
-        (Points("k", "None", "x", "y", ()), "no finite figures"),
-        (Points("k", "Empty", "x", "y", (("a", EMPTY),), rings=True), "no finite figures"),
+        (Matrix("k", "NaN", "a", "b", ("x", "y"), SQUARE), "The darkest cells are –."),
+        (Matrix("k", "Zeros", "a", "b", ("x", "y"), np.zeros((2, 2))), "The darkest cells are 0."),
+        (Points("k", "None", "x", "y", ()), "no finite values"),
+        (Points("k", "Empty", "x", "y", (("a", EMPTY),), rings=True), "no finite values"),
         (Points("k", "One", "x", "y", (("a", np.array([[1.0, 1.0]])),), diagonal=True), "1 points"),
         (Sheet("k", "No rows", ()), "No images."),
         (Sheet("k", "An empty row", (np.zeros((0, 4, 4), np.uint8), np.zeros((1, 4, 4), np.uint8)), ("a", "b")), "img"),
@@ -241,7 +241,7 @@ def test_a_line_is_drawn_where_it_lies() -> None:
 
 def test_a_cloud_is_thinned_and_says_so() -> None:
     drawn = figure(Points("k", "t", "x", "y", (("a", np.random.default_rng(0).normal(size=(10_000, 2))),)), "k")
-    assert "One point in 4 is shown, of 10,000." in drawn
+    assert "One in 4 of 10,000 points is shown." in drawn
     assert drawn.count("h0") == 2500
 
 

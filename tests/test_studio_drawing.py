@@ -14,7 +14,7 @@ from studio_page import REBUILT, SEEN, SHEET, STRIP, Models, Opener, Page, decod
 
 from vaelab import restyle
 from vaelab.data.photo import prepare
-from vaelab.evaluation.reference_classifier import Judge
+from vaelab.evaluation.reference_classifier import ReferenceClassifier
 
 pytestmark = pytest.mark.browser
 
@@ -185,7 +185,7 @@ DROP = """async ([text, seen, rebuilt]) => {
 
 
 def test_every_digit_in_the_hand_of_a_hundred_drawings(
-    opened: Opener, served: str, reader: Judge, note: Callable[[str], None]
+    opened: Opener, served: str, reader: ReferenceClassifier, note: Callable[[str], None]
 ) -> None:
     drawings = strokes().test[:100]
     page = opened(served).ready()

@@ -14,7 +14,7 @@ import vaelab.evaluation.style_section as module
 from vaelab.config import ModelName
 from vaelab.data import Dataset, Split
 from vaelab.data.strokes import draw_strokes
-from vaelab.evaluation.context import Settings, Subject
+from vaelab.evaluation.context import EvaluationContext, Settings
 from vaelab.evaluation.results import Bars, Matrix, Section, Sheet
 from vaelab.evaluation.style_section import correlation_across, growing_direction, style_section
 from vaelab.inference.trained import TrainedModel
@@ -79,7 +79,7 @@ def small() -> Iterator[None]:
 
 
 def of(dataset: Dataset, model: TrainedModel, **settings: Any) -> Section:
-    return style_section(Subject(model, dataset, Settings(quick=True, **settings)))
+    return style_section(EvaluationContext(model, dataset, Settings(quick=True, **settings)))
 
 
 def keys(section: Section) -> set[str]:
@@ -111,7 +111,7 @@ def test_one_hand_under_all_labels(drawn: Dataset) -> None:
     for key in ("slant", "width"):
         assert section[f"{key}_correlation"].value > 0.999
         assert section[f"{key}_correlation"].count == 60
-    assert section.words[0].startswith("One z decoded under 10 labels is one hand")
+    assert section.words[0].startswith("For the same z decoded under 10 labels")
     slant, width = plot(section, "slant_direction"), plot(section, "width_direction")
     assert isinstance(slant, Bars)
     np.testing.assert_allclose(slant.values, [0, 0, 1], atol=0.1)
@@ -143,7 +143,7 @@ def test_true_factors_are_read_out_where_they_are_known(drawn: Dataset) -> None:
         section
     )
     assert "factor_variant" not in keys(section)
-    assert "Of the 9 factors that the drawings were made with" in section.words[3]
+    assert "the 9 true factors" in section.words[3]
     importance = plot(section, "factor_importance")
     assert isinstance(importance, Matrix)
     assert importance.values.shape == (9, WIDTH)
@@ -180,13 +180,13 @@ def test_the_label_explains_slant_that_z_does_not_hold(drawn: Dataset) -> None:
         flat(model.model).head.weight.zero_()
     readout = of(drawn, model)["slant_readout"]
     assert readout.value < 0.02
-    assert dict(readout.beside)["of z and the label"] > readout.value + 0.02
+    assert dict(readout.beside)["from z and the label"] > readout.value + 0.02
 
 
 def test_too_few_images_for_a_readout_are_said(drawn: Dataset) -> None:
     few = replace(drawn, test=drawn.test[:20])
     section = of(few, hand())
-    assert section.words[-1] == "What z holds of style was not read out: 20 test images are fewer than 50."
+    assert "20 test images are fewer than 50" in section.words[-1]
     assert keys(section) == {"slant_correlation", "width_correlation"}
 
 
@@ -202,7 +202,9 @@ def test_dark_drawings_on_white_are_turned(drawn: Dataset) -> None:
     with torch.no_grad():
         flat(model.model).head.weight.zero_()
     for key in ("slant", "width"):
-        before, after = (dict(of(data, model)[f"{key}_readout"].beside)["of z and the label"] for data in (drawn, dark))
+        before, after = (
+            dict(of(data, model)[f"{key}_readout"].beside)["from z and the label"] for data in (drawn, dark)
+        )
         assert before == pytest.approx(after, abs=1e-6)
         if key == "slant":
             assert before > 0.02  # digits differ in it
@@ -212,10 +214,8 @@ def test_grey_and_colour_images_are_left_out(drawn: Dataset) -> None:
     rng = np.random.default_rng(0)
     grey = Split(rng.integers(0, 256, (60, 1, SIDE, SIDE), dtype=np.uint8), np.arange(60) % 10)
     section = of(Dataset("fog", grey, grey[:0], grey, classes=CLASSES), hand())
-    assert section.left_out == (
-        "slant and stroke width are measured on drawings: grey images that are black and white nearly everywhere; "
-        "fog has other data"
-    )
+    assert "measured on drawings" in section.left_out
+    assert "fog" in section.left_out
     assert section.quantities == ()
 
 

@@ -1,1 +1,1 @@
-"""What a trained model is worth, measured on images it has not learnt from."""
+"""Evaluation of a trained model on held-out images: one module per section of the report, and the report itself."""

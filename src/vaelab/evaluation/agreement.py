@@ -1,7 +1,7 @@
-"""Label agreement: is the class that was asked for the class that comes out, as a judge reads it?
+"""The agreement section: whether generated images show the requested class, according to the reference classifier.
 
-The judge saw real training images only, and its accuracy on real held-out images stands beside: an agreement above it says
-that drawn images are more typical than real ones, not that the judge was mistaken less.
+The classifier is trained on real training images only. Its accuracy on real held-out images is shown for comparison: an
+agreement above it means that generated images are more typical of their class than real ones, not that they are better.
 """
 
 from __future__ import annotations
@@ -10,101 +10,105 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vaelab.errors import DataError, LabelError
-from vaelab.evaluation.context import Subject
-from vaelab.evaluation.generated import affordable, drawn, read_classes
+from vaelab.evaluation.context import EvaluationContext
+from vaelab.evaluation.generated import affordable, generate_images, shared_classes
 from vaelab.evaluation.results import Bars, Estimate, Matrix, Plot, Quantity, Section, Sheet
 
 IMAGES, QUICK_IMAGES = 10_000, 2_000
-"""Images drawn, evenly over the classes."""
+"""Number of generated images, equally many per class."""
 
 MOST_NAMED = 30
-"""Classes of a confusion matrix and of bars; of more, the lowest so many are shown."""
+"""Maximum number of classes in the confusion matrix and the bars; beyond it only the classes of lowest agreement are shown."""
 
 WORST = 10
 
 AGREEMENT = (
-    "Share of images, drawn from z ~ N(0, I) under evenly many of every label and decoded to their mean, in which the judge, a "
-    "classifier trained on real images alone, reads the label that was asked for."
+    "Share of generated images that the reference classifier assigns to the requested label. The classifier is trained on real "
+    "images only. The images are decoded (decoder's mean) from z ~ N(0, I), equally many per label."
 )
 
 
 def confusion(asked: Int[np.ndarray, " n"], read: Int[np.ndarray, " n"], classes: int) -> Int[np.ndarray, "k k"]:
-    """Counts: a row for each class asked for, a column for each class read."""
+    """Return the confusion matrix: a row per requested class, a column per predicted class."""
     return np.bincount(asked * classes + read, minlength=classes * classes).reshape(classes, classes)
 
 
 def worst(
     asked: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n k"], count: int = WORST
 ) -> Int[np.ndarray, " m"]:
-    """Indices of the images whose asked-for class the judge finds least probable, the worst first."""
-    given = probabilities[np.arange(len(asked)), asked]
-    return np.argsort(given, kind="stable")[:count].astype(np.int64)
+    """Return the indices of the images whose requested class has the lowest probability, lowest first."""
+    requested = probabilities[np.arange(len(asked)), asked]
+    return np.argsort(requested, kind="stable")[:count].astype(np.int64)
 
 
-def agreement_section(subject: Subject) -> Section:
-    """Agreement overall and per class, what was read for what was asked, and the worst images."""
+def agreement_section(context: EvaluationContext) -> Section:
+    """Measure agreement overall and per class, the confusion matrix, and the worst images."""
     key, title = "agreement", "Label agreement"
-    if not subject.model.conditional:
-        return Section(key, title, left_out=f"This model ({subject.model.kind}) is asked for no label.")
+    if not context.model.conditional:
+        return Section(key, title, left_out=f"This model ({context.model.kind}) takes no labels.")
     try:
-        judge = subject.judge
+        classifier = context.classifier
     except (LabelError, DataError) as error:
-        return Section(key, title, left_out=f"There is no judge to read the images: {error}.")
-    names, classes = subject.dataset.classes, read_classes(subject)
+        return Section(key, title, left_out=f"No reference classifier: {error}.")
+    names, classes = context.dataset.classes, shared_classes(context)
     if len(classes) == 0:
         return Section(
-            key, title, left_out="The model knows no class that has training images, so no judge can read it."
+            key, title, left_out="None of the model's classes has training images for the reference classifier."
         )
-    wanted = QUICK_IMAGES if subject.settings.quick else IMAGES
-    per_class = max(1, affordable(wanted, subject.dataset.shape) // len(classes))
+    wanted = QUICK_IMAGES if context.settings.quick else IMAGES
+    per_class = max(1, affordable(wanted, context.dataset.shape) // len(classes))
     asked = np.repeat(classes, per_class)
-    subject.work("drawing images of every label", 0, 1)
-    images = drawn(subject, asked)
-    probabilities = judge.probabilities(images).numpy()
-    read = probabilities.argmax(1)
-    subject.work("drawing images of every label", 1, 1)
+    context.work("generating images of every label", 0, 1)
+    images = generate_images(context, asked)
+    probabilities = classifier.probabilities(images).numpy()
+    predicted = probabilities.argmax(1)
+    context.work("generating images of every label", 1, 1)
 
-    table = confusion(asked, read, len(names))
+    table = confusion(asked, predicted, len(names))
     shares = {int(label): Estimate.of_share(int(table[label, label]), per_class) for label in classes}
     overall = Estimate.of_share(int(np.trace(table)), len(asked))
     lowest = min(shares, key=lambda label: shares[label].value)
-    own = ("the judge on real held-out images", 100 * judge.accuracy)
+    real = ("real held-out images", 100 * classifier.accuracy)
     quantities = (
-        _percent("agreement", "label agreement", AGREEMENT, overall, own),
+        _percent("agreement", "label agreement", AGREEMENT, overall, real),
         _percent(
             "lowest_agreement",
             f"lowest agreement of a class ({names[lowest]})",
-            f"The same for the class that agrees least, here {names[lowest]}. As the lowest of {len(classes)} it is biased down.",
+            f"Label agreement of the class with the lowest agreement, here {names[lowest]}. As the minimum over {len(classes)} "
+            "classes it is biased downwards.",
             shares[lowest],
-            own,
+            real,
         ),
     )
     bad = worst(asked, probabilities)
     captions = tuple(
-        f"asked {names[asked[i]]}: read {names[read[i]]}, {100 * probabilities[i, read[i]]:.0f} %" for i in bad
+        f"requested {names[asked[i]]}: predicted {names[predicted[i]]}, {100 * probabilities[i, predicted[i]]:.0f} %"
+        for i in bad
     )
     plots = _plots(names, shares, table[classes], classes)
-    plots += (
-        Sheet("worst", "The ten that the judge finds least like their label", (images[bad],), ("",), (captions,)),
-    )
+    plots += (Sheet("worst", "The ten images least like their requested label", (images[bad],), ("",), (captions,)),)
     words = [
-        f"{100 * overall.value:.2f} ± {100 * overall.error:.2f} % of {len(asked):,} images are read as the label that was asked "
-        f"for; the judge reads {100 * judge.accuracy:.2f} % of {judge.held_out:,} real held-out images right.",
-        f"The class that agrees least is {names[lowest]}, at {100 * shares[lowest].value:.1f} %.",
+        f"The reference classifier assigns {100 * overall.value:.2f} ± {100 * overall.error:.2f} % of {len(asked):,} generated "
+        f"images to the requested label; its accuracy on {classifier.held_out:,} real held-out images is "
+        f"{100 * classifier.accuracy:.2f} %.",
+        f"The class with the lowest agreement is {names[lowest]}, at {100 * shares[lowest].value:.1f} %.",
     ]
     if overall.value < 1:
         off = table - np.diag(np.diag(table))
-        wanted_class, seen_class = np.unravel_index(off.argmax(), off.shape)
+        requested_class, predicted_class = np.unravel_index(off.argmax(), off.shape)
         words.append(
-            f"The most frequent mistake: asked for {names[wanted_class]}, read as {names[seen_class]}, {off.max()} times of "
-            f"{per_class:,}."
+            f"The most frequent error: {names[requested_class]} requested, {names[predicted_class]} predicted, {off.max()} of "
+            f"{per_class:,} times."
         )
-    if overall.value > judge.accuracy:
+    if overall.value > classifier.accuracy:
         words.append(
-            "That it is above the judge's own accuracy means that drawn images are more typical than real ones."
+            "Agreement above the classifier's accuracy means that generated images are more typical of their class than real "
+            "ones."
         )
     if len(classes) < len(names):
-        words.append(f"{len(names) - len(classes)} classes have no training images, so nobody can judge them.")
+        words.append(
+            f"Not measured: {len(names) - len(classes)} of {len(names)} classes, which have no training images."
+        )
     return Section(key, title, tuple(words), quantities, plots)
 
 
@@ -121,7 +125,8 @@ def _plots(
     columns = np.flatnonzero(table.any(0) | np.isin(np.arange(len(names)), classes))
     counts = table[:, columns]
     named = tuple(names[label] for label in columns)
-    return (bars, Matrix("confusion", "What was read for what was asked", "asked for", "read", rows, counts, named))
+    title = "Predicted label for each requested label"
+    return (bars, Matrix("confusion", title, "requested", "predicted", rows, counts, named))
 
 
 def _percent(key: str, name: str, definition: str, share: Estimate, *beside: tuple[str, float]) -> Quantity:

@@ -1,7 +1,8 @@
-"""What random points of the latent space decode to: the first difference of an autoencoder and a VAE, as figures.
+"""The random points section: images decoded from random points of the latent space.
 
-Measured alike for every model, so that runs can be laid side by side: points of N(0, I), and points of the Gaussian that has
-the mean and covariance of the codes of held-out images, which is the kindest that an autoencoder can be asked for.
+It shows the main difference between an autoencoder and a VAE. Measured in the same way for every model, so that runs can be
+compared: for points of N(0, I), and for points of the Gaussian with the mean and covariance of the codes of held-out images,
+which is the most favourable Gaussian for an autoencoder.
 """
 
 from __future__ import annotations
@@ -11,71 +12,69 @@ import torch
 from jaxtyping import Float
 
 from vaelab.errors import DataError, LabelError
-from vaelab.evaluation.context import Subject
+from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.fidelity import frechet_distance
 from vaelab.evaluation.generated import affordable, model_labels
-from vaelab.evaluation.reference_classifier import Judge
+from vaelab.evaluation.reference_classifier import ReferenceClassifier
 from vaelab.evaluation.results import Estimate, Quantity, Section, Sheet
 from vaelab.random import generator_for
 
 IMAGES, QUICK_IMAGES = 2_000, 1_000
-"""Random points, and real images to compare what they decode to with."""
+"""Number of random points, and of real images to compare with."""
 
 SHOWN = 10
 
 
 def matched_gaussian(codes: Float[np.ndarray, "n d"], normal: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m d"]:
-    """Standard normal draws moved to the mean and covariance of the codes, (M, d); at least 2 codes."""
+    """Transform standard normal draws to the mean and covariance of the codes, (M, d); needs at least 2 codes."""
     covariance = np.atleast_2d(np.cov(codes.astype(np.float64).T))
     values, vectors = np.linalg.eigh(covariance)
     root = vectors * np.sqrt(np.maximum(values, 0))
     return (codes.mean(0) + normal @ root.T).astype(np.float32)
 
 
-def random_points_section(subject: Subject) -> Section:
-    """FID and the judge's confidence of what random points decode to, beside reconstructions and real images."""
+def random_points_section(context: EvaluationContext) -> Section:
+    """Measure FID and classifier confidence of decoded random points, next to reconstructions and real images."""
     key, title = "random_points", "Random points decoded"
     try:
-        judge = subject.judge
+        classifier = context.classifier
     except (LabelError, DataError) as error:
-        return Section(key, title, left_out=f"There is no judge to look at the images: {error}.")
-    model, held_out = subject.model, subject.held_out
+        return Section(key, title, left_out=f"No reference classifier: {error}.")
+    model, held_out = context.model, context.held_out
     assert held_out.labels is not None
-    wanted = QUICK_IMAGES if subject.settings.quick else IMAGES
-    size = min(len(held_out) // 2, affordable(wanted, subject.dataset.shape))
+    wanted = QUICK_IMAGES if context.settings.quick else IMAGES
+    size = min(len(held_out) // 2, affordable(wanted, context.dataset.shape))
     if size < 2:
         return Section(
-            key, title, left_out=f"{len(held_out)} {subject.split} images are too few: at least 4 are needed."
+            key, title, left_out=f"{len(held_out)} {context.split} images are too few; at least 4 are needed."
         )
-    order = np.random.default_rng(subject.settings.seed).permutation(len(held_out))
+    order = np.random.default_rng(context.settings.seed).permutation(len(held_out))
     reference, other = held_out[order[:size]], held_out[order[size : 2 * size]]
     assert other.labels is not None
-    labels = model_labels(subject, other.labels) if model.conditional else None
+    labels = model_labels(context, other.labels) if model.conditional else None
     codes = model.encode(other.images, labels).mean
-    normal = _normal(size, model.model.latent_dim, subject.settings.seed)
+    normal = _normal(size, model.model.latent_dim, context.settings.seed)
     sets = {
         "prior": model.decode(normal, labels),
         "codes": model.decode(matched_gaussian(codes, normal), labels),
         "rebuilt": model.decode(codes, labels),
         "real": other.images,
     }
-    against = judge.features(reference.images)
+    against = classifier.features(reference.images)
     fid, confidence = {}, {}
     for done, (name, images) in enumerate(sets.items()):
-        subject.work("random points", done, len(sets))
-        fid[name] = frechet_distance(against, judge.features(images))
-        confidence[name] = _confidence(judge, images)
-    subject.work("random points", len(sets), len(sets))
+        context.work("random points", done, len(sets))
+        fid[name] = frechet_distance(against, classifier.features(images))
+        confidence[name] = _confidence(classifier, images)
+    context.work("random points", len(sets), len(sets))
     shown = np.linspace(0, size - 1, min(SHOWN, size)).astype(int)
     rows = tuple(sets[name][shown] for name in ("prior", "codes", "rebuilt"))
-    sheet = Sheet(
-        "random_points", "What random points decode to", (*rows, _shown(sets["real"][shown])), tuple(NAMES.values())
-    )
-    return Section(key, title, _words(subject, fid, confidence), _quantities(fid, confidence, size), (sheet,))
+    sheet = Sheet("random_points", "Decoded random points", (*rows, _shown(sets["real"][shown])), tuple(NAMES.values()))
+    return Section(key, title, _words(context, fid, confidence), _quantities(fid, confidence, size), (sheet,))
 
 
-def _confidence(judge: Judge, images: np.ndarray) -> Estimate:
-    return Estimate.of(judge.probabilities(images).max(1).values.double().numpy())
+def _confidence(classifier: ReferenceClassifier, images: np.ndarray) -> Estimate:
+    return Estimate.of(classifier.probabilities(images).max(1).values.double().numpy())
 
 
 def _quantities(fid: dict[str, float], confidence: dict[str, Estimate], size: int) -> tuple[Quantity, ...]:
@@ -86,11 +85,11 @@ def _quantities(fid: dict[str, float], confidence: dict[str, Estimate], size: in
         beside = tuple((NAMES[other], 100 * confidence[other].value) for other in ("rebuilt", "real"))
         found += [
             Quantity(
-                f"{key}_fid", f"FID of {NAMES[name]}, decoded", fid[name], "", FID, None, size, "lower", fid_beside
+                f"{key}_fid", f"FID of decoded {NAMES[name]}", fid[name], "", FID, None, size, "lower", fid_beside
             ),
             Quantity(
                 f"{key}_confidence",
-                f"the judge's confidence in {NAMES[name]}, decoded",
+                f"classifier confidence for decoded {NAMES[name]}",
                 100 * sure.value,
                 "%",
                 CONFIDENCE,
@@ -103,14 +102,14 @@ def _quantities(fid: dict[str, float], confidence: dict[str, Estimate], size: in
     return tuple(found)
 
 
-def _words(subject: Subject, fid: dict[str, float], confidence: dict[str, Estimate]) -> tuple[str, ...]:
+def _words(context: EvaluationContext, fid: dict[str, float], confidence: dict[str, Estimate]) -> tuple[str, ...]:
     sure = {name: 100 * one.value for name, one in confidence.items()}
     return (
-        f"Points of N(0, I) decode to images of FID {fid['prior']:.2f}, in which the judge is {sure['prior']:.1f} % sure "
-        f"of a class on average; real images score {fid['real']:.2f} and {sure['real']:.1f} %, rebuilt ones "
-        f"{fid['rebuilt']:.2f} and {sure['rebuilt']:.1f} %.",
-        f"Points of a Gaussian fitted to the codes give {fid['codes']:.2f} and {sure['codes']:.1f} %."
-        + ("" if subject.model.model.stochastic else " Nothing has taught an autoencoder what lies between its codes."),
+        f"Images decoded from points of N(0, I) have FID {fid['prior']:.2f} and a classifier confidence of {sure['prior']:.1f} % "
+        f"on average. Real images: {fid['real']:.2f} and {sure['real']:.1f} %; reconstructions: {fid['rebuilt']:.2f} and "
+        f"{sure['rebuilt']:.1f} %.",
+        f"Points of a Gaussian fitted to the codes: {fid['codes']:.2f} and {sure['codes']:.1f} %."
+        + ("" if context.model.model.stochastic else " An autoencoder is not trained on points between its codes."),
     )
 
 
@@ -119,22 +118,22 @@ def _normal(count: int, width: int, seed: int) -> np.ndarray:
 
 
 def _shown(images: np.ndarray) -> np.ndarray:
-    """Images (N, C, H, W) as a sheet takes them."""
+    """Convert images (N, C, H, W) to the layout of a sheet."""
     return images[:, 0] if images.shape[1] == 1 else np.moveaxis(images, 1, -1)
 
 
 NAMES = {
     "prior": "points of N(0, I)",
-    "codes": "points of the codes' Gaussian",
-    "rebuilt": "held-out images rebuilt",
-    "real": "held-out images",
+    "codes": "points of a Gaussian fitted to the codes",
+    "rebuilt": "reconstructed held-out images",
+    "real": "real held-out images",
 }
 
 FID = (
-    "FID, in the judge's features, of what such points decode to against real held-out images (for a conditional model, under "
-    "the labels of as many real images). It depends on the number of images: compare figures of one size only."
+    "FID, in the features of the reference classifier, of the decoded points against real held-out images; a conditional model "
+    "decodes with the labels of as many real images. It depends on the number of images: compare values for equal numbers only."
 )
 CONFIDENCE = (
-    "Mean over images of the probability that the judge gives the class it finds likeliest: low where there is nothing to be "
-    "recognised. A judge may be sure of what is no digit, so read it with the FID."
+    "Mean probability of the class that the reference classifier finds most probable; low for unrecognisable images. The "
+    "classifier can be confident about images of no class at all, so read it together with the FID."
 )

@@ -1,10 +1,10 @@
-"""What Bayes' rule makes of a conditional model: p(x) without the label, the label's worth, and a classifier.
+"""The Bayes section: a conditional model's p(x) without the label, its gain from the label, and its Bayes classifier.
 
 Symbols: x an image, y its label of K, b(x, y) ≥ −log p(x|y) the importance-weighted bound under each label, in nats.
 
-With equally frequent labels p(x) = 1/K Σ_y p(x|y) and p(y|x) = p(x|y) / (K p(x)). The label's gain
-log p(x|y) − log p(x) = ln K + log p(y|x) is at most ln K, which is met where the image leaves no doubt of its label. All
-holds as far as the bounds are tight. Under a wrong label they are looser, so the gain comes out too high, if anything.
+With equally frequent labels, p(x) = 1/K Σ_y p(x|y) and p(y|x) = p(x|y) / (K p(x)). The label gain
+log p(x|y) − log p(x) = ln K + log p(y|x) is at most ln K, which is reached if the image determines its label. All this holds
+as far as the bounds are tight. They are looser under a wrong label, so the measured gain is biased upwards, if at all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vaelab.evaluation.context import Subject
+from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.results import Estimate, Quantity, Section
 from vaelab.inference.labels import label_nats
 from vaelab.models.base import Model
@@ -24,10 +24,10 @@ from vaelab.objectives.bounds import negative_bound_curve
 
 IMAGES, SAMPLES = 1_000, 50
 QUICK_IMAGES, QUICK_SAMPLES = 200, 20
-"""Held-out images, and draws of z for each of them under each label; as many decoded images at most for more labels."""
+"""Number of held-out images, and K of the bound under each label."""
 
 MOST_LABELS = 10
-"""Labels that the number of images is meant for: for more of them there are fewer images."""
+"""Number of labels up to which all these images are used; with more labels, fewer images are."""
 
 LEAST_IMAGES = 10
 
@@ -41,16 +41,16 @@ def bounds_under_labels(
     most_at_once: int = 500,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "n k"]:
-    """b(x, y): the importance-weighted bound of each image under each label, nats, float64.
+    """Return b(x, y), the importance-weighted bound of each image under each label, nats, float64.
 
     Parameters
     ----------
     model
         A conditional model of K labels.
     images, samples, seed, most_at_once
-        As for `scoring.negative_bound_curve`. An image meets the same noise under every label.
+        As for `vaelab.objectives.bounds.negative_bound_curve`. The noise of an image is the same under every label.
     progress
-        Told of the labels done and the labels in all.
+        Called with the number of labels done, and their total.
     """
     columns = []
     for label in range(model.classes):
@@ -65,111 +65,116 @@ def bounds_under_labels(
 
 
 def unconditional_bound(nats: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
-    """−log (1/K Σ_y exp(−b(x, y))): an upper bound on −log p(x) in nats, all labels equally frequent."""
+    """Return −log (1/K Σ_y exp(−b(x, y))): an upper bound on −log p(x) in nats, for equally frequent labels."""
     return math.log(nats.shape[1]) - torch.logsumexp(-nats, dim=1)
 
 
 def label_posterior(nats: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
-    """p(y|x) ∝ exp(−b(x, y)), all labels equally frequent: each row sums to 1."""
+    """Return p(y|x) ∝ exp(−b(x, y)) for equally frequent labels; each row sums to 1."""
     return torch.softmax(-nats, dim=1)
 
 
 def label_gain(nats: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """What knowing its label takes off an image's nats: `unconditional_bound` less the bound under the label, ≤ ln K."""
+    """Return the reduction of the bound by the true label, nats: `unconditional_bound` minus the bound under it, ≤ ln K."""
     return unconditional_bound(nats) - nats.gather(1, labels[:, None])[:, 0]
 
 
-def bayes_section(subject: Subject) -> Section:
-    """The label's gain in likelihood beside ln K, and the classifier that Bayes' rule makes of the model."""
-    key, title = "bayes", "What the label is worth, and Bayes' rule"
-    model, settings = subject.model.model, subject.settings
-    if not subject.model.conditional:
-        return Section(key, title, left_out=f"This model ({subject.model.kind}) takes no labels.")
-    assert subject.labels is not None
+def bayes_section(context: EvaluationContext) -> Section:
+    """Measure the label gain in likelihood, and the accuracy of the Bayes classifier of the model."""
+    key, title = "bayes", "Label gain and Bayes classifier"
+    model, settings = context.model.model, context.settings
+    if not context.model.conditional:
+        return Section(key, title, left_out=f"This model ({context.model.kind}) takes no labels.")
+    assert context.labels is not None
     if model.classes < 2:
-        return Section(key, title, left_out="The model knows one label, so there is nothing to tell apart.")
+        return Section(key, title, left_out="The model has a single class.")
     images, samples = (QUICK_IMAGES, QUICK_SAMPLES) if settings.quick else (IMAGES, SAMPLES)
     most = max(LEAST_IMAGES, images * MOST_LABELS // max(model.classes, MOST_LABELS))
-    count = min(len(subject.levels), most)
-    labels = subject.labels[:count]
+    count = min(len(context.levels), most)
+    labels = context.labels[:count]
     nats = bounds_under_labels(
         model,
-        subject.levels[:count],
+        context.levels[:count],
         samples=samples,
         seed=settings.seed,
         most_at_once=settings.most_decoded,
-        progress=lambda done, total: subject.work("bounds under every label", done, total),
+        progress=lambda done, total: context.work("bounds under each label", done, total),
     )
-    given = Estimate.of(nats.gather(1, labels[:, None])[:, 0].numpy())
-    free = Estimate.of(unconditional_bound(nats).numpy())
+    with_label = Estimate.of(nats.gather(1, labels[:, None])[:, 0].numpy())
+    without_label = Estimate.of(unconditional_bound(nats).numpy())
     gain = Estimate.of(label_gain(nats, labels).numpy())
-    right = Estimate.of_share(int((nats.argmin(1) == labels).sum()), count)
-    wide = min(len(subject.levels), 10 * most)
-    passes = label_nats(model, subject.levels[:wide]).argmin(1)
-    fast = Estimate.of_share(int((passes == subject.labels[:wide]).sum()), wide)
+    accuracy = Estimate.of_share(int((nats.argmin(1) == labels).sum()), count)
+    elbo_count = min(len(context.levels), 10 * most)
+    by_elbo = label_nats(model, context.levels[:elbo_count]).argmin(1)
+    elbo_accuracy = Estimate.of_share(int((by_elbo == context.labels[:elbo_count]).sum()), elbo_count)
     ceiling = math.log(model.classes)
-    how = f" Bounds with {samples} draws of z; labels taken as equally frequent."
+    how = f" Bounds with {samples} draws of z; labels are taken as equally frequent."
     quantities = (
         Quantity(
             "bound_given_label",
-            "bound, label given",
-            given.value,
+            "bound with the label",
+            with_label.value,
             "nats per image",
-            GIVEN + how,
-            given.error,
+            WITH_LABEL + how,
+            with_label.error,
             count,
             "lower",
         ),
         Quantity(
             "bound_without_label",
-            "bound, label summed out",
-            free.value,
+            "bound without the label",
+            without_label.value,
             "nats per image",
-            FREE + how,
-            free.error,
+            WITHOUT_LABEL + how,
+            without_label.error,
             count,
             "lower",
         ),
         Quantity(
             "label_gain",
-            "the label's gain",
+            "label gain",
             gain.value,
             "nats per image",
             GAIN + how,
             gain.error,
             count,
             "",
-            ((f"ln {model.classes}, the most there is to gain", ceiling),),
+            ((f"ln {model.classes}, the maximum", ceiling),),
         ),
         Quantity(
             "bayes_accuracy",
-            "Bayes classifier",
-            100 * right.value,
+            "accuracy of the Bayes classifier",
+            100 * accuracy.value,
             "%",
             BAYES + how,
-            100 * right.error,
+            100 * accuracy.error,
             count,
             "higher",
             (
-                (f"by −ELBO at the posterior's mean, {wide:,} images", 100 * fast.value),
+                (f"by −ELBO at the posterior mean, {elbo_count:,} images", 100 * elbo_accuracy.value),
                 ("chance", 100 / model.classes),
             ),
         ),
     )
     words = (
-        f"Knowing the label takes {gain.value:.2f} ± {gain.error:.2f} nats off an image, of at most ln {model.classes} = "
-        f"{ceiling:.2f}: without it the bound would be {free.value:.2f} in place of {given.value:.2f} nats ({count:,} images).",
-        f"Taken as a classifier, by Bayes' rule over p(x|y), the model reads {100 * right.value:.1f} ± {100 * right.error:.1f} % "
-        "of them right, though it was never trained to.",
+        f"Knowing the label lowers the bound by {gain.value:.2f} ± {gain.error:.2f} nats per image, from "
+        f"{without_label.value:.2f} to {with_label.value:.2f} nats ({count:,} images). The maximum gain is ln "
+        f"{model.classes} = {ceiling:.2f} nats.",
+        f"Used as a classifier, by Bayes' rule on p(x|y), the model labels {100 * accuracy.value:.1f} ± "
+        f"{100 * accuracy.error:.1f} % of the images correctly, although it was not trained as a classifier.",
     )
     return Section(key, title, words, quantities)
 
 
-GIVEN = "The importance-weighted bound on −log p(x|y) under the true label (Burda et al. 2016, eq. 8)."
-FREE = "−log of the mean over all labels of p(x|y), each by its importance-weighted bound: an upper bound on −log p(x)."
-GAIN = (
-    "The bound with the label summed out less the bound with the label given, log p(x|y) − log p(x). It is ln K where an image "
-    "leaves no doubt of its label and the model uses it, 0 where the model ignores the label. Under a wrong label the bound is "
-    "looser, so the gain comes out too high, if anything."
+WITH_LABEL = "Importance-weighted bound on −log p(x|y) under the true label (Burda et al. 2016, eq. 8)."
+WITHOUT_LABEL = (
+    "−log of the mean of p(x|y) over all labels, each by its importance-weighted bound: an upper bound on −log p(x)."
 )
-BAYES = "Share of held-out images whose label is the y of greatest p(x|y), which by Bayes' rule is the likeliest one."
+GAIN = (
+    "Bound without the label minus bound with the label, an estimate of log p(x|y) − log p(x). It is ln K if the image "
+    "determines its label and the model uses the label, and 0 if the model ignores the label. The bound is looser under a "
+    "wrong label, so the gain is biased upwards, if at all."
+)
+BAYES = (
+    "Share of held-out images whose true label has the highest p(x|y); by Bayes' rule this is the most probable label."
+)

@@ -1,7 +1,7 @@
-"""Reports side by side: read from their files, refused where their protocols differ, and what is better beyond its error.
+"""Comparison of reports: reads them, checks that they were measured alike, and marks significant differences.
 
-A difference of two figures has the standard error √(a² + b²), a and b being theirs. They are measured on the same images, and
-so mostly rise and fall together: the error of the difference is smaller than that, and a mark is on the safe side.
+The standard error of a difference is taken as √(a² + b²), with a and b the errors of the two values. Both are measured on the
+same images and therefore positively correlated, so the true error is smaller and the marks are conservative.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from vaelab.errors import DataError, RunError
 from vaelab.evaluation.report import REPORT, SCHEMA
 
 BEYOND = 2.0
-"""Standard errors of a difference from which on the better one is marked."""
+"""The better value is marked if it differs by more than this many standard errors."""
 
 BITS = "bits per dimension"
 NATS_GIVEN_LABELS = ("rate", "negative_elbo", "bound")
-"""Of the likelihood section: what a conditional model measures given the label, −log p(x|y), and is another quantity then."""
+"""Quantities of the likelihood section that a conditional model measures as −log p(x|y), which is not comparable."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure of one report; NaN where it has none. `best`: better than all others by more than the error."""
+    """A value of one report; NaN if it has none. `best`: significantly better than all others."""
 
     value: float
     error: float | None = None
@@ -35,7 +35,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A quantity and its figure in each report."""
+    """A quantity and its value in each report."""
 
     section: str
     name: str
@@ -45,16 +45,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What reports have in common, side by side.
+    """Reports side by side.
 
     Attributes
     ----------
     names
-        Of the reports.
+        Names of the reports.
     rows
-        The figures that have a better and a worse, in the order of the sections; in nats, not in bits again.
+        Quantities of which higher or lower values are better, in the order of the sections; nats only, not bits.
     notes
-        What must be known to read them, a sentence each.
+        Sentences needed to interpret the values.
     """
 
     names: tuple[str, ...]
@@ -63,30 +63,29 @@ class Comparison:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """A report as its JSON holds it: `path` is a run folder, or a file.
+    """Read the JSON of a report; `path` is a run folder or a file.
 
     Raises
     ------
     RunError
-        If there is none, or it is damaged, or of a newer schema.
+        If there is no report, it is damaged, or its schema is newer.
     """
     file = path / REPORT if path.is_dir() else path
     if not file.is_file():
-        what = f"{path} holds no {REPORT}" if path.is_dir() else f"{path}: no such folder or file"
-        raise RunError(f"{what}; expected a report of the run: type vaelab evaluate {path if path.is_dir() else 'RUN'}")
+        what = f"{path}: has no {REPORT}" if path.is_dir() else f"{path}: no such folder or file"
+        raise RunError(f"{what}; evaluate the run first")
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
         newer = isinstance(report["schema"], int) and report["schema"] > SCHEMA
         if not newer:
-            _expect_whole(report)
+            _expect_complete(report)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
-            f"{file}: damaged, or no report ({type(error).__name__}: {error}); expected it as `vaelab evaluate` wrote it"
+            f"{file}: damaged, or not a report ({type(error).__name__}: {error}); evaluate the run again"
         ) from error
     if newer:
         raise RunError(
-            f"{file}: got a report of schema {report['schema']}; this vaelab reads up to {SCHEMA}: pip install --upgrade "
-            "vaelab"
+            f"{file}: got a report of schema {report['schema']}; this version of vaelab reads up to {SCHEMA}: upgrade vaelab"
         )
     return report
 
@@ -102,16 +101,16 @@ PROTOCOL: dict[str, Callable[[dict[str, Any]], object]] = {
     "quick": lambda report: report["settings"]["quick"],
     "importance samples": lambda report: report["settings"]["importance_samples"],
 }
-"""What a report says of how it was made, in the words of the refusal."""
+"""The protocol of a report: what must agree, by the name used in the error message."""
 
 FOLLOWS = {"images": ("data", "split", "number of images"), "binarisation": ("likelihood",)}
-"""What differs in any case where one of these does, and need not be said as well."""
+"""Entries that follow from others and are not listed if one of those differs."""
 
 
-def _expect_whole(report: dict[str, Any]) -> None:
-    """Raise a KeyError or TypeError where what a comparison needs is not there."""
-    for asked in PROTOCOL.values():
-        asked(report)
+def _expect_complete(report: dict[str, Any]) -> None:
+    """Raise KeyError or TypeError if an entry that a comparison needs is missing."""
+    for entry in PROTOCOL.values():
+        entry(report)
     for key in ("kind", "classes"):
         report["model"][key]
     for section in report["sections"].values():
@@ -122,18 +121,17 @@ def _expect_whole(report: dict[str, Any]) -> None:
 
 
 def compare_reports(reports: Mapping[str, dict[str, Any]]) -> Comparison:
-    """Reports side by side.
+    """Compare reports.
 
     Parameters
     ----------
     reports
-        As `read_report` gives them, by name.
+        Reports as returned by `read_report`, by name.
 
     Raises
     ------
     DataError
-        If they were not measured in the same way: on the same images, binarised alike, under the same likelihood, with the
-        same number of draws.
+        If they differ in images, binarisation, likelihood or number of draws.
     """
     _expect_alike(reports)
     many = list(reports.values())
@@ -143,12 +141,12 @@ def compare_reports(reports: Mapping[str, dict[str, Any]]) -> Comparison:
         parts = [report["sections"].get(key, {"quantities": {}})["quantities"] for report in many]
         known = {name: one for part in parts for name, one in part.items() if one["better"] and one["unit"] != BITS}
         for name, one in known.items():
-            figures = [_cell(part.get(name)) for part in parts]
-            if all(math.isnan(cell.value) for cell in figures):
+            values = [_cell(part.get(name)) for part in parts]
+            if all(math.isnan(cell.value) for cell in values):
                 continue
             alike = key != "likelihood" or not name.startswith(NATS_GIVEN_LABELS) or len(_conditions(many)) == 1
-            best = _best(figures, one["better"]) if alike else None
-            cells = tuple(Cell(cell.value, cell.error, index == best) for index, cell in enumerate(figures))
+            best = _best(values, one["better"]) if alike else None
+            cells = tuple(Cell(cell.value, cell.error, index == best) for index, cell in enumerate(values))
             rows.append(Row(title, one["name"], one["unit"], cells))
     return Comparison(tuple(reports), tuple(rows), tuple(_notes(many)))
 
@@ -156,23 +154,20 @@ def compare_reports(reports: Mapping[str, dict[str, Any]]) -> Comparison:
 def _expect_alike(reports: Mapping[str, dict[str, Any]]) -> None:
     stochastic = {name: report for name, report in reports.items() if report["model"]["kind"] != "ae"}
     differing: dict[str, str] = {}
-    for what, asked in PROTOCOL.items():
+    for what, entry in PROTOCOL.items():
         compared = stochastic if what == "importance samples" else reports  # an autoencoder draws none
-        found = {name: asked(report) for name, report in compared.items()}
+        found = {name: entry(report) for name, report in compared.items()}
         if what == "outliers":
             found = {name: versus for name, versus in found.items() if versus is not None}
-        told = differing.keys() & FOLLOWS.get(what, ())
-        if len(set(found.values())) > 1 and not told:
-            differing[what] = ", ".join(f"{name}: {_said(value)}" for name, value in found.items())
+        implied = differing.keys() & FOLLOWS.get(what, ())
+        if len(set(found.values())) > 1 and not implied:
+            differing[what] = ", ".join(f"{name}: {_shown(value)}" for name, value in found.items())
     if differing:
-        those = "; ".join(f"{what} ({values})" for what, values in differing.items())
-        raise DataError(
-            f"got reports that differ in {those}; expected the same for figures that can be compared: type "
-            "vaelab evaluate for each RUN with the same SOURCE and options"
-        )
+        listed = "; ".join(f"{what} ({values})" for what, values in differing.items())
+        raise DataError(f"got reports that differ in {listed}; evaluate all runs with the same data and settings")
 
 
-def _said(value: object) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return f"{value[0]} {value[1]}…"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value).rstrip(".")
@@ -185,7 +180,7 @@ def _cell(quantity: dict[str, Any] | None) -> Cell:
 
 
 def _best(cells: Sequence[Cell], better: str) -> int | None:
-    """The place of the cell that is better than every other by more than the error of their difference; None if none is."""
+    """Return the index of the cell that is significantly better than every other; None if there is none."""
     finite = [index for index, cell in enumerate(cells) if math.isfinite(cell.value)]
     if len(finite) < 2 or any(cells[index].error is None for index in finite):
         return None
@@ -199,7 +194,7 @@ def _best(cells: Sequence[Cell], better: str) -> int | None:
 
 
 def _conditions(reports: Sequence[dict[str, Any]]) -> set[bool]:
-    """Whether the models that have a likelihood are given the label."""
+    """Return whether the models with a likelihood are given the label."""
     return {report["model"]["kind"] == "cvae" for report in reports if report["model"]["kind"] != "ae"}
 
 
@@ -209,14 +204,14 @@ def _notes(reports: Sequence[dict[str, Any]]) -> list[str]:
     kinds = {report["model"]["kind"] for report in reports}
     if "ae" in kinds and len(kinds) > 1:
         notes.append(
-            "An autoencoder has no likelihood: of its nats only the distortion compares, and it pays no rate for that."
+            "An autoencoder has no likelihood: only its distortion can be compared, and it pays no rate for it."
         )
     if len(_conditions(reports)) > 1:
         classes = max(len(report["model"]["classes"]) for report in reports)
         notes.append(
-            "A conditional model is given the label, and bounds −log p(x|y), the others −log p(x): a label that says all it "
-            f"can is worth ln {classes} = {math.log(classes):.2f} nats, so none is marked there."
+            "A conditional model is given the label and bounds −log p(x|y); the others bound −log p(x). Knowing the label is "
+            f"worth up to ln {classes} = {math.log(classes):.2f} nats, so no value is marked there."
         )
     if reports[0]["settings"]["quick"]:
-        notes.append("These were quick looks, of fewer images and samples.")
+        notes.append("Quick evaluations, with fewer images and samples.")
     return notes

@@ -1,4 +1,4 @@
-"""What is evaluated: a trained model and the held-out images that it is measured on, with the settings of the evaluation."""
+"""The evaluation context: a trained model, the data it is measured on, and the settings."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from torch import Tensor
 from vaelab.data.dataset import Dataset, Split
 from vaelab.data.layout import describe_shape
 from vaelab.errors import DataError, LabelError
-from vaelab.evaluation.reference_classifier import Judge, judge_of
+from vaelab.evaluation.reference_classifier import ReferenceClassifier, reference_classifier_for
 from vaelab.inference.trained import TrainedModel
 from vaelab.objectives.batch import held_out_levels
 
 Work = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
+"""Progress callback: receives the name of the task, the number of steps done, and the total."""
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """Tell nobody."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How an evaluation is made.
+    """Settings of an evaluation.
 
     Attributes
     ----------
     importance_samples
         K of the importance-weighted bound.
     quick
-        Fewer images and samples, for a first look in a minute.
+        Whether to use fewer images and samples, for a first result in about a minute.
     seed
-        Of every draw.
+        Seed of all random draws.
     most_decoded
-        Decoded images held in memory at a time.
+        Maximum number of decoded images held in memory at a time.
     """
 
     importance_samples: int = 500
@@ -48,21 +48,28 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A model and the data to measure it on.
+class EvaluationContext:
+    """A model, the data to measure it on, and the settings.
 
     Attributes
     ----------
     model
-        What is measured.
+        The model to measure.
     dataset
-        Where the held-out images come from; its training images are what samples are compared with.
+        Source of the held-out images; generated images are compared with its training images.
     settings
-        How.
+        Settings of the evaluation.
     work
-        Told of progress.
+        Progress callback.
     versus
-        Other data of the same shape, whose images are outliers to tell from the held-out ones; or None.
+        Data of the same shape from another source, used as outliers; or None.
+
+    Raises
+    ------
+    DataError
+        If the shapes of model and data differ.
+    LabelError
+        If the model needs labels and the data have none, or have a class that the model does not know.
     """
 
     model: TrainedModel
@@ -78,34 +85,34 @@ class Subject:
                     f"{data.name}: got {describe_shape(data.shape)}; expected "
                     f"{describe_shape(self.model.model.shape)}, as the model was trained on{_how_to_fit(data, self.model)}"
                 )
-        self.labels  # noqa: B018 - raises where the model needs labels that are not there
+        self.labels  # noqa: B018 - raises if the model needs labels that the data lack
 
     @property
     def split(self) -> str:
-        """The split that is measured on: test, or validation where there is no test."""
+        """Name of the held-out split: "test", or "validation" if the data have no test images."""
         return "test" if len(self.dataset.test) else "validation"
 
     @cached_property
     def held_out(self) -> Split:
-        """The images that are measured on, as they came."""
-        found = self.dataset.test if len(self.dataset.test) else self.dataset.validation
-        if len(found) == 0:
-            raise DataError(f"{self.dataset.name}: got no test and no validation images; expected some to measure on")
-        return found
+        """The held-out images, unchanged."""
+        split = self.dataset.test if len(self.dataset.test) else self.dataset.validation
+        if len(split) == 0:
+            raise DataError(f"{self.dataset.name}: got no test and no validation images; expected some to evaluate on")
+        return split
 
     @cached_property
     def levels(self) -> Tensor:
-        """The same as they are compared with: (N, *shape), binarised once where the likelihood is Bernoulli."""
+        """The held-out images as the likelihood takes them, (N, *shape): binarised once if it is Bernoulli."""
         return held_out_levels(self.held_out.images, self.model.likelihood)
 
     @cached_property
     def labels(self) -> Tensor | None:
-        """Their labels as the model counts them, (N,); None for a model that takes none.
+        """Class indices of the held-out images in the model's order, (N,); None for an unconditional model.
 
         Raises
         ------
         LabelError
-            If the model needs labels and the data have none, or a class that it does not know.
+            If the model needs labels and the data have none, or have a class that the model does not know.
         """
         try:
             matched = self.model.matched_labels(self.held_out.labels, self.dataset.classes)
@@ -114,9 +121,9 @@ class Subject:
         return None if matched is None else torch.from_numpy(matched)
 
     @cached_property
-    def judge(self) -> Judge:
-        """A classifier trained on the data's training images alone, cached by their fingerprint."""
-        return judge_of(self.dataset, work=self.work)
+    def classifier(self) -> ReferenceClassifier:
+        """The reference classifier, trained on real training images only and cached by their fingerprint."""
+        return reference_classifier_for(self.dataset, work=self.work)
 
     @property
     def train_images(self) -> np.ndarray:
@@ -125,8 +132,8 @@ class Subject:
 
 
 def _how_to_fit(dataset: Dataset, model: TrainedModel) -> str:
-    """What to type where images have another size than the model's, and nothing else is between them."""
-    want = model.model.shape
-    if len(want) != 3 or len(dataset.shape) != 3 or want[0] != dataset.shape[0]:
+    """Return the hint to scale the images if only their size differs from the model's, else ""."""
+    shape = model.model.shape
+    if len(shape) != 3 or len(dataset.shape) != 3 or shape[0] != dataset.shape[0]:
         return ""
-    return f": type --size {want[1]}x{want[2]} to scale them"
+    return f"; pass `size='{shape[1]}x{shape[2]}'` to scale them"

@@ -1,10 +1,10 @@
-"""How alike two sets of images are, by a judge's features of them: FID, KID, precision, recall, density, coverage, diversity.
+"""Similarity of two sets of images in classifier features: FID, KID, precision, recall, density, coverage, diversity.
 
 Symbols: `real` (N, F) and `generated` (M, F), features of images.
 
 Sources: Heusel et al. 2017 (FID); Bińkowski et al. 2018 (KID); Kynkäänniemi et al. 2019 (precision, recall); Naeem et al.
-2020 (density, coverage). FID and KID are torchmetrics', given the features in place of Inception's. Figures in one
-judge's features are comparable with each other, and with no others.
+2020 (density, coverage). FID and KID use torchmetrics, with the classifier's features instead of Inception's. Values are
+comparable only for the same classifier.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ NEIGHBOURS = 5
 """k of precision, recall, density and coverage."""
 
 KID_BLOCK = 1000
-"""Images of either set in a block, of which KID is the mean."""
+"""Number of images of each set in a block; KID is the mean over blocks."""
 
 
 class Manifold(NamedTuple):
-    """Precision, recall, density and coverage, each of which is a share but for the density, which may pass 1."""
+    """Precision, recall, density and coverage; shares 0…1, except density, which can exceed 1."""
 
     precision: float
     recall: float
@@ -35,8 +35,8 @@ class Manifold(NamedTuple):
     coverage: float
 
 
-class _Given(nn.Module):
-    """Passes features on, where torchmetrics expects a network that makes them."""
+class _Identity(nn.Module):
+    """Returns features unchanged, where torchmetrics expects a feature extractor."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -47,47 +47,47 @@ class _Given(nn.Module):
 
 
 def frechet_distance(real: Float[Tensor, "n f"], generated: Float[Tensor, "m f"]) -> float:
-    """FID: ‖μ − μ'‖² + tr(S + S' − 2 (S S')^½), the squared Fréchet distance of the Gaussians with the sets' moments.
+    """Return FID: ‖μ − μ'‖² + tr(S + S' − 2 (S S')^½), the squared Fréchet distance of Gaussians with the sets' moments.
 
-    It is biased up by about 1/N (Chong & Forsyth 2020), so that only sets of the same size compare. At least 2 images each.
+    It is biased upwards by about 1/N (Chong & Forsyth 2020), so compare only sets of the same size. At least 2 images each.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
 
-    metric = FrechetInceptionDistance(feature=_Given(real.shape[1]))
+    metric = FrechetInceptionDistance(feature=_Identity(real.shape[1]))
     metric.update(real.double(), real=True)
     metric.update(generated.double(), real=False)
     return float(metric.compute())
 
 
 def kernel_distance(real: Float[Tensor, "n f"], generated: Float[Tensor, "m f"], block: int = KID_BLOCK) -> Estimate:
-    """KID: the squared maximum mean discrepancy under the kernel (x·y/F + 1)³, unbiased: about 0, of either sign, for equals.
+    """Return KID: the squared maximum mean discrepancy with kernel (x·y/F + 1)³, unbiased, so it can be negative.
 
     Parameters
     ----------
     real, generated
         At least 2 images each; the order should be random.
     block
-        Images of either set in a block: the figure is the mean over blocks that share no image, the error follows from their
+        Number of images of each set in a block. The value is the mean over disjoint blocks; the error follows from their
         differences (NaN for a single block).
     """
     from torchmetrics.image.kid import KernelInceptionDistance
 
     size = min(block, len(real), len(generated))
-    figures = []
+    values = []
     for a, b in zip(_blocks(real, size), _blocks(generated, size), strict=False):
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save all extracted features")
-            metric = KernelInceptionDistance(feature=_Given(real.shape[1]), subsets=1, subset_size=size)
+            metric = KernelInceptionDistance(feature=_Identity(real.shape[1]), subsets=1, subset_size=size)
             metric.update(a.double(), real=True)
             metric.update(b.double(), real=False)
-            figures.append(float(metric.compute()[0]))
-    return Estimate.of(np.array(figures))
+            values.append(float(metric.compute()[0]))
+    return Estimate.of(np.array(values))
 
 
 def frechet_curve(
     real: Float[Tensor, "n f"], generated: Float[Tensor, "n f"], sizes: tuple[int, ...], most_blocks: int = 10
 ) -> list[Estimate]:
-    """FID of so many images of either set, for each of `sizes`: the mean over blocks that share no image, where several fit."""
+    """Return FID for each set size in `sizes`, the mean over disjoint blocks if several fit."""
     curve = []
     for size in sizes:
         pairs = list(zip(_blocks(real, size), _blocks(generated, size), strict=False))[:most_blocks]
@@ -96,11 +96,12 @@ def frechet_curve(
 
 
 def manifold(real: Float[Tensor, "n f"], generated: Float[Tensor, "m f"], k: int = NEIGHBOURS) -> Manifold:
-    """Precision, recall, density and coverage by balls that reach from each image to its k-th neighbour in its own set.
+    """Return precision, recall, density and coverage, from balls around each image up to its k-th neighbour in its own set.
 
-    Precision is the share of generated images in a ball of the real, recall that of real ones in a ball of the generated
-    (Kynkäänniemi et al. 2019). Density is 1/k of the number of real balls that a generated image lies in, coverage the share of
-    real balls that hold a generated image (Naeem et al. 2020): for two sets of one distribution about 1 and 1 − 2^−k.
+    Precision is the share of generated images inside a ball of a real one, recall the share of real images inside a ball of a
+    generated one (Kynkäänniemi et al. 2019). Density is 1/k times the mean number of real balls that contain a generated image,
+    coverage the share of real balls that contain a generated image (Naeem et al. 2020). For two sets of the same distribution
+    they are about 1 and 1 − 2^−k.
 
     Parameters
     ----------
@@ -126,24 +127,24 @@ def manifold(real: Float[Tensor, "n f"], generated: Float[Tensor, "m f"], k: int
 
 
 def spread(values: Num[np.ndarray, "n f"], labels: Int[np.ndarray, " n"], classes: Int[np.ndarray, " k"]) -> np.ndarray:
-    """Variance within each of `classes`, summed over the columns, (K,): half the mean squared distance of two images of it.
+    """Return the variance within each of `classes`, summed over columns, (K,): half the mean squared distance of two images.
 
     NaN for a class of fewer than 2 images.
     """
-    found = np.full(len(classes), np.nan)
-    for place, label in enumerate(classes):
-        chosen = values[labels == label]
-        if len(chosen) > 1:
-            found[place] = chosen.astype(np.float64).var(0, ddof=1).sum()
-    return found
+    variances = np.full(len(classes), np.nan)
+    for index, label in enumerate(classes):
+        members = values[labels == label]
+        if len(members) > 1:
+            variances[index] = members.astype(np.float64).var(0, ddof=1).sum()
+    return variances
 
 
 def _reach(features: Tensor, k: int) -> Tensor:
-    """Distance of each to its k-th neighbour in the set, itself not counted."""
+    """Return the distance of each image to its k-th neighbour in the set, itself not counted."""
     parts = [torch.cdist(part, features).kthvalue(k + 1, dim=1).values for part in features.split(1000)]
     return torch.cat(parts)
 
 
 def _blocks(features: Tensor, size: int) -> tuple[Tensor, ...]:
-    """Parts of `size` each, the rest left out."""
+    """Split into parts of `size`, dropping the remainder."""
     return features[: len(features) // size * size].split(size)

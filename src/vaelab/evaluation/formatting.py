@@ -1,22 +1,22 @@
-"""Figures as they are read: as many digits as their error bears, with a true minus sign and commas between thousands."""
+"""Number formatting: digits rounded to the standard error, a true minus sign, commas between thousands."""
 
 from __future__ import annotations
 
 import math
 
 SIGNIFICANT = 4
-"""Digits of a figure that has no error; one fewer below 1."""
+"""Significant digits of a value without error; one fewer below 1."""
 
 
 def rounded(value: float, error: float | None = None) -> str:
-    """A figure, and its standard error after ±.
+    """Format a value, followed by ± and its standard error if there is one.
 
     Parameters
     ----------
     value
-        NaN becomes a dash.
+        The value; NaN becomes a dash.
     error
-        Shown with two significant digits, to which `value` is rounded as well; None or NaN: none is shown.
+        Standard error, shown with two significant digits; `value` is rounded to the same place. None or NaN: not shown.
     """
     if not math.isfinite(value):
         return "–" if math.isnan(value) else "∞" if value > 0 else "−∞"
@@ -24,14 +24,14 @@ def rounded(value: float, error: float | None = None) -> str:
         return _plain(value)
     if error <= 0:
         return f"{_plain(value)} ± 0"
-    places = 1 - int(f"{error:.1e}".partition("e")[2])  # of the error's second digit, once it is rounded
+    places = 1 - int(f"{error:.1e}".partition("e")[2])  # decimal place of the rounded error's second digit
     if places > 7:
         return f"{_power(value, SIGNIFICANT)} ± {_power(error, 2)}"
     return f"{_fixed(value, places)} ± {_fixed(error, places)}"
 
 
 def _plain(value: float) -> str:
-    """With a few significant digits, whole numbers whole."""
+    """Format with `SIGNIFICANT` digits; whole numbers without decimals."""
     size = abs(value)
     digits = SIGNIFICANT - (size < 1)
     if value == round(value) and size < 1e7:
@@ -48,7 +48,7 @@ def _fixed(value: float, places: int) -> str:
 
 
 def _power(value: float, digits: int) -> str:
-    """As 1.234·10⁻⁵."""
+    """Format as 1.234·10⁻⁵."""
     if value == 0:
         return "0"
     mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")

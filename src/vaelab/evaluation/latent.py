@@ -1,9 +1,9 @@
-"""The latent space held against its prior: the average of all posteriors beside N(0, I), which axes are used, what is near what.
+"""Statistics of the latent space: divergence of the aggregate posterior from the prior, active units, label structure.
 
 Symbols: q(z|x) the posterior of an image, q(z) = 1/N Σ q(z|xᵢ) the aggregate posterior, p(z) = N(0, I), k(z, z') a kernel.
 
 Sources: Hoffman & Johnson 2016 (rate = mutual information of image and latent + KL(q(z) ‖ p(z))); Burda et al. 2016,
-section 4 (active units); Gretton et al. 2012 (kernel two-sample test); Xie et al. 2016 (accuracy of clusters).
+section 4 (active units); Gretton et al. 2012 (kernel two-sample test); Xie et al. 2016 (clustering accuracy).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def aggregate_log_prob(
     without: Int[Tensor, " m"] | None = None,
     most_at_once: int = 2**23,
 ) -> Float[Tensor, " m"]:
-    """Log q(z) in nats: the log of the mean of the N posteriors' densities at each of M points.
+    """Return log q(z) in nats: the log of the mean density of the N posteriors, at each of M points.
 
     Parameters
     ----------
@@ -46,11 +46,11 @@ def aggregate_log_prob(
     posteriors
         q(z|x) of N images, (N, d).
     without
-        For each point a posterior that the mean leaves out, 0…N−1.
+        For each point, the index of a posterior to leave out of the mean, 0…N−1.
     most_at_once
-        Numbers held in memory at a time; it changes nothing else.
+        Maximum number of values held in memory at a time; does not change the result.
     """
-    # Σ (z − μ)²/σ² multiplied out, as products of matrices: ten times as fast, and in float64 as exact as is needed.
+    # Σ (z − μ)²/σ² expanded into matrix products: ten times as fast, and accurate enough in float64.
     mean, log_variance = posteriors.mean.double(), posteriors.log_variance.double()
     precision = torch.exp(-log_variance)
     constant = -0.5 * (mean.square() * precision + log_variance + LOG_2PI).sum(-1)
@@ -69,23 +69,24 @@ def aggregate_log_prob(
 def aggregate_divergence(
     posteriors: Gaussian, *, samples: int = 2000, seed: int = 0, leave_one_out: bool = False
 ) -> Divergence:
-    """KL(q(z) ‖ N(0, I)) by draws from q(z), whose density is the mixture of the very N posteriors that are given.
+    """Estimate KL(q(z) ‖ N(0, I)) with draws from q(z), using the mixture of the N given posteriors as its density.
 
-    The mixture stands for that of all images there could be. It knows the images it is made of, so the estimate is too high
-    (never, in expectation, below that of endless images) and cannot fall below rate − ln N: with a rate of more than ln N
-    nats give more images, or read it as a bound from above. With `leave_one_out` the mixture is that of the other images, and
-    the estimate is too low, by the concavity of the logarithm: the two enclose the truth, as N grows ever closer.
+    The mixture stands in for the aggregate posterior of infinitely many images. Since it contains the posterior of each draw,
+    the estimate is biased upwards (in expectation it is an upper bound) and cannot fall below rate − ln N: if the rate exceeds
+    ln N nats, use more images or read it as an upper bound. With `leave_one_out` the mixture consists of the other posteriors
+    only and the estimate is biased downwards, by the concavity of the logarithm. The two enclose the true value and converge
+    as N grows.
 
     Parameters
     ----------
     posteriors
         q(z|x) of N images, (N, d); their log-variance must be finite.
     samples
-        Draws, from posteriors taken evenly.
+        Number of draws, from posteriors chosen uniformly.
     seed
-        Of the draws.
+        Seed of the draws.
     leave_one_out
-        Whether the posterior that a draw comes from is left out of the mixture at that draw; it takes N ≥ 2.
+        Whether to leave the posterior of a draw out of the mixture at that draw; requires N ≥ 2.
     """
     wide = Gaussian(posteriors.mean.double(), posteriors.log_variance.double())
     generator = generator_for("aggregate", seed, 0)
@@ -98,7 +99,7 @@ def aggregate_divergence(
 
 
 def moment_divergence(posteriors: Gaussian) -> float:
-    """KL(N(m, S) ‖ N(0, I)) in nats, m and S the mean and covariance of q(z): what its first two moments tell, exactly."""
+    """Return KL(N(m, S) ‖ N(0, I)) in nats in closed form, with m and S the mean and covariance of q(z)."""
     mean, variance = posteriors.mean.double(), posteriors.log_variance.double().exp()
     centre = mean.mean(0)
     covariance = torch.atleast_2d(torch.cov(mean.T, correction=0)) + torch.diag(variance.mean(0))
@@ -106,12 +107,12 @@ def moment_divergence(posteriors: Gaussian) -> float:
 
 
 def active_units(mean: Float[Tensor, "n d"]) -> int:
-    """Latent dimensions whose posterior mean varies over images by more than `ACTIVE_VARIANCE`."""
+    """Return the number of latent dimensions whose posterior mean has a variance over images above `ACTIVE_VARIANCE`."""
     return mean.shape[1] - len(collapsed_units(mean))
 
 
 def collapsed_units(mean: Float[Tensor, "n d"]) -> tuple[int, ...]:
-    """The latent dimensions that are not active, counted from 0: they tell no image from another."""
+    """Return the indices, from 0, of the latent dimensions that are not active."""
     still = mean.double().var(0, correction=0) <= ACTIVE_VARIANCE
     return tuple(still.nonzero().flatten().tolist())
 
@@ -122,11 +123,11 @@ class TwoSample(NamedTuple):
     Attributes
     ----------
     squared
-        MMD², the unbiased estimate: about 0 for two samples of one distribution, and then as often below it as above.
+        MMD², unbiased: around 0, positive or negative, if both samples have the same distribution.
     p_value
-        Share of the permutations, this one among them, whose MMD² is no smaller.
+        Share of the permutations, the identity included, whose MMD² is at least as large.
     chance
-        What 95 % of the permutations stay below.
+        95 % quantile of MMD² over the permutations.
     """
 
     squared: float
@@ -137,41 +138,39 @@ class TwoSample(NamedTuple):
 def kernel_two_sample(
     one: Float[Tensor, "n d"], other: Float[Tensor, "m d"], *, permutations: int = 500, seed: int = 0
 ) -> TwoSample:
-    """Whether two samples are of one distribution, by their maximum mean discrepancy under a Gaussian kernel.
+    """Test whether two samples have the same distribution, by maximum mean discrepancy with a Gaussian kernel.
 
-    k(z, z') = exp(−‖z − z'‖²/2h²), h the median distance between two of all the points; MMD² is eq. 3 of Gretton et al. 2012,
-    unbiased; its distribution where there is no difference is had by dealing all points anew to the two samples.
+    k(z, z') = exp(−‖z − z'‖²/2h²), with h the median distance between two points of the pooled sample. MMD² is the unbiased
+    estimate of Gretton et al. 2012, eq. 3. Its null distribution comes from random permutations of the pooled sample.
 
     Parameters
     ----------
     one, other
         At least 2 points each.
     permutations
-        How often; the p-value is at least 1/(1 + permutations).
+        Number of permutations; the p-value is at least 1/(1 + permutations).
     seed
-        Of the permutations.
+        Seed of the permutations.
     """
     n, m = len(one), len(other)
     every = torch.cat([one, other]).double()
     squared = torch.cdist(every, every).square()
-    apart = squared[*torch.triu_indices(n + m, n + m, 1)].median()
-    kernel = torch.exp(squared / (-2 * apart.clamp_min(torch.finfo(torch.float64).tiny))).fill_diagonal_(0)
+    median = squared[*torch.triu_indices(n + m, n + m, 1)].median()
+    kernel = torch.exp(squared / (-2 * median.clamp_min(torch.finfo(torch.float64).tiny))).fill_diagonal_(0)
     generator = generator_for("permutations", seed, 0)
-    deals = [torch.arange(n + m), *(torch.randperm(n + m, generator=generator) for _ in range(permutations))]
-    first = torch.stack(
-        [(deal < n).double() for deal in deals], dim=1
-    )  # a column for each deal: 1 for the first sample
+    orders = [torch.arange(n + m), *(torch.randperm(n + m, generator=generator) for _ in range(permutations))]
+    # One column per permutation: 1 for points of the first sample.
+    first = torch.stack([(order < n).double() for order in orders], dim=1)
     within = (first * (kernel @ first)).sum(0)
     across = kernel.sum(0) @ first - within
     discrepancy = within / (n * (n - 1)) + (kernel.sum() - within - 2 * across) / (m * (m - 1)) - 2 * across / (n * m)
-    found, dealt = discrepancy[0], discrepancy[1:]
-    return TwoSample(
-        found.item(), (1 + int((dealt >= found - 1e-12).sum())) / (1 + permutations), dealt.quantile(0.95).item()
-    )
+    observed, permuted = discrepancy[0], discrepancy[1:]
+    p_value = (1 + int((permuted >= observed - 1e-12).sum())) / (1 + permutations)
+    return TwoSample(observed.item(), p_value, permuted.quantile(0.95).item())
 
 
 def normal_quantiles(values: Float[Tensor, "n d"], points: int = 99) -> Float[Tensor, "d k 2"]:
-    """For each column, K pairs for a QQ plot: the quantile of N(0, 1), and that of the column, at i/(K + 1), i = 1…K."""
+    """Return K points of a QQ plot per column: quantiles of N(0, 1) and of the column, at i/(K + 1), i = 1…K."""
     shares = torch.arange(1, points + 1, dtype=torch.float64) / (points + 1)
     found = values.double().quantile(shares, dim=0).T
     return torch.stack([torch.special.ndtri(shares).expand_as(found), found], dim=-1)
@@ -180,16 +179,16 @@ def normal_quantiles(values: Float[Tensor, "n d"], points: int = 99) -> Float[Te
 def neighbour_accuracy(
     known: np.ndarray, labels: np.ndarray, asked: np.ndarray, truth: np.ndarray, *, neighbours: int = 5
 ) -> float:
-    """Share of points whose label is the commonest among their nearest known points, 0…1.
+    """Return the accuracy of k-nearest-neighbour classification, 0…1.
 
     Parameters
     ----------
     known, labels
-        Latents (N, d) and their labels (N,).
+        Latents (N, d) of the training points and their labels (N,).
     asked, truth
-        Latents (M, d) and their true labels (M,).
+        Latents (M, d) of the test points and their true labels (M,).
     neighbours
-        How many are asked; all of the known, where there are fewer.
+        Number of neighbours k; at most N are used.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
@@ -198,26 +197,26 @@ def neighbour_accuracy(
 
 
 def cluster_accuracy(known: np.ndarray, asked: np.ndarray, truth: np.ndarray, *, classes: int, seed: int = 0) -> float:
-    """Share of points whose label is that of their cluster, 0…1: k-means with as many clusters as labels, which it never sees.
+    """Return the clustering accuracy of k-means, 0…1, with as many clusters as labels.
 
-    Each cluster gets a label of its own, by the matching that is right most often (Xie et al. 2016, eq. 10).
+    Clusters are matched one-to-one with labels so that the accuracy is highest (Xie et al. 2016, eq. 10).
 
     Parameters
     ----------
     known
-        Latents (N, d) that the clusters are found in.
+        Latents (N, d) to cluster.
     asked, truth
-        Latents (M, d) and their true labels (M,), each 0…K−1.
+        Latents (M, d) of the test points and their true labels (M,), each 0…K−1.
     classes
         K.
     seed
-        Of the first centres.
+        Seed of the initial centres.
     """
     from scipy.optimize import linear_sum_assignment
     from sklearn.cluster import KMeans
 
     clusters = min(classes, len(np.unique(known, axis=0)))
-    starts: dict[str, Any] = {"n_init": 4}  # its stub knows only "auto"
+    starts: dict[str, Any] = {"n_init": 4}  # a dict, because scikit-learn's stub only allows "auto"
     found = KMeans(clusters, random_state=seed, **starts).fit(known).predict(asked)
     counts = np.zeros((clusters, classes), dtype=np.int64)
     np.add.at(counts, (found, truth), 1)

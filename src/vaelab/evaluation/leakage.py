@@ -1,10 +1,12 @@
-"""Leakage: what the latent of a conditional model still says of the label, which it is given and need not keep.
+"""The leakage section: information about the label in the latent of a conditional model.
 
-Symbols: z the latent of a held-out image, y its label, r(y|z) a probe: a classifier that reads y from z.
+The decoder of a conditional model receives the label, so the latent need not encode it.
 
-Any probe bounds the mutual information from below, I(z; y) ≥ H(y) + E log r(y|z) (Barber & Agakov 2003, eq. 3), if it is
-asked about images that it did not learn from. Here every image is asked about once, by a probe that learnt from the other
-four fifths.
+Symbols: z the latent of a held-out image, y its label, r(y|z) a probe: a classifier that predicts y from z.
+
+A probe bounds the mutual information from below, I(z; y) ≥ H(y) + E log r(y|z) (Barber & Agakov 2003, eq. 3), if the
+expectation is over images that it was not trained on. Here the images are split into five folds; each fold is predicted by
+a probe trained on the other four.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from vaelab.evaluation.context import Subject
+from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.results import Estimate, Quantity, Section
 from vaelab.memory import map_batches
 from vaelab.objectives.batch import to_unit
@@ -25,25 +27,25 @@ from vaelab.objectives.bounds import images_at_once
 from vaelab.random import generator_for
 
 FOLDS = 5
-"""Parts of the held-out images: a probe learns from all but one, and is asked about that one."""
+"""Number of cross-validation folds of the held-out images."""
 
 HIDDEN, EPOCHS, BATCH, RATE, DECAY = (128, 128), 20, 200, 2e-3, 0.1
-"""The dense probe: its layers, and a training that few images do not overfit much (smaller batches for fewer)."""
+"""Hidden layers and training of the MLP probe, chosen to overfit little; smaller batches are used for few images."""
 
 IMAGES, QUICK_IMAGES = 10_000, 5_000
 
 
 class Probe(NamedTuple):
-    """What a probe read, on images that it did not learn from.
+    """Cross-validated results of a probe.
 
     Attributes
     ----------
     accuracy
-        Share that it read right, 0…1.
+        Accuracy, 0…1.
     interval
-        95 % interval of the accuracy, by Wilson's score.
+        95 % confidence interval of the accuracy (Wilson's score interval).
     information
-        The lower bound on I(z; y) in nats; below 0 it says no more than 0 does.
+        The lower bound on I(z; y) in nats; a negative value means no more than 0 does.
     """
 
     accuracy: Estimate
@@ -52,7 +54,7 @@ class Probe(NamedTuple):
 
 
 def wilson_interval(hits: int, count: int, deviations: float = 1.96) -> tuple[float, float]:
-    """Interval of a share, 0…1, by Wilson's score (Wilson 1927): 95 % for 1.96 standard deviations."""
+    """Return Wilson's score interval of a share, 0…1 (Wilson 1927); 95 % for 1.96 standard deviations."""
     square = deviations**2
     centre = (hits + square / 2) / (count + square)
     half = deviations / (count + square) * math.sqrt(hits * (count - hits) / count + square / 4)
@@ -60,7 +62,7 @@ def wilson_interval(hits: int, count: int, deviations: float = 1.96) -> tuple[fl
 
 
 def label_entropy(labels: Int[np.ndarray, " n"]) -> float:
-    """H(y) of the labels' own frequencies, in nats: ln K if all are equally frequent."""
+    """Return H(y) of the label frequencies, in nats: ln K if all K labels are equally frequent."""
     shares = np.unique(labels, return_counts=True)[1] / len(labels)
     return float(-(shares * np.log(shares)).sum())
 
@@ -68,31 +70,31 @@ def label_entropy(labels: Int[np.ndarray, " n"]) -> float:
 def information_bound(
     probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, " n"]:
-    """The terms whose mean is H(y) + E log r(y|z), nats, one per image: log r(y|z) − log of the frequency of y.
+    """Return the terms whose mean is H(y) + E log r(y|z), nats per image: log r(y|z) − log of the frequency of y.
 
     Parameters
     ----------
     probabilities
-        r(y|z) of every label, each row sums to 1.
+        r(y|z) for every label; each row sums to 1.
     labels
-        Columns of the true ones.
+        Column index of the true label.
     """
     frequency = np.bincount(labels, minlength=probabilities.shape[1]) / len(labels)
-    given = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return np.log(np.maximum(given, np.finfo(np.float64).tiny)) - np.log(frequency[labels])
+    true_probability = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return np.log(np.maximum(true_probability, np.finfo(np.float64).tiny)) - np.log(frequency[labels])
 
 
 def probe(latents: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], *, dense: bool, seed: int = 0) -> Probe:
-    """A probe of the labels from the latents: logistic regression, or a network of two hidden layers of 128.
+    """Predict the labels from the latents with logistic regression, or with an MLP of two hidden layers of 128 (`dense`).
 
     Parameters
     ----------
     latents
-        One per image, finite; every column is scaled to variance 1.
+        One per image, finite; each column is scaled to variance 1.
     labels
-        At least `FOLDS` of each that occurs, and at least two that occur.
+        At least two different labels, with at least `FOLDS` images each.
     seed
-        Of the parting, the initial weights and the order.
+        Seed of the folds, the initial weights and the order.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -103,7 +105,7 @@ def probe(latents: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], *, d
     from threadpoolctl import threadpool_limits
 
     batch = max(8, min(BATCH, len(latents) // 50))
-    reader: Any = (
+    classifier: Any = (
         MLPClassifier(
             HIDDEN,
             batch_size=batch,  # pyright: ignore[reportArgumentType] - its stub knows only "auto"
@@ -117,62 +119,63 @@ def probe(latents: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], *, d
     )
     columns = np.unique(labels, return_inverse=True)[1]
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    # Its products are small: on two threads they only wait for each other, for ten times as long where other work runs.
+    # The matrix products are small: two threads mostly wait for each other, up to ten times as long on a busy machine.
     with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the passes are fixed on purpose
-        read: Any = cross_val_predict(
-            make_pipeline(StandardScaler(), reader), latents, columns, cv=folds, method="predict_proba"
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is fixed on purpose
+        predicted: Any = cross_val_predict(
+            make_pipeline(StandardScaler(), classifier), latents, columns, cv=folds, method="predict_proba"
         )
-    hits = int((read.argmax(1) == columns).sum())
-    information = Estimate.of(information_bound(np.asarray(read, dtype=np.float64), columns))
+    hits = int((predicted.argmax(1) == columns).sum())
+    information = Estimate.of(information_bound(np.asarray(predicted, dtype=np.float64), columns))
     return Probe(Estimate.of_share(hits, len(labels)), wilson_interval(hits, len(labels)), information)
 
 
-def leakage_section(subject: Subject) -> Section:
-    """A linear and a dense probe of the label from the latents of held-out images, and the information that they find."""
-    key, title = "leakage", "What the latent says of the label"
-    if not subject.model.conditional:
-        reason = f"This model ({subject.model.kind}) is given no label: its latent has to hold it, and it is no leak."
+def leakage_section(context: EvaluationContext) -> Section:
+    """Probe the latents of held-out images for the label, with a linear model and an MLP."""
+    key, title = "leakage", "Label information in the latent"
+    if not context.model.conditional:
+        reason = f"This model ({context.model.kind}) is not given the label, so its latent is meant to encode it."
         return Section(key, title, left_out=reason)
-    labels = subject.held_out.labels
+    labels = context.held_out.labels
     assert labels is not None
     classes, counts = np.unique(labels, return_counts=True)
     used = np.flatnonzero(np.isin(labels, classes[counts >= FOLDS]))
-    used = _first(used, labels, QUICK_IMAGES if subject.settings.quick else IMAGES)
+    used = _first(used, labels, QUICK_IMAGES if context.settings.quick else IMAGES)
     if len(np.unique(labels[used])) < 2:
         reason = (
-            f"A probe needs two classes of at least {FOLDS} {subject.split} images each; these have {_sizes(counts)}."
+            f"The probes need at least two classes with at least {FOLDS} {context.split} images each; the classes have "
+            f"{_sizes(counts)} images."
         )
         return Section(key, title, left_out=reason)
-    encoded = subject.model.encode(
-        subject.held_out.images, subject.labels.numpy() if subject.labels is not None else None
+    encoded = context.model.encode(
+        context.held_out.images, context.labels.numpy() if context.labels is not None else None
     )
-    draws, means = (latents[used].astype(np.float64) for latents in (_draws(subject), encoded.mean))
-    seed = subject.settings.seed
+    draws, means = (latents[used].astype(np.float64) for latents in (_draws(context), encoded.mean))
+    seed = context.settings.seed
     found: dict[str, Probe] = {}
     for done, (name, latents, dense) in enumerate(
         (("linear_probe", draws, False), ("dense_probe", draws, True), ("dense_probe_of_means", means, True))
     ):
-        if subject.settings.quick and latents is means:
+        if context.settings.quick and latents is means:
             continue
-        subject.work("probing the latents", done, 3)
+        context.work("probing the latents", done, 3)
         found[name] = probe(latents, labels[used], dense=dense, seed=seed)
-    subject.work("probing the latents", 3, 3)
+    context.work("probing the latents", 3, 3)
     return Section(key, title, _words(found, labels[used], len(labels)), _quantities(found, labels[used]))
 
 
 def _first(used: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """The first so many images, but of classes that are frequent enough among them alone."""
+    """Return the first `count` indices, without classes that have fewer than `FOLDS` images among them."""
     first = used[:count]
     classes, counts = np.unique(labels[first], return_counts=True)
     return first[np.isin(labels[first], classes[counts >= FOLDS])]
 
 
 @torch.inference_mode()
-def _draws(subject: Subject) -> np.ndarray:
-    """One draw of z of every held-out image as the decoder sees it, float32 (N, d): of a ladder, rung by rung."""
-    model, levels, labels = subject.model.model, subject.levels, subject.labels
-    noise = torch.randn(len(levels), model.latent_dim, generator=generator_for("leakage", subject.settings.seed, 0))
+def _draws(context: EvaluationContext) -> np.ndarray:
+    """Draw z once from the posterior of every held-out image, float32 (N, d); level by level in a hierarchical model."""
+    model, levels, labels = context.model.model, context.levels, context.labels
+    noise = torch.randn(len(levels), model.latent_dim, generator=generator_for("leakage", context.settings.seed, 0))
 
     def drawn(part: slice) -> torch.Tensor:
         return model(to_unit(levels[part]), None if labels is None else labels[part], noise[part]).latent
@@ -192,9 +195,9 @@ def _quantities(found: dict[str, Probe], labels: np.ndarray) -> tuple[Quantity, 
         name, what = NAMES[key]
         low, high = one.interval
         beside = (
-            ("chance: always the most frequent label", chance),
-            ("95 % interval, from", 100 * low),
-            ("95 % interval, to", 100 * high),
+            ("chance: always predict the most frequent label", chance),
+            ("95 % interval, lower end", 100 * low),
+            ("95 % interval, upper end", 100 * high),
         )
         accuracy = one.accuracy
         shown.append(
@@ -203,27 +206,27 @@ def _quantities(found: dict[str, Probe], labels: np.ndarray) -> tuple[Quantity, 
                 name,
                 100 * accuracy.value,
                 "%",
-                f"{PROBED} {what} The interval is Wilson's.",
+                f"{PROBED} {what} The interval is Wilson's score interval.",
                 100 * accuracy.error,
                 accuracy.count,
                 "lower",
                 beside,
             )
         )
-    best = found["dense_probe"].information
+    information = found["dense_probe"].information
     beside = (
-        ("H(y), all there is to know", entropy),
+        ("H(y), the maximum", entropy),
         ("by the linear probe", found["linear_probe"].information.value),
     )
     shown.append(
         Quantity(
             "label_information",
-            "information on the label in the latent, at least",
-            best.value,
+            "label information in the latent, lower bound",
+            information.value,
             "nats per image",
             INFORMATION,
-            best.error,
-            best.count,
+            information.error,
+            information.count,
             "lower",
             beside,
         )
@@ -237,17 +240,18 @@ def _words(found: dict[str, Probe], labels: np.ndarray, count: int) -> tuple[str
     low, high = (100 * end for end in dense.interval)
     nats = dense.information
     words = [
-        f"From z alone a dense probe reads {100 * dense.accuracy.value:.1f} % of the labels right (95 % interval {low:.1f} to "
-        f"{high:.1f} %), a linear one {100 * linear.accuracy.value:.1f} %; guessing reads {chance:.1f} %.",
+        f"From z alone, an MLP probe predicts {100 * dense.accuracy.value:.1f} % of the labels correctly (95 % interval "
+        f"{low:.1f} to {high:.1f} %), a linear probe {100 * linear.accuracy.value:.1f} %; chance is {chance:.1f} %.",
     ]
     if nats.value > 2 * nats.error:
         words.append(
-            f"So z holds at least {nats.value:.2f} ± {nats.error:.2f} of the {label_entropy(labels):.2f} nats of the label: "
-            "where it leaks, a style drawn from the prior may suit some labels better than others."
+            f"So z contains at least {nats.value:.2f} ± {nats.error:.2f} of the {label_entropy(labels):.2f} nats of the label. "
+            "The latent and the label are then not independent: a z drawn from the prior may suit some labels better than "
+            "others."
         )
     else:
         words.append(
-            "It finds no information on the label in z. That is no proof that there is none: the bound is from below."
+            "The probes find no label information in z. This does not prove that there is none: the estimate is a lower bound."
         )
     if len(labels) < count:
         words.append(f"{len(labels):,} of {count:,} held-out images were used.")
@@ -255,26 +259,27 @@ def _words(found: dict[str, Probe], labels: np.ndarray, count: int) -> tuple[str
 
 
 PROBED = (
-    f"Accuracy of a probe that reads the label from the latent of held-out images, in {FOLDS} parts, each read by a probe that "
-    "learnt from the others. Chance is the goal."
+    f"Accuracy of a probe that predicts the label from the latent of held-out images, by {FOLDS}-fold cross-validation. "
+    "Chance level is the goal."
 )
 
 NAMES = {
     "linear_probe": (
         "linear probe",
-        "Logistic regression on one draw of z from q(z|x, y), as the decoder sees it.",
+        "Logistic regression on one draw of z from q(z|x, y), the decoder's input.",
     ),
     "dense_probe": (
-        "dense probe",
-        "A network of two hidden layers of 128 on one draw of z from q(z|x, y), as the decoder sees it.",
+        "MLP probe",
+        "An MLP with two hidden layers of 128 on one draw of z from q(z|x, y), the decoder's input.",
     ),
     "dense_probe_of_means": (
-        "dense probe of the posterior's mean",
-        "The same network on the mean of q(z|x, y), as `transform` gives it: without the noise it says a little more.",
+        "MLP probe of the posterior mean",
+        "The same MLP on the mean of q(z|x, y), as returned by `transform`; without the sampling noise it contains slightly "
+        "more information.",
     ),
 }
 
 INFORMATION = (
-    "A lower bound on the mutual information of z and the label: H(y) less the cross-entropy of the dense probe on images that "
-    "it did not learn from (Barber & Agakov 2003). 0 is the goal; a figure below 0 says no more than 0 does."
+    "Lower bound on the mutual information of z and the label: H(y) minus the cross-entropy of the MLP probe on images that "
+    "it was not trained on (Barber & Agakov 2003). 0 is the goal; a negative value means no more than 0 does."
 )

@@ -1,7 +1,7 @@
-"""The likelihood section: how surprised a model is by held-out images, in nats per image and bits per dimension.
+"""The likelihood section: bounds on −log p(x) of held-out images, in nats per image and bits per dimension.
 
 Symbols: distortion −log p(x|z), rate KL(q(z|x) ‖ p(z)), −ELBO their sum, and the importance-weighted bound of K draws, which
-falls towards −log p(x[|y]) as K grows (Burda et al. 2016, eq. 8). All are upper bounds on the same surprise; lower is better.
+falls towards −log p(x[|y]) as K grows (Burda et al. 2016, eq. 8). −ELBO and the bound are upper bounds; lower is better.
 """
 
 from __future__ import annotations
@@ -10,28 +10,28 @@ import math
 
 import numpy as np
 
-from vaelab.evaluation.context import Subject
+from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.formatting import rounded
 from vaelab.evaluation.results import Estimate, Lines, Quantity, Section, Series
 from vaelab.objectives.bounds import held_out_terms, negative_bound_curve
 from vaelab.random import latent_noise
 
 QUICK_IMAGES, QUICK_SAMPLES = 1000, 50
-"""What `quick` cuts the bound to: images, and K at the most."""
+"""Maximum number of images, and maximum K, of the bound in quick mode."""
 
 
-def likelihood_section(subject: Subject) -> Section:
-    """Distortion, rate, −ELBO and the bound as a curve over K, on the held-out images of `subject`."""
-    model, settings = subject.model.model, subject.settings
-    count = len(subject.levels)
+def likelihood_section(context: EvaluationContext) -> Section:
+    """Measure distortion, rate, −ELBO and the bound as a function of K on the held-out images."""
+    model, settings = context.model.model, context.settings
+    count = len(context.levels)
     noise = latent_noise(count, model.latent_dim, settings.seed)
-    terms = held_out_terms(model, subject.levels, subject.labels, noise)
+    terms = held_out_terms(model, context.levels, context.labels, noise)
     distortion = Estimate.of(terms.distortion.double().numpy())
-    shown = [_nats("distortion", "distortion", DISTORTION, distortion, subject)]
+    shown = [_nats("distortion", "distortion", DISTORTION, distortion, context)]
     if not model.stochastic:
         words = (
-            f"Rebuilding a {subject.split} image from its code costs {distortion.value:.2f} nats on average. An autoencoder is "
-            "no distribution over images: its codes cost nothing, and so it has no likelihood to report.",
+            f"Reconstructing a {context.split} image from its code costs {distortion.value:.2f} nats on average. An autoencoder "
+            "defines no distribution over images, so it has no rate and no likelihood.",
         )
         return Section("likelihood", "Likelihood", words, tuple(shown))
     rate = Estimate.of(terms.rate.sum(-1).double().numpy())
@@ -41,18 +41,18 @@ def likelihood_section(subject: Subject) -> Section:
     samples = tuple(sorted({*(k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if k < most), most}))
     bounds = negative_bound_curve(
         model,
-        subject.levels[:curve_count],
-        None if subject.labels is None else subject.labels[:curve_count],
+        context.levels[:curve_count],
+        None if context.labels is None else context.labels[:curve_count],
         samples=samples,
         seed=settings.seed,
         most_at_once=settings.most_decoded,
-        progress=lambda done, total: subject.work(f"bound, K = {most}", done, total),
+        progress=lambda done, total: context.work(f"bound, K = {most}", done, total),
     ).numpy()
     curve = [Estimate.of(bounds[:, column]) for column in range(len(samples))]
     shown += [
-        _nats("rate", "rate", RATE, rate, subject),
-        _nats("negative_elbo", "−ELBO", ELBO, elbo, subject),
-        _nats("bound", f"bound, K = {most}", BOUND, curve[-1], subject),
+        _nats("rate", "rate", RATE, rate, context),
+        _nats("negative_elbo", "−ELBO", ELBO, elbo, context),
+        _nats("bound", f"bound, K = {most}", BOUND, curve[-1], context),
     ]
     dimensions = math.prod(model.shape)
     shown += [
@@ -69,24 +69,35 @@ def likelihood_section(subject: Subject) -> Section:
         for one in shown[-2:]
     ]
     gap = elbo.value - float(np.mean(bounds[:, -1])) if curve_count == count else math.nan
+    surprise = "−log p(x|y)" if context.model.conditional else "−log p(x)"
     words = [
-        f"A {subject.split} image surprises the model by at most {rounded(curve[-1].value, curve[-1].error)} nats "
-        f"(K = {most}, {curve_count:,} images); one draw alone gives {rounded(elbo.value, elbo.error)} ({count:,} images).",
-        f"{protocol(subject)} Figures are comparable only where data, split, binarisation, likelihood and bound are the same.",
+        f"On average, {surprise} of a {context.split} image is at most {rounded(curve[-1].value, curve[-1].error)} nats "
+        f"(importance-weighted bound, K = {most}, {curve_count:,} images); −ELBO is {rounded(elbo.value, elbo.error)} nats "
+        f"({count:,} images).",
+        f"{protocol(context)} Compare figures only for the same data, split, binarisation, likelihood and bound.",
     ]
     if math.isfinite(gap):
         words.append(
-            f"The gap of {gap:.2f} nats between them is what the encoder's Gaussians miss of the true posteriors."
+            f"−ELBO is {gap:.2f} nats above the bound. This gap contains the error of the Gaussian family of q(z|x) and the "
+            "amortisation error (one encoder is shared by all images). It is smaller than KL(q(z|x) ‖ p(z|x)) by the bias of "
+            f"the bound, which at K = {most} is itself still above {surprise}."
         )
     if settings.quick and curve_count < count:
-        words.append("This was a quick look: the bound is of the first images only, and of few draws.")
+        words.append("Quick mode: the bound is measured on the first images only, with a small K.")
     line = Series("bound", samples, [point.value for point in curve], [point.error for point in curve])
-    plot = Lines("bound_curve", "The bound over K", "K, draws of z per image", "nats per image", (line,), log_x=True)
+    plot = Lines(
+        "bound_curve",
+        "Importance-weighted bound as a function of K",
+        "K, draws of z per image",
+        "nats per image",
+        (line,),
+        log_x=True,
+    )
     return Section("likelihood", "Likelihood", tuple(words), tuple(shown), (plot,))
 
 
-DISTORTION = "−log p(x|z) with one draw of z from q(z|x): what is lost of an image when it is rebuilt from its latent."
-RATE = "KL(q(z|x) ‖ N(0, I)): what the latent of an image costs (Kingma & Welling 2014, appendix B)."
+DISTORTION = "−log p(x|z) with one draw of z from q(z|x): the error of reconstructing an image from its latent."
+RATE = "KL(q(z|x) ‖ N(0, I)): the cost of an image's latent (Kingma & Welling 2014, appendix B)."
 ELBO = (
     "Distortion + rate: an upper bound on −log p(x), or on −log p(x|y) for a conditional model "
     "(Kingma & Welling 2014, eq. 3)."
@@ -97,20 +108,20 @@ BOUND = (
 )
 
 
-def _nats(key: str, name: str, definition: str, estimate: Estimate, subject: Subject) -> Quantity:
-    on = f" On {subject.dataset.name}, {subject.split}: {protocol(subject)}"
+def _nats(key: str, name: str, definition: str, estimate: Estimate, context: EvaluationContext) -> Quantity:
+    on = f" On {context.dataset.name}, {context.split}: {protocol(context)}"
     better = "" if key == "rate" else "lower"
     return Quantity(
         key, name, estimate.value, "nats per image", definition + on, estimate.error, estimate.count, better
     )
 
 
-def protocol(subject: Subject) -> str:
-    """How the images were brought into the likelihood's domain, in a sentence."""
-    if subject.model.likelihood == "bernoulli" and subject.held_out.images.dtype == np.uint8:
+def protocol(context: EvaluationContext) -> str:
+    """Describe in a sentence the likelihood and how the images are brought into its domain."""
+    if context.model.likelihood == "bernoulli" and context.held_out.images.dtype == np.uint8:
         how = "binarised once by numpy.random.RandomState(777), one draw per pixel with p = level/255"
-    elif subject.model.likelihood == "gaussian":
-        how = "reals as they are; the density is per unit of each column"
+    elif context.model.likelihood == "gaussian":
+        how = "real values, unchanged; the density is per unit of each column"
     else:
-        how = "grey or colour levels as they are"
-    return f"Likelihood {subject.model.likelihood}, {how}."
+        how = "grey or colour levels, unchanged"
+    return f"Likelihood {context.model.likelihood}, {how}."

@@ -1,10 +1,10 @@
-"""Outliers: how well a model tells images of another source from held-out ones of its own, by three scores side by side.
+"""The outliers section: how well three scores separate images of another source from held-out images.
 
-Symbols: x an image, L(x) the length of its PNG in bits. Scores are in nats per image, and higher is more outlying:
-−log p(x) by the importance-weighted bound; −log p(x) − ln 2 · L(x), for what is simple is likely, whatever it shows; and the
-distortion −log p(x|z) at a draw from q(z|x).
+Symbols: x an image, L(x) the length of its PNG in bits. Scores are in nats per image; outliers should score higher:
+−log p(x), by the importance-weighted bound; −log p(x) − ln 2 · L(x), which corrects for simple images having a high
+likelihood whatever they show; and the distortion −log p(x|z) for one draw from q(z|x).
 
-Sources: Nalisnick et al. 2019 (the raw likelihood fails); Serrà et al. 2020, eq. 1 (its correction); DeLong et al. 1988 (the
+Sources: Nalisnick et al. 2019 (the raw likelihood fails); Serrà et al. 2020, eq. 1 (the correction); DeLong et al. 1988 (the
 standard error of an area under the curve).
 """
 
@@ -19,7 +19,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from vaelab.data.dataset import Dataset, Split
-from vaelab.evaluation.context import Subject
+from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.results import Estimate, Lines, Quantity, Section, Series, Sheet
 from vaelab.inference.labels import likeliest_labels
 from vaelab.objectives.batch import held_out_levels
@@ -27,28 +27,28 @@ from vaelab.objectives.bounds import held_out_terms, negative_importance_bound
 from vaelab.random import latent_noise
 
 IMAGES, QUICK_IMAGES = 2_000, 500
-"""Images of either source, at the most."""
+"""Maximum number of images from each source."""
 
 SAMPLES, QUICK_SAMPLES = 100, 20
-"""K of the importance-weighted bound, at the most."""
+"""Maximum K of the importance-weighted bound."""
 
 SHOWN = 10
 
 
 def auroc(inside: Float[np.ndarray, " n"], outside: Float[np.ndarray, " m"]) -> Estimate:
-    """Area under the ROC curve: the share of pairs in which the outlier has the higher score, ties counting half; 0…1.
+    """Return the area under the ROC curve, 0…1: the share of pairs in which the outlier scores higher; ties count half.
 
-    The standard error is DeLong's, that of a U-statistic: it takes each side's images as a sample. It is NaN where a side has a
-    single image.
+    The standard error is DeLong's: that of a U-statistic, with both sets of images as random samples. It is NaN if a set has
+    a single image.
     """
-    below = _below(inside, outside)  # of each outlier: the share of the others below it
+    below = _below(inside, outside)  # for each outlier, the share of inliers that score lower
     above = 1 - _below(outside, inside)
     variance = sum(np.var(part, ddof=1) / len(part) if len(part) > 1 else math.nan for part in (below, above))
     return Estimate(float(below.mean()), math.sqrt(variance), len(inside) + len(outside))
 
 
 def _below(others: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Of each value, the share of the others that are below it, equal ones counting half."""
+    """Return for each value the share of `others` below it; ties count half."""
     order = np.sort(others)
     return (np.searchsorted(order, values, "left") + np.searchsorted(order, values, "right")) / (2 * len(order))
 
@@ -56,7 +56,7 @@ def _below(others: np.ndarray, values: np.ndarray) -> np.ndarray:
 def roc_curve(
     inside: Float[np.ndarray, " n"], outside: Float[np.ndarray, " m"], points: int = 101
 ) -> Float[np.ndarray, "k 2"]:
-    """For K shares of inliers that are alarmed about, 0…1: that share, and the share of the outliers that is found."""
+    """Return K points of the ROC curve: the false positive rate, 0…1, and the true positive rate."""
     false = np.linspace(0, 1, points)
     thresholds = np.quantile(inside, 1 - false, method="higher")
     found = 1 - np.searchsorted(np.sort(outside), thresholds, "right") / len(outside)
@@ -65,7 +65,7 @@ def roc_curve(
 
 
 def png_bits(levels: np.ndarray) -> Float[np.ndarray, " n"]:
-    """Length of each image's PNG in bits: a bit a pixel where all levels are 0 or 255, eight a channel else.
+    """Return the length of each image's PNG in bits, stored with 1 bit per pixel if all levels are 0 or 255, else with 8.
 
     Parameters
     ----------
@@ -84,24 +84,24 @@ def png_bits(levels: np.ndarray) -> Float[np.ndarray, " n"]:
     return np.array(lengths, dtype=np.float64)
 
 
-def outliers_section(subject: Subject) -> Section:
-    """How well images of `subject.versus` are told from held-out ones, by each score.
+def ood_section(context: EvaluationContext) -> Section:
+    """Measure how well each score separates images of `context.versus` from held-out ones.
 
-    A conditional model reads both under the labels that it itself finds likeliest: an outlier has no label of its own, and
-    what is held out shall have no advantage.
+    A conditional model scores both under the label that it finds most probable itself, because outliers have no label and the
+    held-out images must not have an advantage.
     """
     key, title = "outliers", "Outliers"
-    other = subject.versus
+    other = context.versus
     if other is None:
-        return Section(key, title, left_out="there are no other images to tell from these: type --versus SOURCE")
-    model, settings = subject.model.model, subject.settings
+        return Section(key, title, left_out="no outlier dataset was given (versus)")
+    model, settings = context.model.model, context.settings
     most = QUICK_IMAGES if settings.quick else IMAGES
-    foreign = _unseen(other)
-    own_index, other_index = (_some(len(split), most, settings.seed) for split in (subject.held_out, foreign))
-    other_levels = held_out_levels(foreign.images, subject.model.likelihood)[torch.from_numpy(other_index)]
-    levels = torch.cat([subject.levels[torch.from_numpy(own_index)], other_levels])
-    subject.work("scoring outliers", 0, 1)
-    labels = likeliest_labels(model, levels) if subject.model.conditional else None
+    outliers = _outlier_split(other)
+    own_index, other_index = (_some(len(split), most, settings.seed) for split in (context.held_out, outliers))
+    other_levels = held_out_levels(outliers.images, context.model.likelihood)[torch.from_numpy(other_index)]
+    levels = torch.cat([context.levels[torch.from_numpy(own_index)], other_levels])
+    context.work("scoring outliers", 0, 1)
+    labels = likeliest_labels(model, levels) if context.model.conditional else None
     noise = latent_noise(len(levels), model.latent_dim, settings.seed)
     scores = {"reconstruction": held_out_terms(model, levels, labels, noise).distortion.double().numpy()}
     if model.stochastic:
@@ -113,26 +113,26 @@ def outliers_section(subject: Subject) -> Section:
             samples=samples,
             seed=settings.seed,
             most_at_once=settings.most_decoded,
-            progress=lambda done, total: subject.work("scoring outliers", done, total),
+            progress=lambda done, total: context.work("scoring outliers", done, total),
         ).numpy()
         scores = {"likelihood": raw, **scores}
         if len(model.shape) == 3:
             corrected = raw - math.log(2) * png_bits(levels.numpy())
             scores = {"likelihood": raw, "corrected": corrected, "reconstruction": scores["reconstruction"]}
-    parted = {name: (score[: len(own_index)], score[len(own_index) :]) for name, score in scores.items()}
-    found = {name: auroc(*sides) for name, sides in parted.items()}
-    plots = (_curves(parted), *_sheets(subject, foreign, own_index, other_index, parted))
-    quantities = tuple(_quantity(name, found[name], parted[name], subject.dataset, other) for name in found)
-    return Section(key, title, _words(subject, other, parted, found), quantities, plots)
+    sides = {name: (score[: len(own_index)], score[len(own_index) :]) for name, score in scores.items()}
+    areas = {name: auroc(*pair) for name, pair in sides.items()}
+    plots = (_curves(sides), *_sheets(context, outliers, own_index, other_index, sides))
+    quantities = tuple(_quantity(name, areas[name], sides[name], context.dataset, other) for name in areas)
+    return Section(key, title, _words(context, other, sides, areas), quantities, plots)
 
 
-def _unseen(dataset: Dataset) -> Split:
-    """The test images of another source, or where there are none its validation or training images: the model saw none."""
+def _outlier_split(dataset: Dataset) -> Split:
+    """Return the test images, or else the validation or training images; the model was trained on none of them."""
     return next(split for split in (dataset.test, dataset.validation, dataset.train) if len(split))
 
 
 def _some(count: int, most: int, seed: int) -> np.ndarray:
-    """Indices of at most `most` of `count` images, in their order."""
+    """Return the indices of at most `most` of `count` images, chosen at random, ascending."""
     return np.sort(np.random.default_rng(seed).permutation(count)[:most])
 
 
@@ -147,88 +147,95 @@ def _quantity(
         f"AUROC by {shown}",
         estimate.value,
         "",
-        f"{definition} AUROC: the share of pairs of an image of {own.name} and one of {other.name} in which the latter has the "
-        "higher score; 0.5 is chance, 1 is perfect. The error is DeLong's.",
+        f"{definition} AUROC is the share of pairs of one image of {own.name} and one of {other.name} in which the latter "
+        "has the higher score; 0.5 is chance, 1 is perfect. The error is DeLong's standard error.",
         estimate.error,
         estimate.count,
         "higher",
-        (("chance", 0.5), ("false alarms where 95 % of the outliers are found", alarms)),
+        (("chance", 0.5), ("false alarm rate when 95 % of the outliers are detected", alarms)),
     )
 
 
 def _words(
-    subject: Subject, other: Dataset, parted: dict[str, tuple[np.ndarray, np.ndarray]], found: dict[str, Estimate]
+    context: EvaluationContext,
+    other: Dataset,
+    sides: dict[str, tuple[np.ndarray, np.ndarray]],
+    areas: dict[str, Estimate],
 ) -> tuple[str, ...]:
     each = ", ".join(
-        f"{SCORES[name][0]} {estimate.value:.3f} ± {estimate.error:.3f}" for name, estimate in found.items()
+        f"{SCORES[name][0]} {estimate.value:.3f} ± {estimate.error:.3f}" for name, estimate in areas.items()
     )
-    words = [f"Told from {subject.dataset.name}, {other.name} has an AUROC by {each} (0.5 is chance, 1 is perfect)."]
-    if "likelihood" not in found:
-        words.append("An autoencoder has no likelihood: its reconstruction alone can be asked.")
+    words = [f"AUROC for detecting {other.name} against {context.dataset.name}: {each} (0.5 is chance, 1 is perfect)."]
+    if "likelihood" not in areas:
+        words.append("An autoencoder has no likelihood, so only the reconstruction error is used.")
     else:
-        words.append(_of_likelihood(found["likelihood"], other.name, *(side.mean() for side in parted["likelihood"])))
-    if subject.model.conditional:
-        words.append("Both sides were read under the label that the model itself finds likeliest for each image.")
+        words.append(
+            _likelihood_verdict(areas["likelihood"], other.name, *(side.mean() for side in sides["likelihood"]))
+        )
+    if context.model.conditional:
+        words.append("Every image was scored under the label that the model itself finds most probable for it.")
     return tuple(words)
 
 
-def _of_likelihood(estimate: Estimate, name: str, own: float, foreign: float) -> str:
-    """What the AUROC of the raw likelihood says, in a sentence or two."""
-    beyond = 2 * estimate.error
-    if estimate.value < 0.5 - beyond:
+def _likelihood_verdict(estimate: Estimate, name: str, own: float, other: float) -> str:
+    """Interpret the AUROC of the raw likelihood in a sentence or two."""
+    margin = 2 * estimate.error
+    if estimate.value < 0.5 - margin:
         return (
-            f"The raw likelihood fails: an image of {name} surprises the model by {foreign:.1f} nats on average, one of its own "
-            f"by {own:.1f}. Simple images are likely whatever they show (Nalisnick et al. 2019); the correction allows for that."
+            f"The raw likelihood fails: images of {name} have an average −log p(x) of {other:.1f} nats, the model's own images "
+            f"{own:.1f}. Simple images have a high likelihood whatever they show (Nalisnick et al. 2019); the PNG correction "
+            "accounts for this."
         )
-    if estimate.value > 0.5 + beyond:
+    if estimate.value > 0.5 + margin:
         return (
-            "The raw likelihood tells these; it is known to fail against images that are simpler than the model's own "
-            "(Nalisnick et al. 2019): do not rely on it alone."
+            "The raw likelihood detects these outliers. It is known to fail for images that are simpler than the training "
+            "images (Nalisnick et al. 2019), so do not rely on it alone."
         )
-    return "The raw likelihood does not tell them apart."
+    return "The raw likelihood does not separate the two sources."
 
 
-def _curves(parted: dict[str, tuple[np.ndarray, np.ndarray]]) -> Lines:
-    curves = {name: roc_curve(*sides) for name, sides in parted.items()}
+def _curves(sides: dict[str, tuple[np.ndarray, np.ndarray]]) -> Lines:
+    curves = {name: roc_curve(*pair) for name, pair in sides.items()}
     series = tuple(
         Series(SCORES[name][0], curve[:, 0].tolist(), curve[:, 1].tolist()) for name, curve in curves.items()
     )
     chance = Series("chance", [0.0, 1.0], [0.0, 1.0])
-    return Lines("roc", "Outliers found over false alarms", "false alarms", "outliers found", (*series, chance))
+    return Lines("roc", "ROC curve", "false positive rate", "true positive rate", (*series, chance))
 
 
 def _sheets(
-    subject: Subject,
-    foreign: Split,
+    context: EvaluationContext,
+    outliers: Split,
     own_index: np.ndarray,
     other_index: np.ndarray,
-    parted: dict[str, tuple[np.ndarray, np.ndarray]],
+    sides: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> tuple[Sheet, ...]:
-    """The outliers that pass most easily, and the model's own images that are most suspect, by the best score there is."""
-    if len(subject.model.model.shape) != 3:
+    """Show the outliers with the lowest scores and the model's own images with the highest, by the best available score."""
+    if len(context.model.model.shape) != 3:
         return ()
-    name = "corrected" if "corrected" in parted else "reconstruction"
-    own, other = parted[name]
-    passed, suspect = np.argsort(other)[:SHOWN], np.argsort(-own)[:SHOWN]
+    name = "corrected" if "corrected" in sides else "reconstruction"
+    own, other = sides[name]
+    missed, suspect = np.argsort(other)[:SHOWN], np.argsort(-own)[:SHOWN]
     rows = tuple(
         images[:, 0] if images.shape[1] == 1 else np.moveaxis(images, 1, -1)
-        for images in (foreign.images[other_index[passed]], subject.held_out.images[own_index[suspect]])
+        for images in (outliers.images[other_index[missed]], context.held_out.images[own_index[suspect]])
     )
     captions = tuple(
-        tuple(f"{value:.0f}".replace("-", "−") for value in side) for side in (other[passed], own[suspect])
+        tuple(f"{value:.0f}".replace("-", "−") for value in side) for side in (other[missed], own[suspect])
     )
-    names = ("outliers that pass", "own images most suspect")
-    return (Sheet("outliers", f"By {SCORES[name][0]}, in nats", rows, names, captions),)
+    names = ("outliers, lowest scores", "own images, highest scores")
+    return (Sheet("outliers", f"Score: {SCORES[name][0]}, in nats", rows, names, captions),)
 
 
 SCORES = {
     "likelihood": (
         "raw likelihood",
-        "Score: the importance-weighted bound on −log p(x), known to fail (Nalisnick et al. 2019).",
+        "Score: the importance-weighted bound on −log p(x), which is known to fail (Nalisnick et al. 2019).",
     ),
     "corrected": (
         "likelihood corrected by PNG length",
-        "Score: the same less ln 2 times the bits of the image's PNG (Serrà et al. 2020), of the image as the model sees it.",
+        "Score: the importance-weighted bound on −log p(x) minus ln 2 times the bits of the image's PNG (Serrà et al. 2020). "
+        "The PNG is made of the image as the model receives it.",
     ),
-    "reconstruction": ("reconstruction", "Score: the distortion −log p(x|z), one draw of z from q(z|x)."),
+    "reconstruction": ("reconstruction", "Score: the distortion −log p(x|z), for one draw of z from q(z|x)."),
 }

@@ -1,7 +1,7 @@
-"""The judge: a small convolutional classifier that reads generated images. Trained on real training images only.
+"""The reference classifier: a small convolutional network that classifies generated images.
 
-No model of vaelab sees it, and it sees no generated image. Its own accuracy on real held-out images stands beside all that
-it judges. The weights are cached by the fingerprint of the data.
+It is trained on real training images only, never on generated ones, and no model of vaelab is trained with it. Reports show
+its accuracy on real held-out images for comparison. The weights are cached by the fingerprint of the data.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from vaelab.files import atomic_write
 
 EPOCHS, BATCH, PEAK_RATE = 10, 100, 4e-3
 LEAST_STEPS, MOST_STEPS = 1500, 8000
-"""Steps of training: `EPOCHS` passes within these bounds."""
+"""Number of training steps: `EPOCHS` epochs, clamped to this range."""
 
 FEATURES = 128
-"""Size of the penultimate layer."""
+"""Width of the penultimate layer."""
 
 FORMAT = 1
-"""Of the cached weights: to be raised when the network or its training changes."""
+"""Version of the cached weights; raise it when the network or its training changes."""
 
 
 @dataclass(frozen=True)
-class Judge:
+class ReferenceClassifier:
     """A trained classifier of images (C, H, W) into K classes.
 
     Attributes
     ----------
     body, head
-        Images in 0…1 → features (N, 128); features → scores (N, K).
+        Images in 0…1 → features (N, 128); features → logits (N, K).
     shape
         (C, H, W).
     accuracy
-        Share of real held-out images that it reads right, 0…1; NaN where there are none.
+        Accuracy on real held-out images, 0…1; NaN if there are none.
     held_out
-        Their number.
+        Number of those held-out images.
     """
 
     body: nn.Module
@@ -58,15 +58,15 @@ class Judge:
     held_out: int
 
     def features(self, images: np.ndarray) -> Float[Tensor, "n 128"]:
-        """The penultimate layer for images, uint8 (N, C, H, W), (N, H, W) or (N, H, W, 3)."""
+        """Return the penultimate layer for images, uint8 (N, C, H, W), (N, H, W) or (N, H, W, 3)."""
         return torch.cat([self.body(part) for part in self._parts(images)])
 
     def probabilities(self, images: np.ndarray) -> Float[Tensor, "n k"]:
-        """Probability of each class; images as for `features`."""
+        """Return the probability of each class; images as for `features`."""
         return torch.cat([self.head(self.body(part)).softmax(1) for part in self._parts(images)])
 
     def read(self, images: np.ndarray) -> np.ndarray:
-        """The likeliest class of each image, int64 (N,); images as for `features`."""
+        """Return the most probable class of each image, int64 (N,); images as for `features`."""
         return self.probabilities(images).argmax(1).numpy()
 
     def _parts(self, images: np.ndarray) -> list[Tensor]:
@@ -77,41 +77,45 @@ class Judge:
             return [part.float() / 255 for part in torch.from_numpy(np.ascontiguousarray(images)).split(at_once)]
 
 
-def judge_of(dataset: Dataset, *, work: Callable[[str, int, int], None] | None = None, seed: int = 0) -> Judge:
-    """The judge of a labelled data set, read from the cache or trained on its training images.
+def reference_classifier_for(
+    dataset: Dataset, *, work: Callable[[str, int, int], None] | None = None, seed: int = 0
+) -> ReferenceClassifier:
+    """Return the reference classifier of a labelled dataset, from the cache or trained on its training images.
 
     Parameters
     ----------
     dataset
         Labelled images.
     work
-        Told of the steps of training.
+        Progress callback.
     seed
-        Of the initial weights, the order and the augmentation. Another seed gives another judge.
+        Seed of the initial weights, the order and the augmentation; each seed gives a different classifier.
 
     Raises
     ------
     LabelError, DataError
-        If the data have no labels, fewer than two classes, or are no images.
+        If the data are not images, have no training images, no labels, or fewer than two classes.
     """
     if len(dataset.shape) != 3:
-        raise DataError(f"{dataset.name}: got a table; expected images for a judge to read")
+        raise DataError(f"{dataset.name}: got a table; expected images for the reference classifier")
     if not dataset.labelled or len(dataset.classes) < 2:
-        raise LabelError(f"{dataset.name}: got fewer than two classes; expected labelled images to train a judge on")
+        raise LabelError(
+            f"{dataset.name}: got fewer than two classes; expected labels to train the reference classifier"
+        )
     if len(dataset.train) == 0:
-        raise DataError(f"{dataset.name}: got no training images; expected some to train a judge on")
+        raise DataError(f"{dataset.name}: got no training images; expected some to train the reference classifier")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body, head = _network(dataset.shape, len(dataset.classes))
-        whole = nn.Sequential(body, head)
+        network = nn.Sequential(body, head)
         path = cache_folder() / "judges" / f"{dataset.fingerprint[:32]}-{seed}-{FORMAT}.safetensors"
-        if not _restored(whole, path):
-            _train(whole, dataset.train, seed, work)
-            _keep(whole, path)
+        if not _restore(network, path):
+            _train(network, dataset.train, seed, work)
+            _save(network, path)
     return _measured(body, head, dataset.test if len(dataset.test) else dataset.validation)
 
 
-def classifier_of(
+def train_classifier(
     split: Split,
     classes: int,
     held_out: Split,
@@ -120,8 +124,8 @@ def classifier_of(
     seed: int = 0,
     what: str = "training a classifier",
     work: Callable[[str, int, int], None] | None = None,
-) -> Judge:
-    """A classifier with the judge's network and training, of other images; it is not cached.
+) -> ReferenceClassifier:
+    """Train a classifier on other images, with the network and training of the reference classifier; it is not cached.
 
     Parameters
     ----------
@@ -130,13 +134,13 @@ def classifier_of(
     classes
         K, the number of labels.
     held_out
-        Labelled images that its accuracy is measured on.
+        Labelled images to measure its accuracy on.
     steps
-        Of training; by default as many as for the judge.
+        Number of training steps; default: as for the reference classifier.
     seed
-        As for `judge_of`.
+        As for `reference_classifier_for`.
     what, work
-        What `work` is told is being done, and who is told.
+        Name of the task for the progress callback, and the callback.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -145,24 +149,26 @@ def classifier_of(
     return _measured(body, head, held_out)
 
 
-def _measured(body: nn.Sequential, head: nn.Sequential, real: Split) -> Judge:
-    """The judge made of these networks, with its accuracy on `real`."""
+def _measured(body: nn.Sequential, head: nn.Sequential, real: Split) -> ReferenceClassifier:
+    """Return the classifier made of these networks, with its accuracy on `real`."""
     nn.Sequential(body, head).eval().requires_grad_(False)
     shape = real.images.shape[1:]
-    judge = Judge(body, head, shape, math.nan, len(real))
+    classifier = ReferenceClassifier(body, head, shape, math.nan, len(real))
     if len(real) == 0:
-        return judge
-    return Judge(body, head, shape, float((judge.read(real.images) == real.labels).mean()), len(real))
+        return classifier
+    return ReferenceClassifier(
+        body, head, shape, float((classifier.read(real.images) == real.labels).mean()), len(real)
+    )
 
 
 def _network(shape: tuple[int, ...], classes: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """3×3 convolutions of 16 to 64 channels, halving until at most 4 pixels a side are left; two dense layers."""
+    """3×3 convolutions of 16 to 64 channels, halved until at most 4 pixels per side are left; then two dense layers."""
     layers: list[nn.Module] = []
     channels, width, (height, across) = shape[0], 16, shape[1:]
     while max(height, across) > 4:
         layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
         channels, width = width, min(2 * width, 64)
-        if len(layers) > 4:  # a second convolution before all halvings but the first, which is the dear one
+        if len(layers) > 4:  # a second convolution at all resolutions but the first, where it is most expensive
             layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
             channels, width = width, min(2 * width, 64)
         layers += [nn.MaxPool2d(2, ceil_mode=True)]
@@ -172,8 +178,8 @@ def _network(shape: tuple[int, ...], classes: int) -> tuple[nn.Sequential, nn.Se
     return body, nn.Sequential(nn.Dropout(0.3), nn.Linear(FEATURES, classes))
 
 
-def _moved(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image turned by up to 10°, scaled by up to 10 %, sheared and shifted a little."""
+def _augmented(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Rotate each image by up to 10°, scale it by up to 10 %, and shear and shift it slightly."""
     n = len(images)
 
     def uniform(most: float) -> Tensor:
@@ -189,27 +195,27 @@ def _moved(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _train(
-    whole: nn.Module,
+    network: nn.Module,
     split: Split,
     seed: int,
     work: Callable[[str, int, int], None] | None,
     steps: int | None = None,
-    what: str = "training the judge",
+    what: str = "training the reference classifier",
 ) -> None:
     assert split.labels is not None
     images, labels = torch.from_numpy(np.ascontiguousarray(split.images)), torch.from_numpy(split.labels)
     generator = torch.Generator().manual_seed(seed + 1)
     batch = min(BATCH, len(images))
     steps = steps or min(MOST_STEPS, max(LEAST_STEPS, EPOCHS * (len(images) // batch)))
-    optimiser = torch.optim.AdamW(whole.parameters(), lr=PEAK_RATE, weight_decay=1e-2, fused=True)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=1e-2, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, total_steps=steps)
-    whole.train()
+    network.train()
     order = torch.empty(0, dtype=torch.int64)
     for step in range(steps):
         if len(order) < batch:
             order = torch.randperm(len(images), generator=generator)
         index, order = order[:batch], order[batch:]
-        scores = whole(_moved(images[index].float() / 255, generator))
+        scores = network(_augmented(images[index].float() / 255, generator))
         optimiser.zero_grad()
         F.cross_entropy(scores, labels[index], label_smoothing=0.05).backward()
         optimiser.step()
@@ -218,18 +224,19 @@ def _train(
             work(what, step + 1, steps)
 
 
-def _restored(whole: nn.Module, path: Path) -> bool:
+def _restore(network: nn.Module, path: Path) -> bool:
+    """Load cached weights; return False if there are none or they do not fit."""
     try:
-        whole.load_state_dict(load_file(path))
+        network.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError):
         return False
     return True
 
 
-def _keep(whole: nn.Module, path: Path) -> None:
-    """Into the cache; where that cannot be written, the judge is trained again next time."""
+def _save(network: nn.Module, path: Path) -> None:
+    """Cache the weights; do nothing if the folder cannot be written (the classifier is then trained again next time)."""
     try:
         with atomic_write(path) as temporary:
-            save_file(whole.state_dict(), temporary)
+            save_file(network.state_dict(), temporary)
     except OutputError:
         return

@@ -1,6 +1,6 @@
-"""A report: every section of an evaluation, measured in turn, and its JSON.
+"""The report: measures all sections of an evaluation and writes them as JSON.
 
-What is done is kept: a section that was measured with the same model, data and settings is read back, not measured again.
+With a cache folder, a section measured before with the same model, data, settings and version is read back, not recomputed.
 """
 
 from __future__ import annotations
@@ -21,81 +21,81 @@ import numpy as np
 
 from vaelab.data.dataset import Dataset, Split
 from vaelab.errors import ConfigError, OutputError, did_you_mean
-from vaelab.evaluation import results as parts
+from vaelab.evaluation import results
 from vaelab.evaluation.agreement import agreement_section
 from vaelab.evaluation.autoencoder import random_points_section
 from vaelab.evaluation.bayes import bayes_section
-from vaelab.evaluation.context import Settings, Subject, Work, silent
+from vaelab.evaluation.context import EvaluationContext, Settings, Work, silent
 from vaelab.evaluation.latent_section import latent_section
 from vaelab.evaluation.leakage import leakage_section
 from vaelab.evaluation.likelihood import likelihood_section, protocol
-from vaelab.evaluation.memorization import memory_section
-from vaelab.evaluation.ood import outliers_section
+from vaelab.evaluation.memorization import memorization_section
+from vaelab.evaluation.ood import ood_section
 from vaelab.evaluation.results import Section, Sheet
 from vaelab.evaluation.samples import samples_section
 from vaelab.evaluation.style_section import style_section
-from vaelab.evaluation.train_on_synthetic import transfer_section
+from vaelab.evaluation.train_on_synthetic import train_on_synthetic_section
 from vaelab.files import atomic_write
 from vaelab.inference.trained import TrainedModel
 from vaelab.version import __version__
 
 SCHEMA = 1
-"""Version of `report.json`: raised whenever a key changes its meaning or goes."""
+"""Version of `report.json`, raised when a key is removed or changes its meaning."""
 
 REPORT = "report.json"
-"""Its name in a run folder."""
+"""File name of the report in a run folder."""
 
-SECTIONS: dict[str, Callable[[Subject], Section]] = {
+SECTIONS: dict[str, Callable[[EvaluationContext], Section]] = {
     "likelihood": likelihood_section,
     "latent": latent_section,
     "agreement": agreement_section,
-    "transfer": transfer_section,
+    "transfer": train_on_synthetic_section,
     "leakage": leakage_section,
     "bayes": bayes_section,
     "samples": samples_section,
-    "memory": memory_section,
+    "memory": memorization_section,
     "style": style_section,
     "random_points": random_points_section,
-    "outliers": outliers_section,
+    "outliers": ood_section,
 }
-"""The sections of a report, in their order."""
+"""The sections of a report, in order."""
 
 OF_VERSUS = frozenset({"outliers"})
-"""Those that measure on `versus` as well: the others stay as they are when it changes."""
+"""Sections that also use `versus`; cached results of the others stay valid when it changes."""
 
 FINISHED = "sections"
-"""What `work` is told under this name is how many sections are finished."""
+"""Task name under which the progress callback receives the number of finished sections."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was measured of a model.
+    """The results of an evaluation.
 
     Attributes
     ----------
     facts
-        What it was measured on and with: model, likelihood, data, split, fingerprint, settings, versions, date.
+        Model, likelihood, data, split, fingerprint, settings, version and date.
     sections
-        The sections in their order; one that could not be measured says why.
+        The sections in order; a section that could not be measured gives the reason in `left_out`.
     """
 
     facts: dict[str, Any]
     sections: tuple[Section, ...] = field(repr=False)
 
     def __getitem__(self, key: str) -> Section:
-        """The section of that key; a KeyError where there is none."""
+        """Return the section with the given key; raise KeyError if there is none."""
         return {section.key: section for section in self.sections}[key]
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The report in a line or two for each section: what it says first, or why it was left out."""
-        return tuple(f"{one.title}: {_first_words(one)}" for one in self.sections)
+        """One line per section: its title and first sentence, or the reason it was left out."""
+        return tuple(f"{section.title}: {_first_sentence(section)}" for section in self.sections)
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as `report.json` holds it: see docs/report.md. Pictures are left to the page."""
+        """Return the contents of `report.json` (see docs/report.md). Image sheets are only on the HTML page."""
         return {
             "schema": SCHEMA,
             **self.facts,
@@ -103,7 +103,7 @@ class Report:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write `to_json` as a file, whole or not at all. The page to read is written by `vaelab.save_page`."""
+        """Write `to_json` to a file, atomically. `vaelab.save_page` writes the HTML page."""
         with atomic_write(Path(path)) as temporary:
             temporary.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -120,76 +120,81 @@ def evaluate(
     cache: Path | None = None,
     work: Work = silent,
 ) -> Report:
-    """Measure a model on the held-out images of a data set.
+    """Evaluate a model on the held-out images of a dataset.
 
     Parameters
     ----------
     model
-        As `vaelab.load` gives it.
+        A trained model, as returned by `vaelab.load`.
     dataset
-        Its test images are measured on, or, where it has none, its validation images; samples are compared with its training
-        images, and the judge learns from those.
+        The model is measured on its test images, or on its validation images if it has no test images. The training images
+        train the reference classifier and are compared with generated images.
     importance_samples
         K of the importance-weighted bound.
     quick
-        Fewer images and samples, for a first look in a minute.
+        Use fewer images and samples, for a first result in about a minute.
     seed
-        Of every draw.
+        Seed of all random draws.
     versus
-        Other data of the same shape: how well the model tells their images, as outliers, from those of `dataset`.
+        Data of the same shape from another source, to measure how well the model detects them as outliers.
     sections
-        Keys of those to measure; default: all.
+        Keys of the sections to measure; default: all.
     cache
-        A folder where finished sections are kept, so that an evaluation that was interrupted goes on.
+        Folder for finished sections, from which an interrupted evaluation resumes; default: none.
     work
-        Told of progress: what is done, how much of it, of how much; and of the sections that are finished.
+        Progress callback: task, steps done, total. It also receives the number of finished sections, as task `FINISHED`.
 
     Raises
     ------
     DataError, LabelError
-        If model and data do not fit, or there is nothing to measure on.
+        If the data do not fit the model, or have no held-out images.
     ConfigError
-        If `importance_samples` is below 1, `seed` below 0, or there is no section of a name asked for.
+        If `importance_samples` is below 1, `seed` is below 0, or `sections` has an unknown name.
     """
     if importance_samples < 1:
-        raise ConfigError(f"--importance-samples: got {importance_samples}; expected a whole number of at least 1")
+        raise ConfigError(f"`importance_samples`: got {importance_samples}; expected a whole number of at least 1")
     if seed < 0:
-        raise ConfigError(f"--seed: got {seed}; expected 0 or more")
+        raise ConfigError(f"`seed`: got {seed}; expected a whole number of at least 0")
     chosen = list(SECTIONS) if sections is None else [key for key in SECTIONS if key in sections]
     if unknown := sorted(set(sections or ()) - set(SECTIONS)):
         raise ConfigError(
-            f"got section {unknown[0]!r}; expected some of {', '.join(SECTIONS)}.{did_you_mean(unknown[0], SECTIONS)}"
+            f"`sections`: got {unknown[0]!r}; expected any of {', '.join(SECTIONS)}.{did_you_mean(unknown[0], SECTIONS)}"
         )
-    subject = Subject(model, dataset, Settings(importance_samples, quick, seed), work, versus)
-    facts = _facts(subject)
+    context = EvaluationContext(model, dataset, Settings(importance_samples, quick, seed), work, versus)
+    facts = _facts(context)
     done = []
     for key in chosen:
         work(FINISHED, len(done), len(chosen))
-        done.append(_measured(key, SECTIONS[key], subject, None if cache is None else cache / f"{key}.npz", facts))
+        done.append(_measure(key, SECTIONS[key], context, None if cache is None else cache / f"{key}.npz", facts))
     work(FINISHED, len(done), len(chosen))
     return Report(facts | {"made": datetime.now(UTC).isoformat(timespec="seconds")}, tuple(done))
 
 
-def _measured(
-    key: str, measure: Callable[[Subject], Section], subject: Subject, kept: Path | None, facts: dict[str, Any]
+def _measure(
+    key: str,
+    measure: Callable[[EvaluationContext], Section],
+    context: EvaluationContext,
+    cached: Path | None,
+    facts: dict[str, Any],
 ) -> Section:
-    asked = facts if key in OF_VERSUS else facts | {"versus": None}
-    stamp = hashlib.sha256(json.dumps([SCHEMA, key, asked], sort_keys=True).encode()).hexdigest()
-    if kept is not None and (found := _read(kept, stamp)) is not None:
-        return found
+    """Read a section from the file `cached` if it is up to date; else measure it and write the file."""
+    relevant = facts if key in OF_VERSUS else facts | {"versus": None}
+    stamp = hashlib.sha256(json.dumps([SCHEMA, key, relevant], sort_keys=True).encode()).hexdigest()
+    if cached is not None and (section := _read_cache(cached, stamp)) is not None:
+        return section
     began = time.perf_counter()
-    section = dataclasses.replace(measure(subject), seconds=time.perf_counter() - began)
-    if kept is not None:
-        _keep(kept, section, stamp)
+    section = dataclasses.replace(measure(context), seconds=time.perf_counter() - began)
+    if cached is not None:
+        _write_cache(cached, section, stamp)
     return section
 
 
-def _first_words(section: Section) -> str:
+def _first_sentence(section: Section) -> str:
     return f"left out: {section.left_out}" if section.left_out else (*section.words, "measured.")[0]
 
 
-def _facts(subject: Subject) -> dict[str, Any]:
-    model, data, versus = subject.model, subject.dataset, subject.versus
+def _facts(context: EvaluationContext) -> dict[str, Any]:
+    model, data, versus = context.model, context.dataset, context.versus
     digest = hashlib.sha256()
     for name, tensor in sorted(model.model.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
@@ -207,18 +212,18 @@ def _facts(subject: Subject) -> dict[str, Any]:
         "data": {
             "name": data.name,
             "fingerprint": data.fingerprint,
-            "split": subject.split,
-            "images": len(subject.held_out),
-            "images_sha256": _digest_of(subject.held_out),
-            "protocol": protocol(subject),
+            "split": context.split,
+            "images": len(context.held_out),
+            "images_sha256": _digest_of(context.held_out),
+            "protocol": protocol(context),
         },
         "versus": None if versus is None else {"name": versus.name, "fingerprint": versus.fingerprint},
-        "settings": dataclasses.asdict(subject.settings),
+        "settings": dataclasses.asdict(context.settings),
     }
 
 
 def _digest_of(split: Split) -> str:
-    """SHA-256 over images and labels of a split, in hexadecimal."""
+    """Return the SHA-256 of the images and labels of a split, in hexadecimal."""
     digest = hashlib.sha256(repr((split.images.shape, split.images.dtype.str)).encode())
     digest.update(split.images.data)
     if split.labels is not None:
@@ -239,7 +244,7 @@ def _section_json(section: Section) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it: NaN and infinity, which it does not know, become null; arrays become lists."""
+    """Convert to JSON types: arrays become lists; NaN and infinity, which JSON lacks, become null."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
@@ -255,24 +260,24 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _keep(path: Path, section: Section, stamp: str) -> None:
-    """A section as an .npz: its arrays, and a JSON of all else that names them. Where it cannot be written, it is not kept."""
+def _write_cache(path: Path, section: Section, stamp: str) -> None:
+    """Write a section as .npz: its arrays, and JSON for the rest. Do nothing if the file cannot be written."""
     arrays: dict[str, np.ndarray] = {}
 
-    def frozen(value: Any) -> Any:
+    def encoded(value: Any) -> Any:
         if isinstance(value, np.ndarray):
             arrays[f"array{len(arrays)}"] = value
             return {"$array": f"array{len(arrays) - 1}"}
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            own = {one.name: frozen(getattr(value, one.name)) for one in dataclasses.fields(value)}
-            return {"$class": type(value).__name__, **own}
+            fields = {one.name: encoded(getattr(value, one.name)) for one in dataclasses.fields(value)}
+            return {"$class": type(value).__name__, **fields}
         if isinstance(value, frozenset):
             return {"$set": sorted(value)}
         if isinstance(value, list | tuple):
-            return [frozen(item) for item in value]
+            return [encoded(item) for item in value]
         return value.item() if isinstance(value, np.generic) else value
 
-    text = json.dumps({"stamp": stamp, "section": frozen(section)})
+    text = json.dumps({"stamp": stamp, "section": encoded(section)})
     try:
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, note=np.array(text), **arrays)
@@ -280,8 +285,8 @@ def _keep(path: Path, section: Section, stamp: str) -> None:
         return
 
 
-def _read(path: Path, stamp: str) -> Section | None:
-    """What `_keep` kept, if it is there, whole, and of the same stamp."""
+def _read_cache(path: Path, stamp: str) -> Section | None:
+    """Read a section written by `_write_cache`; None if it is missing, damaged or has another stamp."""
     try:
         with np.load(path, allow_pickle=False) as file:
             note = json.loads(str(file["note"]))
@@ -289,18 +294,18 @@ def _read(path: Path, stamp: str) -> Section | None:
                 return None
             arrays = {name: file[name] for name in file.files if name != "note"}
 
-        def thawed(value: Any) -> Any:
+        def decoded(value: Any) -> Any:
             if isinstance(value, list):
-                return tuple(thawed(item) for item in value)
+                return tuple(decoded(item) for item in value)
             if not isinstance(value, dict):
                 return value
             if "$array" in value:
                 return arrays[value["$array"]]
             if "$set" in value:
                 return frozenset(value["$set"])
-            own = {name: thawed(item) for name, item in value.items() if name != "$class"}
-            return getattr(parts, value["$class"])(**own)
+            fields = {name: decoded(item) for name, item in value.items() if name != "$class"}
+            return getattr(results, value["$class"])(**fields)
 
-        return thawed(note["section"])
+        return decoded(note["section"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
         return None

@@ -1,6 +1,6 @@
-"""What an evaluation is made of: quantities with unit, error and definition, plots as data, and sections of both.
+"""Data types of a report: quantities with unit, error and definition; plots as data; sections that hold both.
 
-A section says in words what its figures mean, and why it was left out where it was. Nothing here measures or draws.
+A section also explains its results in sentences, or gives the reason it was left out. Nothing is measured or drawn here.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ Better = Literal["higher", "lower", ""]
 
 @dataclass(frozen=True)
 class Quantity:
-    """One figure, with all that is needed to read it.
+    """A measured value with its unit, error, definition and reference values.
 
     Attributes
     ----------
     key
-        Its name in `report.json`: lower case, words joined by underscores.
+        Key in `report.json`: lower case, words joined by underscores.
     name
-        Its name for a reader.
+        Name shown to the reader.
     value
-        The figure; NaN where it could not be had.
+        The value; NaN if it could not be computed.
     unit
-        nats per image, bits per dimension, %, or "" for a pure number.
+        nats per image, bits per dimension, %, or "" for a dimensionless number.
     definition
-        What it is, in a sentence or two, with the source if it has one.
+        What is measured, in a sentence or two, with the source if there is one.
     error
-        Standard error, in the same unit; None where there is none.
+        Standard error, in the same unit; None if there is none.
     count
-        What it was averaged over: images, samples; None where that says nothing.
+        Number of images or samples averaged over; None if not applicable.
     better
-        Which way is better; "" where neither is.
+        Whether higher or lower values are better; "" if neither is.
     beside
-        Yardsticks to read it by, such as real images against real images: (name, value) each.
+        Reference values to compare with, such as real images against real images: pairs (name, value).
     """
 
     key: str
@@ -54,7 +54,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a plot: y over x, and a standard error of each y or none."""
+    """One line of a plot: y over x, with an optional standard error for each y."""
 
     name: str
     x: Sequence[float]
@@ -64,7 +64,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Lines:
-    """Lines over one axis."""
+    """A line plot; all lines share the axes."""
 
     key: str
     title: str
@@ -76,7 +76,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class Bars:
-    """A bar for each name; those in `marked` are crossed out (collapsed, left out)."""
+    """A bar for each name; the indices in `marked` are crossed out (for example collapsed dimensions)."""
 
     key: str
     title: str
@@ -89,7 +89,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Counts or shares, a row and a column for each name (rows: what was asked for; columns: what was found)."""
+    """Counts or shares with named rows and columns; `column_names` defaults to `names`."""
 
     key: str
     title: str
@@ -102,7 +102,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Points:
-    """Points in a plane, in named groups: (name, (N, 2))."""
+    """A scatter plot of named groups: pairs (name, points of shape (N, 2))."""
 
     key: str
     title: str
@@ -110,14 +110,14 @@ class Points:
     y_label: str
     groups: tuple[tuple[str, np.ndarray], ...]
     rings: bool = False
-    """Whether the rings of N(0, I) at 1, 2 and 3 σ are drawn."""
+    """Whether to draw the circles of N(0, I) at 1, 2 and 3 σ."""
     diagonal: bool = False
-    """Whether the line y = x is drawn."""
+    """Whether to draw the line y = x."""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """Rows of images, uint8 (n, H, W[, 3]) each, with a name per row and a caption per image."""
+    """Rows of images, each uint8 (n, H, W[, 3]), with a name per row and a caption per image."""
 
     key: str
     title: str
@@ -131,20 +131,20 @@ Plot = Lines | Bars | Matrix | Points | Sheet
 
 @dataclass(frozen=True)
 class Section:
-    """One chapter of a report.
+    """One section of a report.
 
     Attributes
     ----------
     key, title
-        Its name in `report.json`, and for a reader.
+        Key in `report.json`, and title shown to the reader.
     words
-        What the figures say, a sentence each.
+        Sentences that explain the results.
     quantities, plots
-        The figures themselves.
+        The results.
     left_out
-        Why it was left out; "" where it was not.
+        The reason the section was left out; "" if it was not.
     seconds
-        Wall time that it took.
+        Wall time of the measurement.
     """
 
     key: str
@@ -156,27 +156,27 @@ class Section:
     seconds: float = 0.0
 
     def __getitem__(self, key: str) -> Quantity:
-        """The quantity of that key."""
+        """Return the quantity with the given key."""
         return next(quantity for quantity in self.quantities if quantity.key == key)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over independent figures, its standard error, and how many there were."""
+    """A mean over independent values, its standard error, and their number."""
 
     value: float
     error: float
     count: int
 
     @staticmethod
-    def of(figures: np.ndarray) -> Estimate:
-        """The mean of one figure per image, (N,); the error is NaN for a single one."""
-        count = len(figures)
-        error = float(np.std(figures, ddof=1) / math.sqrt(count)) if count > 1 else math.nan
-        return Estimate(float(np.mean(figures)), error, count)
+    def of(values: np.ndarray) -> Estimate:
+        """Return the mean of one value per image, (N,); the error is NaN for N = 1."""
+        count = len(values)
+        error = float(np.std(values, ddof=1) / math.sqrt(count)) if count > 1 else math.nan
+        return Estimate(float(np.mean(values)), error, count)
 
     @staticmethod
     def of_share(hits: int, count: int) -> Estimate:
-        """A share of `count`, 0…1, with the binomial standard error (never 0: by the rule of Agresti and Coull, 1998)."""
+        """Return the share hits/count, 0…1, with a binomial standard error that is never 0 (Agresti & Coull 1998)."""
         adjusted, size = (hits + 2) / (count + 4), count + 4
         return Estimate(hits / count, math.sqrt(adjusted * (1 - adjusted) / size), count)

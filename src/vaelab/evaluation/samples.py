@@ -1,7 +1,7 @@
-"""The samples section: drawn images beside real ones, in the judge's features, each figure beside real against real.
+"""The samples section: generated images compared with real ones, in the features of the reference classifier.
 
-Held-out images, which neither the model nor the judge has seen, are parted at random in two halves. One is the
-reference; the other is the yardstick: what real images score that are as many as the drawn ones.
+The held-out images, which neither the model nor the classifier was trained on, are split at random into two halves. One half
+is the reference. The other is the baseline: each metric is also computed for as many real images as generated ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from vaelab.errors import DataError, LabelError
-from vaelab.evaluation.context import Subject
+from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.fidelity import (
     KID_BLOCK,
     NEIGHBOURS,
@@ -23,25 +23,25 @@ from vaelab.evaluation.fidelity import (
     manifold,
     spread,
 )
-from vaelab.evaluation.generated import affordable, drawn
-from vaelab.evaluation.reference_classifier import Judge
+from vaelab.evaluation.generated import affordable, generate_images
+from vaelab.evaluation.reference_classifier import ReferenceClassifier
 from vaelab.evaluation.results import Bars, Estimate, Lines, Quantity, Section, Series
 
 IMAGES, QUICK_IMAGES = 5_000, 1_000
-"""Images of each of the three sets at the most."""
+"""Maximum number of images in each of the three sets."""
 
 SIZES = (250, 500, 1000, 2500)
-"""Sizes at which FID is shown, below that of the sets themselves."""
+"""Set sizes at which FID is shown, besides the full size."""
 
 LEAST_PER_CLASS = 10
-"""Images of a class, in each set, for its diversity to be told."""
+"""Minimum number of images of a class in each set to measure its diversity."""
 
 MOST_NAMED = 30
 
 
 @dataclass(frozen=True)
 class Part:
-    """Images as rows of pixels (N, D) uint8, the class of each, and the judge's features (N, F)."""
+    """Images as rows of pixels (N, D) uint8, the class of each, and their classifier features (N, F)."""
 
     pixels: np.ndarray
     labels: np.ndarray
@@ -50,12 +50,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Sets:
-    """The three sets that are compared: equally many images of each, uint8, with their classes and features.
+    """The three sets that are compared, equally many images each, with classes and features.
 
     Attributes
     ----------
     reference, yardstick, generated
-        Real held-out images, others of them, and drawn ones.
+        Real held-out images, other real held-out images, and generated images.
     """
 
     reference: Part
@@ -63,46 +63,47 @@ class Sets:
     generated: Part
 
 
-def samples_section(subject: Subject) -> Section:
-    """FID at several sizes, KID, precision, recall, density, coverage, and diversity within a class."""
+def samples_section(context: EvaluationContext) -> Section:
+    """Measure FID at several sizes, KID, precision, recall, density, coverage, and diversity within a class."""
     key, title = "samples", "Samples"
-    if not subject.model.model.stochastic:
-        reason = "An autoencoder has no prior to draw from: see what its random points decode to."
+    if not context.model.model.stochastic:
+        reason = "An autoencoder has no prior to sample from; see the section on random points."
         return Section(key, title, left_out=reason)
     try:
-        judge = subject.judge
+        classifier = context.classifier
     except (LabelError, DataError) as error:
-        return Section(key, title, left_out=f"There is no judge whose features to compare in: {error}.")
-    wanted = QUICK_IMAGES if subject.settings.quick else IMAGES
-    size = min(len(subject.held_out) // 2, affordable(wanted, subject.dataset.shape))
+        return Section(key, title, left_out=f"No reference classifier: {error}.")
+    wanted = QUICK_IMAGES if context.settings.quick else IMAGES
+    size = min(len(context.held_out) // 2, affordable(wanted, context.dataset.shape))
     if size <= NEIGHBOURS:
         reason = (
-            f"Half of {len(subject.held_out)} {subject.split} images is too few: neighbours up to the {NEIGHBOURS}th are "
-            f"needed, so at least {2 * NEIGHBOURS + 2} images."
+            f"Half of {len(context.held_out)} {context.split} images is too few: the {NEIGHBOURS}th nearest neighbour needs "
+            f"at least {2 * NEIGHBOURS + 2} images."
         )
         return Section(key, title, left_out=reason)
-    sets = _sets(subject, judge, size)
-    words, quantities, plots = _fidelity(sets, subject)
-    more_words, more_quantities, more_plots = _diversity(sets, subject.dataset.classes)
+    sets = _sets(context, classifier, size)
+    words, quantities, plots = _fidelity(sets, context)
+    more_words, more_quantities, more_plots = _diversity(sets, context.dataset.classes)
     return Section(key, title, words + more_words, quantities + more_quantities, plots + more_plots)
 
 
-def _sets(subject: Subject, judge: Judge, size: int) -> Sets:
-    held_out = subject.held_out
+def _sets(context: EvaluationContext, classifier: ReferenceClassifier, size: int) -> Sets:
+    held_out = context.held_out
     assert held_out.labels is not None
-    order = np.random.default_rng(subject.settings.seed).permutation(len(held_out))
+    order = np.random.default_rng(context.settings.seed).permutation(len(held_out))
     first, second = held_out[order[:size]], held_out[order[size : 2 * size]]
     assert first.labels is not None
     assert second.labels is not None
-    images = drawn(subject, second.labels)  # not the reference's: sets of one make-up look too much alike
+    # Labels of the second half: with those of the reference itself, the sets would look more alike than they are.
+    images = generate_images(context, second.labels)
     features = []
     for done, part in enumerate((first.images, second.images, images)):
-        subject.work("the judge's features", done, 3)
-        features.append(judge.features(part))
-    subject.work("the judge's features", 3, 3)
+        context.work("classifier features", done, 3)
+        features.append(classifier.features(part))
+    context.work("classifier features", 3, 3)
 
     def classes(labels: np.ndarray, found: Tensor) -> np.ndarray:
-        return labels if subject.model.conditional else judge.head(found).argmax(1).numpy()
+        return labels if context.model.conditional else classifier.head(found).argmax(1).numpy()
 
     return Sets(
         Part(first.images.reshape(size, -1), classes(first.labels, features[0]), features[0]),
@@ -111,17 +112,21 @@ def _sets(subject: Subject, judge: Judge, size: int) -> Sets:
     )
 
 
-def _fidelity(sets: Sets, subject: Subject) -> tuple[tuple[str, ...], tuple[Quantity, ...], tuple[Lines, ...]]:
+def _fidelity(
+    sets: Sets, context: EvaluationContext
+) -> tuple[tuple[str, ...], tuple[Quantity, ...], tuple[Lines, ...]]:
     reference, generated, yardstick = (part.features for part in (sets.reference, sets.generated, sets.yardstick))
     size, width = reference.shape
     sizes = (*(n for n in SIZES if n < size), size)
-    subject.work("comparing features", 0, 2)
+    context.work("comparing features", 0, 2)
     curve, real_curve = (frechet_curve(reference, other, sizes) for other in (generated, yardstick))
     kid, real_kid = (kernel_distance(reference, other) for other in (generated, yardstick))
-    subject.work("comparing features", 1, 2)
+    context.work("comparing features", 1, 2)
     found, real = (manifold(reference, other) for other in (generated, yardstick))
-    subject.work("comparing features", 2, 2)
-    where = f" In the judge's {width} features, {size:,} drawn and {size:,} {subject.split} images."
+    context.work("comparing features", 2, 2)
+    where = (
+        f" In the {width} features of the reference classifier, {size:,} generated and {size:,} {context.split} images."
+    )
     quantities = (
         Quantity("fid", "FID", curve[-1].value, "", FID + where, None, size, "lower", _beside(real_curve[-1].value)),
         Quantity(
@@ -139,25 +144,26 @@ def _fidelity(sets: Sets, subject: Subject) -> tuple[tuple[str, ...], tuple[Quan
     )
     lines = Lines(
         "fid_sizes",
-        "FID by the number of images: its bias",
-        "images of either set",
+        "FID as a function of the number of images",
+        "images per set",
         "FID",
-        (_series("drawn against real", sizes, curve), _series("real against real", sizes, real_curve)),
+        (_series("generated against real", sizes, curve), _series("real against real", sizes, real_curve)),
         log_x=True,
     )
     words = [
-        f"FID is {curve[-1].value:.2f} with {size:,} images of either kind, where real images against real ones score "
-        f"{real_curve[-1].value:.2f}; KID is {kid.value:.4f} against {real_kid.value:.4f}.",
-        f"{100 * found.precision:.1f} % of the drawn images lie among real ones (real: {100 * real.precision:.1f} %), and "
-        f"{100 * found.recall:.1f} % of the real ones among the drawn (real: {100 * real.recall:.1f} %).",
+        f"FID is {curve[-1].value:.2f} with {size:,} images per set (real against real: {real_curve[-1].value:.2f}); KID is "
+        f"{kid.value:.4f} (real against real: {real_kid.value:.4f}).",
+        f"Precision: {100 * found.precision:.1f} % of the generated images lie in the region of the real ones (real against "
+        f"real: {100 * real.precision:.1f} %). Recall: {100 * found.recall:.1f} % of the real images lie in the region of the "
+        f"generated ones (real against real: {100 * real.recall:.1f} %).",
     ]
     if len(sizes) > 1:
         words.append(
-            f"FID depends on how many images it is given: with {sizes[0]} it would be {curve[0].value:.2f}. Compare figures of "
-            "one size and one judge only."
+            f"FID depends on the number of images: with {sizes[0]} it is {curve[0].value:.2f}. Compare values only for the same "
+            "number of images and the same classifier."
         )
     if size <= width:
-        words.append(f"{size} images are fewer than the {width} features: FID is mostly bias here.")
+        words.append(f"{size} images are fewer than the {width} features, so FID is mostly bias here.")
     return tuple(words), quantities, (lines,)
 
 
@@ -179,10 +185,10 @@ def _diversity(sets: Sets, names: tuple[str, ...]) -> tuple[tuple[str, ...], tup
     classes = np.flatnonzero(np.min(counts, axis=0) >= LEAST_PER_CLASS)
     classes = classes[spread(parts[0].features.numpy(), parts[0].labels, classes) > 0]
     if len(classes) == 0:
-        words = (f"Diversity is left out: no class has {LEAST_PER_CLASS} images in each of the sets.",)
+        words = (f"Diversity was not measured: no class has {LEAST_PER_CLASS} images in each of the sets.",)
         return words, (), ()
     quantities, ratios = [], {}
-    for key, what in (("features", "in the judge's features"), ("pixels", "in pixels")):
+    for key, what in (("features", "in classifier features"), ("pixels", "in pixels")):
         reference, generated, yardstick = (
             spread(part.features.numpy() if key == "features" else part.pixels, part.labels, classes) for part in parts
         )
@@ -203,25 +209,26 @@ def _diversity(sets: Sets, names: tuple[str, ...]) -> tuple[tuple[str, ...], tup
     shown = np.sort(np.argsort(ratios["features"])[:MOST_NAMED])
     bars = Bars(
         "diversity_per_class",
-        "Diversity per class, in the judge's features"
-        + (f": the {MOST_NAMED} least" if len(shown) < len(classes) else ""),
+        "Diversity per class, in classifier features"
+        + (f" (the {MOST_NAMED} lowest)" if len(shown) < len(classes) else ""),
         "class",
-        "variance, drawn / real",
-        tuple(names[classes[place]] for place in shown),
-        [float(ratios["features"][place]) for place in shown],
+        "variance, generated / real",
+        tuple(names[classes[index]] for index in shown),
+        [float(ratios["features"][index]) for index in shown],
     )
     least = int(np.argmin(ratios["features"]))
     words = [
-        f"Within a class drawn images vary {quantities[0].value:.2f} times as much as real ones in the judge's features, and "
-        f"{quantities[1].value:.2f} times in pixels; least {names[classes[least]]}, {ratios['features'][least]:.2f} times.",
+        f"Within a class, the variance of generated images is {quantities[0].value:.2f} times that of real images in classifier "
+        f"features and {quantities[1].value:.2f} times in pixels. The lowest, in features, is {names[classes[least]]} with "
+        f"{ratios['features'][least]:.2f}.",
     ]
     if quantities[0].value > 1.5:
-        words.append("What lies between classes counts as variety here: read it with the precision.")
+        words.append("Images between classes also raise this ratio: read it together with the precision.")
     return tuple(words), tuple(quantities), (bars,)
 
 
 def _beside(value: float) -> tuple[tuple[str, float], ...]:
-    return (("real against real, as many", value),)
+    return (("real against real", value),)
 
 
 def _series(name: str, sizes: tuple[int, ...], curve: list[Estimate]) -> Series:
@@ -229,24 +236,26 @@ def _series(name: str, sizes: tuple[int, ...], curve: list[Estimate]) -> Series:
 
 
 FID = (
-    "The squared Fréchet distance of two Gaussians with the moments of drawn and of real images (Heusel et al. 2017, but in the "
-    "judge's features, so that it compares with no published figure). It is biased up where images are few."
+    "Squared Fréchet distance between two Gaussians fitted to generated and real images (Heusel et al. 2017), in the features "
+    "of the reference classifier instead of Inception's: not comparable with published values. Biased upwards for few images."
 )
 KID = (
-    "The squared maximum mean discrepancy of drawn and real images under a cubic kernel (Bińkowski et al. 2018), without bias: "
-    f"about 0, of either sign, for equals. The mean over blocks of {KID_BLOCK} images, the error from their differences."
+    "Squared maximum mean discrepancy between generated and real images with a cubic kernel (Bińkowski et al. 2018). Unbiased: "
+    f"around 0, positive or negative, if they do not differ. Mean over blocks of {KID_BLOCK} images; the error is from their "
+    "differences."
 )
 DEFINITIONS = {
-    "precision": f"Share of drawn images that lie no further from a real one than its {NEIGHBOURS}th real neighbour does "
-    "(Kynkäänniemi et al. 2019): are they like real ones?",
-    "recall": f"Share of real images that lie no further from a drawn one than its {NEIGHBOURS}th drawn neighbour does "
-    "(Kynkäänniemi et al. 2019): is all that is real drawn at times?",
-    "density": f"In how many of the balls round real images a drawn one lies, divided by {NEIGHBOURS} (Naeem et al. 2020): "
-    "about 1 for equals, and above where drawn images keep to where real ones are dense.",
-    "coverage": f"Share of the balls round real images, each up to its {NEIGHBOURS}th neighbour, that hold a drawn image (Naeem "
-    f"et al. 2020): about {100 * (1 - 2.0**-NEIGHBOURS):.0f} % for equals.",
+    "precision": f"Share of generated images inside a ball around a real image that reaches to its {NEIGHBOURS}th nearest real "
+    "neighbour (Kynkäänniemi et al. 2019): do generated images look real?",
+    "recall": f"Share of real images inside a ball around a generated image that reaches to its {NEIGHBOURS}th nearest "
+    "generated neighbour (Kynkäänniemi et al. 2019): does the model cover the variety of real images?",
+    "density": "Mean number of balls around real images, as for precision, that contain a generated image, divided by "
+    f"{NEIGHBOURS} (Naeem et al. 2020): about 1 if the sets do not differ, above 1 if generated images concentrate where "
+    "real ones are dense.",
+    "coverage": "Share of balls around real images, as for precision, that contain a generated image (Naeem et al. 2020): about "
+    f"{100 * (1 - 2.0**-NEIGHBOURS):.0f} % if the sets do not differ.",
 }
 DIVERSITY = (
-    "Variance within a class, drawn / real, each summed over the classes: 1 where drawn images vary as much as real ones of the "
-    "same class, less where styles are missing. For an unconditional model the class is what the judge reads."
+    "Variance within a class, generated / real, each summed over the classes: 1 if generated images vary as much as real ones "
+    "of the same class, below 1 if styles are missing. For an unconditional model the class is the classifier's prediction."
 )

@@ -1,7 +1,7 @@
-"""The style section: whether one latent is one hand under every label, and what of a hand the latent holds.
+"""The style section: whether a latent gives the same style under every label, and how much of the style it encodes.
 
-Style is what `vaelab.evaluation.style` measures on the pixels, slant and stroke width; on drawn data whose true factors are
-known, those as well (`vaelab.evaluation.disentanglement`).
+Style is slant and stroke width, as measured on the pixels by `vaelab.evaluation.style`. For data with known true factors,
+these are measured as well (`vaelab.evaluation.disentanglement`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vaelab.data.dataset import default_likelihood
-from vaelab.evaluation.context import Subject
+from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.disentanglement import Readout, boosted_readout, held_out_r2, information_gaps
 from vaelab.evaluation.results import Bars, Matrix, Plot, Quantity, Section, Sheet
 from vaelab.evaluation.style import slant, stroke_width
@@ -18,37 +18,37 @@ from vaelab.evaluation.style import slant, stroke_width
 MEASURES = {"slant": ("slant", slant), "width": ("stroke width", stroke_width)}
 
 IMAGES, QUICK_IMAGES = 10_000, 1_000
-"""Held-out images that are measured and read out, at the most."""
+"""Maximum number of held-out images."""
 
 LATENTS, QUICK_LATENTS = 1_000, 200
-"""Points of the prior that are decoded under every label."""
+"""Number of points drawn from the prior and decoded under every label."""
 
 BOOSTED, QUICK_BOOSTED = 4_000, 1_000
-"""Images for the boosted trees of DCI, at the most."""
+"""Maximum number of images for the boosted trees of DCI."""
 
-TOLD = 0.1
-"""R² from which a factor counts as one that z tells of."""
+INFORMATIVE = 0.1
+"""R² above which a factor counts as encoded in z."""
 
 MOST_LABELS = 20
-"""Labels that a point is decoded under, at the most, spread evenly over all."""
+"""Maximum number of labels under which a point is decoded, spread evenly over all."""
 
 LEAST_IMAGES = 50
-"""For a readout; and twice as many as it has weights."""
+"""Minimum number of images for a regression; at least twice the number of its coefficients is needed as well."""
 
 NO_FACTORS = frozenset({"variant"})
-"""What is drawn with the data but is no quantity: which skeleton it was."""
+"""Entries of `factors` that are not numeric: which skeleton was drawn."""
 
 RESAMPLED = 200
 STEPS = np.linspace(-2.4, 2.4, 9)
 
 
 def correlation_across(values: Float[np.ndarray, "n k"]) -> float:
-    """Mean of Pearson's correlations between all pairs of columns, over rows; NaN where no two columns vary.
+    """Return the mean Pearson correlation over all pairs of columns; NaN if fewer than two columns vary.
 
     Parameters
     ----------
     values
-        What was measured of N latents, each decoded under K labels.
+        A measure of N latents, each decoded under K labels.
     """
     varying = values[:, values.std(0) > 0]
     if varying.shape[1] < 2 or len(varying) < 3:
@@ -57,20 +57,20 @@ def correlation_across(values: Float[np.ndarray, "n k"]) -> float:
 
 
 def growing_direction(z: Float[np.ndarray, "n d"], values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " d"]:
-    """The unit vector along which `values` grow fastest, by least squares over draws of N(0, I); 0 where they do not vary."""
+    """Return the unit vector along which `values` increase fastest, by least squares over z; 0 if they do not vary."""
     slope = np.linalg.lstsq(z - z.mean(0), values - values.mean(), rcond=None)[0]
     return slope / max(float(np.linalg.norm(slope)), np.finfo(np.float64).tiny)
 
 
-def style_section(subject: Subject) -> Section:
-    """Style across labels, in the latent, and the true factors where they are known."""
+def style_section(context: EvaluationContext) -> Section:
+    """Measure the style across labels and in the latent, and the true factors if they are known."""
     key, title = "style", "Style"
-    if len(subject.dataset.shape) != 3 or default_likelihood(subject.held_out) != "bernoulli":
+    if len(context.dataset.shape) != 3 or default_likelihood(context.held_out) != "bernoulli":
         reason = (
-            "slant and stroke width are measured on drawings: grey images that are black and white nearly everywhere"
+            "slant and stroke width are measured on drawings, grey images that are nearly everywhere black or white"
         )
-        return Section(key, title, left_out=f"{reason}; {subject.dataset.name} has other data")
-    found = [_generated(subject), *_held_out(subject)]
+        return Section(key, title, left_out=f"{reason}; {context.dataset.name} has other images")
+    found = [_generated(context), *_held_out(context)]
     return Section(
         key,
         title,
@@ -81,44 +81,45 @@ def style_section(subject: Subject) -> Section:
 
 
 def _part(words: list[str], quantities: list[Quantity], plots: tuple[Plot, ...] = ()) -> Section:
-    """A part of the section, to be joined with the others."""
+    """Return a part of the section, to be joined with the others."""
     return Section("style", "", tuple(words), tuple(quantities), plots)
 
 
-def _measured(subject: Subject, images: np.ndarray) -> Float[np.ndarray, "n 2"]:
-    """Slant and width of images (N, H, W), turned to light on black where the data are dark on white."""
-    white = np.median(subject.held_out.images) > 127
+def _measured(context: EvaluationContext, images: np.ndarray) -> Float[np.ndarray, "n 2"]:
+    """Return slant and width of images (N, H, W), inverted first if the data are dark on white."""
+    white = np.median(context.held_out.images) > 127
     return np.stack([measure(255 - images if white else images) for _, measure in MEASURES.values()], axis=1)
 
 
-def _generated(subject: Subject) -> Section:
-    """What changes with z alone: the correlation across labels, and the direction along which each measure grows."""
-    model, settings = subject.model, subject.settings
+def _generated(context: EvaluationContext) -> Section:
+    """Style of generated images: the correlation across labels, and the direction in z along which each measure increases."""
+    model, settings = context.model, context.settings
     count = QUICK_LATENTS if settings.quick else LATENTS
     z = model.latents(count, seed=settings.seed)
     labels = _labels(len(model.classes)) if model.conditional else [None]
-    under = []
+    measured = []
     for done, label in enumerate(labels):
-        subject.work("measuring style", done, len(labels))
+        context.work("measuring style", done, len(labels))
         images = model.decode(z, None if label is None else np.full(count, label))
-        under.append(_measured(subject, images))
-    subject.work("measuring style", len(labels), len(labels))
-    values = np.stack(under, axis=1)  # (count, labels, measures)
+        measured.append(_measured(context, images))
+    context.work("measuring style", len(labels), len(labels))
+    values = np.stack(measured, axis=1)  # (count, labels, measures)
     words, quantities = _across(values, settings.seed) if model.conditional else ([], [])
-    of_hand = (values - values.mean(0)).mean(1)
+    style = (values - values.mean(0)).mean(1)  # averaged over labels
     plots: list[Plot] = []
-    grown = []
+    directions = []
     for column, (key, (name, _)) in enumerate(MEASURES.items()):
-        direction = growing_direction(z.astype(np.float64), of_hand[:, column])
+        direction = growing_direction(z.astype(np.float64), style[:, column])
         axis = int(np.abs(direction).argmax())
-        grown.append(f"{name} along {'−' if direction[axis] < 0 else ''}z{axis} ({abs(direction[axis]):.2f})")
+        directions.append(f"{name} along {'−' if direction[axis] < 0 else ''}z{axis} ({abs(direction[axis]):.2f})")
         axes = tuple(f"z{i}" for i in range(len(direction)))
-        title = f"The direction in which {name} grows (a unit vector)"
-        plots.append(
-            Bars(f"{key}_direction", title, "latent dimension", "its part in the direction", axes, direction.tolist())
-        )
-        plots.append(_walk(subject, key, name, direction, labels))
-    words.append(f"By dimension, {' and '.join(grown)} grow fastest; 1 would be along that dimension alone.")
+        title = f"Direction of increasing {name} (unit vector)"
+        plots.append(Bars(f"{key}_direction", title, "latent dimension", "component", axes, direction.tolist()))
+        plots.append(_walk(context, key, name, direction, labels))
+    words.append(
+        f"Dimension with the largest component in the direction of fastest increase: {' and '.join(directions)}; 1 means that "
+        "the direction is that dimension alone."
+    )
     return _part(words, quantities, tuple(plots))
 
 
@@ -127,64 +128,67 @@ def _labels(classes: int) -> list[int]:
 
 
 def _across(values: np.ndarray, seed: int) -> tuple[list[str], list[Quantity]]:
-    """The correlation across labels of each measure, with the standard error of a bootstrap over z."""
+    """Correlation of each measure across labels, with a bootstrap standard error over z."""
     rng = np.random.default_rng(seed)
     count, labels, _ = values.shape
-    shown, said = [], []
+    quantities, parts = [], []
     for column, (key, (name, _)) in enumerate(MEASURES.items()):
-        here = values[..., column]
-        value = correlation_across(here)
-        error = float(np.std([correlation_across(here[rng.integers(0, count, count)]) for _ in range(RESAMPLED)]))
+        measure = values[..., column]
+        value = correlation_across(measure)
+        error = float(np.std([correlation_across(measure[rng.integers(0, count, count)]) for _ in range(RESAMPLED)]))
         definition = ACROSS.format(name=name, labels=labels)
-        shown.append(
+        quantities.append(
             Quantity(f"{key}_correlation", f"{name} across labels", value, "", definition, error, count, "higher")
         )
-        said.append(f"{name} at {value:.3f} ± {error:.3f}")
+        parts.append(f"{value:.3f} ± {error:.3f} for {name}")
     words = (
-        f"One z decoded under {labels} labels is one hand: across labels correlate {' and '.join(said)} (1 is perfect)."
+        f"For the same z decoded under {labels} labels, the correlation of style across labels is {' and '.join(parts)} "
+        "(1 is perfect)."
     )
-    return [words], shown
+    return [words], quantities
 
 
-def _walk(subject: Subject, key: str, name: str, direction: np.ndarray, labels: list[int] | list[None]) -> Sheet:
-    """Images along a direction, a row for each of a few labels."""
+def _walk(
+    context: EvaluationContext, key: str, name: str, direction: np.ndarray, labels: list[int] | list[None]
+) -> Sheet:
+    """Decode points along a direction, one row per label, for at most five labels."""
     points = np.outer(STEPS, direction).astype(np.float32)
     chosen = [labels[i] for i in sorted({*np.linspace(0, len(labels) - 1, min(5, len(labels))).astype(int).tolist()})]
-    rows = [subject.model.decode(points, None if label is None else np.full(len(points), label)) for label in chosen]
-    names = tuple("" if label is None else subject.model.classes[label] for label in chosen)
+    rows = [context.model.decode(points, None if label is None else np.full(len(points), label)) for label in chosen]
+    names = tuple("" if label is None else context.model.classes[label] for label in chosen)
     captions = tuple(f"{step:+.1f}".replace("-", "−") if abs(step) > 1e-9 else "0" for step in STEPS)
-    title = f"Along the direction in which {name} grows"
+    title = f"Decoded images along the direction of increasing {name}"
     return Sheet(f"{key}_walk", title, tuple(rows), names, (captions,) * len(rows))
 
 
-def _held_out(subject: Subject) -> list[Section]:
-    """What a linear readout of z finds in held-out images: slant and width, and the true factors."""
-    settings, split, width = subject.settings, subject.held_out, subject.model.model.latent_dim
+def _held_out(context: EvaluationContext) -> list[Section]:
+    """Linear regression of slant, width and the true factors of held-out images on z."""
+    settings, split, width = context.settings, context.held_out, context.model.model.latent_dim
     most = QUICK_IMAGES if settings.quick else IMAGES
     chosen = np.random.default_rng(settings.seed).permutation(len(split))[:most]
-    least = max(LEAST_IMAGES, 2 * (width + len(subject.dataset.classes)))
+    least = max(LEAST_IMAGES, 2 * (width + len(context.dataset.classes)))
     if len(chosen) < least:
-        few = f"What z holds of style was not read out: {len(chosen)} {subject.split} images are fewer than {least}."
+        few = f"Style in z was not measured: {len(chosen)} {context.split} images are fewer than {least}."
         return [_part([few], [])]
-    subject.work("reading style out", 0, 1)
-    encoded = subject.model.encode(split.images, None if subject.labels is None else subject.labels.numpy())
+    context.work("predicting style from z", 0, 1)
+    encoded = context.model.encode(split.images, None if context.labels is None else context.labels.numpy())
     codes = encoded.mean[chosen].astype(np.float64)
-    labels = None if split.labels is None else np.eye(len(subject.dataset.classes))[split.labels[chosen]]
-    found = [_readout(subject, codes, labels, split.images[chosen, 0])]
+    labels = None if split.labels is None else np.eye(len(context.dataset.classes))[split.labels[chosen]]
+    found = [_readout(context, codes, labels, split.images[chosen, 0])]
     factors = {name: values[chosen] for name, values in split.factors.items() if name not in NO_FACTORS}
     if factors:
-        found.append(_factors(subject, codes, labels, factors))
-    subject.work("reading style out", 1, 1)
+        found.append(_factors(context, codes, labels, factors))
+    context.work("predicting style from z", 1, 1)
     return found
 
 
-def _readout(subject: Subject, codes: np.ndarray, labels: np.ndarray | None, images: np.ndarray) -> Section:
-    """R² of slant and width of held-out images, from z alone and with the label."""
-    measured = _measured(subject, images)
-    alone, beside = _with_labels(codes, labels, measured, subject.settings.seed)
-    quantities, said = [], []
+def _readout(context: EvaluationContext, codes: np.ndarray, labels: np.ndarray | None, images: np.ndarray) -> Section:
+    """R² of slant and width of held-out images, from z alone and from z with the label."""
+    measured = _measured(context, images)
+    alone, with_label = _with_labels(codes, labels, measured, context.settings.seed)
+    quantities, parts = [], []
     for column, (key, (name, _)) in enumerate(MEASURES.items()):
-        more = () if beside is None else ((WITH_LABEL, float(beside[column])),)
+        more = () if with_label is None else ((WITH_LABEL, float(with_label[column])),)
         quantities.append(
             Quantity(
                 f"{key}_readout",
@@ -198,37 +202,39 @@ def _readout(subject: Subject, codes: np.ndarray, labels: np.ndarray | None, ima
                 more,
             )
         )
-        said.append(f"{_percent(float(alone[column]))} of the {name}")
-    words = f"A linear readout of z explains {' and '.join(said)} of held-out images"
-    if beside is not None:
-        words += f"; with the label beside z {' and '.join(_percent(float(share)) for share in beside)}"
+        parts.append(f"{_percent(float(alone[column]))} of the variance of {name}")
+    words = f"On held-out images, a linear regression on z explains {' and '.join(parts)}"
+    if with_label is not None:
+        words += f"; with the label added to z, {' and '.join(_percent(float(share)) for share in with_label)}"
     return _part([words + "."], quantities)
 
 
 def _with_labels(
     codes: np.ndarray, labels: np.ndarray | None, targets: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """R² of each target from the codes, and from codes and labels (one-hot) together where there are labels."""
+    """R² of each target from the codes, and from codes and one-hot labels together if there are labels."""
     alone = held_out_r2(codes, targets, seed=seed)
     return alone, None if labels is None else held_out_r2(np.concatenate([codes, labels], axis=1), targets, seed=seed)
 
 
-def _factors(subject: Subject, codes: np.ndarray, labels: np.ndarray | None, factors: dict[str, np.ndarray]) -> Section:
-    """The true factors: R² of each, the mutual information gap, and DCI."""
-    settings, names = subject.settings, tuple(factors)
+def _factors(
+    context: EvaluationContext, codes: np.ndarray, labels: np.ndarray | None, factors: dict[str, np.ndarray]
+) -> Section:
+    """True factors: R² of each, the mutual information gap, and DCI."""
+    settings, names = context.settings, tuple(factors)
     values = np.stack(list(factors.values()), axis=1).astype(np.float64)
-    alone, beside = _with_labels(codes, labels, values, settings.seed)
+    alone, with_label = _with_labels(codes, labels, values, settings.seed)
     gaps = information_gaps(codes, values)
     boosted = QUICK_BOOSTED if settings.quick else BOOSTED
     trees = boosted_readout(codes[:boosted], values[:boosted], seed=settings.seed)
     scores = _scores(trees, gaps)
-    told = trees.informativeness >= TOLD
-    least = _scores(trees.over(told), gaps[told]) if told.any() else None
+    encoded = trees.informativeness >= INFORMATIVE
+    subset = _scores(trees.over(encoded), gaps[encoded]) if encoded.any() else None
     count = min(boosted, len(codes))
     quantities = [
         Quantity(
             f"factor_{name}",
-            f"true {name} in z, R²",
+            f"true {name} from z, R²",
             float(alone[i]),
             "",
             READ_OUT.format(name=f"true {name}"),
@@ -236,13 +242,13 @@ def _factors(subject: Subject, codes: np.ndarray, labels: np.ndarray | None, fac
             len(codes),
             "higher",
             (
-                *(() if beside is None else ((WITH_LABEL, float(beside[i])),)),
-                ("by boosted trees of z", float(trees.informativeness[i])),
+                *(() if with_label is None else ((WITH_LABEL, float(with_label[i])),)),
+                ("by boosted trees on z", float(trees.informativeness[i])),
             ),
         )
         for i, name in enumerate(names)
     ]
-    of_told = f"over the {told.sum()} factors that z tells to {100 * TOLD:.0f} % or more"
+    of_subset = f"over the {encoded.sum()} factors with R² of at least {INFORMATIVE:g}"
     quantities += [
         Quantity(
             key,
@@ -253,23 +259,30 @@ def _factors(subject: Subject, codes: np.ndarray, labels: np.ndarray | None, fac
             None,
             len(codes) if key == "mutual_information_gap" else count,
             "higher",
-            () if least is None else ((of_told, least[key]),),
+            () if subset is None else ((of_subset, subset[key]),),
         )
         for key, (name, definition) in SCORES.items()
     ]
-    said = [f"{names[i]} {_percent(float(alone[i]))}" for i in np.argsort(-alone)]
+    parts = [f"{names[i]} {_percent(float(alone[i]))}" for i in np.argsort(-alone)]
     words = [
-        f"Of the {len(names)} factors that the drawings were made with, a linear readout of z explains: {', '.join(said[:4])}; "
-        f"least {said[-1]}.",
-        "That a factor has a dimension of its own is rare without being asked for: mutual information gap "
-        f"{scores['mutual_information_gap']:.2f}, disentanglement {scores['disentanglement']:.2f}, completeness "
-        f"{scores['completeness']:.2f}; 1 is perfect.",
+        f"Of the variance of the {len(names)} true factors of the drawings, a linear regression on z explains: "
+        f"{', '.join(parts[:4])}; the lowest is {parts[-1]}.",
+        f"Disentanglement (1 is perfect): mutual information gap {scores['mutual_information_gap']:.2f}, disentanglement "
+        f"{scores['disentanglement']:.2f}, completeness {scores['completeness']:.2f}. Without an objective for it, factors "
+        "rarely have their own dimension.",
     ]
     axes = tuple(f"z{axis}" for axis in range(codes.shape[1]))
     shares = np.maximum(alone, 0).tolist()
     plots = (
-        Bars("factor_readout", "True factors in z, by a linear readout", "factor", "R²", names, shares),
-        Bars("information_gaps", "Mutual information gap", "factor", "share of its entropy", names, gaps.tolist()),
+        Bars("factor_readout", "Linear regression of the true factors on z", "factor", "R²", names, shares),
+        Bars(
+            "information_gaps",
+            "Mutual information gap",
+            "factor",
+            "share of the factor's entropy",
+            names,
+            gaps.tolist(),
+        ),
         Matrix(
             "factor_importance",
             "Importance of each latent dimension for each factor",
@@ -284,7 +297,7 @@ def _factors(subject: Subject, codes: np.ndarray, labels: np.ndarray | None, fac
 
 
 def _scores(trees: Readout, gaps: np.ndarray) -> dict[str, float]:
-    """The figures of `SCORES` over the factors of `trees`; one that is the same for all images is passed over."""
+    """Return the values of `SCORES` over the factors of `trees`; constant factors are skipped."""
     return {
         "mutual_information_gap": float(gaps[np.isfinite(gaps)].mean()),
         "disentanglement": trees.disentanglement,
@@ -297,32 +310,33 @@ def _percent(share: float) -> str:
     return f"{100 * max(0.0, share):.0f} %"
 
 
-WITH_LABEL = "of z and the label"
+WITH_LABEL = "from z and the label"
 ACROSS = (
-    "{name} of the images decoded from one z under {labels} labels: the mean of Pearson's correlations between all pairs of "
-    "labels, over draws of z from N(0, I). Measured on the decoder's mean. The error is a bootstrap's over z."
+    "Correlation of {name} across labels: each z from N(0, I) is decoded under {labels} labels, {name} is measured on the "
+    "decoder's mean, and Pearson's correlation over z is averaged over all pairs of labels. The error is a bootstrap over z."
 )
 READ_OUT = (
-    "Share of the variance of the {name} of held-out images that a linear readout of z explains (z: the posterior's mean), each "
-    "image asked about by a readout that learnt from four fifths of the others."
+    "Share of the variance of the {name} of held-out images explained by a linear regression on z (the posterior mean), by "
+    "5-fold cross-validation."
 )
 SCORES = {
     "mutual_information_gap": (
         "mutual information gap",
-        "How much more the best latent dimension tells of a factor than the second best, as a share of the factor's entropy, "
-        "averaged over factors (Chen et al. 2018, eq. 6): posterior means and factors in 20 bins of equally many images.",
+        "Difference in mutual information with a factor between the best and the second-best latent dimension, divided by the "
+        "factor's entropy and averaged over factors (Chen et al. 2018, eq. 6). Posterior means and factors are discretised into "
+        "20 bins of equally many images.",
     ),
     "disentanglement": (
         "DCI: disentanglement",
-        "Whether each latent dimension tells of one factor alone, 0 to 1, by the importances of gradient-boosted trees "
-        "(Eastwood & Williams 2018). Factors that z does not tell of count as spread over all dimensions.",
+        "Whether each latent dimension encodes a single factor, 0 to 1, by the feature importances of gradient-boosted trees "
+        "(Eastwood & Williams 2018). A factor that z does not encode counts as spread over all dimensions.",
     ),
     "completeness": (
         "DCI: completeness",
-        "Whether each factor is told by one latent dimension alone, 0 to 1, by the same trees, averaged over factors.",
+        "Whether each factor is encoded by a single latent dimension, 0 to 1, by the same trees, averaged over factors.",
     ),
     "informativeness": (
         "DCI: informativeness",
-        "Share of the factors' variance that the same trees explain in images that they did not learn from, R², averaged.",
+        "R² of the factors by the same trees, on images that they were not trained on, averaged over factors.",
     ),
 }

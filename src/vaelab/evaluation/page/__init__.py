@@ -1,4 +1,4 @@
-"""A report as a page to read: one HTML file that needs no script, no network and no other file."""
+"""The report as an HTML page: one file that needs no script, no network and no other file."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["page_html", "save_page"]
 
 
 def save_page(report: Report, path: str | os.PathLike[str]) -> None:
-    """Write a report as one HTML file, whole or not at all.
+    """Write a report as one HTML file, atomically.
 
     Parameters
     ----------
     report
-        As `vaelab.evaluate` gives it.
+        A report, as returned by `vaelab.evaluate`.
     path
-        FILE.html.
+        Path of the .html file.
 
     Raises
     ------
     OutputError
-        If it cannot be written.
+        If the file cannot be written.
     """
     with atomic_write(Path(path)) as temporary:
         temporary.write_text(page_html(report), encoding="utf-8")

@@ -1,6 +1,6 @@
-"""The frame of a plot: scales from values to places, their ticks, and the axes as SVG.
+"""The frame of a plot: scales from values to coordinates, ticks, and the axes as SVG.
 
-Colours are the page's own, by class, so that a plot follows the light and the dark scheme. Text is text: it can be read out,
+Colours are CSS classes of the page, so a plot follows the light and the dark scheme. Text stays text, so it can be read aloud,
 searched and copied.
 """
 
@@ -14,15 +14,15 @@ from vaelab.evaluation.page.markup import Html, joined, tag, void
 
 WIDTH, HEIGHT = 420.0, 270.0
 CHARACTER = 7.2
-"""Width of a character of a plot's text, near enough to leave room for it."""
+"""Approximate width of a character, to leave room for text."""
 
 LINE = 16.0
-"""Height of a line of it."""
+"""Line height of the text."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Values from `low` to `high`, laid out from place `first` to place `last`; evenly, or by their logarithm."""
+    """A linear or logarithmic scale: maps values from `low` to `high` to coordinates from `first` to `last`."""
 
     low: float
     high: float
@@ -31,24 +31,24 @@ class Scale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        """The place of a value."""
+        """Return the coordinate of a value."""
         low, high, at = (math.log(one) if self.log else one for one in (self.low, self.high, value))
         return self.first + (self.last - self.first) * (at - low) / (high - low)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Round values within the scale, about six, and how they are read: −0.5, 1,000, 2e+06."""
+        """Return about six round values within the scale and their texts, such as −0.5, 1,000 or 2e+06."""
         return _log_ticks(self.low, self.high) if self.log else _even_ticks(self.low, self.high)
 
 
 def span(values: Iterable[float], *, room: float = 0.05, log: bool = False) -> tuple[float, float]:
-    """The least and the greatest of the finite values, with some room around them; (0, 1) where there are none."""
+    """Return the range of the finite values with a margin; (0, 1), or (1, 10) for a log scale, if there are none."""
     finite = [value for value in values if math.isfinite(value) and (value > 0 or not log)]
     if not finite:
         return (1.0, 10.0) if log else (0.0, 1.0)
     low, high = min(finite), max(finite)
     if log:
-        beyond = max((high / low) ** room, 1.05)
-        return low / beyond, high * beyond
+        margin = max((high / low) ** room, 1.05)
+        return low / margin, high * margin
     if high - low <= 1e-9 * max(abs(low), abs(high)):
         half = abs(low) / 10 or 0.5
         return low - half, high + half
@@ -79,7 +79,7 @@ def _signed(text: str) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """`text` of at most so many characters: its middle becomes …, since names of a kind often differ at their ends."""
+    """Shorten `text` to `most` characters by replacing its middle with …, because similar names often differ at the end."""
     if len(text) <= most:
         return text
     end = most // 3
@@ -87,21 +87,21 @@ def shortened(text: str, most: int) -> str:
 
 
 def words(x: float, y: float, text: str, *, anchor: str = "start", most: int = 60, **attributes: object) -> Html:
-    """A line of text; one too long is cut, and whole in its title."""
+    """Return a line of text; if it is too long it is shortened, with the full text as its title."""
     cut = shortened(text, most)
-    whole = (tag("title", text),) if cut != text else ()
-    return tag("text", cut, *whole, x=x, y=y, text_anchor=None if anchor == "start" else anchor, **attributes)
+    title = (tag("title", text),) if cut != text else ()
+    return tag("text", cut, *title, x=x, y=y, text_anchor=None if anchor == "start" else anchor, **attributes)
 
 
 def room_for(names: Iterable[str], most: int) -> float:
-    """The width of the longest of some names, cut at `most` characters."""
+    """Return the width of the longest name, shortened to `most` characters."""
     return CHARACTER * max((min(len(name), most) for name in names), default=0)
 
 
 def axes(
     x: Scale, y: Scale, x_label: str, y_label: str, *, x_ticks: Sequence[float] | None = None, y_ticks: bool = True
 ) -> Html:
-    """Rules and ticks of a plane, and what its axes hold: y on top, x below; `x_ticks` in place of round values of x."""
+    """Return grid lines, ticks and labels of both axes; `x_ticks` replaces the round values of x."""
     parts = [words(0, 11, y_label, class_="soft")]
     bottom, left, right = y.first, x.first, x.last
     for value, text in y.ticks() if y_ticks else ():
@@ -123,6 +123,6 @@ def axes(
 
 
 def drawing(height: float, *parts: str, alt: str, width: float = WIDTH) -> Html:
-    """The whole of a plot, which grows and shrinks with its column."""
+    """Return a plot as an SVG element that scales with its column."""
     box = f"0 0 {width:.0f} {math.ceil(height)}"
     return tag("svg", *parts, viewBox=box, role="img", aria_label=alt, class_="plot")

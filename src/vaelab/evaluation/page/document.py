@@ -1,4 +1,4 @@
-"""The whole page: what was measured and on what, the main figures, the sections, and every definition once more for paper."""
+"""The HTML page: what was measured, the main results, the sections, and all definitions again for printing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAIN = (
     ("style slant_correlation",),
     ("outliers auroc_corrected", "outliers auroc_reconstruction"),
 )
-"""The figures at the top, each by its section and its own key; of alternatives the first that there is."""
+"""The results at the top, by section key and quantity key; of several alternatives, the first available one."""
 
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
@@ -34,11 +34,11 @@ MONTHS = (
 )
 KINDS = {"ae": "Autoencoder", "vae": "Variational autoencoder", "cvae": "Conditional variational autoencoder"}
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-"""What a browser may fetch for this page: nothing."""
+"""Content Security Policy: the browser may fetch nothing."""
 
 
 def page_html(report: Report) -> str:
-    """A report as one HTML page that needs no script, no network and no other file."""
+    """Return a report as one HTML page that needs no script, no network and no other file."""
     title = f"{report.facts['model']['kind']} on {report.facts['data']['name']}"
     head = tag(
         "head",
@@ -57,7 +57,7 @@ def page_html(report: Report) -> str:
 
 def _top(report: Report, title: str) -> Html:
     quick = report.facts["settings"]["quick"]
-    hint = "A quick look: fewer images and samples than a full evaluation takes, and wider errors."
+    hint = "Quick evaluation: fewer images and samples than a full evaluation, so the errors are larger."
     links = tag("ul", *(tag("li", tag("a", one.title, href=f"#{one.key}")) for one in report.sections))
     return tag(
         "header",
@@ -71,7 +71,7 @@ def _top(report: Report, title: str) -> Html:
 
 
 def _cards(sections: Iterable[Section]) -> Html:
-    """The main figures, large."""
+    """The main results, in large type."""
     known = {f"{section.key} {one.key}": (section, one) for section in sections for one in section.quantities}
     cards = []
     for alternatives in MAIN:
@@ -88,19 +88,19 @@ def _cards(sections: Iterable[Section]) -> Html:
 
 
 def _facts(facts: dict[str, Any]) -> Html:
-    """What was measured, on what, how and when."""
+    """Model, data, protocol, settings and date."""
     model, data, settings, run = facts["model"], facts["data"], facts["settings"], facts.get("run")
     classes = model["classes"]
-    body = f"{run['network']}, " if run else ""
+    network = f"{run['network']}, " if run else ""
     rows = [
         (
             "Model",
-            f"{KINDS[model['kind']]}, {body}{model['latent_dim']} latent dimensions, {model['weights']:,} weights",
+            f"{KINDS[model['kind']]}, {network}{model['latent_dim']} latent dimensions, {model['weights']:,} weights",
         ),
         ("Images", describe_shape(model["shape"]) + (f", {len(classes)} classes" if classes else "")),
     ]
     if run:
-        same = "the same data" if run["same_data"] else "other data than these"
+        same = "the same data" if run["same_data"] else "not the data measured on"
         rows += [("Run", run["name"]), ("Trained on", f"{run['source']}, {run['trained_for']}: {same}")]
     rows += [
         ("Measured on", f"{data['images']:,} {data['split']} images of {data['name']}"),
@@ -118,7 +118,7 @@ def _facts(facts: dict[str, Any]) -> Html:
 
 
 def _moment(iso: str) -> str:
-    """As 3 May 2026, 14:05 UTC, in English whatever the machine speaks."""
+    """Format as 3 May 2026, 14:05 UTC, in English in every locale."""
     moment = datetime.fromisoformat(iso).astimezone(UTC)
     return f"{moment.day} {MONTHS[moment.month - 1]} {moment.year}, {moment:%H:%M} UTC"
 
@@ -138,15 +138,15 @@ def _section(section: Section) -> Html:
 
 
 def _table(section: Section) -> Html:
-    """The figures of a section: a row each, its definition behind its name."""
+    """Table of the quantities of a section; the definition opens under the name."""
     counted = any(one.count is not None for one in section.quantities)
     beside = any(one.beside for one in section.quantities)
-    columns = ["figure", "value", *(["over"] if counted else []), *(["beside it"] if beside else [])]
+    columns = ["metric", "value", *(["n"] if counted else []), *(["for comparison"] if beside else [])]
     head = tag("tr", *(tag("th", name, scope="col", role="columnheader") for name in columns), role="row")
     rows = [_row(one, counted, beside) for one in section.quantities]
     return tag(
         "table",
-        tag("caption", f"Figures: {section.title}", class_="unseen"),
+        tag("caption", f"Results: {section.title}", class_="unseen"),
         tag("thead", head, role="rowgroup"),
         tag("tbody", *rows, role="rowgroup"),
         class_="figures",
@@ -157,7 +157,7 @@ def _table(section: Section) -> Html:
 def _row(one: Quantity, counted: bool, beside: bool) -> Html:
     value, _, error = rounded(one.value, one.error).partition(" ± ")
     parts = [tag("b", value), tag("span", f" ± {error}", class_="error") if error else ""]
-    space = "\u00a0" if len(one.unit) < 3 else " "  # a % stays with its number
+    space = "\u00a0" if len(one.unit) < 3 else " "  # keeps % on the line of its number
     parts.append(tag("span", f"{space}{one.unit}", class_="unit") if one.unit else "")
     better = f"{one.better} is better" if one.better else ""
     name = tag("details", tag("summary", one.name), tag("p", _definition(one)))
@@ -185,13 +185,13 @@ def _definition(one: Quantity) -> str:
 
 
 def _definitions(report: Report) -> Html:
-    """All definitions, for paper: there nothing can be opened."""
+    """All definitions, for printing, because nothing can be opened on paper."""
     chapters = []
     for section in report.sections:
         if section.quantities:
             entries = (joined(tag("dt", one.name), tag("dd", _definition(one))) for one in section.quantities)
             chapters.append(joined(tag("h3", section.title), tag("dl", *entries)))
-    heading = tag("h2", "What the figures are")
+    heading = tag("h2", "Definitions")
     return tag("section", heading, *chapters, class_="definitions") if chapters else Html("")
 
 
@@ -199,7 +199,7 @@ def _foot(report: Report) -> Html:
     data, model = report.facts["data"], report.facts["model"]
     seconds = sum(section.seconds for section in report.sections)
     text = (
-        f"± is one standard error. Measured in {seconds:,.0f} s. Fingerprint of the data {data['fingerprint'][:16]}, of the "
-        f"weights {model['weights_sha256'][:16]}. The same figures, with all digits, are in report.json."
+        f"± is one standard error. Measured in {seconds:,.0f} s. Fingerprints: data {data['fingerprint'][:16]}, weights "
+        f"{model['weights_sha256'][:16]}. The same results, with all digits, are in report.json."
     )
     return tag("footer", tag("p", text))

@@ -1,4 +1,4 @@
-"""A plot with all that belongs to it: its title, its legend, its figures as a table; or a sheet of images."""
+"""A plot as an HTML figure with title, legend and a table of its values; or a sheet of images."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from vaelab.evaluation.page.sheets import sheet
 from vaelab.evaluation.results import Bars, Lines, Matrix, Plot, Points, Sheet
 
 MOST_ROWS = 60
-"""Rows of figures below a plot; those of a larger one are in report.json."""
+"""Maximum number of table rows below a plot; larger tables are only in report.json."""
 
 
 def figure(plot: Plot, key: str, says: str = "") -> Html:
-    """A plot as an element of the page.
+    """Return a plot as an HTML element.
 
     Parameters
     ----------
     plot
-        What is drawn.
+        The plot.
     key
-        Its name in the page's addresses.
+        Its id on the page.
     says
-        A sentence of its section, for those who hear the page.
+        A sentence of its section, added to the description for screen readers.
     """
     alt = " ".join(f"{plot.title}. {_outline(plot)} {says}".split())
     if isinstance(plot, Sheet):
@@ -46,7 +46,7 @@ def figure(plot: Plot, key: str, says: str = "") -> Html:
 
 
 def _outline(plot: Plot) -> str:
-    """What a plot shows, in words."""
+    """Describe in words what a plot shows."""
     if isinstance(plot, Lines):
         ends = [
             f"{one.name}: {rounded(float(one.y[0]))} to {rounded(float(one.y[-1]))}"
@@ -56,22 +56,22 @@ def _outline(plot: Plot) -> str:
         return f"{plot.y_label} over {plot.x_label}; {'; '.join(ends)}."
     if isinstance(plot, Bars):
         finite = [(value, name) for value, name in zip(plot.values, plot.names, strict=True) if math.isfinite(value)]
-        most = f"; the longest, {max(finite)[1]}: {rounded(float(max(finite)[0]))}" if finite else ""
+        most = f"; the largest, {max(finite)[1]}: {rounded(float(max(finite)[0]))}" if finite else ""
         return f"{plot.y_label} of {len(plot.names)} {plot.x_label}{most}."
     if isinstance(plot, Matrix):
         rows, columns = np.shape(plot.values)
-        return f"A matrix of {rows} by {columns}: {plot.row_label} down, {plot.column_label} across."
+        return f"A matrix of {rows} by {columns}: {plot.row_label} in rows, {plot.column_label} in columns."
     if isinstance(plot, Points):
         return f"{sum(len(places) for _, places in plot.groups):,} points: {plot.y_label} over {plot.x_label}."
-    rows = f" The rows: {', '.join(plot.names)}." if plot.names else ""
+    rows = f" Rows: {', '.join(plot.names)}." if plot.names else ""
     return f"{sum(map(len, plot.rows)):,} images in {len(plot.rows)} rows.{rows}"
 
 
 def _notes(plot: Plot) -> list[str]:
-    """What must be known to read it, and is not on it."""
+    """Return notes that are needed to read the plot."""
     if isinstance(plot, Matrix):
         most = np.nanmax(np.abs(plot.values)) if np.isfinite(plot.values).any() else math.nan
-        return [f"Down: {plot.row_label}. Across: {plot.column_label}. The darkest cells hold {rounded(float(most))}."]
+        return [f"Rows: {plot.row_label}. Columns: {plot.column_label}. The darkest cells are {rounded(float(most))}."]
     if isinstance(plot, Bars) and plot.marked:
         crossed = [shortened(plot.names[index], 20) for index in sorted(plot.marked)]
         more = f" and {len(crossed) - 12} more" if len(crossed) > 12 else ""
@@ -79,14 +79,14 @@ def _notes(plot: Plot) -> list[str]:
     if isinstance(plot, Points):
         count = sum(len(places) for _, places in plot.groups)
         step = math.ceil(count / plots.MOST_POINTS)
-        return [f"One point in {step} is shown, of {count:,}."] if step > 1 else []
+        return [f"One in {step} of {count:,} points is shown."] if step > 1 else []
     if isinstance(plot, Lines) and any(one.error is not None for one in plot.series):
-        return ["The band is one standard error to either side."]
+        return ["The band is ± one standard error."]
     return []
 
 
 def _legend(plot: Plot) -> Html:
-    """The names of what is told apart by colour, where there is more than one."""
+    """Return the names of the colours, if there is more than one."""
     if isinstance(plot, Lines):
         names = [one.name for one in plot.series]
     elif isinstance(plot, Points):
@@ -111,7 +111,7 @@ def _legend(plot: Plot) -> Html:
 
 
 def _table(plot: Plot) -> Html:
-    """The figures of a plot, on demand; of none that has too many, and of no cloud of points."""
+    """Return the values of a plot as a table that opens on demand; none for points or for large tables."""
     if isinstance(plot, Lines):
         head: Sequence[str] = ("", plot.x_label, plot.y_label)
         rows = [
@@ -142,7 +142,7 @@ def _table(plot: Plot) -> Html:
         *(tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:])) for row in rows),
     )
     table = tag("table", tag("caption", plot.title, class_="unseen"), top, body)
-    name = f"The figures of: {plot.title}"
+    name = f"Values of: {plot.title}"
     return tag(
         "details",
         tag("summary", "as a table"),

@@ -1,4 +1,4 @@
-"""The plots of a report as SVG: lines, bars, matrices, and points in a plane."""
+"""The plots of a report as SVG: lines, bars, matrices and points."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from vaelab.evaluation.page.sheets import data_uri
 from vaelab.evaluation.results import Bars, Lines, Matrix, Points, Series
 
 COLOURS = 10
-"""Colours of the page, in turn; what has none of its own is told apart by dashes."""
+"""Number of colours of the page, used in turn; beyond it, dashes distinguish the lines."""
 
 MOST_POINTS = 3000
-"""Points of a plot: more would only hide one another, and weigh."""
+"""Maximum number of points drawn; more would overlap and make the page large."""
 
 MOST_VERTICES = 400
 MOST_TICKS = 10
-"""Places that lines were measured at, and are ticked for that; of more, round ones are."""
+"""Maximum number of x values that each get a tick; with more, the ticks are round values."""
 
 MOST_CELLS = 400
-"""Cells that are drawn one by one; a larger matrix is a picture."""
+"""Maximum number of cells drawn one by one; a larger matrix is drawn as a picture."""
 
 BELOW_ZERO, ABOVE_ZERO = (201, 106, 26), (43, 132, 188)
-"""Red, green and blue of such a picture: between those of the light and the dark page."""
+"""RGB colours of such a picture, chosen for both the light and the dark scheme."""
 
 TOP = 24.0
 BELOW = 2 * LINE + 10
 
 
 def lines(plot: Lines, alt: str) -> Html:
-    """Lines with a band of one standard error."""
+    """Draw lines, with a band of one standard error."""
     known = [
         [(x, y, e) for x, y, e in _triples(one) if math.isfinite(y) and (x > 0 or not plot.log_x)]
         for one in plot.series
@@ -83,12 +83,12 @@ def _line(points: list[tuple[float, float, float]], x: Scale, y: Scale, index: i
 
 
 def dashes(index: int) -> str | None:
-    """The dashes of the line of that index: colour alone tells nobody apart who does not see it."""
+    """Return the dash pattern of a line, so that lines differ not only by colour."""
     return (None, "7 4", "2 4", "9 3 2 3")[index % 4]
 
 
 def bars(plot: Bars, alt: str) -> Html:
-    """Bars: upright where names are short or many, lying where they are long."""
+    """Draw bars: vertical if the names are short or many, else horizontal."""
     longest = max(map(len, plot.names), default=0)
     if longest > 4 and len(plot.names) <= 40:
         return _lying(plot, alt)
@@ -131,7 +131,7 @@ def _lying(plot: Bars, alt: str) -> Html:
 
 
 def _bar(box: tuple[float, float, float, float], says: str, marked: bool) -> Html:
-    """A bar that tells its name and value when pointed at; one that is marked is hollow and crossed out."""
+    """Draw a bar that shows its name and value on hover; a marked bar is hollow and crossed out."""
     x, y, width, height = box
     kind = "bar hollow" if marked else "bar"
     rect = tag("rect", tag("title", says), x=x, y=y, width=width, height=height, class_=kind)
@@ -146,7 +146,7 @@ def _bar(box: tuple[float, float, float, float], says: str, marked: bool) -> Htm
 
 
 def matrix(plot: Matrix, alt: str) -> Html:
-    """A square for each cell, the darker the further from zero; its figure within it where there is room."""
+    """Draw a square for each cell, darker for larger absolute values, with the value inside if there is room."""
     values = np.asarray(plot.values, dtype=float)
     rows, columns = values.shape
     across = plot.column_names or plot.names
@@ -176,7 +176,7 @@ def _cells(values: np.ndarray, left: float, top: float, wide: float, high: float
     most = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 1.0
     shade = np.abs(np.nan_to_num(values)) / (most or 1.0)
     if not (values < 0).any():
-        shade = np.sqrt(shade)  # so that a cell of one in a hundred is seen beside a full one
+        shade = np.sqrt(shade)  # keeps a cell with 1 % of the maximum visible
     if values.size > MOST_CELLS:
         return _shades(values, shade, left, top, wide, high)
     parts, places = [], _places(values)
@@ -205,7 +205,7 @@ def _shades(values: np.ndarray, shade: np.ndarray, left: float, top: float, wide
 
 
 def points(plot: Points, alt: str) -> Html:
-    """Points in groups, with the rings of N(0, I) or the line y = x where they are asked for."""
+    """Draw points in groups, optionally with the circles of N(0, I) or the line y = x."""
     groups = [(name, _finite(np.asarray(places, dtype=float))) for name, places in plot.groups]
     count = sum(len(places) for _, places in groups)
     step = max(1, math.ceil(count / MOST_POINTS))
@@ -231,7 +231,7 @@ def points(plot: Points, alt: str) -> Html:
     for index, (_, places) in enumerate(groups):
         marks = "".join(f"M{x(px):.1f} {y(py):.1f}h0" for px, py in places[::step])
         parts.append(void("path", d=marks, class_=f"point c{index % COLOURS}"))
-    if len(groups) > 2 and not plot.diagonal:  # a name where a group lies says more than a colour
+    if len(groups) > 2 and not plot.diagonal:  # a name at the group is easier to read than a colour
         for name, places in groups:
             if len(places):
                 at = np.median(places, axis=0)
@@ -264,12 +264,12 @@ def _finite(places: np.ndarray) -> np.ndarray:
 
 
 def _left(low: float, high: float) -> float:
-    """Room for the ticks of an upright axis."""
+    """Return the width of the tick labels of a vertical axis."""
     return room_for((text for _, text in Scale(low, high, 1, 0).ticks()), 10) + 10
 
 
 def _brief(value: float, places: int) -> str:
-    """A figure in a few characters."""
+    """Format a value in a few characters."""
     if not math.isfinite(value):
         return "–"
     text = f"{value:,.{places}f}"
@@ -277,7 +277,7 @@ def _brief(value: float, places: int) -> str:
 
 
 def _places(values: Sequence[float] | np.ndarray) -> int:
-    """Digits after the point that the figures of a plot are shown with: none for whole ones, more where all are small."""
+    """Return the number of decimals for the values of a plot: none if all are whole, more if all are small."""
     array = np.asarray(values, dtype=float).ravel()
     array = np.abs(array[np.isfinite(array)])
     most = array.max(initial=0)
@@ -287,4 +287,4 @@ def _places(values: Sequence[float] | np.ndarray) -> int:
 
 
 def _nothing(height: float) -> Html:
-    return words(WIDTH / 2, height / 2, "no finite figures", anchor="middle", class_="soft")
+    return words(WIDTH / 2, height / 2, "no finite values", anchor="middle", class_="soft")

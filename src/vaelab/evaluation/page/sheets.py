@@ -1,4 +1,4 @@
-"""Sheets of images: one picture of all rows; or, where what stands below an image is long, each image with its own words."""
+"""Sheets of images: one picture of all rows or, if the captions are long, each image with its own caption."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from vaelab.evaluation.results import Sheet
 from vaelab.figures import plots
 
 MOST_SIDE = 96
-"""Pixels of the longer side of an image on a sheet, at most."""
+"""Maximum number of pixels of an image's longer side."""
 
 LONG_CAPTION = 8
-"""Characters that fit below an image on a line of their own."""
+"""Maximum number of characters of a caption that fits below an image on one line."""
 
 
 def sheet(plot: Sheet, alt: str) -> Html:
-    """Images on white, as on paper; what is too wide is moved sideways within its own frame."""
-    kept = [index for index, row in enumerate(plot.rows) if len(row)]
-    if not kept:
+    """Return images on white in a frame that scrolls horizontally if they are too wide."""
+    shown = [index for index, row in enumerate(plot.rows) if len(row)]
+    if not shown:
         return tag("p", "No images.", class_="note")
-    rows = [_reduced(plot.rows[index]) for index in kept]
-    names = [plot.names[index] for index in kept] if plot.names else []
-    captions = [plot.captions[index] if index < len(plot.captions) else () for index in kept]
+    rows = [_reduced(plot.rows[index]) for index in shown]
+    names = [plot.names[index] for index in shown] if plot.names else []
+    captions = [plot.captions[index] if index < len(plot.captions) else () for index in shown]
     if any(len(text) > LONG_CAPTION for row in captions for text in row):
-        return _told(rows, names, captions, plot.title)
+        return _captioned(rows, names, captions, plot.title)
     picture = plots.sheet(rows, names=[shortened(name, 28) for name in names], captions=captions)
     if rows[0].ndim == 3:
         picture = picture.convert("L")
     width, height = picture.size
-    least = min(width, max(320, width * 5 // 8))  # below which the images are no longer to be recognised
+    least = min(width, max(320, width * 5 // 8))  # the images are unrecognisable when smaller
     size = {"width": width, "height": height, "style": f"min-width:{least}px"}
     return _frame(void("img", src=data_uri(picture), alt=alt, **size), plot.title, "scroll sheet")
 
 
-def _told(rows: list[np.ndarray], names: list[str], captions: list[tuple[str, ...]], title: str) -> Html:
-    """A list of images that wraps, or, of several rows, a table that keeps its columns."""
+def _captioned(rows: list[np.ndarray], names: list[str], captions: list[tuple[str, ...]], title: str) -> Html:
+    """Return captioned images: a wrapping list for one row, a table for several."""
     cells = [
         [
             _cell(image, captions[row][at] if at < len(captions[row]) else "", names[row] if names else title)
@@ -68,19 +68,19 @@ def _height(image: np.ndarray) -> int:
 
 
 def _frame(inside: Html, title: str, kind: str) -> Html:
-    """What can be moved sideways, by key as well."""
+    """Return a frame that scrolls horizontally, also with the keyboard."""
     return tag("div", inside, class_=kind, tabindex="0", role="region", aria_label=title)
 
 
 def data_uri(picture: Image.Image) -> str:
-    """A picture as the text that stands for it in a page, PNG."""
+    """Return a picture as a PNG data URI."""
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _reduced(images: np.ndarray) -> np.ndarray:
-    """Images of at most `MOST_SIDE` pixels a side."""
+    """Reduce images to at most `MOST_SIDE` pixels per side."""
     height, width = images.shape[1:3]
     factor = MOST_SIDE / max(height, width)
     if factor >= 1:

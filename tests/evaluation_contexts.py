@@ -1,4 +1,4 @@
-"""A judge that reads the tiny data without training, and subjects to try it on."""
+"""A classifier of the tiny data that needs no training, and evaluation contexts of untrained models."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,13 +10,13 @@ from torch import nn
 
 from vaelab.config import ModelConfig
 from vaelab.data import Dataset, Split
-from vaelab.evaluation.context import Settings, Subject
-from vaelab.evaluation.reference_classifier import FEATURES, Judge
+from vaelab.evaluation.context import EvaluationContext, Settings
+from vaelab.evaluation.reference_classifier import FEATURES, ReferenceClassifier
 from vaelab.inference.trained import TrainedModel
 
 
-def judge_for(dataset: Dataset) -> Judge:
-    """Random features of the pixels, and the ridge regression that reads the training labels from them."""
+def tiny_classifier(dataset: Dataset) -> ReferenceClassifier:
+    """Random features of the pixels, with a ridge regression of the training labels on them."""
     generator = torch.Generator().manual_seed(0)
     pixels = dataset.train.images[0].size
     into = nn.Linear(pixels, FEATURES)
@@ -32,32 +32,34 @@ def judge_for(dataset: Dataset) -> Judge:
         solved = torch.linalg.solve(wide.T @ wide + 0.1 * torch.eye(FEATURES + 1), wide.T @ wanted).T.float()
         head.weight.data, head.bias.data = solved[:, :-1].contiguous(), solved[:, -1].contiguous()
     nn.Sequential(body, head).requires_grad_(False)
-    judge = Judge(body, head, dataset.shape, 0.5, len(dataset.test))
+    classifier = ReferenceClassifier(body, head, dataset.shape, 0.5, len(dataset.test))
     real = dataset.test if len(dataset.test) else dataset.validation
-    return replace(judge, accuracy=float((judge.read(real.images) == real.labels).mean()))
+    return replace(classifier, accuracy=float((classifier.read(real.images) == real.labels).mean()))
 
 
-def subject_of(dataset: Dataset, kind: str = "cvae", *, judge: bool = True, classes=None, **settings: Any) -> Subject:
-    """An untrained model of the data's shape; its classes are the data's, or those given."""
+def context_of(
+    dataset: Dataset, kind: str = "cvae", *, classifier: bool = True, classes=None, **settings: Any
+) -> EvaluationContext:
+    """A context with an untrained model of the data's shape and classes, or with the given `classes`."""
     names = dataset.classes if classes is None else classes
     likelihood = "gaussian" if len(dataset.shape) == 1 else "bernoulli"
     config = ModelConfig(model=kind, network="mlp", latent_dim=2, likelihood=likelihood, width=16, depth=1)  # type: ignore[arg-type]
     model = build_model(config, dataset.shape, len(names)).eval()
     trained = TrainedModel(model, kind, likelihood, tuple(names) if kind == "cvae" else ())  # type: ignore[arg-type]
-    subject = Subject(trained, dataset, Settings(**settings))
-    if judge:
-        subject.__dict__["judge"] = judge_for(dataset)
-    return subject
+    context = EvaluationContext(trained, dataset, Settings(**settings))
+    if classifier:
+        context.__dict__["classifier"] = tiny_classifier(dataset)
+    return context
 
 
 def unlabelled(dataset: Dataset) -> Dataset:
-    """The same without labels."""
+    """The dataset without labels."""
     bare = [Split(split.images) for split in (dataset.train, dataset.validation, dataset.test)]
     return Dataset(dataset.name, bare[0], bare[1], bare[2])
 
 
 def table(count: int = 60, labelled: bool = True) -> Dataset:
-    """Rows of three reals, of two classes."""
+    """A table of three real columns and two classes."""
     rng = np.random.default_rng(0)
     labels = np.arange(count) % 2
     rows = Split((rng.standard_normal((count, 3)) + labels[:, None]).astype(np.float32), labels if labelled else None)
@@ -67,5 +69,5 @@ def table(count: int = 60, labelled: bool = True) -> Dataset:
 
 
 def channels_last(images: np.ndarray) -> np.ndarray:
-    """Grey images (N, 1, H, W) as a model draws them, (N, H, W)."""
+    """Grey images (N, 1, H, W) in the layout of generated images, (N, H, W)."""
     return images[:, 0]

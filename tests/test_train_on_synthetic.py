@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from conftest import draw_tiny
-from judged import channels_last, subject_of, table
+from evaluation_contexts import channels_last, context_of, table
 
 from vaelab.data import Dataset, Split
 from vaelab.evaluation import reference_classifier, train_on_synthetic
-from vaelab.evaluation.context import Subject
+from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.results import Section
-from vaelab.evaluation.train_on_synthetic import transfer_section
+from vaelab.evaluation.train_on_synthetic import train_on_synthetic_section
 
 
 @pytest.fixture(scope="module")
@@ -20,16 +20,16 @@ def more(tiny: Dataset) -> Dataset:
 def measured(data: Dataset, monkeypatch: pytest.MonkeyPatch, shift: int) -> Section:
     """With real images in place of drawn ones, of the label that was asked for or of one `shift` further."""
 
-    def draw(subject: Subject, labels: np.ndarray, *, seed: int | None = None) -> np.ndarray:
-        del subject, seed
+    def draw(context: EvaluationContext, labels: np.ndarray, *, seed: int | None = None) -> np.ndarray:
+        del context, seed
         pool = draw_tiny(600, seed=9)
         assert pool.labels is not None
         chosen = [np.flatnonzero(pool.labels == (label + shift) % 3)[i % 150] for i, label in enumerate(labels)]
         return channels_last(pool.images[chosen])
 
-    monkeypatch.setattr(train_on_synthetic, "drawn", draw)
+    monkeypatch.setattr(train_on_synthetic, "generate_images", draw)
     monkeypatch.setattr(train_on_synthetic, "STEPS", 60)
-    return transfer_section(subject_of(data, judge=False))
+    return train_on_synthetic_section(context_of(data, classifier=False))
 
 
 def test_real_images_in_their_place_teach_as_much(more: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,45 +53,48 @@ def test_the_rarest_class_sets_the_number(tiny: Dataset, monkeypatch: pytest.Mon
     assert train.labels is not None
     kept = train[np.flatnonzero((train.labels != 0) | (np.cumsum(train.labels == 0) <= 7))]
     section = measured(Dataset("rare", kept, tiny.validation, tiny.test, tiny.classes), monkeypatch, shift=0)
-    assert "Here 7 images of each of 3 classes" in section["train_on_generated"].definition
+    assert "7 images of each of 3 classes" in section["train_on_generated"].definition
     fewer = kept[np.flatnonzero((kept.labels != 0) | (np.cumsum(kept.labels == 0) <= 4))]
-    section = transfer_section(
-        subject_of(Dataset("rare", fewer, tiny.validation, tiny.test, tiny.classes), judge=False)
+    section = train_on_synthetic_section(
+        context_of(Dataset("rare", fewer, tiny.validation, tiny.test, tiny.classes), classifier=False)
     )
-    assert section.left_out == "The rarest class has 4 training images; at least 5 are needed."
+    assert "The rarest class has 4 training images" in section.left_out
 
 
 def test_work_is_told_what_is_trained(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     told: set[str] = set()
     monkeypatch.setattr(train_on_synthetic, "STEPS", 10)
-    subject = subject_of(tiny, judge=False)
-    object.__setattr__(subject, "work", lambda what, done, total: told.add(what))
-    transfer_section(subject)
+    context = context_of(tiny, classifier=False)
+    object.__setattr__(context, "work", lambda what, done, total: told.add(what))
+    train_on_synthetic_section(context)
     assert told == {"training on generated images", "training on real images"}
 
 
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda tiny: subject_of(tiny, "vae", judge=False), "This model (vae) draws no labelled images to learn from."),
         (
-            lambda tiny: subject_of(tiny, judge=False, quick=True),
-            "It trains two classifiers, which a quick look has no time for.",
+            lambda tiny: context_of(tiny, "vae", classifier=False),
+            "no labelled images",
         ),
-        (lambda tiny: subject_of(table(), judge=False), "These are rows of a table; the classifier reads images."),
         (
-            lambda tiny: subject_of(
+            lambda tiny: context_of(tiny, classifier=False, quick=True),
+            "quick mode",
+        ),
+        (lambda tiny: context_of(table(), classifier=False), "rows of a table"),
+        (
+            lambda tiny: context_of(
                 Dataset(
                     "one", tiny.train[np.flatnonzero(tiny.train.labels == 0)], tiny.validation, tiny.test, tiny.classes
                 ),
-                judge=False,
+                classifier=False,
             ),
-            "The training images are of fewer than two classes.",
+            "fewer than two classes",
         ),
     ],
 )
 def test_what_cannot_be_trained_is_left_out_with_the_reason(tiny: Dataset, make, reason: str) -> None:
-    assert transfer_section(make(tiny)).left_out == reason
+    assert reason in train_on_synthetic_section(make(tiny)).left_out
 
 
 def test_a_classifier_leaves_the_global_random_state_alone_and_follows_its_seed(tiny: Dataset) -> None:
@@ -99,7 +102,7 @@ def test_a_classifier_leaves_the_global_random_state_alone_and_follows_its_seed(
 
     state = torch.get_rng_state()
     one, same, other = (
-        reference_classifier.classifier_of(tiny.train, 3, tiny.test, steps=3, seed=seed) for seed in (0, 0, 1)
+        reference_classifier.train_classifier(tiny.train, 3, tiny.test, steps=3, seed=seed) for seed in (0, 0, 1)
     )
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(one.probabilities(tiny.test.images), same.probabilities(tiny.test.images))
@@ -107,9 +110,7 @@ def test_a_classifier_leaves_the_global_random_state_alone_and_follows_its_seed(
     assert one.held_out == 30
 
 
-def test_a_judge_needs_training_images(tiny: Dataset) -> None:
+def test_a_reference_classifier_needs_training_images(tiny: Dataset) -> None:
     empty = Split(tiny.train.images[:0], tiny.test.labels[:0])  # type: ignore[index]
-    with pytest.raises(
-        reference_classifier.DataError, match="empty: got no training images; expected some to train a judge on"
-    ):
-        reference_classifier.judge_of(Dataset("empty", empty, tiny.validation, tiny.test, tiny.classes))
+    with pytest.raises(reference_classifier.DataError, match="empty: got no training images"):
+        reference_classifier.reference_classifier_for(Dataset("empty", empty, tiny.validation, tiny.test, tiny.classes))
