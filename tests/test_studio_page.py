@@ -79,7 +79,9 @@ def test_temperature_and_samples(opened: Opener, served: str, models: Models) ->
     middle = decoded(models["cvae"], np.zeros(7), 8)
     page.shows(middle)
     page.click("Sample")
-    until(lambda: set(np.unique(page.grey())), lambda levels: levels == {0, 255})  # samples of a Bernoulli are black or white
+    until(
+        lambda: set(np.unique(page.grey())), lambda levels: levels == {0, 255}
+    )  # samples of a Bernoulli are black or white
     sample = page.grey()
     assert (sample[middle > 250] == 255).mean() > 0.95
     assert (sample[middle < 5] == 0).mean() > 0.95

@@ -91,7 +91,9 @@ def _text(levels: np.ndarray) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Create the test data of prepare.ts: drawings and the results of Python for them.")
+    parser = argparse.ArgumentParser(
+        description="Create the test data of prepare.ts: drawings and the results of Python for them."
+    )
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--clean", action="store_true", help="no noise, for a smaller file")
     parser.add_argument("--out", type=Path, required=True)
