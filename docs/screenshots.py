@@ -1,10 +1,10 @@
-"""Photograph the studio for the README and the documentation: a page on a model of `strokes`, so that no MNIST is in it.
+"""Take screenshots of the studio for the README and the documentation, with a model of `strokes`, so that they show no MNIST.
 
 vaelab train strokes --model all --seconds 270 --out runs/all
 python docs/screenshots.py runs/all [folder]
 
-Without a folder: play.png and story.png in docs/pictures/studio. With one, every view at two widths, light and dark, to be
-looked at. Needs what `make test-browser` needs.
+Without a folder, write play.png and story.png to docs/pictures/studio. With a folder, write every view at two sizes in the light
+and dark schemes, for inspection. Requires the same tools as `make test-browser`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 WIDE, PHONE = (1280, 800), (360, 740)
 
-THREE = (
+DIGIT = (
     (0.28, 0.25),
     (0.42, 0.15),
     (0.66, 0.22),
@@ -36,7 +36,7 @@ THREE = (
     (0.5, 0.86),
     (0.27, 0.78),
 )
-"""A 3, in parts of the sheet."""
+"""The corners of a 3, relative to the size of the sheet."""
 
 VIEWS = {"play": "view=play", "report": "view=report"} | {
     f"story-{step}": f"view=story&step={step}" for step in range(1, 8)
@@ -44,14 +44,14 @@ VIEWS = {"play": "view=play", "report": "view=report"} | {
 
 
 def main(run: str, folder: str | None = None) -> None:
-    """Take the two of the documentation, or all of them into `folder`."""
+    """Take the two screenshots of the documentation, or all views into `folder`."""
     with _served(run) as address, sync_playwright() as playwright:
         path = next(found for name in CHROMIUM if (found := shutil.which(name)))
         browser = playwright.chromium.launch(executable_path=path)
         if folder is None:
             _shoot(browser, address, VIEWS["play"], WIDE, "light", PICTURES / "play.png", drawn=True)
             _shoot(browser, address, VIEWS["story-5"], WIDE, "light", PICTURES / "story.png")
-            for picture in PICTURES.glob("*.png"):  # a third of the size, and to the eye the same
+            for picture in PICTURES.glob("*.png"):  # a third of the size without visible loss
                 Image.open(picture).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(picture, optimize=True)
             return
         for name, fragment in VIEWS.items():
@@ -63,6 +63,7 @@ def main(run: str, folder: str | None = None) -> None:
 
 @contextmanager
 def _served(run: str) -> Iterator[str]:
+    """Serve the studio of a run; yields its URL."""
     command = [str(Path(sys.executable).parent / "vaelab"), "studio", run, "--no-browser"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -82,7 +83,7 @@ def _shoot(
     *,
     drawn: bool = False,
 ) -> None:
-    """One picture; with `drawn`, of a 3 drawn by hand."""
+    """Take one screenshot; `drawn`: after drawing a 3."""
     width, height = size
     page = browser.new_page(
         viewport={"width": width, "height": height},
@@ -93,18 +94,19 @@ def _shoot(
     page.wait_for_selector(".starting", state="detached")
     if drawn:
         _draw(page)
-    page.wait_for_timeout(2500)  # the tiles, and what moves gently
+    page.wait_for_timeout(2500)  # for the tiles and animations
     path.parent.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=path, full_page=size == PHONE)
     page.close()
 
 
 def _draw(page: Page) -> None:
+    """Draw a 3 on the sheet."""
     sheet = page.locator(".sheet canvas")
     sheet.scroll_into_view_if_needed()
     box = sheet.bounding_box()
     assert box is not None
-    first, *others = ((box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in THREE)
+    first, *others = ((box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in DIGIT)
     page.mouse.move(*first)
     page.mouse.down()
     for x, y in others:

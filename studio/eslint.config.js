@@ -1,4 +1,4 @@
-/** What svelte-check does not see: unsafe types, dead code, and a few matters of style. */
+/** Checks in addition to svelte-check: unsafe types, dead code and style. */
 import js from "@eslint/js";
 import svelte from "eslint-plugin-svelte";
 import { defineConfig } from "eslint/config";
@@ -36,8 +36,8 @@ export default defineConfig(
   {
     files: ["**/*.svelte", "**/*.svelte.ts"],
     languageOptions: { parserOptions: { parser: ts.parser, svelteConfig } },
-    // What the template gives a snippet or a block has no type here; svelte-check knows it. A bare name in an effect is a
-    // dependency of it.
+    // ESLint does not know the types of arguments of snippets and blocks; svelte-check does. A bare name in an effect declares a
+    // dependency.
     rules: {
       "@typescript-eslint/no-unsafe-assignment": "off",
       "@typescript-eslint/no-unsafe-argument": "off",

@@ -1,5 +1,5 @@
 /// <reference types="vitest/config" />
-/** How the page is built: `npm run build` runs this once for the page and once for its worker (scripts/build.js). */
+/** Build configuration: `npm run build` (scripts/build.js) uses it once for the page and once for its worker. */
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vite";
 

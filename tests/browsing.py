@@ -15,7 +15,7 @@ BROWSERS = (
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A Chromium; of a module and no longer, since no other event loop can run in this thread while it is there."""
+    """A Chromium per module; while it exists, no other event loop can run in this thread."""
     from playwright.sync_api import sync_playwright
 
     found = next(filter(None, map(shutil.which, BROWSERS)), None)

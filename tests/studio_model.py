@@ -1,4 +1,4 @@
-"""A model of `strokes` with its siblings, a run with everything the page can show, trained once for all tests of the page."""
+"""A run with all kinds of models of `strokes` and a report, trained once for all tests of the page."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ from report_maker import made_up
 import vaelab
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, load_dataset
-from vaelab.evaluation.reference_classifier import ReferenceClassifier, train_classifier
+from vaelab.evaluation.reference_classifier import Judge, classifier_of
 from vaelab.inference.trained import TrainedModel, load
 from vaelab.studio.page import DIST
 from vaelab.training.fit import fit
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
     from vaelab.studio.server import Site
 
 LIMIT = 20_000
-"""Training images: enough for a hand of every digit."""
+"""Training images: enough for several styles of each digit."""
 
 EPOCHS = {"cvae": 20, "vae": 3, "ae": 3}
-"""In epochs, not seconds, so that a slow machine has the same model."""
+"""Epochs rather than seconds, so that slow machines train the same models."""
 
 STEPS = 120
-"""Of the classifier that reads what the page draws."""
+"""Training steps of the classifier that recognises generated digits."""
 
 
 @cache
 def strokes() -> Dataset:
-    """The data, drawn once."""
+    """Load the data once."""
     return load_dataset("strokes", limit=LIMIT)
 
 
 def train_strokes(folder: Path) -> None:
-    """A cvae in the folder, a vae and an ae in folders of their names inside it, and a report that nobody measured."""
+    """Train a cvae in the folder, and a vae and an ae in subfolders of these names; save an invented report."""
     for kind, epochs in EPOCHS.items():
         config = Config(ModelConfig(model=kind), TrainConfig(epochs=epochs, device="cpu", compile="no"))  # type: ignore[arg-type]
         for _ in fit(config, strokes(), out=folder if kind == "cvae" else folder / kind):
@@ -57,20 +57,20 @@ def train_strokes(folder: Path) -> None:
 
 
 def built() -> None:
-    """Leave the test out where the page is not built."""
+    """Skip the test if the page is not built."""
     if not (DIST / "index.html").is_file():
         pytest.skip("the page is not built: make studio, with Node 20.19 or newer")
 
 
 def what_trains() -> str:
-    """What the trained models hang on, as a digest: the package, these lines, and PyTorch."""
+    """Digest of everything the trained models depend on: the package, this file and PyTorch."""
     here = Path(__file__)
     files = [here, here.with_name("report_maker.py"), *sorted(Path(vaelab.__file__).parent.rglob("*.py"))]
     return hashlib.sha256(b"\0".join([torch.__version__.encode(), *(file.read_bytes() for file in files)])).hexdigest()
 
 
 def copy_of_strokes(kept: Path, folder: Path) -> None:
-    """Put the run into `folder`: out of `kept`, where the first process that asks trains it, and the others wait."""
+    """Copy the run from the cache `kept` to `folder`; the first process trains it while the others wait."""
     with FileLock(kept / "lock"):
         run = kept / what_trains()
         if not run.is_dir():
@@ -85,7 +85,7 @@ def copy_of_strokes(kept: Path, folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def strokes_run(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder, of this process alone; what was trained for it is kept in pytest's cache until the package changes."""
+    """The run folder of this process; the trained models stay in pytest's cache until the package changes."""
     built()
     folder = tmp_path_factory.mktemp("studio") / "strokes"
     cache = pytestconfig.cache
@@ -96,28 +96,28 @@ def strokes_run(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="session")
 def models(strokes_run: Path) -> dict[str, TrainedModel]:
-    """What Python makes of the same weights, by kind."""
+    """The models in Python, by kind."""
     return {kind: load(strokes_run if kind == "cvae" else strokes_run / kind) for kind in EPOCHS}
 
 
 @cache
-def trained_reader() -> ReferenceClassifier:
-    """A classifier that no model has seen, to read what the page draws; it reads real drawings right."""
+def trained_reader() -> Judge:
+    """Train a classifier that recognises generated digits; it must be accurate on real ones."""
     data = strokes()
-    reader = train_classifier(data.train, len(data.classes), data.test[:2000], steps=STEPS, seed=1)
+    reader = classifier_of(data.train, len(data.classes), data.test[:2000], steps=STEPS, seed=1)
     assert reader.accuracy >= 0.97, reader.accuracy
     return reader
 
 
 @pytest.fixture(scope="session")
-def reader() -> ReferenceClassifier:
+def reader() -> Judge:
     """The classifier."""
     return trained_reader()
 
 
 @pytest.fixture(scope="session")
 def served(strokes_run: Path) -> Iterator[str]:
-    """The address of the page, served as a person does it."""
+    """The URL of the page, served by the command line."""
     words = [sys.executable, "-c", "from vaelab.cli import main; main()", "studio", str(strokes_run), "--no-browser"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -130,7 +130,7 @@ def served(strokes_run: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def one_file(served: str, strokes_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page as one file, of the run whose bundle the server has made."""
+    """The page exported as one file, from the bundle that the server created."""
     from vaelab.studio.single import export_page
 
     assert served
@@ -139,7 +139,7 @@ def one_file(served: str, strokes_run: Path, tmp_path_factory: pytest.TempPathFa
 
 @contextmanager
 def serving(run: Path, source: str | None = None) -> Iterator[tuple[str, "Site"]]:
-    """The page of another run, served from a thread; its address, and what is served."""
+    """Serve the page of another run from a thread; yields its URL and the site."""
     import socket
 
     import uvicorn
@@ -167,14 +167,14 @@ def serving(run: Path, source: str | None = None) -> Iterator[tuple[str, "Site"]
 
 
 def save_data(path: Path, images: np.ndarray, names: list[str]) -> str:
-    """An .npz of these images, uint8 (N, ...), whose labels are the names in turn; as a source."""
+    """Save images, uint8 (N, ...), as an .npz with the names as cyclic labels; return it as a source."""
     labels = np.array(names)[np.arange(len(images)) % len(names)]
     np.savez(path, images=images, labels=labels, test_images=images[:60], test_labels=labels[:60])
     return str(path)
 
 
 def train_small(folder: Path, source: str, kind: str = "cvae", **changed: Any) -> None:
-    """A small model of a small source, in a second."""
+    """Train a small model of a small source in about a second."""
     config = Config(
         ModelConfig(model=kind, network="mlp", latent_dim=2, width=32, depth=1, **changed),  # type: ignore[arg-type]
         TrainConfig(epochs=2, batch_size=32, device="cpu", compile="no"),

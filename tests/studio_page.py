@@ -1,4 +1,4 @@
-"""The page of the studio as its tests see it: opened, acted on, its canvases read as numbers, and watched all the while."""
+"""A page of the studio for tests: open it, operate it, read its canvases, and record its requests and messages."""
 
 import base64
 import io
@@ -18,18 +18,18 @@ from vaelab.inference.trained import TrainedModel
 
 DESK, PHONE = (1280, 800), (360, 740)
 PATIENCE = 20.0
-"""Seconds until what does not come counts as not there; a machine of CI may be slow."""
+"""Timeout in seconds; CI machines may be slow."""
 
-CURRENT, STRIP = "[data-testid=current] canvas", "[aria-label='The same point under every label'] canvas"
-MAP, SHEET = "[data-testid=map]", "canvas[aria-roledescription='sheet to draw on']"
-SEEN, REBUILT = "[aria-label='The drawing as the model sees it']", "[aria-label='The drawing as the model rebuilds it']"
+CURRENT, STRIP = "[data-testid=current] canvas", "[aria-label='The same point with every label'] canvas"
+MAP, SHEET = "[data-testid=map]", "canvas[aria-roledescription='drawing sheet']"
+SEEN, REBUILT = "[aria-label='The drawing as the model sees it']", "[aria-label='The reconstruction of the drawing']"
 EXTENT = 3.4
-"""σ from the middle of the map to its edge, before anyone zooms."""
+"""Distance in σ from the centre to the edge of the map before zooming."""
 
 RED = """elements => elements.map(canvas => {
   const {width, height} = canvas;
   const copy = new OffscreenCanvas(width, height).getContext('2d', {willReadFrequently: true});
-  copy.drawImage(canvas, 0, 0);  // the page's own canvas stays as fast to draw on as it was
+  copy.drawImage(canvas, 0, 0);  // a copy, since reading the page's canvas would slow down drawing on it
   const data = copy.getImageData(0, 0, width, height).data;
   let text = '';
   for (let at = 0; at < data.length; at += 8192) text += String.fromCharCode(...data.subarray(at, at + 8192));
@@ -54,16 +54,16 @@ Models = dict[str, TrainedModel]
 
 
 class Page:
-    """A page of the studio in a context of its own. Whatever it asks for or complains of is noted.
+    """A page of the studio in a separate browser context; records its requests and messages.
 
     Attributes
     ----------
     page
-        As Playwright has it.
+        The Playwright page.
     requests
-        The addresses that it asked for.
-    said
-        What its console said, and the errors that nobody caught.
+        The URLs that it requested.
+    messages
+        Console messages, uncaught errors and dialogs.
     """
 
     def __init__(self, browser: Any, address: str, state: str = "", **changed: Any) -> None:
@@ -72,52 +72,52 @@ class Page:
         self.address, self.local = address, address.startswith("file:")
         self.context = browser.new_context(viewport={"width": width, "height": height}, **options)
         self.requests: list[str] = []
-        self.said: list[str] = []
+        self.messages: list[str] = []
         if self.local:
             self.context.set_offline(True)
             self.context.route(lambda url: not url.startswith(("file:", "blob:", "data:")), lambda route: route.abort())
         self.page = self.context.new_page()
         self.page.set_default_timeout(1000 * PATIENCE)
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.said.append(dialog.message), dialog.dismiss()))
+        self.page.on("console", lambda message: self.messages.append(message.text))
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.messages.append(dialog.message), dialog.dismiss()))
         self.open(state)
 
     def open(self, state: str = "") -> Any:
-        """Go to the page with a state in its address; gives the answer."""
+        """Open the page with a state in its URL; return the response."""
         return self.page.goto(f"{self.address}#{state}" if state else self.address, wait_until="load")
 
     def ready(self) -> "Page":
-        """Wait until the model answers in the view Play."""
+        """Wait until the model is loaded in the view Play."""
         self.page.locator(f"{CURRENT}:not(.empty)").wait_for()
         self.page.locator(".starting").wait_for(state="detached")
         return self
 
     def close(self) -> None:
-        """Close it; it has asked nobody else for anything, and has had nothing to complain of."""
+        """Close the page and check that it made no external requests and reported no errors."""
         self.context.close()
-        own = ("file:", "blob:", "data:") if self.local else (self.address, "blob:", "data:")
-        assert [url for url in self.requests if not url.startswith(own)] == []
+        allowed = ("file:", "blob:", "data:") if self.local else (self.address, "blob:", "data:")
+        assert [url for url in self.requests if not url.startswith(allowed)] == []
         assert self.requests
-        assert self.said == []
+        assert self.messages == []
 
-    # What it shows.
+    # Reading the page.
 
     def images(self, selector: str = CURRENT) -> np.ndarray:
-        """The canvases that the selector finds, which are of one size: uint8 (n, H, W, 4)."""
+        """The contents of the canvases that match the selector, which must have one size: uint8 (n, H, W, 4)."""
         found = self.page.eval_on_selector_all(selector, RED)
         images = [np.frombuffer(base64.b64decode(text), np.uint8).reshape(h, w, 4) for h, w, text in found]
         return np.stack(images) if images else np.zeros((0, 1, 1, 4), np.uint8)
 
     def grey(self, selector: str = CURRENT) -> np.ndarray:
-        """The same as grey levels, (n, H, W)."""
+        """The contents of the canvases as grey levels, (n, H, W)."""
         images = self.images(selector)
         assert (images[..., 0] == images[..., 2]).all(), "not grey"
         return images[..., 0]
 
     def shows(self, expected: np.ndarray, selector: str = CURRENT, within: int = 1) -> None:
-        """Wait until the canvases show these images, uint8 (n, H, W), to within so many levels."""
+        """Wait until the canvases show these images, uint8 (n, H, W), to within `within` levels."""
 
         def worst() -> float:
             got = self.grey(selector)
@@ -126,45 +126,45 @@ class Page:
         until(worst, lambda difference: difference <= within)
 
     def state(self) -> dict[str, str]:
-        """What its address says."""
+        """The state in the URL."""
         return dict(parse_qsl(self.page.evaluate("location.hash").removeprefix("#")))
 
     def z(self) -> np.ndarray:
-        """The point as its address has it, when that has come to rest."""
+        """The point in the URL, once the URL no longer changes."""
         before: dict[str, str] | None = None
 
         def rested() -> dict[str, str]:
             nonlocal before
             last, before = before, self.state()
-            time.sleep(0.3)  # the address follows after 0.25 s
+            time.sleep(0.3)  # the URL is updated after 0.25 s
             return before if last == before else {}
 
         return np.array([float(number) for number in until(rested, lambda state: "z" in state)["z"].split(",")])
 
     def text(self, selector: str) -> str:
-        """What one element says."""
+        """The text of an element."""
         return str(self.page.locator(selector).first.inner_text())
 
     def box(self, selector: str) -> dict[str, float]:
-        """Where one element is, in the window."""
+        """The bounding box of an element in the window."""
         box = self.page.locator(selector).first.bounding_box()
         assert box is not None
         return box
 
     def click(self, name: str, role: str = "button", **found: Any) -> None:
-        """Click what is called so."""
+        """Click the element with this role and name."""
         self.page.get_by_role(role, name=name, **{"exact": True, **found}).first.click()
 
-    # What is done to it.
+    # Operating the page.
 
     def at(self, place: Point) -> Point:
-        """Where a place of the map, in σ, is in the window while the map is whole."""
+        """Convert a position on the map in σ to the window, for a map that is not zoomed."""
         box = self.box(MAP)
         scale = min(box["width"], box["height"]) / (2 * EXTENT)
         return (box["x"] + box["width"] / 2 + place[0] * scale, box["y"] + box["height"] / 2 - place[1] * scale)
 
     def drag(self, *places: Point) -> None:
-        """Drag over the map from place to place, in σ."""
+        """Drag across the map along positions in σ."""
         self.page.locator(MAP).scroll_into_view_if_needed()
         self._trace([self.at(place) for place in places])
 
@@ -186,12 +186,12 @@ class Page:
 
 
 def until(read: Callable[[], Any], wanted: Callable[[Any], bool], seconds: float = PATIENCE) -> Any:
-    """What `read` gives as soon as it is as wanted.
+    """Call `read` until its result satisfies `wanted`, and return the result.
 
     Raises
     ------
     AssertionError
-        If it never is; it says what was read last.
+        After `seconds`, with the last result.
     """
     end = time.monotonic() + seconds
     while not wanted(found := read()):
@@ -201,39 +201,39 @@ def until(read: Callable[[], Any], wanted: Callable[[Any], bool], seconds: float
 
 
 def decoded(model: TrainedModel, z: np.ndarray, *labels: int) -> np.ndarray:
-    """What Python decodes a point to under each of these labels, or without one, (n, H, W)."""
+    """Decode a point in Python with each of these labels, or without a label, (n, H, W)."""
     if not labels:
         return model.decode(z[None])
     return model.decode(np.tile(z, (len(labels), 1)), np.array(labels))
 
 
 def state(z: np.ndarray, **more: object) -> str:
-    """A state of the page for its address: a point, and what is given beside it."""
+    """A state of the page for its URL: a point and other parameters."""
     return "&".join(
         [f"z={','.join(f'{value:g}' for value in z)}", *(f"{name}={value}" for name, value in more.items())]
     )
 
 
 def get(address: str, name: str) -> bytes:
-    """A file of the bundle from the server."""
+    """Load a file of the bundle from the server."""
     with urllib.request.urlopen(f"{address}bundle/{name}") as answer:
         return answer.read()
 
 
 def manifest_of(address: str) -> dict[str, Any]:
-    """The manifest of what is served."""
+    """Load the manifest from the server."""
     return json.loads(get(address, "manifest.json"))
 
 
 def png_of(pixels: np.ndarray) -> bytes:
-    """An image as a PNG file."""
+    """Encode an image as a PNG."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
 def settled(page: Page) -> np.ndarray:
-    """The map's pixels when nothing changes any more."""
+    """The pixels of the map, once they no longer change."""
     seen = [page.images(MAP)[0]]
 
     def same() -> int:
@@ -251,7 +251,7 @@ Opener = Callable[..., Page]
 
 @pytest.fixture
 def opened(browser: Any) -> Iterator[Opener]:
-    """Opens pages, which are closed, and asked what they did, when the test ends."""
+    """Return a function that opens pages; they are closed and checked at the end of the test."""
     pages: list[Page] = []
 
     def opener(address: str, state: str = "", **options: Any) -> Page:
@@ -265,19 +265,19 @@ def opened(browser: Any) -> Iterator[Opener]:
 
 @pytest.fixture
 def alone(one_file: Path) -> str:
-    """The address of the page as one file, which has no network."""
+    """The URL of the page exported as one file, used without a network."""
     return one_file.as_uri()
 
 
 @pytest.fixture(params=["served", "alone"])
 def where(request: pytest.FixtureRequest) -> str:
-    """The address of the page: served, and as one file with no network."""
+    """The URL of the page: served, and exported as one file without a network."""
     return str(request.getfixturevalue(request.param))
 
 
 @pytest.fixture
 def note(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Prints a figure that was measured, where it is seen."""
+    """Return a function that prints a measurement to the terminal."""
 
     def noted(text: str) -> None:
         with capsys.disabled():

@@ -1,4 +1,4 @@
-"""What the studio's page is given of a run: the files, that they say what the model does, and when they are made anew."""
+"""The studio's bundle of a run: its files, their agreement with the model, and when they are created again."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def bundle(studio_run: Path) -> Bundle:
 
 @pytest.fixture
 def alone(studio_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The run without its siblings, where nothing is exported: for what is not about ONNX."""
+    """The run without its other kinds of models and without ONNX export, for tests that do not need them."""
 
     def written(folder: Path, out: Path, *, parts: bool) -> None:
         assert parts
@@ -46,7 +46,7 @@ def alone(studio_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def points_of(bundle: Bundle, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Places (n, columns) and labels as the page reads them."""
+    """Coordinates (n, columns) and labels, decoded as in the page."""
     points = bundle.manifest["models"][kind]["points"]
     numbers, columns = np.fromfile(bundle.folder / points["file"], "<i2"), len(points["axes"]) + 2
     places, labels = np.split(numbers, [points["count"] * columns])
@@ -113,7 +113,7 @@ def test_points_far_out_are_kept_in_larger_steps() -> None:
 
 
 def test_surprise_is_the_nats_that_the_page_computes(bundle: Bundle, studio_run: Path) -> None:
-    """As `label_nats` has them, of each image's own label."""
+    """As in `label_nats`, given the label of each image."""
     model = load(studio_run)
     images, _ = held_out(runs.open_run(studio_run), str(studio_run.parent / "tiny.npz"), 100, bundles.silent)
     assert images is not None
@@ -165,7 +165,7 @@ def test_what_has_changed_is_made_anew(alone: Path, monkeypatch: pytest.MonkeyPa
     newer = open_bundle(alone)
     assert newer.fresh
     assert newer.key != first.key
-    (alone / "report.json").write_text("{}")  # which costs nothing, and is there at once
+    (alone / "report.json").write_text("{}")  # not cached, so available at once
     assert open_bundle(alone).manifest["report"] == "report.json"
     assert sorted(path.name for path in alone.iterdir() if path.name.startswith(".")) == []
 
@@ -176,10 +176,9 @@ def test_without_its_data_there_are_no_points_and_a_note(alone: Path) -> None:
     facts = bundle.manifest["models"]["cvae"]
     assert (facts["points"], facts["surprise"]) == (None, None)
     assert facts["principal"]["components"] == np.eye(2)[facts["order"]].tolist()
-    assert bundle.notes == [
-        "No images: the run was trained on 'tiny', which is no built-in name and not in this folder. To have the map, type "
-        "vaelab studio run SOURCE"
-    ]
+    (note,) = bundle.notes
+    assert "'tiny'" in note
+    assert note.endswith("vaelab studio run SOURCE")
     there = open_bundle(alone, source="moved.npz")
     assert there.fresh
     assert there.manifest["models"]["cvae"]["points"]["count"] == 30
@@ -190,13 +189,11 @@ def test_other_data_of_the_same_name_are_none(alone: Path, tiny: Dataset) -> Non
         "tiny.npz", images=tiny.test.images, labels=np.array(["<img src=x onerror=alert(1)>", "down", "frame"] * 10)
     )
     (note,) = open_bundle(alone).notes
-    assert note.startswith("No images: tiny.npz: got data of fingerprint ")
-    assert note.endswith("expected the same data: name their source")
-    with pytest.raises(
-        DataError, match=r"^tiny\.npz: got data of fingerprint .*, but the run was trained on 'tiny' of "
-    ):
+    assert "tiny.npz: its data have the fingerprint " in note
+    assert note.endswith("give the source that the run was trained on")
+    with pytest.raises(DataError, match=r"^tiny\.npz: its data have the fingerprint .* trained on 'tiny'"):
         open_bundle(alone, source="tiny.npz")
-    with pytest.raises(DataError, match=r"^no data source 'nowhere'"):
+    with pytest.raises(DataError, match=r"'nowhere'"):
         open_bundle(alone, source="nowhere")
 
 
@@ -226,7 +223,9 @@ def test_a_sibling_of_other_data_is_left_out(alone: Path, tiny: Dataset, tiny_co
         pass
     bundle = open_bundle(alone)
     assert list(bundle.manifest["models"]) == ["cvae"]
-    assert bundle.notes == ["Left out run/vae: it is not a vae of the same data."]
+    (note,) = bundle.notes
+    assert "run/vae" in note
+    assert "'vae'" in note
 
 
 def test_a_run_that_cannot_be_written_to_is_shown_all_the_same(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,12 +247,12 @@ def test_a_run_in_training_is_empty_until_something_is_learnt(alone: Path) -> No
     bundle = open_bundle(alone, training=True)
     assert (bundle.manifest["models"], bundle.manifest["first"]) == ({}, None)
     assert bundle.files == ["manifest.json", "curve.json"]
-    with pytest.raises(RunError, match="it holds no weights yet"):
+    with pytest.raises(RunError, match="no weights"):
         open_bundle(alone)
 
 
 def test_what_cannot_be_shown_says_why(alone: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"^nowhere: no such folder; expected a run folder"):
+    with pytest.raises(RunError, match=r"^nowhere: no such folder"):
         open_bundle(Path("nowhere"))
     rows = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)).numpy()
     from vaelab.data import Split
@@ -263,9 +262,9 @@ def test_what_cannot_be_shown_says_why(alone: Path, tmp_path: Path) -> None:
         Config(ModelConfig(model="vae", width=8, latent_dim=2), TrainConfig(epochs=1)), table, out=tmp_path / "t"
     ):
         pass
-    with pytest.raises(RunError, match=r"got a model of rows of 3 reals; expected one of images, to look at$"):
+    with pytest.raises(RunError, match=r"got a model of rows of 3 .*; expected a model of images$"):
         open_bundle(tmp_path / "t")
     weights = alone / runs.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(RunError, match=r"model\.safetensors: damaged or cut short"):
+    with pytest.raises(RunError, match=r"model\.safetensors: "):
         open_bundle(alone)

@@ -1,4 +1,4 @@
-"""Drawing on the studio's page: what is drawn is read, rebuilt and restyled as Python does it, and every digit comes out."""
+"""Drawing on the page: label, reconstruction and restyled digits are those of Python."""
 
 import base64
 from collections.abc import Callable
@@ -19,15 +19,15 @@ from vaelab.evaluation.reference_classifier import ReferenceClassifier
 pytestmark = pytest.mark.browser
 
 FOUR = [[(120.0, 40.0), (75.0, 150.0), (205.0, 145.0)], [(165.0, 85.0), (160.0, 245.0)]]
-"""Two strokes of a hand, on a sheet of 280×280."""
+"""A 4 in two strokes, on a sheet of 280×280."""
 
 SHIFTED, SCALED = 0.05, 0.2
-"""σ by which no axis of μ may move when a drawing is shifted by 4 pixels, or scaled by 20 %; two hands lie some 3.7 σ apart."""
+"""Largest change of μ on any axis in σ for a shift by 4 pixels and a scaling by 20 %; two styles are about 3.7 σ apart."""
 
 
 def test_a_drawing_is_read_and_restyled_as_python_does(opened: Opener, served: str, models: Models) -> None:
     page = opened(served).ready()
-    page.page.get_by_text("Draw a digit", exact=True).wait_for()  # an empty sheet shows an invitation, never a digit
+    page.page.get_by_text("Draw a digit", exact=True).wait_for()  # an empty sheet shows a hint, never a digit
     assert page.page.locator(SEEN).count() == 0
     page.draw(FOUR)
     page.page.locator(REBUILT).wait_for()
@@ -41,12 +41,12 @@ def test_a_drawing_is_read_and_restyled_as_python_does(opened: Opener, served: s
     assert "read as 4" in restyled.names[0]
     page.shows(restyled.images[0], STRIP)
     assert page.state()["label"] == "4"
-    guesses = page.page.get_by_role("group", name="Read as").get_by_role("button")
+    guesses = page.page.get_by_role("group", name="Predicted label").get_by_role("button")
     assert guesses.count() == 3
     assert guesses.first.inner_text().startswith("4")
     assert "nats" in page.text(".surprise")
 
-    page.page.get_by_label("It is another label").select_option("9")  # I know better
+    page.page.get_by_label("Choose another label").select_option("9")
     other = restyle(model, image[None], [9])
     page.shows(other.images[0], STRIP)
     page.shows(model.decode(model.encode(image[None], [9], binarised=False).mean, [9]), REBUILT)
@@ -56,7 +56,7 @@ def test_a_drawing_is_read_and_restyled_as_python_does(opened: Opener, served: s
 
 
 def test_a_drawing_in_one_file(opened: Opener, one_file: Path, models: Models) -> None:
-    """Its encoder may be halved: its point is nearly Python's, and what that decodes to is Python's."""
+    """The encoder may use float16: its point is close to that of Python, and decodes to the same image as in Python."""
     page = opened(one_file.as_uri()).ready()
     page.draw(FOUR)
     page.page.locator(REBUILT).wait_for()
@@ -72,7 +72,7 @@ def test_the_posterior_of_a_drawing_is_an_ellipse_on_the_map(opened: Opener, ser
     page.click("Tiles")
     page.draw(FOUR)
     page.page.locator(REBUILT).wait_for()
-    page.drag((3.0, 3.0), (3.1, 3.1))  # the point goes, the ellipse stays
+    page.drag((3.0, 3.0), (3.1, 3.1))  # the point moves, the ellipse stays
     drawn = settled(page)
     page.page.keyboard.press("c")
     page.page.locator(SEEN).wait_for(state="detached")
@@ -108,14 +108,14 @@ def test_a_shift_or_a_scale_hardly_moves_the_point(opened: Opener, served: str, 
 
 
 def opened_file(page: Page, pixels: np.ndarray) -> None:
-    """Open an image file on the sheet, and wait until it is read."""
+    """Open an image file on the sheet and wait for the result."""
     file = {"name": "a.png", "mimeType": "image/png", "buffer": png_of(pixels)}
     page.page.get_by_label("Open an image file").set_input_files(file)
     page.page.locator(REBUILT).wait_for()
 
 
 def test_ink_follows_the_pen(opened: Opener, served: str) -> None:
-    """A flick of three points is one line, a tap a dot, a stroke ends outside; undo takes the last one back."""
+    """Three fast points make one line, a tap makes a dot, a stroke may end outside, and undo removes the last stroke."""
     page = opened(served).ready()
     page.draw([[(40.0, 40.0), (140.0, 60.0), (240.0, 240.0)]])
     flick = inked(page, 1)
@@ -136,7 +136,7 @@ def test_ink_follows_the_pen(opened: Opener, served: str) -> None:
 
 
 def inked(page: Page, pieces: int) -> np.ndarray:
-    """Where there is ink, when it is of so many pieces."""
+    """The mask of the ink, once it has `pieces` connected pieces."""
 
     def found() -> tuple[int, np.ndarray]:
         ink = page.grey(SHEET)[0] < 128
@@ -153,13 +153,13 @@ def test_an_image_file_is_read(opened: Opener, where: str, tmp_path: Path) -> No
     page.shows(prepare(ink)[None], SEEN)
     (tmp_path / "no.png").write_text("no image")
     page.page.get_by_label("Open an image file").set_input_files(tmp_path / "no.png")
-    notice = page.page.get_by_text("That file is no image that this browser reads: expected a PNG, JPEG or WebP.")
+    notice = page.page.get_by_text("This browser cannot read that file as an image.")
     notice.wait_for()
 
 
 DROP = """async ([text, seen, rebuilt]) => {
   const bytes = Uint8Array.from(atob(text), one => one.charCodeAt(0));
-  const sheet = document.querySelector("[aria-label='Drawing, or an image file dropped here']");
+  const sheet = document.querySelector("[aria-label='Draw, or drop an image file']");
   const copy = new OffscreenCanvas(28, 28).getContext('2d', {willReadFrequently: true});
   const pixels = canvas => {
     copy.drawImage(canvas, 0, 0);
@@ -172,9 +172,9 @@ DROP = """async ([text, seen, rebuilt]) => {
   sheet.dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true}));
   const end = performance.now() + 20000;
   let quiet = 0, last = '';
-  for (;;) {  // until what was rebuilt is also what the strip shows for its label, and stays
+  for (;;) {  // until the reconstruction equals the strip's image for its label, and is stable
     await new Promise(done => requestAnimationFrame(done));
-    const chosen = document.querySelector("[aria-label='The same point under every label'] [aria-pressed=true] canvas");
+    const chosen = document.querySelector("[aria-label='The same point with every label'] [aria-pressed=true] canvas");
     const now = of(rebuilt);
     quiet = of(seen) !== before && now === pixels(chosen) && now === last ? quiet + 1 : 0;
     last = now;
@@ -194,7 +194,7 @@ def test_every_digit_in_the_hand_of_a_hundred_drawings(
         large = Image.fromarray(255 - image).resize((224, 224), Image.Resampling.BICUBIC)
         page.page.evaluate(DROP, [base64.b64encode(png_of(np.asarray(large))).decode(), SEEN, REBUILT])
         shown.append(page.grey(STRIP))
-        labels.append(int(page.text("[aria-label='Read as'] [aria-pressed=true] .name")))
+        labels.append(int(page.text("[aria-label='Predicted label'] [aria-pressed=true] .name")))
     assert len({one.tobytes() for one in shown}) == 100
     read = reader.read(np.concatenate(shown)[:, None])
     as_asked = float((read.reshape(100, 10) == np.arange(10)).mean())

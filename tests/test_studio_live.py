@@ -1,4 +1,4 @@
-"""A run in training, followed by the page from before its first weights to the finished model."""
+"""A run in training, followed by the page from before the first weights to the finished model."""
 
 import os
 import re
@@ -17,15 +17,15 @@ from vaelab.inference.trained import load
 pytestmark = pytest.mark.browser
 
 SECONDS, SAVED = 60.0, 2.0
-"""Of the training, however slow the machine, and between two times that its weights are saved: pictures are of what was saved."""
+"""Duration of the training and interval at which the weights are saved, in seconds; the page shows saved weights."""
 
 LONG = 60
-"""Seconds that a machine with other work may take to the next event."""
+"""Timeout in seconds for the next event on a busy machine."""
 
 
 @pytest.fixture
 def training(tmp_path: Path) -> Iterator[Path]:
-    """The folder of a run that another process trains, as soon as it is there."""
+    """The folder of a run that another process is training, as soon as it exists."""
     built()
     folder = tmp_path / "young"
     words = ["train", "strokes", "--limit", "5000", "--seconds", str(SECONDS), "--compile", "no", "--out", str(folder)]
@@ -38,7 +38,7 @@ def training(tmp_path: Path) -> Iterator[Path]:
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},  # a core is left to the page
+        env=os.environ | {"OMP_NUM_THREADS": "1"},  # leave a core to the page
     ) as process:
         until(lambda: (folder / "config.json").exists(), bool, LONG)
         yield folder
@@ -49,9 +49,9 @@ def test_a_run_in_training_is_followed(opened: Opener, training: Path) -> None:
     with serving(training) as (address, _):
         page = opened(address, "view=report")
         page.page.get_by_text("Training now").wait_for()
-    page.page.get_by_text("Waiting for the run…").wait_for()  # its server is there no more
+    page.page.get_by_text("Waiting for the run…").wait_for()  # the server has stopped
     page.context.close()
-    page.said.clear()  # the browser's own words on a connection that was refused
+    page.messages.clear()  # the browser's message about the refused connection
     with serving(training) as (address, site):
         assert site.following.training
         page = opened(address, "view=report")

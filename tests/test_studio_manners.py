@@ -1,4 +1,4 @@
-"""How the studio behaves: what fits, on a phone by touch, by keys alone, for those who see little or want no motion."""
+"""Layout, touch, keyboard, accessibility and reduced motion of the page."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +32,7 @@ AXE = Path(__file__).parents[1] / "studio" / "node_modules" / "axe-core" / "axe.
 
 
 def there(page: Page, view: str) -> Page:
-    """Wait until a view stands."""
+    """Wait until a view is complete."""
     if "play" in view:
         page.ready()
         page.page.locator("[data-testid=grid] canvas:not(.empty)").first.wait_for()
@@ -45,7 +45,7 @@ def there(page: Page, view: str) -> Page:
     return page
 
 
-# What fits.
+# Layout.
 
 SMALL_TEXT = """() => {
   const small = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -84,7 +84,7 @@ COMPLAINTS = """axe.run(document, {resultTypes: ['violations'], rules: {'target-
 
 @pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
 def test_each_view_fits_and_can_be_read_and_hit(opened: Opener, served: str, size: tuple[int, int]) -> None:
-    """Nothing overflows, no text and no target is small, and axe-core has no complaint, in the light and in the dark."""
+    """Nothing overflows, no text or target is too small, and axe-core finds no violation in the light and dark schemes."""
     page = there(opened(served, size=size, has_touch=size == PHONE), VIEWS[0])
     if AXE.is_file():
         page.page.evaluate(f"{AXE.read_text(encoding='utf-8')};0")
@@ -106,7 +106,7 @@ def test_each_view_fits_and_can_be_read_and_hit(opened: Opener, served: str, siz
 
 
 def test_a_desk_shows_everything_at_once(opened: Opener, served: str) -> None:
-    """At 1280×800: the sheet, the labels, the map and the ten results, and nothing of them lies below the window."""
+    """At 1280×800, the sheet, the labels, the map and the ten results are all within the window."""
     page = opened(served).ready()
     lowest = [
         (name, max(box["y"] + box["height"] for box in [page.box(selector)]))
@@ -114,7 +114,7 @@ def test_a_desk_shows_everything_at_once(opened: Opener, served: str) -> None:
             "sheet": SHEET,
             "labels": "[aria-label='Label to generate']",
             "map": MAP,
-            "results": "[aria-label='The same point under every label']",
+            "results": "[aria-label='The same point with every label']",
             "current": CURRENT,
         }.items()
     ]
@@ -127,7 +127,7 @@ def test_a_desk_shows_everything_at_once(opened: Opener, served: str) -> None:
 
 
 def touch(page: Page, points: list[tuple[float, float]]) -> Callable[[], None]:
-    """A finger that is put down, moved through the points and stays; gives what lifts it."""
+    """Put a finger down and move it through the points; returns a function that lifts it."""
     session = page.context.new_cdp_session(page.page)
 
     def send(kind: str, *points: tuple[float, float]) -> None:
@@ -156,7 +156,7 @@ def test_a_phone_by_touch(opened: Opener, served: str, models: Models) -> None:
     assert page.page.evaluate(ON_TOP, [MAP, *path[0]])
     lift = touch(page, path)
     z = page.z()
-    page.shows(decoded(models["cvae"], z, 5))  # the finger is still there
+    page.shows(decoded(models["cvae"], z, 5))  # while the finger is down
     shown = page.box(CURRENT)
     assert shown["y"] >= 0
     assert shown["y"] + shown["height"] <= PHONE[1]
@@ -185,13 +185,13 @@ def test_two_fingers_zoom_the_map(opened: Opener, served: str) -> None:
         fingers = [{"x": x - away, "y": y, "id": 0}, {"x": x + away, "y": y, "id": 1}]
         session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
     session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-    until(lambda: page.page.get_by_label("The whole map").is_enabled(), bool)
+    until(lambda: page.page.get_by_label("Show the whole map").is_enabled(), bool)
     touch(page, [(x, y), page.at((1.5, 0.0))])()
     across = manifest_of(served)["models"]["cvae"]["order"][0]
     assert page.z()[across] == pytest.approx(0.5, abs=0.1)  # a third: it is three times nearer
 
 
-# Keys alone.
+# Keyboard only.
 
 
 def test_a_journey_by_keys_alone(opened: Opener, served: str, models: Models) -> None:
@@ -219,10 +219,10 @@ def test_a_journey_by_keys_alone(opened: Opener, served: str, models: Models) ->
     press("Escape")
     until(page.state, lambda found: "pin" not in found)
     press("+")
-    assert page.page.get_by_label("The whole map").is_enabled()
+    assert page.page.get_by_label("Show the whole map").is_enabled()
     press("Home")
-    assert page.page.get_by_label("The whole map").is_disabled()
-    for name, key in (("]", "Home"), ("[", "End")):  # to the first slider, and from there to the last
+    assert page.page.get_by_label("Show the whole map").is_disabled()
+    for name, key in (("]", "Home"), ("[", "End")):  # the first slider, then the last
         press(name)
         press(key)
     z = page.z()
@@ -245,10 +245,10 @@ def test_a_journey_by_keys_alone(opened: Opener, served: str, models: Models) ->
     page.page.locator("#story-title").wait_for()
     press("ArrowRight")
     press("ArrowRight")
-    page.page.get_by_role("button", name="Draw ε").wait_for()
-    tabbed(page, "Draw ε")
-    wall = "canvas[aria-label='What draws from the cloud decode to']"
-    # six places, of which the first draw, made unasked, fills one
+    page.page.get_by_role("button", name="Draw z").wait_for()
+    tabbed(page, "Draw z")
+    wall = "canvas[aria-label='Images decoded from draws of the posterior']"
+    # room for six images, of which the automatic first draw fills one
     before = until(
         lambda: page.images(wall), lambda images: images.shape[1:3] == (28, 173) and images[..., :28, 0].any()
     )
@@ -261,18 +261,18 @@ def test_a_journey_by_keys_alone(opened: Opener, served: str, models: Models) ->
     page.ready()
     press("?")
     dialog = page.page.get_by_role("dialog")
-    dialog.get_by_text("another draw").wait_for()
+    dialog.get_by_text("random point").wait_for()
     press("Escape")
     dialog.wait_for(state="hidden")
 
 
 def tabbed(page: Page, name: str) -> None:
-    """Press Tab until what is called so has the focus."""
+    """Press Tab until the element with this text has the focus."""
     for _ in range(200):
         page.page.keyboard.press("Tab")
         if page.page.evaluate("document.activeElement.textContent.trim()") == name:
             return
-    pytest.fail(f"Tab never comes to {name}")
+    pytest.fail(f"Tab never reaches {name}")
 
 
 REACHED = """() => {

@@ -1,4 +1,4 @@
-"""The studio with models and names of every kind, and what it says when something is broken or missing."""
+"""Unusual models and class names, and error messages for broken or missing files."""
 
 import re
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_a_name_that_is_html_is_a_name(opened: Opener, studio_run: Path) -> None
                 assert name in page.text("[role=status]")
         page.open("view=report")
         page.page.reload()
-        page.page.get_by_text("Not measured yet").wait_for()
+        page.page.get_by_text("Not evaluated yet").wait_for()
         page.close()
 
 
@@ -55,10 +55,10 @@ def test_colours_and_long_names(opened: Opener, tmp_path: Path) -> None:
         page.page.get_by_label("Open an image file").set_input_files(
             {"name": "a.png", "mimeType": "image/png", "buffer": png_of(images[0])}
         )
-        page.page.get_by_label("The drawing as the model rebuilds it").wait_for()
+        page.page.get_by_label("The reconstruction of the drawing").wait_for()
         page.open("view=story&step=1")
         page.page.reload()
-        page.page.get_by_text("To train all three on the same images, type").wait_for()
+        page.page.get_by_text("To train all three models on the same images:").wait_for()
         assert "--model all" in page.text("pre code")
 
 
@@ -76,7 +76,7 @@ def test_models_without_labels(opened: Opener, served: str, models: Models, kind
     page.shows(decoded(models[kind], page.z()), CURRENT)
 
 
-# What fails.
+# Failures.
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_what_is_broken_or_missing_is_said(
     assert "undefined" not in said
     assert "[object" not in said
     if "manifest" not in name:
-        page.page.locator(f"{CURRENT}:not(.empty)").wait_for()  # the precomputed picture stays
+        page.page.locator(f"{CURRENT}:not(.empty)").wait_for()  # the precomputed picture remains
     page.context.close()
 
 

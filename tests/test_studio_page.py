@@ -1,4 +1,4 @@
-"""The views of the studio: each is acted on, and its pixels are those that Python decodes for that point and label."""
+"""The view Play: after each action, its pixels are those that Python decodes for the point and label."""
 
 import io
 import json
@@ -17,14 +17,14 @@ POINT = np.array([0.7, -0.4, 0.2, -1.1, 0.5, 0.0, 0.9])
 CLIPBOARD = "navigator.clipboard.readText()"
 
 
-# On demand.
+# Labels, points and controls.
 
 
 def test_a_label_shows_what_python_decodes(opened: Opener, where: str, models: Models) -> None:
     page = opened(where, state(POINT)).ready()
     pictures = decoded(models["cvae"], POINT, *range(10))
     apart = np.abs(pictures[:, None].astype(int) - pictures[None]).max((2, 3))
-    assert (apart + 255 * np.eye(10) > 100).all()  # else one label could be taken for another
+    assert (apart + 255 * np.eye(10) > 100).all()  # otherwise labels could be confused
     page.shows(pictures, STRIP)
     page.shows(pictures[:1])
     page.page.keyboard.press("3")
@@ -43,7 +43,7 @@ def test_another_draw_and_the_point_is_copied_exactly(opened: Opener, served: st
     page.shows(decoded(models["cvae"], np.array(first), 3))
     points: list[np.ndarray] = []
     for seed in (1, 2):
-        page.page.keyboard.press("Space") if seed == 1 else page.click("Another draw")
+        page.page.keyboard.press("Space") if seed == 1 else page.click("Random point")
         until(page.state, lambda found, seed=seed: found.get("seed") == str(seed))
         page.page.get_by_role("button", name=re.compile("^(Copy z|Copied)$")).click()
         page.page.get_by_role("button", name="Copied").wait_for()
@@ -53,7 +53,7 @@ def test_another_draw_and_the_point_is_copied_exactly(opened: Opener, served: st
         points.append(np.array(copied["z"]))
         page.shows(decoded(models["cvae"], points[-1], 3))
     assert np.linalg.norm(points[1] - points[0]) > 0.5
-    page.open("label=3&seed=2")  # a link gives the same draw
+    page.open("label=3&seed=2")  # a link gives the same point
     page.ready().shows(decoded(models["cvae"], points[1], 3))
 
 
@@ -79,11 +79,13 @@ def test_temperature_and_samples(opened: Opener, served: str, models: Models) ->
     middle = decoded(models["cvae"], np.zeros(7), 8)
     page.shows(middle)
     page.click("Sample")
-    until(lambda: set(np.unique(page.grey())), lambda levels: levels == {0, 255})  # a Bernoulli draws black and white
+    until(
+        lambda: set(np.unique(page.grey())), lambda levels: levels == {0, 255}
+    )  # samples of a Bernoulli are black or white
     sample = page.grey()
     assert (sample[middle > 250] == 255).mean() > 0.95
     assert (sample[middle < 5] == 0).mean() > 0.95
-    page.page.get_by_text("Each pixel drawn from its distribution given z, by seed 4.").wait_for()
+    page.page.get_by_text("Each pixel is sampled from its distribution given z (seed 4).").wait_for()
     page.click("Mean")
     page.shows(middle)
 
@@ -94,13 +96,13 @@ def test_the_grid_and_a_cell_of_it(opened: Opener, where: str, served: str, mode
     model = models["cvae"]
     rows = np.concatenate([decoded(model, z, *range(10)) for z in points]).reshape(10, 10, 28, 28)
     page.shows(rows.swapaxes(0, 1).reshape(100, 28, 28), "[data-testid=grid] canvas")
-    page.click("7, draw 4")
+    page.click("7, point 4")
     page.shows(rows[3, 7:8])
     page.shows(rows[3], STRIP)
     assert until(page.state, lambda found: "z" in found)["label"] == "7"
     assert page.z() == pytest.approx(points[3], abs=1e-4)
     page.click("Ten more →")
-    page.click("2, draw 1")
+    page.click("2, point 1")
     until(lambda: (page.grey() == page.grey("[data-cell='20'] canvas")).all(), bool)
     assert not np.array_equal(page.grey(), rows[0, 2:3])
     assert until(page.state, lambda found: found.get("seed") == "1")["label"] == "2"
@@ -148,7 +150,7 @@ def test_a_click_pins_and_escape_unpins(opened: Opener, served: str) -> None:
 
 
 def test_a_dot_shows_its_image(opened: Opener, served: str) -> None:
-    """Hover over a dot that stands alone: the image is that of the sheet."""
+    """Hovering over an isolated dot shows its image from the sprite sheet."""
     facts = manifest_of(served)["models"]["cvae"]
     points = facts["points"]
     with urllib.request.urlopen(f"{served}bundle/{points['file']}") as answer:
@@ -176,7 +178,7 @@ def test_a_dot_shows_its_image(opened: Opener, served: str) -> None:
         page.page.mouse.move(*page.at((places[dot, 0], places[dot, 1])))
         return card.count()
 
-    until(hovered, lambda shown: shown == 1)  # the dots may not be there yet
+    until(hovered, lambda shown: shown == 1)  # the dots may not be loaded yet
     page.shows(image[None], "[data-testid=map-card] canvas", within=0)
     assert card.inner_text().startswith(str(labels[dot]))
 
@@ -205,13 +207,13 @@ def test_zoom_pan_and_the_plane(opened: Opener, served: str, models: Models) -> 
     page.page.keyboard.up("Shift")
     page.drag((0.1, 0.1), (0.9, 0.0))
     assert page.z()[[across, up]] == pytest.approx([0.0, 0.0], abs=0.02)
-    page.click("The whole map")
+    page.click("Show the whole map")
     page.page.mouse.move(*page.at((1.0, 1.0)))
     page.page.mouse.wheel(0, -400 * np.log(2))
     page.drag((0.0, 0.0), (1.0, 1.0))
-    assert page.z()[[across, up]] == pytest.approx([1.0, 1.0], abs=0.02)  # what is under the pointer stays there
-    page.click("The whole map")
-    page.page.get_by_label("Axis across").select_option(str(third))
+    assert page.z()[[across, up]] == pytest.approx([1.0, 1.0], abs=0.02)  # the point under the pointer stays there
+    page.click("Show the whole map")
+    page.page.get_by_label("Horizontal axis").select_option(str(third))
     page.drag((0.0, 0.0), (-1.0, 0.0))
     z = page.z()
     assert z[[third, up]] == pytest.approx([-1.0, 0.0], abs=0.02)

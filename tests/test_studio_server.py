@@ -1,4 +1,4 @@
-"""The studio on this machine: what is served and to whom, and how a training is followed."""
+"""The studio's server: what it serves to which hosts, and how it follows a training."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ HOSTS = ("127.0.0.1:8000", "localhost:8000")
 
 
 class Client:
-    """Asks an application, without a network."""
+    """Sends requests to an application without a network."""
 
     def __init__(self, app: FastAPI) -> None:
         self.app = app
@@ -68,7 +68,7 @@ def client(site: Site) -> Client:
 def young(
     tiny_config: Config, studio_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], runs.Run]:
-    """A run that is in the middle of its training: each call trains a little more of it, the third to the end."""
+    """A run in training: each call continues it a little, the third to the end."""
     from dataclasses import replace
 
     config = replace(tiny_config, train=replace(tiny_config.train, epochs=12))
@@ -87,7 +87,7 @@ def young(
 
 def test_the_page_and_the_bundle_are_served(client: Client, site: Site, stand_in: Path) -> None:
     assert client.get("/").content == (stand_in / "index.html").read_bytes()
-    for name, kind in page.KINDS.items():
+    for name, kind in page.CONTENT_TYPES.items():
         answer = client.get(f"/{name}")
         assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
         assert answer.content == (stand_in / name).read_bytes()
@@ -137,7 +137,8 @@ def test_another_host_is_refused(client: Client, host: str, status: int) -> None
     answer = client.get("/bundle/manifest.json", headers={"host": host})
     assert answer.status_code == status
     if status == 421:
-        assert answer.text == f"got a request to {host!r}; expected one to http://127.0.0.1:8000/\n"
+        assert host in answer.text
+        assert "http://127.0.0.1:8000/" in answer.text
 
 
 def test_nothing_can_be_written(client: Client) -> None:
@@ -203,7 +204,7 @@ def test_a_run_without_news_for_long_is_not_in_training(
 def test_the_page_of_a_training_is_told(
     young: Callable[[], runs.Run], stand_in: Path, monkeypatch: pytest.MonkeyPatch, studio_run: Path
 ) -> None:
-    """Over HTTP: training, its events, its pictures, and the finished model under another version."""
+    """Over HTTP: the training, its events and pictures, and the finished model with a new version."""
     monkeypatch.setattr(bundles, "export_onnx", lambda *_, **__: None)
     run = young()
     site = open_site(run.folder, source=str(studio_run.parent / "tiny.npz"), work=bundles.silent)
@@ -227,7 +228,7 @@ def test_the_page_of_a_training_is_told(
 
 
 def streamed(followed: Following, last: str | None, rounds: int, meanwhile: Callable[[], None]) -> list[str]:
-    """What a page is sent in so many rounds; `meanwhile` happens after the first."""
+    """The events that a page receives in `rounds` rounds; `meanwhile` is called after the first."""
 
     async def receive() -> list[str]:
         asked = iter([False] * rounds + [True])
@@ -263,13 +264,9 @@ def test_a_port_that_cannot_be_had_says_so() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        message = rf"^--port: got {port}, which cannot be had \(.+\); expected a free one: leave --port out$"
-        with pytest.raises(ConfigError, match=message), _listening(port):
+        with pytest.raises(ConfigError, match=rf"^`port`: {port} is not available .*free port"), _listening(port):
             pass
-    with (
-        pytest.raises(ConfigError, match=r"^--port: got 70000; expected 1 to 65535, or none for a free one$"),
-        _listening(70000),
-    ):
+    with pytest.raises(ConfigError, match=r"^`port`: got 70000; expected 1 to 65535"), _listening(70000):
         pass
 
 
@@ -285,19 +282,18 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_mistakes_are_one_line(
     studio_run: Path, stand_in: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert told(capsys, "studio", "nowhere").startswith("vaelab: nowhere: no such folder; expected a run folder, as")
+    assert "nowhere: no such folder" in told(capsys, "studio", "nowhere")
     (stand_in / "ort.wasm").unlink()
-    assert told(capsys, "studio", studio_run) == (
-        f"vaelab: got a page without ort.wasm in {stand_in}; expected what is built from the project's studio/: type make "
-        "studio there (it needs Node 20 or newer), or install a built vaelab: pip install --upgrade vaelab\n"
-    )
+    line = told(capsys, "studio", studio_run)
+    assert line.startswith(f"vaelab: {stand_in}: ort.wasm missing; ")
+    assert "make studio" in line
+    assert line.count("\n") == 1
     monkeypatch.setattr(page, "DIST", stand_in / "none")
-    assert told(capsys, "studio", studio_run).startswith("vaelab: got no built page in ")
+    assert "the page is not built" in told(capsys, "studio", studio_run)
     monkeypatch.setattr(page, "find_spec", lambda name: None if name in ("fastapi", "uvicorn") else True)
-    assert told(capsys, "studio", studio_run) == (
-        "vaelab: got no fastapi and no uvicorn; expected what the page is served and its models are written with: type pip "
-        'install "vaelab[studio]"\n'
-    )
+    line = told(capsys, "studio", studio_run)
+    assert line.startswith("vaelab: fastapi and uvicorn not installed; ")
+    assert line.endswith('pip install "vaelab[studio]"\n')
 
 
 def test_the_command_serves_until_it_is_interrupted(studio_run: Path, stand_in: Path) -> None:

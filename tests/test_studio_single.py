@@ -1,4 +1,4 @@
-"""The studio as one file: what is in it, that nothing else is asked for, and that halved weights draw the same."""
+"""The studio as one file: its contents, its security policy, and that float16 weights give the same images."""
 
 import base64
 import gzip
@@ -23,7 +23,7 @@ from vaelab.studio.single import export_page, page_of
 
 
 class Elements(HTMLParser):
-    """The script and style elements of a page with their attributes and text, and its policy."""
+    """The script and style elements of a page with their attributes and text, and its security policy."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ def test_the_policy_allows_what_is_inside_and_asks_nobody(elements: Elements) ->
 
 
 def test_no_script_ends_where_it_should_not(elements: Elements) -> None:
-    """A string that holds the end of an element says the same, and stays inside."""
+    """A string that contains the end of an element keeps its value and stays inside the element."""
     style, *_, script = elements.found
     assert script[2] == 'const text = "\\x3C/script>\\x3C!-- no comment";\nconst price = "\\1 $&";'
     assert style[2] == 'a::before { content: "<\\/style>"; }'
@@ -126,7 +126,7 @@ def test_halved_weights_draw_the_same_in_half_the_bytes(studio_run: Path, source
     encoder, decoder = halved_if_alike(model, *whole)
     kinds = {tensor.name: tensor.data_type for tensor in onnx.load_from_string(decoder).graph.initializer}
     assert onnx.TensorProto.FLOAT16 in kinds.values()
-    assert len(encoder) < 0.75 * len(whole[0])  # small layers are much of these
+    assert len(encoder) < 0.75 * len(whole[0])  # small layers, which stay float32, are a large part
     assert 0 < np.abs(decoded(decoder) - decoded(whole[1])).max() <= halved.MOST_PIXEL
 
 
@@ -135,7 +135,7 @@ def test_weights_that_halving_would_spoil_stay_whole(
 ) -> None:
     bundle, model = open_bundle(studio_run, source=source), load(studio_run)
     encoder, decoder = ((bundle.folder / f"cvae-{part}.onnx").read_bytes() for part in ("encoder", "decoder"))
-    monkeypatch.setattr(halved, "MOST_LATENT", 1e-9)  # then only tensors of 65,536 numbers are halved: none
+    monkeypatch.setattr(halved, "MOST_LATENT", 1e-9)  # then only tensors of 65,536 elements would be converted: none
     assert [len(file) for file in halved_if_alike(model, encoder, decoder)] == [
         len(halved.halved(encoder, 10**9)),
         len(halved.halved(decoder)),
@@ -168,7 +168,7 @@ def test_the_command_writes_it_and_says_its_size(
     out = tmp_path / "page.HTML"
     (line,) = told(capsys, "export", studio_run, source, "--out", out, status=0)
     size = f"{out.stat().st_size / 1e6:.2f} MB"
-    assert line == f"{out}: {size}, one file: open it, send it, or put it on any host"
+    assert line.startswith(f"{out}: {size}")
     assert stand_in.is_dir()
 
 
@@ -180,24 +180,22 @@ def test_mistakes_are_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "page.html"
-    for words, message in {
-        ("--out", "page.htm"): "--out: got page.htm; expected a name that ends in .onnx or .html",
-        ("--out", out, "--parts"): f"--parts: got it with {out}; expected it with FILE.onnx alone",
-        ("--out", out, "--licence", "MIT"): f"--licence: got it with {out}; expected it with FILE.onnx alone",
-        (
-            "digits",
-            "--out",
-            "m.onnx",
-        ): "got 'digits' beyond what m.onnx is made of; expected it left out: a page takes images",
+    for words, parts in {
+        ("--out", "page.htm"): ("--out", "page.htm", ".onnx", ".html"),
+        ("--out", out, "--parts"): ("--parts", str(out), ".onnx"),
+        ("--out", out, "--licence", "MIT"): ("--licence", str(out), ".onnx"),
+        ("digits", "--out", "m.onnx"): ("'digits'", "m.onnx", "images"),
     }.items():
-        assert told(capsys, "export", studio_run, *words, status=2) == [f"vaelab: {message}"]
+        (line,) = told(capsys, "export", studio_run, *words, status=2)
+        assert line.startswith("vaelab: ")
+        assert [part for part in parts if part not in line] == []
     (stand_in / "index.html").unlink()
     (line,) = told(capsys, "export", studio_run, "--out", out, status=2)
-    assert line.startswith(f"vaelab: got a page without index.html in {stand_in}; expected what is built from")
+    assert line.startswith(f"vaelab: {stand_in}: index.html missing; ")
     (stand_in / "index.html").write_text("")
     monkeypatch.setattr("vaelab.studio.page.find_spec", lambda _: None)
     (line,) = told(capsys, "export", studio_run, "--out", out, status=2)
-    assert line.endswith('type pip install "vaelab[studio]"')
-    with pytest.raises(OutputError, match=r"^--out: got page\.onnx; expected a name that ends in \.html$"):
+    assert line.endswith('pip install "vaelab[studio]"')
+    with pytest.raises(OutputError, match=r"out.*page\.onnx.*\.html"):
         export_page(studio_run, "page.onnx")
     assert not out.exists()

@@ -1,8 +1,8 @@
-"""How fast the studio is, by its own clock: opening, dragging, drawing; that no task is long, and that nothing piles up.
+"""Speed of the page, measured in the browser: opening, dragging, drawing, longest task, and memory leaks.
 
-A limit that a busy machine misses is tried again, and the best of three tries counts: a page that is slow is slow each time. What
-takes a processor's time is held against a yardstick, a piece of work in the same browser at that moment: on a machine that takes
-twice as long for it the page may take twice as long too.
+A limit that is missed is tried again, and the best of three tries counts, since the machine may be busy. Limits that depend on
+the processor are relative to a reference computation in the same browser at the same time: if that takes twice as long, the page
+may take twice as long, too.
 """
 
 import statistics
@@ -17,9 +17,9 @@ pytestmark = pytest.mark.browser
 
 TRIES = 3
 FRAME, PEN_TO_DIGITS = 33.0, 100.0
-"""Milliseconds, of 95 of 100."""
+"""95th percentiles in milliseconds."""
 FIRST_PICTURE, LIVE = 700.0, 1500.0
-"""Milliseconds from the opening."""
+"""Milliseconds after opening."""
 LONGEST_TASK = 200.0
 STEPS = 500
 
@@ -32,7 +32,7 @@ YARDSTICK = """async () => {
   const worker = new Worker(URL.createObjectURL(new Blob([work])));
   const times = [];
   for (let at = 0; at < 30; at++) {
-    await new Promise(done => setTimeout(done, 20));  // so that the worker is to be woken, as the page's is
+    await new Promise(done => setTimeout(done, 20));  // so that the worker sleeps in between, as the page's does
     const began = performance.now();
     await new Promise(done => { worker.onmessage = done; worker.postMessage(at); });
     times.push(performance.now() - began);
@@ -41,10 +41,10 @@ YARDSTICK = """async () => {
   return times;
 }"""
 QUICK = 10.0
-"""Milliseconds of the yardstick up to which the limits stand as they are.
+"""Milliseconds of the reference computation up to which the limits apply unchanged.
 
-They come from a machine on which the page opened in 294 to 373 ms; where the yardstick was first taken, 20 ms, the same page took
-693 to 751.
+The limits come from a machine on which the page opened in 294 to 373 ms. On the machine where the reference was first measured
+(20 ms), the same page took 693 to 751 ms.
 """
 
 WATCH = """
@@ -52,7 +52,7 @@ window.seen = {tasks: []};
 new PerformanceObserver(list => list.getEntries().forEach(one => seen.tasks.push(one.duration)))
   .observe({type: 'longtask', buffered: true});
 const copy = new OffscreenCanvas(28, 28).getContext('2d', {willReadFrequently: true});
-const look = () => {  // at each frame: is there a picture, and has it changed since?
+const look = () => {  // in each frame: is there an image, and has it changed?
   const canvas = document.querySelector('[data-testid=current] canvas:not(.empty)');
   if (canvas) {
     copy.drawImage(canvas, 0, 0);
@@ -69,7 +69,7 @@ requestAnimationFrame(look);
 
 
 def best(tries: int, measure: Callable[[], float], limit: float) -> list[float]:
-    """What was measured, in order, until one of it is within the limit or the tries are over."""
+    """Measure until a value is within the limit or the tries are used up; return all values."""
     found: list[float] = []
     while len(found) < tries and (not found or min(found) > limit):
         found.append(measure())
@@ -85,7 +85,7 @@ def p95(values: list[float]) -> float:
 
 
 def watched(opened: Opener, address: str) -> Page:
-    """A page of its own, watched from its first moment; it moves by itself, as for most people."""
+    """Open a page with animation, observed from the start."""
     page = opened("about:blank", reduced_motion="no-preference")
     page.address, page.local = address, address.startswith("file:")
     page.requests.clear()
@@ -95,7 +95,7 @@ def watched(opened: Opener, address: str) -> Page:
 
 
 def slowness(opened: Opener) -> float:
-    """By how much this machine is slower now than the limits suppose, at least 1."""
+    """How much slower this machine is now than the limits assume; at least 1."""
     page = opened("about:blank")
     times = page.page.evaluate(YARDSTICK)
     page.close()
@@ -111,7 +111,7 @@ def test_opening(opened: Opener, served: str, note: Callable[[str], None]) -> No
         first, live = until(
             lambda: page.page.evaluate("[seen.first?.[0], seen.live]"), lambda both: None not in both, 30
         )
-        page.page.wait_for_timeout(1000)  # the tiles and the grid come
+        page.page.wait_for_timeout(1000)  # for the tiles and the grid
         tries.append((first / slow, live / slow, longest(page) / slow))
         note(f"opening on a machine {slow:.2f} times slower: {first:.0f}, {live:.0f}, {longest(page):.0f} ms")
         page.close()
@@ -121,7 +121,7 @@ def test_opening(opened: Opener, served: str, note: Callable[[str], None]) -> No
     best(TRIES, measure, 1.0)
     first, live, task = (min(values) for values in zip(*tries, strict=True))
     note(
-        f"opening, so much quicker: first picture {first:.0f} ms, live decoding {live:.0f} ms, longest task {task:.0f} ms"
+        f"opening, adjusted for speed: first picture {first:.0f} ms, live decoding {live:.0f} ms, longest task {task:.0f} ms"
     )
     assert first <= FIRST_PICTURE
     assert live <= LIVE
@@ -129,7 +129,7 @@ def test_opening(opened: Opener, served: str, note: Callable[[str], None]) -> No
 
 
 FRAMES = """async () => {
-  const strip = document.querySelector("[aria-label='The same point under every label'] canvas");
+  const strip = document.querySelector("[aria-label='The same point with every label'] canvas");
   const copy = new OffscreenCanvas(28, 28).getContext('2d', {willReadFrequently: true});
   const times = [], pictures = new Set();
   window.dragging = true;
@@ -167,7 +167,7 @@ def test_500_steps_of_a_drag(opened: Opener, served: str, note: Callable[[str], 
         frames, pictures = page.page.evaluate("(window.dragging = false, window.frames)")
         page.page.mouse.up()
         assert len(frames) >= 100
-        assert pictures >= len(frames) / 4, f"{pictures} pictures in {len(frames)} frames"  # it decodes live
+        assert pictures >= len(frames) / 4, f"{pictures} pictures in {len(frames)} frames"  # it decodes during the drag
         figures.append(
             f"p50 {statistics.median(frames):.1f}, p95 {p95(frames):.1f}, worst {max(frames):.0f} ms, "
             f"{len(frames)} frames, {pictures} pictures, longest task {longest(page):.0f} ms"
@@ -183,7 +183,7 @@ def test_500_steps_of_a_drag(opened: Opener, served: str, note: Callable[[str], 
 
 
 PEN = """() => {
-  const strip = [...document.querySelectorAll("[aria-label='The same point under every label'] canvas")];
+  const strip = [...document.querySelectorAll("[aria-label='The same point with every label'] canvas")];
   const copy = new OffscreenCanvas(280, 28).getContext('2d', {willReadFrequently: true});
   const shown = () => {
     strip.forEach((canvas, at) => copy.drawImage(canvas, 28 * at, 0));
@@ -206,7 +206,7 @@ PEN = """() => {
 
 
 def test_from_the_pen_to_ten_digits(opened: Opener, served: str, note: Callable[[str], None]) -> None:
-    """Each move of the pen is waited for until the ten pictures are of it."""
+    """Each move of the pen waits until the ten images have been updated."""
     page = watched(opened, served).ready()
     box = page.box(SHEET)
     figures: list[str] = []
@@ -265,7 +265,7 @@ def test_nothing_piles_up_in_10000_drags(opened: Opener, served: str, note: Call
     session = page.context.new_cdp_session(page.page)
 
     def heap() -> tuple[float, int, int]:
-        """Bytes in use when all that is free is given back, nodes, and listeners."""
+        """Bytes in use after garbage collection, nodes, and listeners."""
         page.page.wait_for_timeout(700)
         for _ in range(3):
             session.send("HeapProfiler.collectGarbage")
@@ -273,7 +273,7 @@ def test_nothing_piles_up_in_10000_drags(opened: Opener, served: str, note: Call
         return session.send("Runtime.getHeapUsage")["usedSize"], counts["nodes"], counts["jsEventListeners"]
 
     before = page.grey(STRIP)
-    page.page.evaluate(DRAGS, [MAP, 10_000])  # until all code that drags is compiled, which takes some 0.3 MB
+    page.page.evaluate(DRAGS, [MAP, 10_000])  # warm-up: compiled code takes some 0.3 MB
     assert not np.array_equal(page.grey(STRIP), before)
     began, *things = heap()
     page.page.evaluate(DRAGS, [MAP, 10_000])
@@ -298,5 +298,5 @@ def test_it_is_served_strictly_and_alone(opened: Opener, served: str) -> None:
         " const script = document.createElement('script'); script.textContent = '1'; document.body.append(script); })"
     )
     assert broken.startswith("script-src")
-    until(lambda: len(page.said), lambda count: count == 1)
-    assert "Content Security Policy" in page.said.pop()
+    until(lambda: len(page.messages), lambda count: count == 1)
+    assert "Content Security Policy" in page.messages.pop()

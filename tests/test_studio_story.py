@@ -1,6 +1,6 @@
-"""The story of the studio and its report: each step is moved, and shows what Python computes from the same image or point.
+"""The story and the report of the studio: each step is operated and must show what Python computes from the same input.
 
-In the page that is one file and has no network; the reading on is tested on the served one as well.
+The tests use the page exported as one file, without a network; navigation is also tested on the served page.
 """
 
 import io
@@ -18,35 +18,35 @@ from vaelab.inference.trained import TrainedModel
 pytestmark = pytest.mark.browser
 
 TITLES = (
-    "Squeeze an image, and rebuild it",
-    "A space without holes",
-    "A cloud instead of a point",
-    "All clouds together",
-    "The dice stand outside",
-    "Any point will do: the VAE",
-    "Say which: the label and the CVAE",
+    "Compress an image and reconstruct it",
+    "A latent space without gaps",
+    "A distribution instead of a point",
+    "All posteriors together",
+    "The reparameterisation trick",
+    "Generate new images: the VAE",
+    "Choose the label: the conditional VAE",
 )
 HEADING = "#story-title"
 
 
-def told(opened: Opener, where: str, step: int) -> Page:
-    """The page at a step, in which pictures are."""
+def at_step(opened: Opener, where: str, step: int) -> Page:
+    """Open the page at a step and wait for its heading."""
     page = opened(where, f"view=story&step={step}")
     page.page.locator(HEADING, has_text=TITLES[step - 1]).wait_for()
     return page
 
 
-def named(label: str) -> str:
+def canvas(label: str) -> str:
     return f"canvas[aria-label='{label}']"
 
 
 def settled(page: Page, label: str, other: np.ndarray | None = None) -> np.ndarray:
-    """A canvas' grey levels when they are drawn and, where `other` is given, differ from it."""
+    """Return a canvas's grey levels once they are drawn, stable and, if `other` is given, different from it."""
     before = np.zeros(0)
 
     def drawn() -> np.ndarray | None:
         nonlocal before
-        last, before = before, page.grey(named(label))
+        last, before = before, page.grey(canvas(label))
         again = other is not None and np.array_equal(before, other)
         return before if np.array_equal(last, before) and np.ptp(before) > 100 and not again else None
 
@@ -58,7 +58,7 @@ def rebuilt(model: TrainedModel, image: np.ndarray) -> np.ndarray:
 
 
 def tiles(wall: np.ndarray, columns: int) -> np.ndarray:
-    """The images of a wall (1, H, W), which are 28×28 and stand one pixel apart."""
+    """Split a canvas (1, H, W) of 28×28 images that are one pixel apart."""
     rows = (wall.shape[1] + 1) // 29
     return np.stack([wall[0, 29 * r : 29 * r + 28, 29 * c : 29 * c + 28] for r in range(rows) for c in range(columns)])
 
@@ -68,42 +68,42 @@ def numbers(text: str) -> list[float]:
 
 
 def test_step_1_an_autoencoder_rebuilds(opened: Opener, alone: str, models: Models) -> None:
-    page = told(opened, alone, 1)
+    page = at_step(opened, alone, 1)
     image = settled(page, "x, a test image")
-    page.shows(rebuilt(models["ae"], image), named("x̂, the image rebuilt from its code"))
+    page.shows(rebuilt(models["ae"], image), canvas("x̂, the image reconstructed from its code"))
     page.click("Another image")
     other = settled(page, "x, a test image", image)
-    page.shows(rebuilt(models["ae"], other), named("x̂, the image rebuilt from its code"))
-    first = settled(page, "What the point decodes to")
+    page.shows(rebuilt(models["ae"], other), canvas("x̂, the image reconstructed from its code"))
+    first = settled(page, "Image decoded from the point")
     page.click("Random point")
-    second = settled(page, "What the point decodes to", first)
+    second = settled(page, "Image decoded from the point", first)
     pad = page.box(".pad")
     page.page.mouse.click(pad["x"] + 0.3 * pad["width"], pad["y"] + 0.3 * pad["height"])
-    settled(page, "What the point decodes to", second)
+    settled(page, "Image decoded from the point", second)
 
 
 def test_step_2_both_codes_side_by_side(opened: Opener, alone: str, served: str, models: Models) -> None:
     facts = manifest_of(served)["models"]
-    page = told(opened, alone, 2)
+    page = at_step(opened, alone, 2)
     for kind in ("ae", "vae"):
         plane = facts[kind]["principal"]
         z = np.array(plane["mean"]) + np.array([1.2, 0.8]) @ np.array(plane["components"])
-        page.shows(models[kind].decode(z[None]), named(f"What the point decodes to, {kind}"))
-    before = [settled(page, f"What the point decodes to, {kind}") for kind in ("ae", "vae")]
-    page.page.get_by_label("The point z: move it with the arrow keys").nth(1).focus()
+        page.shows(models[kind].decode(z[None]), canvas(f"Image decoded from the point, {kind}"))
+    before = [settled(page, f"Image decoded from the point, {kind}") for kind in ("ae", "vae")]
+    page.page.get_by_label("Point z: move it with the arrow keys").nth(1).focus()
     for _ in range(4):
         page.page.keyboard.press("Shift+ArrowLeft")
-    settled(page, "What the point decodes to, vae", before[1])
-    assert np.array_equal(page.grey(named("What the point decodes to, ae")), before[0])
+    settled(page, "Image decoded from the point, vae", before[1])
+    assert np.array_equal(page.grey(canvas("Image decoded from the point, ae")), before[0])
 
 
 def test_step_3_every_draw_is_nearly_the_image(opened: Opener, alone: str) -> None:
-    page = told(opened, alone, 3)
+    page = at_step(opened, alone, 3)
     image = settled(page, "x, a test image")
-    walls = [settled(page, "What draws from the cloud decode to")]
+    walls = [settled(page, "Images decoded from draws of the posterior")]
     for _ in range(5):
-        page.click("Draw ε")
-        walls.append(settled(page, "What draws from the cloud decode to", walls[-1]))
+        page.click("Draw z")
+        walls.append(settled(page, "Images decoded from draws of the posterior", walls[-1]))
     draws = tiles(walls[-1], 6).reshape(6, -1).astype(float)
     assert [np.corrcoef(draw, image.ravel())[0, 1] > 0.7 for draw in draws] == [True] * 6
     assert len(np.unique(draws, axis=0)) == 6
@@ -116,15 +116,15 @@ def test_step_4_the_nats_of_the_clouds(opened: Opener, alone: str, served: str, 
     sheet = np.asarray(Image.open(io.BytesIO(get(served, facts["points"]["thumbs"]))).convert("L"))
     images = np.stack([sheet[:28, 28 * at : 28 * (at + 1)] for at in range(100)])
     mean, log_variance = models["vae"].encode(images, binarised=False)
-    page = told(opened, alone, 4)
+    page = at_step(opened, alone, 4)
 
     def measured(count: int) -> float:
-        page.page.get_by_text(re.compile(rf"The clouds of (one|{count}) test images?, averaged")).wait_for()
+        page.page.get_by_text(re.compile(rf"osteriors? of (one|{count}) test images? \(blue\)")).wait_for()
         return numbers(page.text(".figures"))[0]
 
     for axis, name in enumerate(facts["order"][:2]):
         page.page.get_by_role("button", name=f"z{name}", exact=True).click()
-        slider = page.page.get_by_label("images averaged")
+        slider = page.page.get_by_label("Number of images")
         slider.focus()
         for key, count in (("Home", 1), ("ArrowRight", 2), ("ArrowRight", 3), ("ArrowRight", 5)):
             page.page.keyboard.press(key)
@@ -138,9 +138,9 @@ def test_step_4_the_nats_of_the_clouds(opened: Opener, alone: str, served: str, 
 
 
 def test_step_5_z_follows_epsilon(opened: Opener, alone: str, models: Models) -> None:
-    page = told(opened, alone, 5)
+    page = at_step(opened, alone, 5)
     image = settled(page, "x, a test image")
-    before = settled(page, "What z decodes to")
+    before = settled(page, "Image decoded from z")
     z, mu, sigma, epsilon = numbers(page.text(".formula .number"))
     assert epsilon == 1.0
     assert 0 < sigma < 1
@@ -150,33 +150,33 @@ def test_step_5_z_follows_epsilon(opened: Opener, alone: str, models: Models) ->
         page.page.keyboard.press("ArrowLeft")
     z, mu, _, epsilon = numbers(page.text(".formula .number"))
     assert (z, epsilon) == (mu, 0.0)
-    page.shows(rebuilt(models["vae"], image), named("What z decodes to"))
+    page.shows(rebuilt(models["vae"], image), canvas("Image decoded from z"))
     page.page.keyboard.press("End")
-    assert np.abs(settled(page, "What z decodes to", before).astype(int) - before).max() > 20
-    page.click("Throw ε")
+    assert np.abs(settled(page, "Image decoded from z", before).astype(int) - before).max() > 20
+    page.click("Draw ε")
     until(lambda: numbers(page.text(".formula .number"))[3], lambda got: got != 3.0)
 
 
 def test_step_6_random_points_of_both(opened: Opener, alone: str, served: str) -> None:
     facts = manifest_of(served)["models"]["vae"]["figures"]
-    page = told(opened, alone, 6)
+    page = at_step(opened, alone, 6)
     names = [f"30 random points decoded by {who}" for who in ("the VAE", "the autoencoder")]
     before = [settled(page, name) for name in names]
     assert len(np.unique(tiles(before[0], 6), axis=0)) == 30
-    page.click("Again")
+    page.click("Draw again")
     for name, wall in zip(names, before, strict=True):
         settled(page, name, wall)
     assert numbers(page.text(".sum")) == [round(facts[key], 1) for key in ("distortion", "rate", "nats")]
 
 
 def test_step_7_one_point_every_label_and_on_to_play(opened: Opener, alone: str, models: Models) -> None:
-    page = told(opened, alone, 7)
-    name = f"One point under 10 labels: {', '.join(map(str, range(10)))}"
+    page = at_step(opened, alone, 7)
+    name = f"One point with 10 labels: {', '.join(map(str, range(10)))}"
     before = settled(page, name)
     page.page.get_by_label(re.compile("z on axis")).first.focus()
     page.page.keyboard.press("End")
     moved = settled(page, name, before)
-    page.click("Play with this point")
+    page.click("Open this point in Play")
     page.ready()
     z = page.z()
     assert (np.abs(z - 3) < 1e-6).sum() == 1
@@ -185,7 +185,7 @@ def test_step_7_one_point_every_label_and_on_to_play(opened: Opener, alone: str,
 
 
 def test_the_story_is_read_on_skipped_and_linked(opened: Opener, where: str) -> None:
-    page = told(opened, where, 1)
+    page = at_step(opened, where, 1)
     for step in range(2, 8):
         page.click("Next →") if step % 2 else page.page.keyboard.press("ArrowRight")
         page.page.locator(HEADING, has_text=TITLES[step - 1]).wait_for()
@@ -200,7 +200,7 @@ def test_the_story_is_read_on_skipped_and_linked(opened: Opener, where: str) -> 
     page.click("Skip the story")
     page.ready()
     page.click("Story")
-    page.page.locator(HEADING, has_text=TITLES[2]).wait_for()  # it goes on where it was left
+    page.page.locator(HEADING, has_text=TITLES[2]).wait_for()  # the step is remembered
     assert page.page.locator(CURRENT).count() == 0
 
 

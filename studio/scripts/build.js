@@ -11,10 +11,10 @@ import { build } from "vite";
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const out = join(root, process.env.STUDIO_OUT ?? "../src/vaelab/studio/dist");
 
-/** What ends up in the page: what is said of it in licences.txt. */
+/** Packages that the page contains; licences.txt lists their licences. */
 const SHIPPED = ["svelte", "clsx", "onnxruntime-web", "onnxruntime-common"];
 
-/** ONNX Runtime's packages come without the text of their licence. */
+/** Licence of ONNX Runtime, whose packages do not include its text. */
 const MIT = `Copyright (c) Microsoft Corporation
 
 Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation files
@@ -29,9 +29,9 @@ MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVE
 LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN
 CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
 
-Of what is compiled into its WebAssembly: https://github.com/microsoft/onnxruntime/blob/main/ThirdPartyNotices.txt`;
+Third-party notices for its WebAssembly: https://github.com/microsoft/onnxruntime/blob/main/ThirdPartyNotices.txt`;
 
-/** The worker has its runtime given as bytes, and so needs none of the addresses that the library would look for. */
+/** The worker receives the runtime as bytes, so the library's look-up of addresses is not needed. */
 const noImportMeta = {
   name: "no-import-meta",
   transform(code, id) {
@@ -64,10 +64,10 @@ async function licences() {
     const facts = JSON.parse(await readFile(join(folder, "package.json"), "utf8"));
     const file = (await readdir(folder)).find((entry) => /^licen[cs]e/i.test(entry));
     const text = file === undefined ? MIT : await readFile(join(folder, file), "utf8");
-    if (file === undefined && !name.startsWith("onnxruntime-")) throw new Error(`no licence found of ${name}`);
+    if (file === undefined && !name.startsWith("onnxruntime-")) throw new Error(`no licence found for ${name}`);
     parts.push(`${facts.name} ${facts.version} (${facts.license})\n\n${text.trim()}\n`);
   }
-  return `What this page is made with, beside vaelab itself (MIT).\n\n${parts.join(`\n${"-".repeat(80)}\n\n`)}`;
+  return `Software included in this page, in addition to vaelab itself (MIT).\n\n${parts.join(`\n${"-".repeat(80)}\n\n`)}`;
 }
 
 await rm(out, { recursive: true, force: true });

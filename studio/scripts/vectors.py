@@ -1,12 +1,12 @@
-"""Drawings as a page would have them, and what src/vaelab/data/prepare.py makes of each: what prepare.ts is tested on.
+"""Create the test data of prepare.ts: drawings, and the results of src/vaelab/data/photo.py for them.
 
-    python studio/scripts/vectors.py --count 40 --clean --out studio/src/lib/prepare/vectors.json.gz    # the set that is kept
+    python studio/scripts/vectors.py --count 40 --clean --out studio/src/lib/prepare/vectors.json.gz    # the committed set
     python studio/scripts/vectors.py --count 1000 --out /tmp/vectors.json.gz
     cd studio && VECTORS=/tmp/vectors.json.gz npm test -- prepare
 
-A drawing is strokes of a round pen on a canvas, with smooth edges, dark on light or light on dark, moved and scaled; a share
-lies on shaded paper, or in noise, and some are no more than a dot. The file is JSON of cases, whose images are base64 of levels,
-compressed by gzip.
+A drawing consists of strokes of a round pen on a canvas, with smooth edges, dark on light or light on dark, shifted and scaled.
+Some are on shaded paper or contain noise, and some are only a dot. The file is a JSON list of cases, whose images are grey levels
+in base64, compressed with gzip.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from vaelab.data.photo import read_drawing
 from vaelab.errors import DataError
 
 FINER = 4
-"""Pixels drawn for one: the mean of them makes edges smooth."""
+"""Supersampling factor, for smooth edges."""
 
 SMALL = (28, 28), (32, 32), (24, 40)
 
 
 def strokes(source: np.random.Generator, side: int) -> np.ndarray:
-    """Ink 0…1 of one to three strokes, (side, side)."""
+    """Return one to three strokes as ink 0…1, (side, side)."""
     image = Image.new("L", (side * FINER, side * FINER))
     pen, radius = ImageDraw.Draw(image), source.uniform(8, 12) * side / 280 * FINER
     middle, size = source.uniform(0.35, 0.65, 2) * side, source.uniform(0.1, 0.38) * side
@@ -48,13 +48,13 @@ def strokes(source: np.random.Generator, side: int) -> np.ndarray:
 
 
 def drawing(number: int, *, clean: bool = False) -> np.ndarray:
-    """Levels of the canvas of drawing `number`, uint8; if `clean` without noise, which would fill the file."""
+    """Return the grey levels of drawing `number`, uint8; `clean`: without noise, which would make the file large."""
     source = np.random.default_rng(number)
     side = int(source.choice([280, 280, 280, 200, 560]))
     dark, light = source.uniform(0, 90), source.uniform(150, 255)
-    way, ink = source.random(), strokes(source, side)
-    paper, pen = (light, dark) if way < 0.5 else (dark, light)
-    if way > 0.9:
+    polarity, ink = source.random(), strokes(source, side)
+    paper, pen = (light, dark) if polarity < 0.5 else (dark, light)
+    if polarity > 0.9:
         paper, pen = 0.0, 255.0
     levels = paper + (pen - paper) * ink
     y, x = np.meshgrid(np.linspace(-1, 1, side), np.linspace(-1, 1, side), indexing="ij")
@@ -67,7 +67,7 @@ def drawing(number: int, *, clean: bool = False) -> np.ndarray:
 
 
 def case(number: int, *, clean: bool) -> dict[str, object]:
-    """A drawing and what is expected of it."""
+    """Return a drawing and its expected result."""
     canvas, size = drawing(number, clean=clean), SMALL[number % len(SMALL)] if number % 7 == 0 else SMALL[0]
     return {
         "width": canvas.shape[1],
@@ -91,14 +91,16 @@ def _text(levels: np.ndarray) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Drawings and what Python makes of them, for the tests of prepare.ts.")
+    parser = argparse.ArgumentParser(
+        description="Create the test data of prepare.ts: drawings and the results of Python for them."
+    )
     parser.add_argument("--count", type=int, default=40)
-    parser.add_argument("--clean", action="store_true", help="none in noise: the file is smaller")
+    parser.add_argument("--clean", action="store_true", help="no noise, for a smaller file")
     parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args()
-    cases = [case(number, clean=given.clean) for number in range(given.count)]
-    given.out.write_bytes(gzip.compress(json.dumps(cases).encode(), compresslevel=9, mtime=0))
-    print(f"{given.out}: {len(cases)} drawings, {given.out.stat().st_size / 1e3:.0f} kB")
+    args = parser.parse_args()
+    cases = [case(number, clean=args.clean) for number in range(args.count)]
+    args.out.write_bytes(gzip.compress(json.dumps(cases).encode(), compresslevel=9, mtime=0))
+    print(f"{args.out}: {len(cases)} drawings, {args.out.stat().st_size / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":

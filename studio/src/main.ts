@@ -1,11 +1,11 @@
-/** Where the page starts. */
+/** Entry point of the page. */
 import "./styles/tokens.css";
 import "./styles/base.css";
 
 import { mount } from "svelte";
 
 import App from "./App.svelte";
-import { boot, enliven, said } from "./lib/boot";
+import { boot, messageOf, startModel } from "./lib/boot";
 import { isSingleFile } from "./lib/bundle";
 
 const target = document.getElementById("app");
@@ -13,16 +13,16 @@ const target = document.getElementById("app");
 async function main(element: HTMLElement): Promise<void> {
   try {
     const studio = await boot();
-    enliven(studio); // before the page is made, so that bytes come while it is
+    startModel(studio); // before mounting, so that files load meanwhile
     element.replaceChildren();
     mount(App, { target: element, props: { studio } });
   } catch (error) {
-    element.replaceChildren(apology(said(error)));
+    element.replaceChildren(errorPage(messageOf(error)));
   }
 }
 
-/** Never a blank page: what went wrong and what to do. */
-function apology(reason: string): HTMLElement {
+/** The page shown if the studio cannot be opened: the reason and what to do. */
+function errorPage(reason: string): HTMLElement {
   const box = document.createElement("main");
   box.className = "opening";
   const title = document.createElement("h1");
@@ -31,8 +31,8 @@ function apology(reason: string): HTMLElement {
   text.textContent = `${reason}.`.replace(/([.?!])\.$/, "$1");
   const advice = document.createElement("p");
   advice.textContent = isSingleFile()
-    ? "The file may have been cut short on its way: get it again, or write it again with vaelab export RUN --out page.html."
-    : "In the terminal, type vaelab studio RUN with the folder of your run, and open the address that it prints.";
+    ? "The file may be incomplete. Download it again, or export it again with vaelab export RUN --out page.html."
+    : "Run vaelab studio RUN in a terminal, where RUN is the folder of your run, and open the address that it prints.";
   box.setAttribute("role", "alert");
   box.append(title, text, advice);
   return box;

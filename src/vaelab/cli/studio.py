@@ -44,4 +44,4 @@ def studio(
         site = open_site(run, source=source, work=report)
     for note in site.bundle.notes:
         say(f"note: {note}")
-    serve(site, port=port, browser=not no_browser, told=lambda address: print(address, flush=True))
+    serve(site, port=port, browser=not no_browser, on_ready=lambda address: print(address, flush=True))

@@ -1,6 +1,6 @@
-"""The studio: a page on one's own model, served on this machine or written as one file.
+"""The studio: a web page for exploring a trained model, served on this machine or exported as one file.
 
-`bundle` makes of a run all that the page needs, as files; `server` serves them with the page, and follows a training; `single`
-writes both as one HTML file. The page itself is built from `studio/` of the project into `dist/` here, and it computes by itself:
-these modules hand it files and say what is going on, and no more.
+`bundle` creates the files that the page needs for a run, `server` serves them with the page and follows a training, and `single`
+writes everything as one HTML file. The page is built from the project's `studio/` into `dist/` here. It runs the model in the
+browser; these modules only provide files and the state of a training.
 """

@@ -1,7 +1,7 @@
-"""All that the page needs of a run, as files in a folder: `manifest.json`, and what it names.
+"""The files that the page needs for a run: `manifest.json` and the files that it names.
 
-They are kept in the run folder, in `studio/`, under a key made of the weights, the configuration and the versions, so that a
-second opening finds them there. What costs nothing (the report, the training curve) is written anew at each opening.
+They are cached in the run folder, in `studio/`, under a key computed from the weights, the configuration and the versions. The
+report and the training curve, which cost nothing, are written again each time.
 """
 
 from __future__ import annotations
@@ -35,51 +35,51 @@ from vaelab.training.runs import Run
 from vaelab.version import __version__
 
 FORMAT = 1
-"""Of the bundle; the page reads this one."""
+"""Version of the bundle's format; must be the one that the page reads."""
 
 FOLDER, MANIFEST, CURVE, KEY = "studio", "manifest.json", "curve.json", "key.json"
 
 KINDS = ("ae", "vae", "cvae")
 
 MOST_POINTS = 10_000
-"""Held-out images on the map."""
+"""Maximum number of held-out images on the map."""
 
 THUMB_COLUMNS = 100
-"""Held-out images in a row of their sheet."""
+"""Held-out images per row of the sprite sheet."""
 
 MOST_PIXELS = 8_000_000
-"""Of the sheet of held-out images, which a browser unpacks in memory."""
+"""Maximum number of pixels of the sprite sheet, which the browser decompresses in memory."""
 
 COLUMNS = 10
-"""Latent points of the first picture."""
+"""Number of latent points in the precomputed picture."""
 
 MOST_HEIGHT = 8192
-"""Pixels of the first picture; where there are more labels, the first ones that fit."""
+"""Maximum height of the precomputed picture in pixels; labels that do not fit are omitted."""
 
 TEMPERATURE = 0.8
-"""Of the first picture: a little nearer to the middle than the prior, whose rarest hands hide a label."""
+"""Temperature of the precomputed picture: slightly below 1, since rare styles make labels hard to recognise."""
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """Tell nobody."""
+    """Report no progress."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """The files of a run for the page.
+    """The page's files for a run.
 
     Attributes
     ----------
     folder
-        Where they are.
+        Folder with the files.
     manifest
-        What `manifest.json` says.
+        Contents of `manifest.json`.
     runs
-        The folder of each model's run, by its kind; the run itself first.
+        Run folder of each model by kind, the run itself first.
     key
-        What they were made from: another key, other files.
+        Digest of everything that the files depend on.
     fresh
-        Whether they were made now, and not found.
+        Whether the files were created by this call rather than found in the cache.
     """
 
     folder: Path
@@ -90,12 +90,12 @@ class Bundle:
 
     @property
     def notes(self) -> list[str]:
-        """What a person should know: what is missing, and why."""
+        """Notes for the user: what is missing, and why."""
         return self.manifest["notes"]
 
     @property
     def files(self) -> list[str]:
-        """The names of all files of the page's, the manifest first."""
+        """Names of all files, the manifest first."""
         first = self.manifest["first"]
         names = [MANIFEST, *([] if first is None else [first["file"]])]
         for model in self.manifest["models"].values():
@@ -106,70 +106,69 @@ class Bundle:
 
 
 def open_bundle(folder: Path, *, source: str | None = None, training: bool = False, work: Work = silent) -> Bundle:
-    """The bundle of a run folder: the one that is kept there, or a new one.
+    """Return the bundle of a run, from its cache if possible.
 
     Parameters
     ----------
     folder
-        A run folder; siblings of the run, which were trained with it on the same data, are in folders `ae` and `vae` in it.
+        A run folder. Other kinds of models trained on the same data are in its subfolders `ae`, `vae` and `cvae`.
     source
-        Where its data are. Default: where the name that the run remembers leads to.
+        Source of the run's data. Default: the source with the recorded name, if it is built in or in the current folder.
     training
-        Whether the run is being trained: then it may be without weights yet.
+        Whether the run is being trained and may have no weights yet.
     work
-        Told of progress.
+        Progress callback.
 
     Raises
     ------
     RunError
-        If there is no such run, it has no weights, or it is one of a table.
+        If the run does not exist, has no weights, or is a model of a table.
     ExportError
-        If a model cannot be written as ONNX.
+        If a model cannot be exported to ONNX.
     VaelabError
-        If `source` is named and its data are not those of the run.
+        If `source` is given and cannot be read, or its data are not those of the run.
     """
     run = runs.open_run(folder)
     if len(run.data.shape) != 3:
-        raise RunError(f"{folder}: got a model of {describe_shape(run.data.shape)}; expected one of images, to look at")
+        raise RunError(f"{folder}: got a model of {describe_shape(run.data.shape)}; expected a model of images")
     members, notes = _members(run)
     if training and not has_weights(run):
         members = {}
     key = _key(members, source, run.data.source)
-    kept = folder / FOLDER
-    parts = _kept(kept, key)
+    cache = folder / FOLDER
+    parts = _cached_parts(cache, key)
     fresh = parts is None
     if parts is None:
-        with _new_folder(kept) as (made, place):
-            parts = json.loads(json.dumps(_made(run, members, source, made, work)))
-            (made / KEY).write_text(json.dumps({"key": key, "parts": parts}), encoding="utf-8")
-        kept = place
-    manifest = _manifest(run, parts, notes, kept)
-    with atomic_write(kept / MANIFEST) as temporary:
-        temporary.write_text(json.dumps(manifest, ensure_ascii=False), encoding="utf-8")
-    return Bundle(kept, manifest, {kind: member.folder for kind, member in members.items()}, key, fresh)
+        with _replace_folder(cache) as (temporary, cache):
+            parts = json.loads(json.dumps(_build_parts(run, members, source, temporary, work)))
+            (temporary / KEY).write_text(json.dumps({"key": key, "parts": parts}), encoding="utf-8")
+    manifest = _manifest(run, parts, notes, cache)
+    with atomic_write(cache / MANIFEST) as path:
+        path.write_text(json.dumps(manifest, ensure_ascii=False), encoding="utf-8")
+    return Bundle(cache, manifest, {kind: member.folder for kind, member in members.items()}, key, fresh)
 
 
 def has_weights(run: Run) -> bool:
-    """Whether a run has weights that were learnt: those before the first step are not."""
+    """Return whether a run has weights after at least one training step."""
     return (run.folder / runs.WEIGHTS).is_file() and runs.weight_facts(run).get("step", 0) > 0
 
 
 def _members(run: Run) -> tuple[dict[str, Run], list[str]]:
-    """The run and its siblings by kind, itself first, and what to say of those that are left out."""
+    """Return the run and the other kinds of models in it, by kind, the run first; and notes on those that are left out."""
     members, notes = {str(run.config.model.model): run}, []
     for kind in KINDS:
         if kind in members or not (run.folder / kind / runs.WEIGHTS).is_file():
             continue
         sibling = runs.open_run(run.folder / kind)
         if sibling.config.model.model != kind or sibling.data.fingerprint != run.data.fingerprint:
-            notes.append(f"Left out {sibling.folder}: it is not a {kind} of the same data.")
+            notes.append(f"Left out {sibling.folder}: its model is not of kind {kind!r}, or was trained on other data.")
         else:
             members[kind] = sibling
     return members, notes
 
 
 def _key(members: dict[str, Run], source: str | None, name: str) -> str:
-    """What the bundle hangs on: the weights and the configuration of each model, the versions, where the data are."""
+    """Digest of what the bundle depends on: weights and configuration of each model, versions, and location of the data."""
     found = source or found_again(name)
     changed = Path(found).stat().st_mtime_ns if found is not None and Path(found).exists() else None
     digest = hashlib.sha256(repr((FORMAT, __version__, source, found, changed)).encode())
@@ -181,8 +180,8 @@ def _key(members: dict[str, Run], source: str | None, name: str) -> str:
     return digest.hexdigest()
 
 
-def _kept(folder: Path, key: str) -> dict[str, Any] | None:
-    """What was kept in a folder under this key, if all of it is still there."""
+def _cached_parts(folder: Path, key: str) -> dict[str, Any] | None:
+    """Return the manifest's parts from the cache; None if the key differs or a file is missing."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         found = json.loads((folder / KEY).read_text(encoding="utf-8"))
         if found["key"] == key and all((folder / name).is_file() for name in found["parts"]["files"]):
@@ -191,29 +190,29 @@ def _kept(folder: Path, key: str) -> dict[str, Any] | None:
 
 
 @contextmanager
-def _new_folder(place: Path) -> Iterator[tuple[Path, Path]]:
-    """A folder to write into, and the one whose place it takes when the block ends without an error.
+def _replace_folder(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield a temporary folder and the folder that it replaces when the block ends without an error.
 
-    Where the run cannot be written to, the place is in the folder of temporary files, until this program ends.
+    If the run folder is not writable, both are in the system's temporary folder until this program ends.
     """
     try:
-        made = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError:
-        above = Path(tempfile.mkdtemp(prefix="vaelab-studio-"))
-        atexit.register(shutil.rmtree, above, ignore_errors=True)
-        place, made = above / place.name, above / "new"
-        made.mkdir()
+        parent = Path(tempfile.mkdtemp(prefix="vaelab-studio-"))
+        atexit.register(shutil.rmtree, parent, ignore_errors=True)
+        folder, temporary = parent / folder.name, parent / "new"
+        temporary.mkdir()
     try:
-        made.chmod(0o755)
-        yield made, place
-        shutil.rmtree(place, ignore_errors=True)
-        made.replace(place)
+        temporary.chmod(0o755)
+        yield temporary, folder
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _made(run: Run, members: dict[str, Run], source: str | None, folder: Path, work: Work) -> dict[str, Any]:
-    """Write what takes time, and give the parts of the manifest that tell of it."""
+def _build_parts(run: Run, members: dict[str, Run], source: str | None, folder: Path, work: Work) -> dict[str, Any]:
+    """Write the files that are cached, and return the parts of the manifest that describe them."""
     if not members:
         return {"models": {}, "first": None, "notes": [], "files": []}
     models = {kind: load(member.folder) for kind, member in members.items()}
@@ -240,7 +239,7 @@ def _made(run: Run, members: dict[str, Run], source: str | None, folder: Path, w
 
 
 def write_thumbs(path: Path, images: HeldOut) -> int:
-    """Write the first held-out images as one sheet, `THUMB_COLUMNS` a row, without gaps; how many they are."""
+    """Write the first held-out images as a sprite sheet, `THUMB_COLUMNS` per row without gaps; return their number."""
     _, channels, height, width = images.images.shape
     count = min(len(images.images), max(THUMB_COLUMNS, MOST_PIXELS // (height * width)))
     rows = -(-count // THUMB_COLUMNS)
@@ -251,7 +250,7 @@ def write_thumbs(path: Path, images: HeldOut) -> int:
 
 
 def first_picture(trained: TrainedModel) -> tuple[Image.Image, np.ndarray]:
-    """A row for each label, and the latents (columns, d) of its columns: the same points, whatever the weights."""
+    """Return an image with a row per label, and the latents (columns, d) of its columns, which do not depend on the weights."""
     z = trained.latents(COLUMNS, temperature=TEMPERATURE)
     if trained.axes is not None:
         middle, sigma = latents.scale(trained)
@@ -264,14 +263,14 @@ def first_picture(trained: TrainedModel) -> tuple[Image.Image, np.ndarray]:
 
 
 def sheet_of(images: np.ndarray, columns: int) -> Image.Image:
-    """Images (N, H, W[, 3]) side by side without gaps, N a multiple of `columns`."""
+    """Arrange images (N, H, W[, 3]) in rows without gaps; N must be a multiple of `columns`."""
     rows = images.reshape(-1, columns, *images.shape[1:])
     joined = rows.swapaxes(1, 2).reshape(rows.shape[0] * rows.shape[2], columns * rows.shape[3], *rows.shape[4:])
     return Image.fromarray(joined)
 
 
 def _manifest(run: Run, parts: dict[str, Any], notes: list[str], folder: Path) -> dict[str, Any]:
-    """The manifest; the report and the curve are written beside it, if there are any."""
+    """Return the manifest; write the report and the training curve to `folder`, if they exist."""
     report, lines = run.folder / REPORT, runs.read_metrics(run)
     if report.is_file():
         shutil.copyfile(report, folder / REPORT)

@@ -1,4 +1,4 @@
-"""A training in another process, followed through the files of its run: its figures, pictures, and when it has ended."""
+"""Follow a training in another process through the files of its run: metrics, generated images, and its end."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from vaelab.training import runs
 from vaelab.training.runs import Run
 
 LOOK_EVERY = 0.5
-"""Seconds between two looks."""
+"""Seconds between two polls."""
 
 STALE = 120.0
-"""Seconds without a new file after which a training that has not ended counts as stopped."""
+"""Seconds without a changed file after which an unfinished training counts as stopped."""
 
-KEPT = 20
-"""Pictures that are kept."""
+MAX_PICTURES = 20
+"""Number of pictures kept in memory."""
 
 
 class Event(NamedTuple):
-    """What has happened: `metrics`, `samples` or `done`, and what there is to say of it, for JSON."""
+    """An event, named `metrics`, `samples` or `done`, and its data for JSON."""
 
     name: str
     data: dict[str, Any]
 
 
 def is_training(run: Run) -> bool:
-    """Whether a run is being trained, as far as its files tell: its budget is not used up, and one of them is new."""
+    """Return whether a run is being trained: its budget is not used up, and one of its files has changed recently."""
     facts = runs.resume_facts(run)
     if facts is not None and facts.get("fraction", 1.0) >= 1.0:
         return False
@@ -44,7 +44,7 @@ def is_training(run: Run) -> bool:
 
 
 def seconds_left(run: Run, line: dict[str, Any]) -> float | None:
-    """Of a training, when it wrote this line of figures: by its budget, or by how long its epochs took; None before the first."""
+    """Remaining time of a training when it wrote this line of metrics; None if it is unknown before the first epoch."""
     facts = runs.resume_facts(run) or {}
     budget = runs.read_budget(facts["budget"]) if "budget" in facts else run.config.train.budget
     if budget.unit == "seconds":
@@ -54,16 +54,16 @@ def seconds_left(run: Run, line: dict[str, Any]) -> float | None:
 
 @final
 class Following:
-    """Looks at a run now and then, and keeps what has happened.
+    """Polls a run and records events.
 
     Attributes
     ----------
     training
-        Whether it was being trained at the last look.
+        Whether the run was being trained at the last poll.
     events
-        What has happened, in order.
+        All events in order.
     pictures
-        The last pictures, PNG, by number.
+        The last pictures as PNG, by number of their event.
     """
 
     def __init__(self, run: Run, finished: Callable[[], None]) -> None:
@@ -71,12 +71,12 @@ class Following:
         self.training = is_training(run)
         self.events: list[Event] = []
         self.pictures: dict[int, bytes] = {}
-        self._lines = max(0, len(runs.read_metrics(run)) - 1)  # the last one is for pages that open now
+        self._lines = max(0, len(runs.read_metrics(run)) - 1)  # start with the last line, for pages that open now
         self._weights, self._step = 0.0, -1
         self._closed = threading.Event()
 
     def look(self) -> None:
-        """Note what is new. A training that has ended is told of after `finished` has returned."""
+        """Record new events. `done` is recorded after `finished` has returned."""
         if not (was := self.training) and not is_training(self.run):
             return
         lines = runs.read_metrics(self.run)
@@ -94,7 +94,7 @@ class Following:
                 self.events.append(Event("done", {"error": str(error)}))
 
     def _draw(self) -> None:
-        """A picture of the fixed points, if the weights are others than at the last."""
+        """Record an image of the fixed points, if the weights have changed."""
         path = self.run.folder / runs.WEIGHTS
         changed = path.stat().st_mtime if path.exists() else 0.0
         if changed == self._weights or not has_weights(self.run):
@@ -102,39 +102,39 @@ class Following:
         self._weights = changed
         try:
             step = runs.weight_facts(self.run)["step"]
-            if step == self._step:  # saved again, but none better were found
+            if step == self._step:  # saved again, but the best weights are the same
                 return
             picture, _ = first_picture(load(self.run.folder))
-        except RunError:  # written anew between two readings: the next look sees it
+        except RunError:  # replaced during reading: try again at the next poll
             self._weights = 0.0
             return
         self._step = step
         buffer, number = io.BytesIO(), len(self.events)
         picture.save(buffer, format="PNG")
         self.pictures[number] = buffer.getvalue()
-        self.pictures.pop(next(iter(self.pictures)) if len(self.pictures) > KEPT else -1, None)
+        self.pictures.pop(next(iter(self.pictures)) if len(self.pictures) > MAX_PICTURES else -1, None)
         self.events.append(Event("samples", {"url": f"live/{number}.png", "step": step}))
 
     def begin(self) -> None:
-        """Look every `LOOK_EVERY` seconds, in a thread of its own."""
+        """Poll every `LOOK_EVERY` seconds in a separate thread."""
 
-        def go_on() -> None:
+        def poll() -> None:
             while not self._closed.wait(LOOK_EVERY):
-                with suppress(VaelabError, OSError):  # a run that is moved or taken away: there is nothing to look at
+                with suppress(VaelabError, OSError):  # the run was moved or deleted
                     self.look()
 
-        threading.Thread(target=go_on, name="following", daemon=True).start()
+        threading.Thread(target=poll, name="following", daemon=True).start()
 
     def end(self) -> None:
-        """Look no more."""
+        """Stop polling."""
         self._closed.set()
 
     def first_to_send(self) -> list[int]:
-        """Of the events so far, the numbers of those that a page that opens now should have: the last figures and picture."""
+        """Numbers of the events for a page that opens now: the last metrics and the last picture, during a training."""
         last = {event.name: number for number, event in enumerate(self.events)}
         return sorted(number for name, number in last.items() if name != "done" and self.training)
 
 
 def as_text(number: int, event: Event) -> str:
-    """An event as it is sent."""
+    """Format an event for the event stream."""
     return f"id: {number}\nevent: {event.name}\ndata: {json.dumps(event.data)}\n\n"

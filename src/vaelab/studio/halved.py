@@ -1,4 +1,4 @@
-"""Weights of an ONNX file kept in half the bytes, as float16, which the graph turns to float32 before it uses them."""
+"""Store the weights of an ONNX file as float16, which the graph casts to float32 before use."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from vaelab.inference import latents
 from vaelab.inference.trained import TrainedModel
 
 LEAST = (256, 4096, 65536)
-"""Numbers of a tensor below which it stays as it is: the first of these with which the file still does what it did."""
+"""Tensors with fewer elements stay float32; the first of these thresholds that keeps the outputs within tolerance is used."""
 
 POINTS = 64
-"""Random latents that both files are compared on."""
+"""Number of random latents for the comparison."""
 
 MOST_PIXEL, MOST_LATENT = 1 / 255, 0.02
-"""Largest difference that is taken: of a decoded pixel, and of where an image lies in the latent, in σ."""
+"""Largest accepted difference of a decoded pixel, and of a posterior mean in σ."""
 
 
 def halved(model: bytes, least: int = LEAST[0]) -> bytes:
-    """An ONNX file with its float32 weights of at least so many numbers as float16, each with a Cast behind it.
+    """Convert float32 weights with at least `least` elements to float16, each followed by a Cast node.
 
-    What is too large for float16 stays.
+    Tensors with values that are too large for float16 stay float32.
     """
     import onnx
     from onnx import numpy_helper
@@ -33,9 +33,9 @@ def halved(model: bytes, least: int = LEAST[0]) -> bytes:
         values = numpy_helper.to_array(tensor)
         if values.size < least or np.abs(values).max() > np.finfo(np.float16).max:
             continue
-        whole, half = tensor.name, f"{tensor.name}_half"
+        name, half = tensor.name, f"{tensor.name}_half"
         tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), half))
-        casts.append(onnx.helper.make_node("Cast", [half], [whole], half, to=onnx.TensorProto.FLOAT))
+        casts.append(onnx.helper.make_node("Cast", [half], [name], half, to=onnx.TensorProto.FLOAT))
     nodes = list(graph.node)
     del graph.node[:]
     graph.node.extend(casts + nodes)
@@ -43,31 +43,32 @@ def halved(model: bytes, least: int = LEAST[0]) -> bytes:
 
 
 def halved_if_alike(trained: TrainedModel, encoder: bytes, decoder: bytes) -> tuple[bytes, bytes]:
-    """Encoder and decoder with as much of their weights halved as lets them do, on `POINTS` random latents, what they did.
+    """Convert as many weights of encoder and decoder to float16 as the tolerances allow, on `POINTS` random latents.
 
-    They may differ by `MOST_PIXEL` and, in where the decoder's images lie, by `MOST_LATENT`; each is judged by itself.
+    Decoded pixels may differ by `MOST_PIXEL`, posterior means of decoded images by `MOST_LATENT`; each file is tested separately.
     """
     z, labels = _points(trained)
-    given = {"z": z, "labels": labels}
-    images = _run(decoder, "decoded", given)
-    shown = {"images": images, "image_labels": labels}
-    small = _alike(decoder, "decoded", given, images, MOST_PIXEL)
-    return _alike(encoder, "mean", shown, _run(encoder, "mean", shown), MOST_LATENT * _scale(trained)[1]), small
+    inputs = {"z": z, "labels": labels}
+    images = _run(decoder, "decoded", inputs)
+    encoder_inputs = {"images": images, "image_labels": labels}
+    mean = _run(encoder, "mean", encoder_inputs)
+    small_encoder = _smallest_alike(encoder, "mean", encoder_inputs, mean, MOST_LATENT * _scale(trained)[1])
+    return small_encoder, _smallest_alike(decoder, "decoded", inputs, images, MOST_PIXEL)
 
 
-def _alike(
-    model: bytes, output: str, given: dict[str, np.ndarray], expected: np.ndarray, most: np.ndarray | float
+def _smallest_alike(
+    model: bytes, output: str, inputs: dict[str, np.ndarray], expected: np.ndarray, most: np.ndarray | float
 ) -> bytes:
-    """The smallest of the files whose output differs from `expected` by at most `most`; the file itself if there is none."""
+    """Return the smallest conversion whose output differs from `expected` by at most `most`; `model` if there is none."""
     for least in LEAST:
         small = halved(model, least)
-        if (np.abs(_run(small, output, given) - expected) <= most).all():
+        if (np.abs(_run(small, output, inputs) - expected) <= most).all():
             return small
     return model
 
 
 def _points(trained: TrainedModel) -> tuple[np.ndarray, np.ndarray]:
-    """Random latents, as far from the middle as the model's own, and labels in turn, as weights."""
+    """Return random latents with the model's scale, and one-hot labels in turn."""
     middle, sigma = _scale(trained)
     z = middle + sigma * trained.latents(POINTS)
     classes = max(1, len(trained.classes))
@@ -75,19 +76,20 @@ def _points(trained: TrainedModel) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _scale(trained: TrainedModel) -> tuple[np.ndarray, np.ndarray]:
-    """Middle and σ of each axis, as `placing.scale` has it; N(0, I) for an autoencoder whose codes were not measured."""
+    """Centre and σ of each axis as in `latents.scale`; 0 and 1 for an autoencoder whose codes were not measured."""
     if trained.model.stochastic or trained.axes is not None:
         middle, sigma = latents.scale(trained)
         return middle, np.maximum(sigma, np.float32(1e-6))
     return np.zeros(trained.model.latent_dim, np.float32), np.ones(trained.model.latent_dim, np.float32)
 
 
-def _run(model: bytes, output: str, given: dict[str, np.ndarray]) -> np.ndarray:
+def _run(model: bytes, output: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    """Run an ONNX file and return one output; inputs that the graph does not have are ignored."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    wanted = {each.name for each in session.get_inputs()}
-    values = {name: value for name, value in given.items() if name in wanted}
+    names = {each.name for each in session.get_inputs()}
+    values = {name: value for name, value in inputs.items() if name in names}
     return np.asarray(session.run([output], values)[0])

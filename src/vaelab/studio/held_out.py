@@ -1,7 +1,7 @@
-"""The held-out images of a run, found again by the name that it remembers of its data.
+"""The held-out images of a run, found by the recorded name of its data.
 
-A run keeps the name of its source, not where it lay, and the fingerprint of its training images. What was chosen of the source
-(`--limit`, `--size`, `--classes`) follows from the run, so it need not be typed again.
+A run records the name of its source, but not its location, and the fingerprint of its training images. The selection from the
+source (`limit`, `size`, `classes`) is derived from the run.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from vaelab.errors import DataError, VaelabError
 from vaelab.training.runs import DataCard, Run
 
 Work = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
+"""Progress callback: what is being done, the number of units done, and their total."""
 
 SEED = 0
-"""Of the order of the images: the first of them are a fair choice of all."""
+"""Seed of the order of the images, so that the first ones are a random sample."""
 
 
 class HeldOut(NamedTuple):
-    """Images that the model has not learnt from, in an order drawn by `SEED`.
+    """Images that were not used for training, in a random order given by `SEED`.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class HeldOut(NamedTuple):
     labels
         int64 (N,), indices into the classes of the run; None for unlabelled data.
     split
-        test; validation or train where there is no test.
+        `test`; `validation` or `train` if there are no test images.
     """
 
     images: np.ndarray
@@ -43,34 +43,45 @@ class HeldOut(NamedTuple):
 
 
 def held_out(run: Run, source: str | None, most: int, work: Work) -> tuple[HeldOut | None, str | None]:
-    """At most `most` held-out images of a run, from `source`, or from what its name leads to; or None, and why.
+    """Return at most `most` held-out images of a run and None; or None and the reason why there are none.
+
+    Parameters
+    ----------
+    run
+        The run.
+    source
+        Source of its data. Default: the source with the recorded name, if it is built in or in the current folder.
+    most
+        Maximum number of images.
+    work
+        Progress callback.
 
     Raises
     ------
     VaelabError
-        If a `source` that is named cannot be read, or is not the data that the run was trained on.
+        If `source` is given and cannot be read, or is not the data that the run was trained on.
     """
     if source is None:
         found = found_again(run.data.source)
         if found is None:
             return None, (
-                f"No images: the run was trained on {run.data.source!r}, which is no built-in name and not in this folder. "
-                f"To have the map, type vaelab studio {run.folder} SOURCE"
+                f"The map has no images: the run was trained on {run.data.source!r}, which is neither a built-in source nor in "
+                f"the current folder. To add the images, give their source: vaelab studio {run.folder} SOURCE"
             )
         try:
-            return _drawn(_loaded(found, run.data, work), most), None
+            return _sample(_load_same(found, run.data, work), most), None
         except VaelabError as error:
-            return None, f"No images: {error}"
-    return _drawn(_loaded(source, run.data, work), most), None
+            return None, f"The map has no images: {error}"
+    return _sample(_load_same(source, run.data, work), most), None
 
 
-def _loaded(source: str, card: DataCard, work: Work) -> Dataset:
-    """The data of `source`, of which the same is taken as the card says.
+def _load_same(source: str, card: DataCard, work: Work) -> Dataset:
+    """Load the data that the card describes from `source`.
 
     Raises
     ------
     VaelabError
-        If the source cannot be read, or holds others.
+        If the source cannot be read, or its data have another fingerprint.
     """
     height, width = card.shape[1:]
     got = ""
@@ -87,12 +98,13 @@ def _loaded(source: str, card: DataCard, work: Work) -> Dataset:
             return dataset
         got = dataset.fingerprint
     raise DataError(
-        f"{source}: got data of fingerprint {got[:8]}…, but the run was trained on {card.source!r} of "
-        f"{card.fingerprint[:8]}…; expected the same data: name their source"
+        f"{source}: its data have the fingerprint {got[:8]}…, but the run was trained on {card.source!r} with the fingerprint "
+        f"{card.fingerprint[:8]}…; give the source that the run was trained on"
     )
 
 
-def _drawn(dataset: Dataset, most: int) -> HeldOut:
+def _sample(dataset: Dataset, most: int) -> HeldOut:
+    """Return a random sample of the held-out images."""
     name, split = next(
         (name, split)
         for name, split in (("test", dataset.test), ("validation", dataset.validation), ("train", dataset.train))

@@ -1,8 +1,8 @@
-"""What the page is told of a model: where the held-out images lie in its latent, what its axes hold, how surprising images are.
+"""Facts on a model for the manifest: encoded held-out images, statistics of its latent axes, and surprise of images.
 
-Symbols: z a latent of dimension d; μ, σ² mean and variance of the posterior q(z|x) of an image x; nats per image. Points are
-encoded as grey levels, as `placing.place` does it, so that where one lies depends on itself alone; surprise is −ELBO at z = μ of
-images that are binarised where the model counts nats of 0/1 pixels, as `inference.labels.label_nats` has it.
+Symbols: z is a latent of dimension d; μ and σ² are the mean and variance of the posterior q(z|x) of an image x; nats are per
+image. Points are encoded from grey levels, as in `latents.place`, so that each depends only on its image. Surprise is the −ELBO
+at z = μ, for binarised images if the likelihood is Bernoulli, as in `inference.labels.label_nats`.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from vaelab.training import runs
 from vaelab.training.runs import Run
 
 MOST_AXES = 12
-"""Axes whose coordinates the map has, by rate."""
+"""Maximum number of axes with coordinates on the map, by descending rate."""
 
 STEP = 1 / 2048
-"""A coordinate is kept as a whole number of these, or, where one lies beyond ±16, of twice as much, and so on."""
+"""Smallest quantisation step of coordinates; doubled until all fit into 16 bits (a step of 1/2048 covers ±16)."""
 
 MOST_SURPRISE = 2000
-"""Images that the quantiles of surprise are taken over, at most."""
+"""Maximum number of images for the quantiles of surprise."""
 
 MOST_COVARIED = 2000
-"""Axes that the principal plane is found in, at most: those of greatest deviation."""
+"""Maximum number of axes for the principal plane: those with the largest standard deviation."""
 
 NO_LABEL = 65535
 
 NAMES = {"continuous-bernoulli": "continuous_bernoulli", "logistic": "discretised_logistic"}
-"""What the page calls a likelihood, where that is not its option."""
+"""The page's names of likelihoods, where they differ from vaelab's."""
 
 
 class Plane(NamedTuple):
-    """The principal plane of points: its middle (d,), two directions (2, d) of length 1, and the share of variance along each."""
+    """The principal plane of points: mean (d,), two unit directions (2, d), and the fraction of variance along each."""
 
     mean: np.ndarray
     components: np.ndarray
@@ -50,12 +50,12 @@ class Plane(NamedTuple):
 
 
 def model_facts(run: Run, trained: TrainedModel, held_out: HeldOut | None, folder: Path, work: Work) -> dict[str, Any]:
-    """An entry of the manifest's `models`; the points are written into `folder`."""
+    """Return an entry of the manifest's `models`, and write the points into `folder`."""
     encoded = None if held_out is None else _encoded(trained, held_out, work)
     if encoded is not None and held_out is not None and trained.axes is None:
-        trained = latents.measured(trained, held_out.images, _own(trained, held_out.labels))
+        trained = latents.measured(trained, held_out.images, _labels_for(trained, held_out.labels))
     d, axes = trained.model.latent_dim, trained.axes
-    if axes is None:  # neither measured when it was trained nor now
+    if axes is None:  # measured neither in training nor now
         axes = elbo.LatentStats((0.0,) * d, (0.0,) * d, (1.0,) * d)
     order = axes.order
     plane = _plane(encoded.mean) if encoded is not None else _two_axes(order, d)
@@ -91,36 +91,37 @@ def model_facts(run: Run, trained: TrainedModel, held_out: HeldOut | None, folde
 
 
 def _encoded(trained: TrainedModel, held_out: HeldOut, work: Work) -> Encoded:
+    """Encode the held-out images from their grey levels."""
     what = f"encoding ({trained.kind})"
     return trained.encode(
         held_out.images,
-        _own(trained, held_out.labels),
+        _labels_for(trained, held_out.labels),
         binarised=False,
         progress=lambda done, total: work(what, done, total),
     )
 
 
-def _own(trained: TrainedModel, labels: np.ndarray | None) -> np.ndarray | None:
-    """Labels for a model that takes them."""
+def _labels_for(trained: TrainedModel, labels: np.ndarray | None) -> np.ndarray | None:
+    """Return the labels for a conditional model, None for another."""
     return labels if trained.conditional else None
 
 
 def _plane(mean: np.ndarray) -> Plane:
-    """The principal plane of posterior means (n, d). The sign of a direction is such that its largest part is positive."""
+    """Principal plane of posterior means (n, d). The largest component of each direction is positive."""
     middle, d = mean.mean(0), mean.shape[1]
-    kept = np.sort(np.argsort(-mean.var(0), kind="stable")[:MOST_COVARIED])
-    centred = (mean - middle)[:, kept].astype(np.float64)
+    chosen = np.sort(np.argsort(-mean.var(0), kind="stable")[:MOST_COVARIED])
+    centred = (mean - middle)[:, chosen].astype(np.float64)
     values, vectors = np.linalg.eigh(centred.T @ centred / len(mean))
     components, explained = np.zeros((2, d)), np.zeros(2)
     for place, at in enumerate(np.argsort(-values)[:2]):
         direction = vectors[:, at]
-        components[place, kept] = direction * np.sign(direction[np.abs(direction).argmax()])
+        components[place, chosen] = direction * np.sign(direction[np.abs(direction).argmax()])
         explained[place] = max(0.0, values[at]) / max(mean.astype(np.float64).var(0).sum(), 1e-12)
     return Plane(middle, components, explained)
 
 
 def _two_axes(order: tuple[int, ...], d: int) -> Plane:
-    """Where there are no points: the plane of the first two axes."""
+    """Plane of the first two axes, used if there are no points."""
     components = np.zeros((2, d))
     for row, axis in zip(components, order, strict=False):
         row[axis] = 1
@@ -128,7 +129,7 @@ def _two_axes(order: tuple[int, ...], d: int) -> Plane:
 
 
 def step_of(places: np.ndarray) -> float:
-    """`STEP`, or the least double of it, and so on, with which all `places` are in reach of 16 bits."""
+    """Return the smallest of `STEP`, 2·`STEP`, 4·`STEP`, … with which all `places` fit into 16 bits."""
     step = STEP
     while np.abs(places).max() > 32767 * step:
         step *= 2
@@ -136,8 +137,9 @@ def step_of(places: np.ndarray) -> float:
 
 
 def points_bytes(places: np.ndarray, step: float, labels: np.ndarray | None) -> bytes:
-    """Points as the page reads them: `places` (n, columns), row by row, as int16 counts of `step`; then their labels, uint16, all
-    little-endian.
+    """Encode points for the page: `places` (n, columns) row by row as int16 multiples of `step`, then labels as uint16.
+
+    All numbers are little-endian.
     """
     numbers = np.full(len(places), NO_LABEL) if labels is None else np.minimum(labels, NO_LABEL)
     return np.rint(places / step).astype("<i2").tobytes() + numbers.astype("<u2").tobytes()
@@ -145,7 +147,7 @@ def points_bytes(places: np.ndarray, step: float, labels: np.ndarray | None) -> 
 
 @torch.no_grad()
 def surprise(trained: TrainedModel, held_out: HeldOut, work: Work) -> np.ndarray:
-    """The 101 quantiles of −ELBO at z = μ, nats, over the first held-out images, each under its own label; ascending."""
+    """Return 101 ascending quantiles of the −ELBO at z = μ in nats, over the first held-out images, given their labels."""
     model = trained.model
     levels = held_out_levels(held_out.images[:MOST_SURPRISE], trained.likelihood)
     labels = None if not trained.conditional else torch.from_numpy(np.asarray(held_out.labels))
@@ -161,7 +163,7 @@ def surprise(trained: TrainedModel, held_out: HeldOut, work: Work) -> np.ndarray
 
 
 def _figures(run: Run) -> dict[str, float] | None:
-    """Nats of the validation images, as they stand beside the weights; None where there were none."""
+    """Nats of the validation images, recorded with the weights; None if there were none."""
     facts = runs.weight_facts(run)
     if "rate" not in facts or "distortion" not in facts:
         return None
@@ -170,7 +172,7 @@ def _figures(run: Run) -> dict[str, float] | None:
 
 
 def _spread(encoded: Encoded | None, axes: elbo.LatentStats) -> dict[str, list[float]]:
-    """Mean and standard deviation of the aggregate posterior along each axis; without points, of its means alone."""
+    """Mean and standard deviation of the aggregate posterior on each axis; without points, those of the posterior means."""
     if encoded is None:
         return {"mean": list(axes.mean), "deviation": list(axes.deviation)}
     variance = encoded.mean.var(0) + np.exp(encoded.log_variance).mean(0)
@@ -178,5 +180,5 @@ def _spread(encoded: Encoded | None, axes: elbo.LatentStats) -> dict[str, list[f
 
 
 def rounded(values: np.ndarray) -> Any:
-    """Nested lists of numbers of six digits, enough for a page."""
+    """Return nested lists of numbers rounded to six significant digits."""
     return np.vectorize(lambda value: float(f"{value:.6g}"), otypes=[float])(values).tolist()

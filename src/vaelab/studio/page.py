@@ -1,4 +1,4 @@
-"""The page as it was built: its files in `dist/`, which `make studio` makes of the project's `studio/`."""
+"""The built page: its files in `dist/`, which `make studio` builds from the project's `studio/`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vaelab.inference.onnx import PACKAGES
 
 DIST = Path(__file__).parent / "dist"
 
-KINDS = {
+CONTENT_TYPES = {
     "index.html": "text/html; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
     "app.css": "text/css; charset=utf-8",
@@ -18,30 +18,30 @@ KINDS = {
     "ort.wasm": "application/wasm",
     "licences.txt": "text/plain; charset=utf-8",
 }
-"""The files of the page, and what each is."""
+"""Content type of each file of the page."""
 
 
 def page_files() -> dict[str, Path]:
-    """The files of the page by name.
+    """Return the paths of the page's files by name.
 
     Raises
     ------
     StudioError
-        If it is not built, or not whole.
+        If the page is not built or incomplete.
     """
-    files = {name: DIST / name for name in KINDS}
+    files = {name: DIST / name for name in CONTENT_TYPES}
     missing = [name for name, path in files.items() if not path.is_file()]
     if missing:
-        got = "no built page" if len(missing) == len(files) else f"a page without {', '.join(missing)}"
+        problem = "the page is not built" if len(missing) == len(files) else f"{' and '.join(missing)} missing"
         raise StudioError(
-            f"got {got} in {DIST}; expected what is built from the project's studio/: type make studio there (it needs "
-            "Node 20 or newer), or install a built vaelab: pip install --upgrade vaelab"
+            f"{DIST}: {problem}; build the page with make studio in the project (needs Node 20.19 or newer), or install a "
+            "package that contains it: pip install --upgrade vaelab"
         )
     return files
 
 
 def expect_packages(*more: str) -> None:
-    """Refuse to begin without what models are written with, and without `more`; all are in the extra `vaelab[studio]`.
+    """Check that the packages for ONNX export and the packages `more` are installed; the extra `vaelab[studio]` has all.
 
     Raises
     ------
@@ -52,6 +52,5 @@ def expect_packages(*more: str) -> None:
     missing = [name for name in names if find_spec(name) is None]
     if missing:
         raise StudioError(
-            f"got no {' and no '.join(missing)}; expected what the page is served and its models are written with: "
-            'type pip install "vaelab[studio]"'
+            f'{" and ".join(missing)} not installed; install what the studio needs with pip install "vaelab[studio]"'
         )

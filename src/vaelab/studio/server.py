@@ -1,7 +1,7 @@
-"""The studio on this machine: the page, the files of a run, and what its training does, on 127.0.0.1 and for nobody else.
+"""Serve the studio on 127.0.0.1: the page, the files of a run, and the events of its training. All requests are read-only.
 
-A request must name the host that it was meant for, so that no other site can lead a browser here under a name of its own (DNS
-rebinding). Nothing can be written through it.
+Only requests with an expected `Host` header are answered, which prevents DNS rebinding: another site cannot access the server
+under its own name.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vaelab.evaluation.report import REPORT
 from vaelab.studio.bundle import CURVE, MANIFEST, Bundle, open_bundle
 from vaelab.studio.following import Following, as_text, is_training
 from vaelab.studio.held_out import Work
-from vaelab.studio.page import KINDS, page_files
+from vaelab.studio.page import CONTENT_TYPES, page_files
 from vaelab.training import runs
 from vaelab.training.runs import Run
 
@@ -38,7 +38,7 @@ POLICY = (
     "img-src 'self' data: blob:; connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-"""What the page may do: nothing but what lies here."""
+"""Content security policy: the page may only use resources of this server."""
 
 HEADERS = {
     "content-security-policy": POLICY,
@@ -50,12 +50,12 @@ HEADERS = {
 }
 
 CHECK_EVERY, SPEAK_EVERY = 0.2, 15.0
-"""Seconds between two looks for events, and between two signs of life to a page that waits for them."""
+"""Seconds between two checks for events, and between keep-alive comments in the event stream."""
 
 
 @dataclass
 class Site:
-    """What is served: the bundle of a run, which a training makes anew when it ends, and the training."""
+    """The served run, its bundle (renewed when a training ends), and the state of its training."""
 
     run: Run
     bundle: Bundle
@@ -64,7 +64,7 @@ class Site:
 
 @final
 class _Guarded:
-    """Answers to `hosts` alone, and with every answer says what the page may do."""
+    """Middleware that answers only requests for `hosts` and adds the security headers to every response."""
 
     def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
         self.app, self.hosts = app, hosts
@@ -78,23 +78,25 @@ class _Guarded:
 
         host = dict(scope.get("headers", ())).get(b"host", b"").decode("latin-1").lower()
         if scope["type"] == "http" and host not in self.hosts:
-            told = PlainTextResponse(f"got a request to {host!r}; expected one to http://{min(self.hosts)}/\n", 421)
-            await told(scope, receive, guarded)
+            refusal = PlainTextResponse(
+                f"got a request for {host!r}; expected one for http://{min(self.hosts)}/\n", 421
+            )
+            await refusal(scope, receive, guarded)
             return
         await self.app(scope, receive, guarded)
 
 
 def studio_app(site: Site, hosts: Collection[str], *, ended: Callable[[], bool] = lambda: False) -> FastAPI:
-    """The application that serves a site.
+    """Return the application that serves a site.
 
     Parameters
     ----------
     site
-        What is served.
+        The site.
     hosts
-        The values of the header `Host` that are answered to.
+        Accepted values of the header `Host`.
     ended
-        Whether those that wait for events should be let go.
+        Returns whether event streams should end.
 
     Raises
     ------
@@ -105,12 +107,12 @@ def studio_app(site: Site, hosts: Collection[str], *, ended: Callable[[], bool] 
     app = FastAPI(title="vaelab studio", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(_Guarded, hosts=hosts)
 
-    def nothing(name: str) -> Response:
+    def not_found(name: str) -> Response:
         return PlainTextResponse(f"no {name} here\n", 404)
 
     @app.get("/")
     def index() -> Response:
-        return FileResponse(files["index.html"], media_type=KINDS["index.html"])
+        return FileResponse(files["index.html"], media_type=CONTENT_TYPES["index.html"])
 
     @app.get("/bundle/{name}")
     def of_bundle(name: str) -> Response:
@@ -123,7 +125,7 @@ def studio_app(site: Site, hosts: Collection[str], *, ended: Callable[[], bool] 
             return JSONResponse(runs.read_metrics(site.run))
         path = run / REPORT if name == REPORT else bundle.folder / name
         known = name == REPORT or name in bundle.files
-        return FileResponse(path) if known and path.is_file() else nothing(name)
+        return FileResponse(path) if known and path.is_file() else not_found(name)
 
     @app.get("/status.json")
     def status() -> Response:
@@ -132,7 +134,7 @@ def studio_app(site: Site, hosts: Collection[str], *, ended: Callable[[], bool] 
     @app.get("/live/{number}.png")
     def live(number: int) -> Response:
         picture = site.following.pictures.get(number)
-        return nothing(f"picture {number}") if picture is None else Response(picture, media_type="image/png")
+        return not_found(f"picture {number}") if picture is None else Response(picture, media_type="image/png")
 
     @app.get("/events")
     async def events(request: Request) -> Response:
@@ -141,13 +143,13 @@ def studio_app(site: Site, hosts: Collection[str], *, ended: Callable[[], bool] 
 
     @app.get("/{name}")
     def of_page(name: str) -> Response:
-        return FileResponse(files[name], media_type=KINDS[name]) if name in files else nothing(name)
+        return FileResponse(files[name], media_type=CONTENT_TYPES[name]) if name in files else not_found(name)
 
     return app
 
 
 async def _stream(following: Following, last: str | None, ended: Callable[[], bool]) -> AsyncIterator[str]:
-    """Events from the one after `last`, the number that a page had got to; else the newest, and those to come."""
+    """Yield the events after number `last`, or, if it is None or unknown, the most recent ones; then all new events."""
     events = following.events
     at, silence = len(events), 0.0
     if last is not None and last.isdecimal() and int(last) < at:
@@ -168,7 +170,16 @@ async def _stream(following: Following, last: str | None, ended: Callable[[], bo
 
 
 def open_site(folder: Path, *, source: str | None, work: Work) -> Site:
-    """Make ready what is served of a run folder.
+    """Prepare a run folder for serving.
+
+    Parameters
+    ----------
+    folder
+        A run folder.
+    source
+        Source of its data. Default: the source with the recorded name, if it is built in or in the current folder.
+    work
+        Progress callback.
 
     Raises
     ------
@@ -189,24 +200,24 @@ def open_site(folder: Path, *, source: str | None, work: Work) -> Site:
     return site
 
 
-def serve(site: Site, *, port: int | None, browser: bool, told: Callable[[str], None]) -> None:
+def serve(site: Site, *, port: int | None, browser: bool, on_ready: Callable[[str], None]) -> None:
     """Serve until Ctrl-C.
 
     Parameters
     ----------
     site
-        What.
+        The site.
     port
-        Default: a free one.
+        Port, 1 to 65535; None: a free one.
     browser
-        Whether to open the page in the person's browser.
-    told
-        Given the address, when it can be opened.
+        Whether to open the page in the default browser.
+    on_ready
+        Called with the URL when the port is open.
 
     Raises
     ------
     ConfigError
-        If the port cannot be had.
+        If the port is invalid or not available.
     """
     with _listening(port) as listening:
         number = listening.getsockname()[1]
@@ -218,7 +229,7 @@ def serve(site: Site, *, port: int | None, browser: bool, told: Callable[[str], 
         )
         server = uvicorn.Server(settings)
         address = f"http://{hosts[0]}/"
-        told(address)
+        on_ready(address)
         if browser:
             threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
         site.following.begin()
@@ -229,23 +240,23 @@ def serve(site: Site, *, port: int | None, browser: bool, told: Callable[[str], 
 
 @contextmanager
 def _listening(port: int | None) -> Iterator[socket.socket]:
-    """A socket at this port of 127.0.0.1, or at a free one.
+    """Open a listening socket on a port of 127.0.0.1; None: a free port.
 
     Raises
     ------
     ConfigError
-        If it cannot be had.
+        If the port is invalid or not available.
     """
     if port is not None and not 1 <= port <= 65535:
-        raise ConfigError(f"--port: got {port}; expected 1 to 65535, or none for a free one")
+        raise ConfigError(f"`port`: got {port}; expected 1 to 65535; leave it out to use a free port")
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
-        if os.name == "posix":  # else a port that was just left could not be taken; elsewhere it would take one in use
+        if os.name == "posix":  # reuse a port closed recently; on Windows this would also take a port in use
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((HOST, port or 0))
             listening.listen()
         except OSError as error:
             raise ConfigError(
-                f"--port: got {port}, which cannot be had ({error.strerror or error}); expected a free one: leave --port out"
+                f"`port`: {port} is not available ({error.strerror or error}); choose another, or leave it out to use a free port"
             ) from error
         yield listening

@@ -1,7 +1,7 @@
-"""The studio as one HTML file: the page, the runtime and the models inside, to send, to open from disk, to put on any host.
+"""Export the studio as one HTML file with the page, the runtime and the models. It opens from disk or on any web server.
 
-Scripts and styles stand in the page, allowed by their digests alone; all else is in blocks that no browser runs, gzip in
-base64, which the page unpacks itself. What a class is called is in such a block, and so cannot be read as HTML.
+The script and the style are inline and allowed by their digests. All other files are in script elements that browsers do not run,
+as gzip in base64, which the page unpacks. This includes the names of the classes, which therefore cannot be interpreted as HTML.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from vaelab.studio.page import expect_packages, page_files
 SUFFIX = ".html"
 
 MOST_POINTS = 2000
-"""Held-out images on the map."""
+"""Maximum number of held-out images on the map."""
 
 MOST_PIXELS = 1_600_000
-"""Of the sheet of held-out images: 2,000 of 28×28."""
+"""Maximum number of pixels of the sprite sheet: about 2,000 images of 28×28."""
 
 POLICY = (
     "default-src 'none'; script-src '{script}' 'wasm-unsafe-eval'; worker-src blob:; style-src '{style}'; "
     "img-src data: blob:; connect-src 'none'; base-uri 'none'; form-action 'none'"
 )
-"""What the page may do: run what stands in it, and ask nobody for anything."""
+"""Content security policy: the page may only run its inline script, and cannot access the network."""
 
 
 class Single(NamedTuple):
-    """A page that was written: where, its bytes, and what a person should know of it."""
+    """An exported page: its path, its size in bytes, and notes for the user."""
 
     path: Path
     size: int
@@ -52,37 +52,37 @@ class Single(NamedTuple):
 def export_page(
     run: str | os.PathLike[str], out: str | os.PathLike[str], *, source: str | None = None, work: Work = silent
 ) -> Single:
-    """Write the studio of a run as one HTML file.
+    """Export the studio of a run as one HTML file.
 
-    Weights are kept as float16 where decoded pixels then stay within 1/255 of float32's, and the graph turns them to float32
-    before it uses them.
+    Weights are stored as float16 if decoded pixels then stay within 1/255 of those of float32; the model casts them to float32
+    before use.
 
     Parameters
     ----------
     run
         A run folder.
     out
-        `NAME.html`.
+        Path of the HTML file, `NAME.html`.
     source
-        Where its images come from. Default: what the run was trained on, if its name leads there.
+        Source of its images. Default: the source with the recorded name, if it is built in or in the current folder.
     work
-        Told of progress.
+        Progress callback.
 
     Raises
     ------
     StudioError
-        If the page is not built, or the extra `vaelab[studio]` not installed.
+        If the page is not built, or the extra `vaelab[studio]` is not installed.
     OutputError
-        If `out` is not so named or cannot be written.
+        If `out` has another suffix or cannot be written.
     RunError, ExportError
-        If there is no such run, it is one of a table, or its models cannot be written as ONNX.
+        If the run does not exist or is a model of a table, or if its models cannot be exported to ONNX.
     """
     path = Path(out)
     expect_suffix(path, SUFFIX)
     files = page_files()
     expect_packages()
     bundle = open_bundle(Path(run), source=source, work=work)
-    blocks = _lighter(bundle)
+    blocks = _reduced_files(bundle)
     blocks |= {name: files[name].read_bytes() for name in ("worker.js", "ort.wasm", "licences.txt")}
     index, script, style = (files[name].read_text(encoding="utf-8") for name in ("index.html", "app.js", "app.css"))
     with atomic_write(path) as temporary:
@@ -91,8 +91,8 @@ def export_page(
 
 
 def page_of(index: str, script: str, style: str, blocks: dict[str, bytes]) -> str:
-    """The page: `index` with script and style inside, and the blocks by name."""
-    # Neither may end the element that it stands in, nor begin a comment in it; in a string of a script this says the same.
+    """Return the page: `index` with inline script and style, and the files as blocks by name."""
+    # Neither may end its element or start a comment in it; inside a string of a script, the escape means the same.
     script = re.sub(r"<(?=/script|!--)", r"\\x3C", script.replace("\r", ""), flags=re.IGNORECASE)
     style = re.sub(r"</(?=style)", r"<\\/", style.replace("\r", ""), flags=re.IGNORECASE)
     policy = POLICY.format(script=_digest(script), style=_digest(style))
@@ -119,8 +119,8 @@ def _packed(block: bytes) -> str:
     return base64.b64encode(gzip.compress(block, 9, mtime=0)).decode()
 
 
-def _lighter(bundle: Bundle) -> dict[str, bytes]:
-    """The files of a bundle by name: with fewer points, and weights in half the bytes where that changes nothing to be seen."""
+def _reduced_files(bundle: Bundle) -> dict[str, bytes]:
+    """Return the files of a bundle by name, with fewer points, and float16 weights where the outputs stay within tolerance."""
     manifest = json.loads(json.dumps(bundle.manifest))
     files = {name: (bundle.folder / name).read_bytes() for name in bundle.files if name != MANIFEST}
     _, height, width = manifest["shape"]
@@ -130,7 +130,7 @@ def _lighter(bundle: Bundle) -> dict[str, bytes]:
         small = halved_if_alike(load(bundle.runs[kind]), files[encoder], files[decoder])
         files[encoder], files[decoder] = small
         if (points := model["points"]) is not None:
-            files[points["file"]] = _fewer(files[points["file"]], points)
+            files[points["file"]] = _first_points(files[points["file"]], points)
             if points["thumbs"] is not None:
                 points["thumbs_count"] = min(points["thumbs_count"], rows * THUMB_COLUMNS, points["count"])
     if "thumbs.png" in files:
@@ -138,17 +138,17 @@ def _lighter(bundle: Bundle) -> dict[str, bytes]:
     return {MANIFEST: json.dumps(manifest, ensure_ascii=False).encode(), **files}
 
 
-def _fewer(data: bytes, points: dict[str, Any]) -> bytes:
-    """The first points of a file of points; their number is changed in `points`."""
+def _first_points(data: bytes, points: dict[str, Any]) -> bytes:
+    """Return the first points of a points file, and update their number in `points`."""
     count, columns = points["count"], len(points["axes"]) + 2
     numbers = np.frombuffer(data, dtype="<u2")
     places, labels = numbers[: count * columns], numbers[count * columns :]
-    points["count"] = kept = min(count, MOST_POINTS)
-    return places[: kept * columns].tobytes() + labels[:kept].tobytes()
+    points["count"] = first = min(count, MOST_POINTS)
+    return places[: first * columns].tobytes() + labels[:first].tobytes()
 
 
 def _cropped(data: bytes, height: int) -> bytes:
-    """The top of a PNG."""
+    """Crop a PNG to its top `height` rows."""
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(data)) as picture:
         picture.crop((0, 0, picture.width, min(height, picture.height))).save(buffer, format="PNG", optimize=True)

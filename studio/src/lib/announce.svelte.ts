@@ -1,4 +1,4 @@
-/** What a screen reader is told: set here, spoken by the Announcer component. */
+/** Announcements for screen readers, rendered by the Announcer component. */
 
 class Announcements {
   text = $state("");
@@ -6,7 +6,7 @@ class Announcements {
 
 export const announcements = new Announcements();
 
-/** Says `text` politely; of several in a hurry the last is said. */
+/** Announce `text` politely; of several in quick succession, only the last is read. */
 export function announce(text: string): void {
   announcements.text = text;
 }

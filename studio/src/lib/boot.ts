@@ -1,4 +1,4 @@
-/** How the page begins: the manifest, the first picture, then the model; and what is said if one of them fails. */
+/** Start-up of the page: load the manifest, then the precomputed picture, then the model. */
 import { createBundle, loadManifest } from "./bundle";
 import { createEngine, startWorker } from "./engine/engine";
 import { loadFirst } from "./first";
@@ -7,11 +7,12 @@ import { idle } from "./idle";
 import { StudioState } from "./state.svelte";
 import type { Studio } from "./studio";
 
-export function said(error: unknown): string {
+/** The message of an error of any type. */
+export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** The studio with its manifest read and its worker on its way; rejects with a readable message. */
+/** Create the studio: load the manifest and start the worker. Rejects with a readable message. */
 export async function boot(): Promise<Studio> {
   const bundle = createBundle();
   const send = startWorker();
@@ -21,8 +22,8 @@ export async function boot(): Promise<Studio> {
   return { state, engine: createEngine(bundle, manifest, send), bundle };
 }
 
-/** Brings the first picture and then the model to life. */
-export function enliven({ state, engine, bundle }: Studio): void {
+/** Load the precomputed picture and the model. */
+export function startModel({ state, engine, bundle }: Studio): void {
   void loadFirst(bundle, state.manifest).then((first) => {
     state.first = first;
   });

@@ -1,16 +1,16 @@
-/** Where the page's bytes are: beside it on a server, or inside it where it is one file. */
+/** Access to the files of the page: next to it on a server, or inside it when it is one file. */
 import { unpack } from "./unpack";
 import type { Bundle, Manifest, Source } from "./types";
 import { LIKELIHOOD_NAMES } from "./manifest";
 
-/** A page that is one file holds each of its files in a script element of this type. */
+/** Selects the script elements that contain the files of a page exported as one file. */
 const PACKED = 'script[type="application/vaelab"]';
 
 export function isSingleFile(): boolean {
   return document.querySelector(PACKED) !== null;
 }
 
-/** Where a file of the page itself (worker.js, ort.wasm) is. */
+/** The location of a file of the page itself (worker.js, ort.wasm). */
 export function pageSource(name: string): Source {
   return isSingleFile() ? packed(name) : { url: new URL(name, document.baseURI).href };
 }
@@ -19,7 +19,7 @@ function packed(name: string): Source {
   for (const element of document.querySelectorAll<HTMLScriptElement>(PACKED)) {
     if (element.dataset["name"] === name) return { packed: element.textContent };
   }
-  throw new Error(`this page holds no ${name}; make it again: vaelab export RUN --out page.html`);
+  throw new Error(`${name} is missing from this page; export the page again: vaelab export RUN --out page.html`);
 }
 
 export function createBundle(): Bundle {
@@ -33,11 +33,11 @@ export async function json<T>(bundle: Bundle, name: string): Promise<T> {
   return JSON.parse(new TextDecoder().decode(await bundle(name))) as T;
 }
 
-/** The manifest, refused if it is of another format than this page reads. */
+/** Load the manifest; throws if its format is not the one that this page reads. */
 export async function loadManifest(bundle: Bundle): Promise<Manifest> {
   const manifest = await json<Manifest>(bundle, "manifest.json");
   if (manifest.format !== 1) {
-    throw new Error(`manifest.json is of format ${String(manifest.format)}; this page reads format 1: open it with the vaelab that wrote it`);
+    throw new Error(`manifest.json has format ${String(manifest.format)}, but this page reads format 1; open it with the version of vaelab that wrote it`);
   }
   for (const model of Object.values(manifest.models)) model.likelihood = LIKELIHOOD_NAMES[model.likelihood] ?? model.likelihood;
   return manifest;

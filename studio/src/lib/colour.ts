@@ -1,6 +1,6 @@
-/** One colour for each symbol, and a colour and a shape for each label. */
+/** The colours of the symbols, and the colours and shapes of the labels. */
 
-/** CSS custom properties: `color: var(--z)`. */
+/** CSS custom property of each symbol, used as `color: var(--z)`. */
 export const SYMBOLS = {
   x: "--x",
   y: "--y",
@@ -15,32 +15,32 @@ export type Mark = "circle" | "square" | "triangle" | "diamond" | "cross" | "plu
 
 export const MARKS: readonly Mark[] = ["circle", "square", "triangle", "diamond", "cross", "plus", "ring"];
 
-/** Hues that stay apart for most colour-blind readers (after Paul Tol's "bright" and "muted"); tokens.css has them. */
+/** Number of label colours; tokens.css defines them, after Paul Tol's colour-blind-safe "bright" and "muted" schemes. */
 const COLOURS = 10;
 
 export interface LabelStyle {
-  /** For CSS: `var(--label-3)`. */
+  /** CSS value, such as `var(--label-3)`. */
   colour: string;
   shape: Mark;
 }
 
-/** 10 colours and 7 shapes share no divisor, so 70 labels differ in one or both; after them they come round again. */
+/** Colour and shape of a label. 10 colours and 7 shapes are coprime, so the first 70 labels are distinct; then they repeat. */
 export function labelStyle(label: number): LabelStyle {
   const k = Math.max(0, Math.floor(label));
   return { colour: `var(--label-${k % COLOURS})`, shape: MARKS[k % MARKS.length] ?? "circle" };
 }
 
-/** A custom property's value where `element` stands, for a canvas, which does not know of `var()`. */
+/** The value of a custom property at `element`; for canvases, which do not support `var()`. */
 export function resolved(property: string, element: Element): string {
   return getComputedStyle(element).getPropertyValue(property).trim();
 }
 
-/** A label's colour for a canvas. */
+/** The colour of a label, for use in a canvas. */
 export function colourOf(label: number, element: Element): string {
   return resolved(`--label-${Math.max(0, Math.floor(label)) % COLOURS}`, element);
 }
 
-/** Adds a label's mark about (x, y) to the current path, `size` from side to side; some are to be stroked: see `stroked`. */
+/** Add a label's mark, centred at (x, y) and `size` wide, to the current path; `stroked` tells whether to stroke or fill it. */
 export function trace(context: CanvasRenderingContext2D | Path2D, shape: Mark, x: number, y: number, size: number): void {
   const r = size / 2;
   switch (shape) {
@@ -83,7 +83,7 @@ export function trace(context: CanvasRenderingContext2D | Path2D, shape: Mark, x
   }
 }
 
-/** Whether a mark is drawn by its line rather than filled. */
+/** Whether a mark is stroked rather than filled. */
 export function stroked(shape: Mark): boolean {
   return shape === "cross" || shape === "plus" || shape === "ring";
 }

@@ -1,8 +1,8 @@
-/** The precomputed picture, as numbers: shown at once, before the runtime is there. */
+/** The precomputed picture, shown before the runtime is loaded. */
 import type { First } from "./state.svelte";
 import type { Bundle, Manifest } from "./types";
 
-/** null if there is none, or it cannot be read: the page then waits for the model. */
+/** Load the precomputed picture; null if there is none or it cannot be read: the page then waits for the model. */
 export async function loadFirst(bundle: Bundle, manifest: Manifest): Promise<First | null> {
   const facts = manifest.first;
   if (facts === null) return null;
@@ -23,7 +23,7 @@ export async function loadFirst(bundle: Bundle, manifest: Manifest): Promise<Fir
   }
 }
 
-/** RGBA of a grid without gaps as (rows·columns)×C×H×W, 0…1. */
+/** Split the RGBA data of a grid without gaps into images: (rows·columns)×C×H×W, 0…1. */
 export function cells(
   data: Uint8ClampedArray,
   [C, H, W]: Manifest["shape"],

@@ -1,4 +1,4 @@
-/** The URL brings back what it was written from, and nonsense in it changes nothing. */
+/** The URL restores the state that it was written from, and invalid values change nothing. */
 import { expect, test } from "vitest";
 
 import { hashOf, readHash } from "./hash";
@@ -11,14 +11,14 @@ function opened(hash: string): StudioState {
   return state;
 }
 
-test("a fresh page has no hash, and begins where the precomputed picture is", () => {
+test("the initial state has no hash, and its point is that of the precomputed picture", () => {
   const state = opened("");
   expect(hashOf(state)).toBe("");
   expect([...state.z]).toEqual([0.5, -1, 0.25]);
   expect(state.axes).toEqual([1, 2]);
 });
 
-test("what is set comes back", () => {
+test("a changed state is restored", () => {
   const state = opened("");
   state.setKind("vae");
   state.setLabel(2);
@@ -36,7 +36,7 @@ test("what is set comes back", () => {
   expect(hashOf(other)).toBe(hashOf(state));
 });
 
-test("a seed alone brings back its draw", () => {
+test("a seed alone restores its point", () => {
   const state = opened("");
   state.draw();
   state.draw();
@@ -53,7 +53,7 @@ test.each([
   expect(hashOf(opened(hash))).toBe("");
 });
 
-test("a link is followed within the page too", () => {
+test("a link within the page is followed too", () => {
   const state = opened("#label=1&z=1,2,3&pin=1");
   expect(state).toMatchObject({ label: 1, pinned: true });
   expect(readHash(state, "#seed=7")).toBe(true);

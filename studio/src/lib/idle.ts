@@ -1,14 +1,14 @@
-/** A gentle motion until the page is touched: the point goes round a small circle about where it began. */
+/** Animation until the first interaction: the point moves on a small circle. */
 import { unitOf } from "./latent";
 import type { StudioState } from "./state.svelte";
 
-/** Seconds of a round, and σ of the circle's radius. */
+/** Seconds per round, and radius of the circle in σ. */
 const ROUND = 16;
 const RADIUS = 0.7;
-/** Milliseconds between two steps: often enough to look smooth, and half the work of every frame. */
+/** Milliseconds between two steps: looks smooth at half the work of a step per frame. */
 const EVERY = 33;
 
-/** Moves the point until it is touched, and not at all for who asks for less motion; returns what stops it. */
+/** Move the point until the first interaction, unless the user prefers reduced motion; returns a function that stops it. */
 export function idle(state: StudioState): () => void {
   const [first, second] = state.maybeModel?.order ?? [];
   if (first === undefined || second === undefined) return () => undefined;
@@ -35,7 +35,7 @@ export function idle(state: StudioState): () => void {
     last = now;
     const angle = (2 * Math.PI * (now - begun)) / 1000 / ROUND;
     const z = start.slice();
-    // A circle through the starting point, so that the first picture is where the motion begins.
+    // The circle passes through the starting point, so that the motion begins at the first picture.
     z[first] = (z[first] ?? 0) + one * RADIUS * Math.sin(angle);
     z[second] = (z[second] ?? 0) + other * RADIUS * (Math.cos(angle) - 1);
     state.setZ(z, "idle");

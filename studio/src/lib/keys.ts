@@ -1,4 +1,4 @@
-/** The keyboard: one place that knows which key does what. */
+/** Registry of keyboard shortcuts. */
 
 export interface Shortcut {
   key: string;
@@ -8,15 +8,15 @@ export interface Shortcut {
 
 const shortcuts: Shortcut[] = [];
 
-/** All keys in use, in the order that they were registered; for the help that `?` shows. */
+/** All shortcuts in the order of registration, for the dialog that `?` opens. */
 export function registered(): readonly Shortcut[] {
   return shortcuts;
 }
 
 /**
- * Gives a key a meaning; the newest wins. `key` is that of KeyboardEvent ("m", " ", "ArrowLeft", "Escape").
+ * Register a shortcut; the newest one for a key wins. `key` is KeyboardEvent.key ("m", " ", "ArrowLeft", "Escape").
  *
- * Returns what takes it away again, to be returned from an effect.
+ * Returns a function that removes the shortcut, suitable as the return value of an effect.
  */
 export function register(key: string, description: string, handler: (event: KeyboardEvent) => void): () => void {
   const shortcut = { key, description, handler };
@@ -27,7 +27,7 @@ export function register(key: string, description: string, handler: (event: Keyb
   };
 }
 
-/** Whether an element takes the key for itself: text is typed there, or a slider, list or button moves by it. */
+/** Whether an element handles the key itself: a text field, slider, list or button. */
 function takes(target: EventTarget | null, key: string): boolean {
   if (!(target instanceof HTMLElement)) return false;
   if (target.isContentEditable || target instanceof HTMLSelectElement || target instanceof HTMLTextAreaElement) return true;

@@ -1,20 +1,20 @@
-/** Latent points: units of their axes, one-hot labels, and the two coordinates that a map shows. */
+/** Latent points: scale of the axes, one-hot labels, and the projection onto the map. */
 import type { ModelFacts } from "./types";
 
 export type MapAxes = [number, number] | "principal";
 
-/** Middle and σ of an axis: 0 and 1 where the prior is N(0, I); of an autoencoder, which has none, those of its codes. */
+/** Centre and σ of an axis: 0 and 1 for the prior N(0, I); for an autoencoder, which has no prior, those of its codes. */
 export function unitOf(model: ModelFacts, axis: number): { middle: number; sigma: number } {
   if (model.stochastic) return { middle: 0, sigma: 1 };
   return { middle: model.axes.mean[axis] ?? 0, sigma: model.axes.deviation[axis] || 1 };
 }
 
-/** Where all axes stand in the middle, d. */
+/** The latent point at the centre of all axes, d. */
 export function middleOf(model: ModelFacts): Float32Array {
   return Float32Array.from({ length: model.latent_dim }, (_, axis) => unitOf(model, axis).middle);
 }
 
-/** `count` rows of K weights, each one-hot for `label`; null where the model takes none. */
+/** `count` rows of K weights, each one-hot for `label`; null if the model takes no labels. */
 export function oneHot(model: ModelFacts, classes: number, label: number, count = 1): Float32Array | null {
   if (!model.conditional) return null;
   const rows = new Float32Array(count * classes);
@@ -22,7 +22,7 @@ export function oneHot(model: ModelFacts, classes: number, label: number, count 
   return rows;
 }
 
-/** K rows of K weights: a label each. */
+/** K rows of K weights, one-hot for each label; null if the model takes no labels. */
 export function everyLabel(model: ModelFacts, classes: number): Float32Array | null {
   if (!model.conditional) return null;
   const rows = new Float32Array(classes * classes);
@@ -37,7 +37,7 @@ export function repeated(z: Float32Array, count: number): Float32Array {
   return rows;
 }
 
-/** Where a point falls on the map, in the map's own units: two axes' values, or two principal components. */
+/** The projection of a point onto the map, in latent units: its values on two axes, or on two principal components. */
 export function onMap(model: ModelFacts, axes: MapAxes, z: Float32Array): [number, number] {
   if (axes !== "principal") return [z[axes[0]] ?? 0, z[axes[1]] ?? 0];
   const { mean, components } = model.principal;
@@ -49,7 +49,7 @@ export function onMap(model: ModelFacts, axes: MapAxes, z: Float32Array): [numbe
   return [along(0), along(1)];
 }
 
-/** `z` moved so that it falls at `to` on the map, all else as it was. */
+/** Move `z` so that its projection onto the map is `to`; directions orthogonal to the map do not change. */
 export function movedTo(model: ModelFacts, axes: MapAxes, z: Float32Array, to: [number, number]): Float32Array {
   const moved = z.slice();
   if (axes !== "principal") {
@@ -66,19 +66,19 @@ export function movedTo(model: ModelFacts, axes: MapAxes, z: Float32Array, to: [
   return moved;
 }
 
-/** How many σ from the middle a point falls on the map. */
+/** Distance in σ of a point's projection from the centre of the map. */
 export function radius(model: ModelFacts, axes: MapAxes, z: Float32Array): number {
   const [a, b] = onMap(model, axes, z);
   if (axes !== "principal") {
     const [one, other] = [unitOf(model, axes[0]), unitOf(model, axes[1])];
     return Math.hypot((a - one.middle) / one.sigma, (b - other.middle) / other.sigma);
   }
-  // onMap counts from the mean of the encoded images; the prior's middle is z = 0.
+  // onMap is relative to the mean of the encoded images; the prior's mean is z = 0.
   const [p, q] = model.stochastic ? onMap(model, axes, middleOf(model)) : [0, 0];
   return Math.hypot((a - p) / principalSigma(model, 0), (b - q) / principalSigma(model, 1));
 }
 
-/** σ along a principal component: that of the prior, 1; of an autoencoder, that of its codes. */
+/** σ along a principal component: 1 for a prior; for an autoencoder, that of its codes. */
 export function principalSigma(model: ModelFacts, which: 0 | 1): number {
   if (model.stochastic) return 1;
   const total = model.axes.deviation.reduce((sum, deviation) => sum + deviation * deviation, 0);

@@ -1,4 +1,4 @@
-/** Nats against those of src/vaelab/distributions.py, draws against the distribution that they are from. */
+/** Nats are compared with src/vaelab/models/distributions.py, samples with their distribution. */
 import { describe, expect, test } from "vitest";
 
 import { nats, rate, sampled } from "./likelihood";
@@ -13,7 +13,7 @@ const GAUSSIAN = [
   -0.5, 0.45, -0.2, 0.1, 0.7, -0.6, 0.3, -2.999088, -1.999664, -8.686738, -1.499797, -3.997524, -2.499447, 0.300034,
 ];
 
-/** What Python says of X (for the Bernoulli: of X > ½). */
+/** Nats of X computed in Python (Bernoulli: of X > ½). */
 const EXPECTED: [LikelihoodName, number[], number[], number][] = [
   ["bernoulli", LOGITS, X.map((x) => (x > 0.5 ? 1 : 0)), 2.036792],
   ["continuous_bernoulli", LOGITS, X, -6.899625],
@@ -22,14 +22,14 @@ const EXPECTED: [LikelihoodName, number[], number[], number][] = [
 ];
 
 describe.each(EXPECTED)("%s", (name, parameters, x, expected) => {
-  test("gives Python's nats, of the image that is asked for", () => {
+  test("matches the nats of Python for the image with the given index", () => {
     const two = Float32Array.from([...parameters.map((v) => v + 1), ...parameters]);
     const got = nats(name, two, 1, x.length, Float32Array.from(x));
     expect(Math.abs(got - expected)).toBeLessThan(1e-4 * Math.max(1, Math.abs(expected)) * 3);
   });
 
-  test("the mean of many draws has the least nats in expectation", () => {
-    // Cross-entropy is least where the parameters are those that drew (Gibbs): moving them costs nats.
+  test("samples have the least expected nats under their own parameters", () => {
+    // By Gibbs' inequality, the cross-entropy is least for the parameters that the samples were drawn with.
     const [size, count] = [x.length, 4000];
     const draws: Float32Array[] = [];
     const decoded = { pixels: new Float32Array(size), parameters: Float32Array.from(parameters), count: 1 };
@@ -44,7 +44,7 @@ describe.each(EXPECTED)("%s", (name, parameters, x, expected) => {
   });
 });
 
-test("the continuous Bernoulli integrates to one on either side of where its series takes over", () => {
+test("the continuous Bernoulli integrates to one on both sides of the switch to its series", () => {
   for (const eta of [-20, -0.51, -0.49, 0, 0.49, 0.51, 20]) {
     let sum = 0;
     for (let i = 0; i < 2000; i++) {
@@ -54,7 +54,7 @@ test("the continuous Bernoulli integrates to one on either side of where its ser
   }
 });
 
-test("256 levels of the discretised logistic sum to one", () => {
+test("the 256 levels of the discretised logistic sum to one", () => {
   let sum = 0;
   for (let level = 0; level < 256; level++) {
     sum += Math.exp(-nats("discretised_logistic", Float32Array.of(0.7, -2), 0, 1, Float32Array.of(level / 255)));
@@ -62,7 +62,7 @@ test("256 levels of the discretised logistic sum to one", () => {
   expect(sum).toBeCloseTo(1, 4);
 });
 
-test("the rate is Python's, and nothing for an autoencoder", () => {
+test("the rate matches Python, and is 0 for an autoencoder", () => {
   const [mean, logVariance] = [Float32Array.of(0, 0.5, -1.2, 2), Float32Array.of(0, -1, 0.3, -4)];
   expect(rate(mean.subarray(1), logVariance.subarray(1), 0, 3)).toBeCloseTo(4.563027, 5);
   expect(rate(Float32Array.of(1), Float32Array.of(-Infinity), 0, 1)).toBe(0);

@@ -1,17 +1,17 @@
 /**
- * The four likelihoods p(x|z) from the parameters that the decoder gives: nats of an image, and draws.
+ * The four likelihoods p(x|z): negative log-likelihood in nats, and samples, from the parameters that the decoder outputs.
  *
- * The same formulas as src/vaelab/distributions.py, where their sources stand. `parameters` are on x's own scale, as
- * `stated_as` names them: logit; logit of λ; centre and log_scale; mean and log_variance.
+ * The formulas and their sources are in src/vaelab/models/distributions.py. `parameters` are on the scale of x, as `stated_as`
+ * names them: logit; logit of λ; centre and log_scale; mean and log_variance.
  */
 import { normal, uniform } from "./rng";
 import type { Decoded, LikelihoodName } from "./types";
 
 interface Likelihood {
   planes: number;
-  /** −log p of one value, nats. */
+  /** −log p of one value in nats. */
   nats(x: number, first: number, second: number): number;
-  /** A draw of one value from a uniform and a normal draw. */
+  /** Sample one value, given a uniform and a standard normal draw. */
   draw(first: number, second: number, u: number, normal: number): number;
 }
 
@@ -75,7 +75,7 @@ const LIKELIHOODS: Record<LikelihoodName, Likelihood> = {
   },
 };
 
-/** −log p(x|z) of one image in nats: `x` of `size` values against image number `index` of `parameters`. */
+/** −log p(x|z) in nats of an image `x` of `size` values, given the parameters of image number `index`. */
 export function nats(
   name: LikelihoodName,
   parameters: Float32Array,
@@ -91,11 +91,11 @@ export function nats(
   return sum;
 }
 
-/** A draw of x for each decoded point, n×size, by a seed: what "sample" shows in place of the mean. */
+/** Sample x from p(x|z) for each decoded point, n×size; shown in mode "sample" instead of the mean. */
 export function sampled(name: LikelihoodName, decoded: Decoded, size: number, seed: number): Float32Array {
   const likelihood = LIKELIHOODS[name];
   const out = new Float32Array(decoded.count * size);
-  // The same noise for each image, so that rows of a strip differ by their labels alone.
+  // The same noise for all images, so that images of one point differ only by their labels.
   const uniforms = uniform(seed, size);
   const normals = name === "gaussian" ? normal(seed, size) : uniforms;
   for (let n = 0; n < decoded.count; n++) {

@@ -1,4 +1,4 @@
-/** Names that Python has for what the page names in its own way. */
+/** The page's names of the likelihoods, by the names in the manifest. */
 import type { LikelihoodName } from "./types";
 
 export const LIKELIHOOD_NAMES: Record<string, LikelihoodName> = {

@@ -1,7 +1,7 @@
-/** From numbers 0…1 to a canvas. */
+/** Pixel values 0…1 drawn on a canvas. */
 import type { Shape } from "./types";
 
-/** Image number `index` of n×C×H×W as RGBA, rounded as Python rounds it: level = round(255·x). */
+/** Image number `index` of n×C×H×W as RGBA, rounded as in Python: level = round(255·x). */
 export function rgba(pixels: Float32Array, index: number, [C, H, W]: Shape): Uint8ClampedArray<ArrayBuffer> {
   const out = new Uint8ClampedArray(4 * H * W);
   const plane = H * W;
@@ -15,7 +15,7 @@ export function rgba(pixels: Float32Array, index: number, [C, H, W]: Shape): Uin
   return out;
 }
 
-/** Draws image `index` at 1:1: the canvas becomes W×H, and CSS enlarges it without smoothing. */
+/** Draw image `index` at 1:1: the canvas becomes W×H, and CSS enlarges it without smoothing. */
 export function paint(canvas: HTMLCanvasElement, pixels: Float32Array, index: number, shape: Shape): void {
   const [, H, W] = shape;
   if (canvas.width !== W) canvas.width = W;

@@ -1,4 +1,4 @@
-/** The page's reading of a drawing against Python's, and against itself when the drawing is moved or scaled. */
+/** The preparation of drawings is compared with Python, and with itself after a shift or scaling. */
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
@@ -31,7 +31,7 @@ function meanDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return sum / a.length;
 }
 
-/** A hook of a round pen about the middle of a 280×280 canvas, `dx` pixels to the right and `size` as large. */
+/** A hook drawn with a round pen on a 280×280 canvas, `dx` pixels right of the centre, scaled by `size`. */
 function hook(dx: number, size: number): Uint8ClampedArray {
   const canvas = new Uint8ClampedArray(280 * 280).fill(250);
   for (let t = 0; t <= 1; t += 0.005) {
@@ -50,7 +50,7 @@ function hook(dx: number, size: number): Uint8ClampedArray {
 
 function read(canvas: Uint8ClampedArray): Uint8Array {
   const prepared = prepare(canvas, 280, 280, [28, 28]);
-  if (prepared === null) throw new Error("nothing was found in a drawing");
+  if (prepared === null) throw new Error("no ink was found in a drawing");
   return prepared.levels;
 }
 
@@ -63,30 +63,30 @@ describe("against Python", () => {
     cases.forEach(({ width, height, size, grey, expected }, number) => {
       const got = prepare(bytes(grey), width, height, size);
       if (got === null || expected === null) {
-        if (got !== expected) wrong.push(`${number}: ${got === null ? "only here" : "only there"} nothing is drawn`);
+        if (got !== expected) wrong.push(`${number}: empty only ${got === null ? "here" : "in Python"}`);
         return;
       }
       const off = largest(got.levels, bytes(expected.levels));
       if (off > 1) wrong.push(`${number}: ${off} levels apart`);
-      if (got.inverted !== expected.inverted || got.shading !== expected.shading) wrong.push(`${number}: read otherwise`);
+      if (got.inverted !== expected.inverted || got.shading !== expected.shading) wrong.push(`${number}: inverted or shading differ`);
     });
     expect(wrong).toEqual([]);
   }, 600_000);
 });
 
 describe("of one drawing", () => {
-  test("moved by 4 pixels the same is read", () => {
+  test("a shift by 4 pixels changes nothing", () => {
     expect(meanDifference(read(hook(4, 1)), read(hook(0, 1)))).toBeLessThan(0.2);
   });
 
-  test("scaled by 20 % nearly the same is read: the pen alone is finer or broader", () => {
+  test("scaling by 20 % changes little: only the relative pen width", () => {
     const middle = read(hook(0, 1));
     expect(meanDifference(read(hook(0, 1.2)), middle)).toBeLessThan(20);
     expect(meanDifference(read(hook(0, 0.8)), middle)).toBeLessThan(20);
-    expect(meanDifference(read(hook(0, -1)), middle)).toBeGreaterThan(40); // another figure is further off
+    expect(meanDifference(read(hook(0, -1)), middle)).toBeGreaterThan(40); // a different shape differs more
   });
 
-  test("an empty canvas holds nothing", () => {
+  test("an empty canvas gives null", () => {
     expect(prepare(new Uint8ClampedArray(280 * 280).fill(255), 280, 280, [28, 28])).toBeNull();
     expect(prepare(new Uint8ClampedArray(280 * 280), 280, 280, [28, 28])).toBeNull();
   });

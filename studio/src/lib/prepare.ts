@@ -1,20 +1,20 @@
 /**
- * A drawing brought to the form of MNIST's digits: src/vaelab/data/prepare.py, step by step, where the reasons stand.
+ * Convert a drawing to the format of MNIST's digits, in the same steps as src/vaelab/data/photo.py, which explains them.
  *
- * Ink is parted from paper, specks are dropped, and the ink is scaled to fit a box and moved until its centre of mass is the
- * middle. Levels agree with Python's to 1/255 (studio/scripts/vectors.py makes what that is tested on).
+ * Separate ink from paper, remove specks, scale the ink to fit a box and centre its centre of mass. The levels agree with Python
+ * to within 1/255; studio/scripts/vectors.py creates the test data for this.
  */
 import { pairwiseSum, rint } from "./prepare/numpy";
-import { inkOf, part } from "./prepare/otsu";
+import { inkOf, separate } from "./prepare/otsu";
 import { BICUBIC, BOX, resize, thumbnail } from "./prepare/resize";
 import { withoutShading } from "./prepare/shading";
 
 export interface Prepared {
   /** H×W */
   levels: Uint8Array;
-  /** The ink was dark on light. */
+  /** Whether the ink was dark on light paper. */
   inverted: boolean;
-  /** A shading of the paper was taken off. */
+  /** Whether shading of the paper was removed. */
   shading: boolean;
 }
 
@@ -22,16 +22,16 @@ const SIDE = 28;
 const INNER = 20;
 const CENTRE = 14;
 
-/** Pixels of the longer side that an image is read at. */
+/** Maximum length of the longer side in pixels; larger images are reduced. */
 const LARGEST = 512;
 
-/** Share of the ink below which a piece that stands alone is dust. */
+/** Connected pieces with less than this fraction of the ink are removed. */
 const SPECK = 0.01;
 
-/** Grey levels between ink and paper below which there is nothing to see. */
+/** Minimum difference of ink and paper in grey levels; below it, the image counts as empty. */
 const LEAST_CONTRAST = 8;
 
-/** null: nothing is drawn. grey: width×height levels; size: [H, W] to make. */
+/** grey: width×height levels; size: [H, W] of the result. Returns null if nothing is drawn. */
 export function prepare(
   grey: Uint8ClampedArray,
   width: number,
@@ -40,17 +40,17 @@ export function prepare(
 ): Prepared | null {
   const small = thumbnail(grey, width, height, LARGEST);
   const levels = Float64Array.from(small.values);
-  const level = part(levels, small.width, small.height);
+  const level = separate(levels, small.width, small.height);
   const flat = withoutShading(levels, small.width, small.height);
   const shading = flat !== null && flat.explained > level.explained + 0.01;
-  const parted = shading ? flat : level;
-  if (parted.light - parted.dark < LEAST_CONTRAST) return null;
-  const ink = withoutSpecks(inkOf(parted), parted.width, parted.height);
-  const fit = fitted(ink, parted.width, parted.height, size);
-  return fit === null ? null : { levels: fit, inverted: parted.lightPaper, shading };
+  const separation = shading ? flat : level;
+  if (separation.light - separation.dark < LEAST_CONTRAST) return null;
+  const ink = withoutSpecks(inkOf(separation), separation.width, separation.height);
+  const fit = fitted(ink, separation.width, separation.height, size);
+  return fit === null ? null : { levels: fit, inverted: separation.lightPaper, shading };
 }
 
-/** Pieces, joined to their eight neighbours, that hold less than their share of the ink are dropped. */
+/** Remove 8-connected pieces with less than the fraction `SPECK` of the ink. */
 export function withoutSpecks(ink: Float64Array, width: number, height: number): Float64Array {
   const pieces = new Int32Array(ink.length);
   const amounts = [0];
@@ -79,7 +79,7 @@ export function withoutSpecks(ink: Float64Array, width: number, height: number):
   return ink.map((value, at) => ((amounts[pieces[at] ?? 0] ?? 0) >= least ? value : 0));
 }
 
-/** Ink 0…1 as levels: its longer side as long as the box, its centre of mass where MNIST has it; null if there is none. */
+/** Scale ink 0…1 so that its longer side fits the box, and put its centre of mass where MNIST does; null without ink. */
 function fitted(ink: Float64Array, width: number, height: number, [H, W]: [number, number]): Uint8Array | null {
   let [top, bottom, left, right] = [height, -1, width, -1];
   for (let at = 0; at < ink.length; at++) {

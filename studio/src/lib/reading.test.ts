@@ -1,11 +1,11 @@
-/** Reading an image with a model that is small enough to know the answers. */
+/** Reading an image with a model so small that the results are known. */
 import { expect, test } from "vitest";
 
 import { binarised, posterior, read } from "./reading";
 import { manifestOf, modelFacts } from "./testing";
 import type { Decoded, Encoded, Manifest } from "./types";
 
-/** An engine whose posterior is N(label, ¼) on each axis, and whose decoder's logits are 2 for label 1 and −2 for others. */
+/** An engine with the posterior N(label, ¼) on each axis, and decoder logits of 2 for label 1 and −2 for the others. */
 const engine = {
   encode(_: string, images: Float32Array, labels: Float32Array | null): Promise<Encoded> {
     const count = images.length / 4;
@@ -32,7 +32,7 @@ const white = Float32Array.of(1, 1, 1, 1);
 const rateOf = (mean: number): number => 3 * 0.5 * (mean * mean + 0.25 - Math.log(0.25) - 1);
 const softplus = (v: number): number => Math.log1p(Math.exp(v));
 
-test("the label of least nats is guessed, by Bayes' rule", async () => {
+test("the label with the least nats is predicted, by Bayes' rule", async () => {
   const got = await read(engine, manifestOf(), "cvae", white, null);
   const nats = [rateOf(0) + 4 * softplus(2), rateOf(1) + 4 * softplus(-2), rateOf(2) + 4 * softplus(2)];
   expect(got.label).toBe(1);
@@ -42,20 +42,20 @@ test("the label of least nats is guessed, by Bayes' rule", async () => {
   expect([...got.deviation]).toEqual([0.5, 0.5, 0.5]);
 });
 
-test("a label that is given is taken, and its nats are said", async () => {
+test("a given label is used, and its nats are returned", async () => {
   const got = await read(engine, manifestOf(), "cvae", white, 2);
   expect(got.label).toBe(2);
   expect(got.nats).toBeCloseTo(rateOf(2) + 4 * softplus(2), 5);
   expect(got.probabilities).toHaveLength(3);
 });
 
-test("a model without labels guesses none", async () => {
+test("a model without labels predicts none", async () => {
   const got = await read(engine, manifestOf(), "vae", white, null);
   expect(got).toMatchObject({ label: null, probabilities: [] });
   expect(got.nats).toBeCloseTo(rateOf(0) + 4 * softplus(2), 5);
 });
 
-test("a likelihood of grey levels is scored on them", async () => {
+test("a likelihood of grey levels is evaluated on them", async () => {
   const model = { ...modelFacts("vae"), likelihood: "gaussian" as const, binarised: false };
   const manifest: Manifest = { ...manifestOf(["vae"]), models: { vae: model } };
   const two = { ...engine, decode: async (k: string, z: Float32Array, y: Float32Array | null) => {
@@ -66,7 +66,7 @@ test("a likelihood of grey levels is scored on them", async () => {
   expect(got.nats).toBeCloseTo(rateOf(0) + 2 * Math.log(2 * Math.PI), 5);
 });
 
-test("binarising keeps black and white, is the same each time, and keeps the mean", () => {
+test("binarisation keeps black and white, is deterministic, and keeps the mean", () => {
   const grey = new Float32Array(4000).fill(0.3);
   expect([...binarised(Float32Array.of(0, 1, 0, 1))]).toEqual([0, 1, 0, 1]);
   expect(binarised(grey)).toEqual(binarised(grey));

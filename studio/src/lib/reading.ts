@@ -1,13 +1,13 @@
-/** What the model says of an image: which label, how surprising, where it lies, and what it makes of it. */
+/** Apply the model to an image: label probabilities, surprise in nats, posterior and reconstruction. */
 import type { Engine } from "./engine/engine";
 import { nats, rate } from "./likelihood";
 import { uniform } from "./rng";
 import type { Kind, Manifest } from "./types";
 
 export interface Reading {
-  /** p(y|x) of K labels by Bayes' rule, as src/vaelab/evaluation/labels.py; [] of a model without labels. */
+  /** p(y|x) of K labels by Bayes' rule, as in src/vaelab/inference/labels.py; [] for a model without labels. */
   probabilities: number[];
-  /** −ELBO at z = μ under `label`, nats; of an autoencoder its distortion. */
+  /** −ELBO at z = μ given `label`, in nats; for an autoencoder, its distortion. */
   nats: number;
   /** d */
   mean: Float32Array;
@@ -18,17 +18,17 @@ export interface Reading {
   label: number | null;
 }
 
-/** Labels that are tried in one pass. */
+/** Number of labels evaluated in one pass. */
 const AT_ONCE = 50;
 
-/** The seed of the thresholds that binarise a drawing for a Bernoulli model: always the same. */
+/** Seed of the thresholds that binarise a drawing for a Bernoulli model. */
 const BINARISATION = 777;
 
 /**
- * Reads an image.
+ * Apply the model to an image.
  *
- * image: C×H×W, 0…1; label: what the reader says it is, or null to guess. A Bernoulli model scores the image binarised by one
- * seeded draw, as it scores test images; where the image lies and its reconstruction are of its grey levels.
+ * image: C×H×W, 0…1; label: the label chosen by the user, or null to predict it. A Bernoulli model scores the image after
+ * binarisation with one seeded draw, as it does for test images; the posterior and reconstruction use the grey levels.
  */
 export async function read(
   engine: Pick<Engine, "encode" | "decode">,
@@ -59,7 +59,7 @@ export async function read(
   };
 }
 
-/** Distortion + rate at z = μ(x, y) under each label; of a model without labels, one figure. */
+/** Distortion + rate at z = μ(x, y) for each label; one value for a model without labels. */
 async function labelNats(
   engine: Pick<Engine, "encode" | "decode">,
   manifest: Manifest,
@@ -89,7 +89,7 @@ async function labelNats(
   return found;
 }
 
-/** p(y|x) ∝ e^−nats, all labels equally frequent. */
+/** p(y|x) ∝ e^−nats, for equally frequent labels. */
 export function posterior(every: readonly number[]): number[] {
   const least = Math.min(...every);
   const weights = every.map((value) => Math.exp(least - value));
@@ -101,7 +101,7 @@ function indexOfLeast(values: readonly number[]): number {
   return values.reduce((best, value, at) => (value < (values[best] ?? Infinity) ? at : best), 0);
 }
 
-/** 0 or 1 with p = the level, each pixel with its own threshold, always the same. */
+/** Binarise each pixel with P(1) = its level; the thresholds are always the same. */
 export function binarised(image: Float32Array): Float32Array {
   const thresholds = uniform(BINARISATION, image.length);
   return image.map((level, at) => (level > (thresholds[at] ?? 0.5) ? 1 : 0));

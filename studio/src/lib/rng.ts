@@ -1,4 +1,4 @@
-/** Seeded standard normal draws: the same seed gives the same numbers in every browser. */
+/** Seeded random numbers: the same seed gives the same numbers in every browser. */
 
 /** sfc32 seeded by splitmix32: uniform in (0, 1). */
 function uniforms(seed: number): () => number {

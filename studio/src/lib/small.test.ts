@@ -1,4 +1,4 @@
-/** Draws, marks, pixels and the map's arithmetic. */
+/** Random numbers, marks, pixels and the arithmetic of the map. */
 import { expect, test } from "vitest";
 
 import { labelStyle } from "./colour";
@@ -9,7 +9,7 @@ import { normal, uniform } from "./rng";
 import { modelFacts } from "./testing";
 import { unpack } from "./unpack";
 
-test("draws are those of their seed, and standard normal", () => {
+test("draws are determined by their seed, and standard normal", () => {
   expect(normal(3, 5)).toEqual(normal(3, 5));
   expect(normal(3, 4)).toEqual(normal(3, 5).slice(0, 4));
   expect(normal(3, 4)).not.toEqual(normal(4, 4));
@@ -21,7 +21,7 @@ test("draws are those of their seed, and standard normal", () => {
   expect(uniform(1, 1000).every((u) => u > 0 && u < 1)).toBe(true);
 });
 
-test("a seed's draws stay what they are: links depend on them", () => {
+test("the draws of a seed never change, since links depend on them", () => {
   expect([...normal(1, 3)].map((value) => value.toFixed(5))).toMatchInlineSnapshot(`
     [
       "-0.92128",
@@ -44,7 +44,7 @@ test("labels as weights", () => {
   expect([...repeated(Float32Array.of(1, 2), 2)]).toEqual([1, 2, 1, 2]);
 });
 
-test("a point moved on the map lands there, and all across it stays", () => {
+test("a point moved on the map lands there, and orthogonal directions do not change", () => {
   const model = modelFacts("vae");
   const z = Float32Array.of(1, -2, 0.5);
   for (const axes of ["principal", [0, 1], [2, 0]] as ("principal" | [number, number])[]) {
@@ -55,7 +55,7 @@ test("a point moved on the map lands there, and all across it stays", () => {
   expect(radius(model, "principal", Float32Array.of(3, 4, 9))).toBeCloseTo(5, 5);
 });
 
-test("levels are rounded as Python rounds them, grey and colour", () => {
+test("levels are rounded as in Python, grey and colour", () => {
   expect([...rgba(Float32Array.of(0, 1, 0.5, 0.1), 1, [1, 1, 2])]).toEqual([128, 128, 128, 255, 26, 26, 26, 255]);
   expect([...rgba(Float32Array.of(0, 0.2, 1), 0, [3, 1, 1])]).toEqual([0, 51, 255, 255]);
 });
@@ -67,7 +67,7 @@ test("a grid is cut into its cells row by row", () => {
   expect([...cells(data, [1, 2, 2], 1, 2)].map((value) => Math.round(value * 255))).toEqual([1, 2, 5, 6, 3, 4, 7, 8]);
 });
 
-test("what is packed comes out, and what is damaged is said to be", async () => {
+test("packed bytes are restored, and damaged ones are reported", async () => {
   const bytes = Uint8Array.from({ length: 100_000 }, (_, i) => (i * 7) % 251);
   const packed = await new Response(new Blob([bytes]).stream().pipeThrough(new CompressionStream("gzip"))).arrayBuffer();
   const base64 = Buffer.from(packed).toString("base64");

@@ -1,4 +1,4 @@
-/** The one state of the page; `hash.ts` says how it stands in the URL. */
+/** The state of the page; `hash.ts` writes it to the URL and reads it back. */
 import { type MapAxes, radius, unitOf } from "./latent";
 import { normal } from "./rng";
 import type { Drawn, Kind, Manifest, ModelFacts } from "./types";
@@ -7,10 +7,10 @@ export type View = "play" | "story" | "report";
 export const VIEWS: readonly View[] = ["play", "story", "report"];
 export const KINDS: readonly Kind[] = ["ae", "vae", "cvae"];
 
-/** What last set z: "seed" (a random draw), "idle" (the gentle motion of the beginning), or the name of a view. */
+/** What set z last: "seed" (a random point), "idle" (the initial animation), "link" (the URL), or the name of a view. */
 export type Origin = string;
 
-/** The precomputed picture, to show before the model answers. */
+/** The precomputed picture, shown until the model is loaded. */
 export interface First {
   /** (rows·columns)×C×H×W, row by row */
   pixels: Float32Array;
@@ -19,32 +19,32 @@ export interface First {
   z: number[][];
 }
 
-/** σ from the middle of the map beyond which hardly a training image lies. */
+/** Distance in σ from the centre of the map beyond which few images are encoded. */
 export const FAR = 2.5;
 
 export class StudioState {
   readonly manifest: Manifest;
   kind: Kind = $state("cvae");
   label = $state(0);
-  /** The point, d numbers; set it through `setZ`. */
+  /** The latent point, d; set it with `setZ`. */
   z: Float32Array = $state.raw(new Float32Array(0));
   from: Origin = $state("seed");
-  /** 0: the point of the precomputed picture; else of the draws of this seed. */
+  /** Seed of the random point; 0: the first point of the precomputed picture. */
   seed = $state(0);
   temperature = $state(1);
   mode: "mean" | "sample" = $state("mean");
   view: View = $state("play");
-  /** Of the story, from 1. */
+  /** Step of the story, from 1. */
   step = $state(1);
   axes: MapAxes = $state.raw("principal");
   pinned = $state(false);
   drawn: Drawn | null = $state.raw(null);
-  /** Whether the reader has done anything yet: until then the point moves gently by itself. */
+  /** Whether the user has interacted with the page; until then, the point is animated. */
   touched = $state(false);
-  /** Whether the model answers yet: until then the page shows the precomputed picture. */
+  /** Whether the model is loaded; until then, the page shows the precomputed picture. */
   live = $state(false);
   first: First | null = $state.raw(null);
-  /** What went wrong with the model, for the reader; null: nothing. */
+  /** Error message about the model for the user; null: no error. */
   failure: string | null = $state(null);
 
   constructor(manifest: Manifest) {
@@ -55,7 +55,7 @@ export class StudioState {
     this.reset();
   }
 
-  /** The facts of the model in use; undefined only while a run trains that has none yet. */
+  /** The current model; undefined only if a run is being trained and has no weights yet. */
   get maybeModel(): ModelFacts | undefined {
     return this.manifest.models[this.kind];
   }
@@ -66,7 +66,7 @@ export class StudioState {
     return model;
   }
 
-  /** Whether the point lies where hardly a training image does, as the map shows it. */
+  /** Whether the point is farther than `FAR` σ from the centre of the map. */
   get outside(): boolean {
     const model = this.maybeModel;
     return model !== undefined && radius(model, this.axes, this.z) > FAR;
@@ -76,22 +76,22 @@ export class StudioState {
     return this.manifest.classes;
   }
 
-  /** Names of the labels that the model in use can be asked for: none of an unconditional one. */
-  get asked(): string[] {
+  /** Names of the labels that the current model can generate; none if it is unconditional. */
+  get labelNames(): string[] {
     return this.maybeModel?.conditional ? this.manifest.classes : [];
   }
 
-  /** What went wrong with the model, told to the reader; the page goes on with what it has. */
+  /** Show an error of the model to the user; the page continues without the model. */
   fail(error: unknown): void {
     const reason = error instanceof Error ? error.message : String(error);
     const advice =
       typeof WebAssembly === "undefined"
-        ? "This browser does not run WebAssembly, or it is turned off: allow it, or take a current Chrome, Firefox or Safari."
-        : "Reload the page. If it stays so, try a current Chrome, Firefox or Safari, or make the page again: vaelab studio RUN, or vaelab export RUN.";
+        ? "WebAssembly is not available in this browser or is disabled. Enable it, or use a current Chrome, Firefox or Safari."
+        : "Reload the page. If the error remains, use a current Chrome, Firefox or Safari, or create the page again with vaelab studio RUN or vaelab export RUN.";
     this.failure = `The model could not be run (${reason}). ${advice}`;
   }
 
-  /** A new point, taken as it is; `from` says who set it. */
+  /** Set the point; `from` names what set it. */
   setZ(z: Float32Array, from: Origin): void {
     this.z = z;
     this.from = from;
@@ -104,7 +104,7 @@ export class StudioState {
     this.touched = true;
   }
 
-  /** Another model of the same run; its point starts from the seed, since the models do not share a latent space. */
+  /** Switch to another model of the run; its point is reset to the seed, since the models have different latent spaces. */
   setKind(kind: Kind): void {
     if (kind === this.kind || this.manifest.models[kind] === undefined) return;
     this.kind = kind;
@@ -120,21 +120,21 @@ export class StudioState {
     if (this.from === "seed") this.reset();
   }
 
-  /** Another draw: the next seed, z ~ N(0, I) · temperature. */
+  /** A new random point, z ~ N(0, I) · temperature, from the next seed. */
   draw(): void {
     this.seed += 1;
     this.touched = true;
     this.reset();
   }
 
-  /** The point of the seed. */
+  /** Set the point that belongs to the seed. */
   reset(): void {
     const model = this.maybeModel;
     if (model === undefined) return;
     this.from = "seed";
-    const given = this.manifest.first?.z[0];
-    if (this.seed === 0 && this.kind === this.manifest.main && given?.length === model.latent_dim) {
-      this.z = Float32Array.from(given);
+    const precomputed = this.manifest.first?.z[0];
+    if (this.seed === 0 && this.kind === this.manifest.main && precomputed?.length === model.latent_dim) {
+      this.z = Float32Array.from(precomputed);
       return;
     }
     const noise = normal(this.seed, model.latent_dim);

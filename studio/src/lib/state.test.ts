@@ -1,10 +1,10 @@
-/** What the state does when it is told. */
+/** Transitions of the page's state. */
 import { expect, test } from "vitest";
 
 import { StudioState } from "./state.svelte";
 import { manifestOf } from "./testing";
 
-test("another draw is the next seed's; temperature scales it", () => {
+test("a new random point uses the next seed and is scaled by the temperature", () => {
   const state = new StudioState(manifestOf());
   state.draw();
   const z = state.z;
@@ -15,7 +15,7 @@ test("another draw is the next seed's; temperature scales it", () => {
   expect(state.z).not.toEqual(z);
 });
 
-test("an autoencoder draws in units of its own codes", () => {
+test("an autoencoder draws points on the scale of its codes", () => {
   const state = new StudioState(manifestOf(["ae"]));
   state.setTemperature(0);
   state.draw();
@@ -33,14 +33,14 @@ test("a point beyond 2.5 σ of the map is outside, whatever its other axes", () 
   expect(autoencoder.outside).toBe(false);
 });
 
-test("a label that is not there is refused; a model that is not there too", () => {
+test("unknown labels and models are ignored", () => {
   const state = new StudioState(manifestOf(["vae"], []));
   state.setLabel(1);
   state.setKind("cvae");
-  expect(state).toMatchObject({ label: 0, kind: "vae", asked: [] });
+  expect(state).toMatchObject({ label: 0, kind: "vae", labelNames: [] });
 });
 
-test("a run in training without weights yet has no model, and nothing breaks", () => {
+test("a run in training without weights has no model, and nothing fails", () => {
   const state = new StudioState({ ...manifestOf([]), training: true, first: null });
   state.draw();
   expect(state.maybeModel).toBeUndefined();

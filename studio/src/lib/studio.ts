@@ -1,4 +1,4 @@
-/** What every view works with, by Svelte's context. */
+/** The objects that all views share, provided through Svelte's context. */
 import { getContext, setContext } from "svelte";
 
 import type { Engine } from "./engine/engine";

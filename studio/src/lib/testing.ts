@@ -1,4 +1,4 @@
-/** A manifest of a small model, for tests. */
+/** The manifest of a small model, for tests. */
 import type { Kind, Manifest, ModelFacts } from "./types";
 
 export function modelFacts(kind: Kind, d = 3): ModelFacts {

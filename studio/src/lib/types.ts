@@ -1,16 +1,16 @@
-/** What the files of a bundle say, and what the engine gives back: the words that all parts of the page share. */
+/** Types of the bundle's files and of the engine's results. */
 
 export type Kind = "ae" | "vae" | "cvae";
 
 export type LikelihoodName = "bernoulli" | "continuous_bernoulli" | "discretised_logistic" | "gaussian";
 
-/** Where bytes are: to be fetched, or gzip in base64 inside the page. */
+/** Location of a file: a URL, or gzip in base64 inside the page. */
 export type Source = { url: string } | { packed: string };
 
-/** Bytes of a file of the bundle by its name; rejects with a readable message. */
+/** Loads a file of the bundle by name; rejects with a readable message. */
 export interface Bundle {
   (name: string): Promise<ArrayBuffer>;
-  /** Where they are, for the worker to get them itself. */
+  /** The location of a file, for the worker to load it. */
   source(name: string): Source;
 }
 
@@ -18,9 +18,9 @@ export interface Bundle {
 export type Shape = [number, number, number];
 
 export interface AxisFacts {
-  /** Nats per image that each latent axis carries, over test images; all 0 for an autoencoder. */
+  /** KL divergence of each latent axis in nats per image, over test images; all 0 for an autoencoder. */
   rate: number[];
-  /** Mean and standard deviation, over test images, of the posterior's mean on each axis. */
+  /** Mean and standard deviation over test images of the posterior mean on each axis. */
   mean: number[];
   deviation: number[];
 }
@@ -29,18 +29,18 @@ export interface PrincipalPlane {
   mean: number[];
   /** Two unit vectors of d numbers. */
   components: [number[], number[]];
-  /** Share of the variance of the points along each. */
+  /** Fraction of the points' variance along each. */
   explained: [number, number];
 }
 
 export interface PointsFacts {
   file: string;
   count: number;
-  /** The axes whose columns the file holds, at most 12; the two columns after them are the principal components. */
+  /** Axes with a column in the file, at most 12; two columns with the principal components follow them. */
   axes: number[];
-  /** What one count of a coordinate is worth. */
+  /** Factor from stored integers to coordinates. */
   scale: number;
-  /** Which of the data's splits the images are of: test, or validation or train where there is none. */
+  /** Split that the images come from: test; validation or train if there is no test split. */
   split: string;
   thumbs: string | null;
   thumbs_columns: number;
@@ -57,26 +57,26 @@ export interface ModelFacts {
   latent_dim: number;
   likelihood: LikelihoodName;
   stated_as: string[];
-  /** Whether a drawing is cut into 0 and 1 before the model scores it. */
+  /** Whether an image is binarised before the model scores it. */
   binarised: boolean;
   axes: AxisFacts;
-  /** All d axes, highest rate first. */
+  /** All d axes by descending rate. */
   order: number[];
   principal: PrincipalPlane;
   points: PointsFacts | null;
-  /** 101 quantiles of −ELBO of test images in nats, ascending. */
+  /** 101 quantiles of the −ELBO of test images in nats, ascending. */
   surprise: { quantiles: number[] } | null;
   figures: Record<string, number> | null;
-  /** The aggregate posterior, axis by axis. */
+  /** Mean and standard deviation of the aggregate posterior on each axis. */
   spread: { mean: number[]; deviation: number[] };
 }
 
 export interface FirstPicture {
   file: string;
-  /** A row per label, or 1. */
+  /** One row per label; 1 without labels. */
   rows: number;
   columns: number;
-  /** The point of each column. */
+  /** The latent point of each column. */
   z: number[][];
 }
 
@@ -93,14 +93,14 @@ export interface Manifest {
   first: FirstPicture | null;
   report: string | null;
   curve: string | null;
-  /** What a person should know of the run: what is missing here, and why. */
+  /** Notes for the user: what is missing from the page, and why. */
   notes: string[];
 }
 
 export interface Decoded {
   /** n×C×H×W, 0…1 */
   pixels: Float32Array;
-  /** n×planes×C×H×W of the likelihood, named by `stated_as` */
+  /** Parameters of the likelihood, n×planes×C×H×W; the planes are named by `stated_as` */
   parameters: Float32Array;
   count: number;
 }

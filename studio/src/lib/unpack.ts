@@ -1,7 +1,7 @@
-/** Bytes from where they are: fetched, or unpacked from base64 of gzip; on the main thread and in the worker. */
+/** Load a file: fetch it, or unpack it from gzip in base64. Used on the main thread and in the worker. */
 import type { Source } from "./types";
 
-/** Characters of base64 decoded at a time, a multiple of 4: a few milliseconds. */
+/** Base64 characters decoded at a time, a multiple of 4; takes a few milliseconds. */
 const SLICE = 1 << 20;
 
 export async function unpack(source: Source, name: string): Promise<ArrayBuffer> {
@@ -13,9 +13,9 @@ async function fetched(url: string, name: string): Promise<ArrayBuffer> {
   try {
     response = await fetch(url);
   } catch {
-    throw new Error(`${name} could not be fetched: is vaelab studio still running? Start it again and reload this page`);
+    throw new Error(`${name} could not be loaded: vaelab studio may have stopped; start it again and reload this page`);
   }
-  if (!response.ok) throw new Error(`${name} could not be fetched: the server said ${response.status}`);
+  if (!response.ok) throw new Error(`${name} could not be loaded: the server answered with status ${response.status}`);
   return response.arrayBuffer();
 }
 
@@ -32,7 +32,7 @@ async function inflated(packed: string, name: string): Promise<ArrayBuffer> {
     const [bytes] = await Promise.all([whole, written]);
     return bytes;
   } catch {
-    throw new Error(`${name} is damaged inside this page: make the page again`);
+    throw new Error(`${name} is damaged inside this page: export the page again`);
   }
 }
 

@@ -1,4 +1,4 @@
-/** The main thread's side of the worker that runs the model. */
+/** The main thread's interface to the worker that runs the model. */
 import { pageSource } from "../bundle";
 import type { Bundle, Decoded, Encoded, Kind, Manifest } from "../types";
 import { unpack } from "../unpack";
@@ -6,19 +6,19 @@ import { latest } from "./latest";
 import type { Answer, Request, Task } from "./protocol";
 
 export interface Engine {
-  /** Loads both sessions of a model; decode and encode do so by themselves. */
+  /** Load the encoder and decoder of a model; `decode` and `encode` do this if needed. */
   ready(kind: Kind): Promise<void>;
-  /** z: n×d; labels: n×K weights, null for a model without labels. */
+  /** z: n×d; labels: n×K weights; null for a model without labels. */
   decode(kind: Kind, z: Float32Array, labels: Float32Array | null): Promise<Decoded>;
   /** images: n×C×H×W, 0…1. */
   encode(kind: Kind, images: Float32Array, labels: Float32Array | null): Promise<Encoded>;
-  /** The channel of that name: the same one at each call. */
+  /** The channel with this name; each call returns the same one. */
   channel(name: string): Channel;
 }
 
 /**
- * At most one request in flight and one waiting, started at most once an animation frame; a newer request takes the place of
- * the one that waits, whose promise resolves to null.
+ * A queue with at most one request in flight and one waiting, started at most once per animation frame. A newer request replaces
+ * the waiting one, whose promise resolves to null.
  */
 export interface Channel {
   decode(kind: Kind, z: Float32Array, labels: Float32Array | null): Promise<Decoded | null>;
@@ -27,7 +27,7 @@ export interface Channel {
 
 type Send = (task: Task) => Promise<Decoded | Encoded | null>;
 
-/** The worker with its runtime under way; made as early as possible, since the runtime takes the longest to come. */
+/** Start the worker and load its runtime; call it as early as possible, since the runtime takes longest to load. */
 export function startWorker(): Send {
   const waiting = new Map<number, { resolve: (result: Decoded | Encoded | null) => void; reject: (e: Error) => void }>();
   let last = 0;
@@ -37,13 +37,13 @@ export function startWorker(): Send {
   };
   const worker = createWorker().then((made) => {
     made.onmessage = ({ data }: MessageEvent<Answer>) => {
-      const asked = waiting.get(data.id);
+      const request = waiting.get(data.id);
       waiting.delete(data.id);
-      if ("error" in data) asked?.reject(new Error(data.error));
-      else asked?.resolve(data.result);
+      if ("error" in data) request?.reject(new Error(data.error));
+      else request?.resolve(data.result);
     };
     made.onerror = (event) => {
-      fail(`the worker stopped: ${event.message || "it could not be started"}`);
+      fail(`the worker failed: ${event.message || "it could not be started"}`);
     };
     return made;
   });

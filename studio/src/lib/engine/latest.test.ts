@@ -1,9 +1,9 @@
-/** Of requests that come faster than they are answered, the newest wins, and no frame starts two. */
+/** While a request is in flight, only the newest of the others is kept, and no frame starts two. */
 import { expect, test } from "vitest";
 
 import { latest } from "./latest";
 
-/** A worker that answers when it is told, and frames that pass when they are told. */
+/** A worker and animation frames that the test controls. */
 function bench() {
   const begun: number[] = [];
   const answers: (() => void)[] = [];
@@ -29,7 +29,7 @@ function bench() {
   };
 }
 
-test("the first starts at once; of those that wait only the newest is asked", async () => {
+test("the first request starts at once; of the waiting ones only the newest runs", async () => {
   const { begun, ask, answer, frame } = bench();
   const all = [1, 2, 3, 4].map((input) => ask(input));
   expect(begun).toEqual([1]);
@@ -40,7 +40,7 @@ test("the first starts at once; of those that wait only the newest is asked", as
   expect(await Promise.all(all)).toEqual([10, null, null, 40]);
 });
 
-test("a frame starts one at most, however fast the answers are", async () => {
+test("a frame starts at most one request, however fast the answers are", async () => {
   const { begun, ask, answer, frame } = bench();
   void ask(1);
   await answer();
@@ -51,7 +51,7 @@ test("a frame starts one at most, however fast the answers are", async () => {
   expect(begun).toEqual([1, 3]);
 });
 
-test("a failure is told to the one who asked, and the next is asked all the same", async () => {
+test("a failure rejects its own promise, and the next request still runs", async () => {
   const ask = latest(
     (input: number) => (input === 1 ? Promise.reject(new Error("no")) : Promise.resolve(input)),
     (then) => setTimeout(then),

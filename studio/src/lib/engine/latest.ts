@@ -1,23 +1,23 @@
-/** "Latest wins": of requests that come faster than they are answered, only the newest is kept. */
+/** "Latest wins": while a request is in flight, only the newest of the others is kept. */
 
 type Waiting<A, R> = { input: A; resolve: (result: R | null) => void; reject: (error: unknown) => void };
 
-/** Calls back before the next picture, or soon where the page is not shown. */
+/** Call `then` before the next frame, or after 16 ms if the page is hidden. */
 export function nextFrame(then: () => void): void {
   if (typeof requestAnimationFrame === "function" && !document.hidden) requestAnimationFrame(then);
   else setTimeout(then, 16);
 }
 
 /**
- * `run` with at most one call in flight and one waiting, begun at most once an animation frame. A newer call takes the place of
- * the waiting one, whose promise resolves to null.
+ * Wrap `run` so that at most one call is in flight and one waits, and at most one starts per animation frame. A newer call
+ * replaces the waiting one, whose promise resolves to null.
  */
 export function latest<A, R>(
   run: (input: A) => Promise<R>,
   frame: (then: () => void) => void = nextFrame,
 ): (input: A) => Promise<R | null> {
   let busy = false;
-  let begun = false; // in this frame
+  let begun = false; // whether a call has started in this frame
   let waiting: Waiting<A, R> | null = null;
 
   function next(): void {

@@ -1,4 +1,4 @@
-/** What the page and its worker say to each other. */
+/** Messages between the page and its worker. */
 import type { Decoded, Encoded, Kind, Shape, Source } from "../types";
 
 export interface RuntimeRequest {
@@ -13,7 +13,7 @@ export interface LoadRequest {
   decoder: Source;
   shape: Shape;
   latentDim: number;
-  /** 0: takes no labels */
+  /** Number of classes; 0: the model takes no labels */
   classes: number;
 }
 

@@ -1,4 +1,4 @@
-/** The worker: onnxruntime on WASM, one thread, a pair of sessions for each model. Requests are answered in their order. */
+/** The worker: ONNX Runtime on WASM with one thread and two sessions per model. It answers requests in order. */
 import * as ort from "onnxruntime-web/wasm";
 
 import type { Decoded, Encoded, Kind } from "../types";
@@ -16,7 +16,7 @@ interface Scope {
   postMessage(answer: Answer, transfer: Transferable[]): void;
 }
 
-/** Values that a pass holds in images at most: larger batches go in parts. */
+/** Maximum number of image values per forward pass; larger batches are split. */
 const AT_ONCE = 1 << 21;
 
 const scope = self as unknown as Scope;
@@ -96,7 +96,7 @@ async function encode({ kind, images, labels }: EncodeRequest): Promise<Encoded>
 
 type Input = readonly [Float32Array, readonly number[]] | Float32Array | null;
 
-/** Two outputs of a session for `count` rows, a part at a time. A bare array is labels; null is left out. */
+/** Run a session on `count` rows in batches; return two outputs. A plain array as input holds labels; null is omitted. */
 async function inParts(
   facts: LoadRequest,
   session: ort.InferenceSession,
@@ -118,7 +118,7 @@ async function inParts(
     }
     const results = await session.run(feeds, [...outputs]);
     const [one, other] = outputs.map((name) => results[name]?.data);
-    if (!(one instanceof Float32Array && other instanceof Float32Array)) throw new Error("the model gave no numbers");
+    if (!(one instanceof Float32Array && other instanceof Float32Array)) throw new Error("the model returned no numbers");
     parts.push([one, other]);
   }
   const [only] = parts;

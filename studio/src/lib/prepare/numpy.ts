@@ -1,6 +1,6 @@
-/** Rounding and sums as NumPy does them, so that a tie falls the same way here and there. */
+/** Rounding and sums as in NumPy, so that ties are resolved in the same way. */
 
-/** To the nearest whole number, a half to the even one: np.rint, and Python's round. */
+/** Round to the nearest integer, halves to even, as np.rint and Python's round. */
 export function rint(value: number): number {
   const low = Math.floor(value);
   const rest = value - low;
@@ -8,7 +8,7 @@ export function rint(value: number): number {
   return low % 2 === 0 ? low : low + 1;
 }
 
-/** NumPy's pairwise sum; `round` is Math.fround for float32. */
+/** NumPy's pairwise sum; pass Math.fround as `round` for float32. */
 export function pairwiseSum(
   values: ArrayLike<number>,
   round: (value: number) => number,
@@ -43,7 +43,7 @@ export function linspace(start: number, stop: number, count: number): Float64Arr
   return out;
 }
 
-/** The middle value, or the mean of the two in the middle. */
+/** Median. */
 export function median(values: number[]): number {
   const sorted = values.sort((a, b) => a - b);
   const middle = sorted.length >> 1;

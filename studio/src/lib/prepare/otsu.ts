@@ -1,22 +1,22 @@
-/** Ink parted from paper by Otsu's threshold (Otsu 1979). */
+/** Separation of ink and paper by Otsu's threshold (Otsu 1979). */
 import { linspace, median } from "./numpy";
 
-export interface Parted {
+export interface Separation {
   levels: Float64Array;
   width: number;
   height: number;
   threshold: number;
-  /** Mean level on either side of the threshold. */
+  /** Mean level below and above the threshold. */
   dark: number;
   light: number;
-  /** η: the share of the variance that the threshold explains. */
+  /** η: fraction of the variance explained by the threshold. */
   explained: number;
   lightPaper: boolean;
 }
 
 const BINS = 256;
 
-export function part(levels: Float64Array, width: number, height: number): Parted {
+export function separate(levels: Float64Array, width: number, height: number): Separation {
   let [low, high] = [Infinity, -Infinity];
   for (let i = 0; i < levels.length; i++) {
     const level = levels[i] ?? 0;
@@ -47,7 +47,7 @@ export function part(levels: Float64Array, width: number, height: number): Parte
     between[i] = explains;
     if (explains > most) most = explains;
   }
-  // Every empty bin between two peaks explains the same: the middle one is as far from both.
+  // All empty bins between two peaks explain the same variance; take the median, which is equally far from both.
   const best: number[] = [];
   between.forEach((explains, i) => {
     if (explains >= most * (1 - 1e-9)) best.push(i);
@@ -68,7 +68,7 @@ export function part(levels: Float64Array, width: number, height: number): Parte
   };
 }
 
-/** np.histogram of even bins: a level on an edge belongs to the bin above it, the highest to the last. */
+/** np.histogram with equal bins: a level on an edge belongs to the upper bin, the highest level to the last bin. */
 function histogram(levels: Float64Array, low: number, high: number, edges: Float64Array): Float64Array {
   const counts = new Float64Array(BINS);
   for (let i = 0; i < levels.length; i++) {
@@ -89,18 +89,18 @@ function border(levels: Float64Array, width: number, height: number): number[] {
   return found;
 }
 
-/** 1 where there is paper. */
-export function paperOf({ levels, threshold, lightPaper }: Parted): Uint8Array {
+/** Mask: 1 for paper. */
+export function paperOf({ levels, threshold, lightPaper }: Separation): Uint8Array {
   const paper = new Uint8Array(levels.length);
   for (let i = 0; i < levels.length; i++) paper[i] = (levels[i] ?? 0) > threshold === lightPaper ? 1 : 0;
   return paper;
 }
 
-/** 0…1: 1 where the ink's mean level is, 0 where the paper's is and wherever no ink is near. */
-export function inkOf(parted: Parted): Float64Array {
-  const { levels, width, height, lightPaper } = parted;
-  const [paper, ink] = lightPaper ? [parted.light, parted.dark] : [parted.dark, parted.light];
-  const isPaper = paperOf(parted);
+/** Amount of ink 0…1: 1 at the mean level of ink, 0 at the mean level of paper and where no ink is adjacent. */
+export function inkOf(separation: Separation): Float64Array {
+  const { levels, width, height, lightPaper } = separation;
+  const [paper, ink] = lightPaper ? [separation.light, separation.dark] : [separation.dark, separation.light];
+  const isPaper = paperOf(separation);
   const out = new Float64Array(levels.length);
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {

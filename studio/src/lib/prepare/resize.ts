@@ -21,13 +21,13 @@ export const BICUBIC: Filter = {
   },
 };
 
-/** For each output pixel where its window begins, and the weights of the inputs in it. */
+/** The first input pixel that contributes to an output pixel, and the weights from there on. */
 interface Window {
   first: number;
   weights: Float64Array;
 }
 
-/** `length` inputs, of which 0 to `end` are spread over `count` outputs. */
+/** Windows of `count` outputs over the range 0 to `end` of `length` inputs. */
 function windows(filter: Filter, length: number, end: number, count: number): Window[] {
   const scale = end / count;
   const stretch = Math.max(scale, 1);
@@ -57,7 +57,7 @@ const floatPass: Pass = (source, at, step, { first, weights }) => {
   return sum; // stored as float32
 };
 
-/** Bits after the point of the weights for 8-bit levels. */
+/** Fractional bits of the weights for 8-bit levels. */
 const PRECISION = 22;
 
 const levelPass: Pass = (source, at, step, { first, weights }) => {
@@ -75,7 +75,7 @@ interface Raster<T extends Values> {
   height: number;
 }
 
-/** Both passes, each left out where it changes nothing; `end` is how far the source reaches, if not to its edge. */
+/** Horizontal and vertical pass, each omitted if it changes nothing; `end`: extent of the source, if smaller than its size. */
 function resampled<T extends Values>(
   source: Raster<T>,
   width: number,
@@ -126,7 +126,7 @@ export function thumbnail(grey: Uint8ClampedArray, width: number, height: number
   return resampled(smaller, w, h, BOX, levelPass, (n) => new Uint8ClampedArray(n), end);
 }
 
-/** The largest size of these proportions that fits; of two whole numbers the one that keeps them better. */
+/** The largest size with this aspect ratio that fits, rounded to the integers that preserve the ratio best. */
 function fitting(width: number, height: number, most: number): [number, number] {
   const aspect = width / height;
   const nearer = (number: number, off: (n: number) => number): number => {
@@ -137,7 +137,7 @@ function fitting(width: number, height: number, most: number): [number, number] 
   return [most, nearer(most / aspect, (n) => (n === 0 ? 0 : Math.abs(aspect - most / n)))];
 }
 
-/** `Image.reduce`: means of blocks, those at the far edges of what is left there. */
+/** `Image.reduce`: means of blocks; blocks at the right and bottom edges may be smaller. */
 function reduced(source: Raster<Uint8ClampedArray>, across: number, down: number): Raster<Uint8ClampedArray> {
   const width = Math.ceil(source.width / across);
   const height = Math.ceil(source.height / down);

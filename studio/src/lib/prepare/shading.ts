@@ -1,8 +1,8 @@
-/** A smooth shading of the paper taken off: levels divided by the quadratic in x and y that fits the paper best. */
+/** Removal of smooth shading: divide the levels by the quadratic in x and y that fits the paper best. */
 import { linspace } from "./numpy";
-import { paperOf, part, type Parted } from "./otsu";
+import { paperOf, separate, type Separation } from "./otsu";
 
-/** Grey levels below which paper is too dark to tell its shading. */
+/** Minimum grey level of paper; darker paper is too dark to estimate its shading. */
 const DARKEST_PAPER = 16;
 const ROUNDS = 5;
 const LEAST_SIDE = 16;
@@ -17,13 +17,13 @@ const TERMS = [
   [0, 2],
 ] as const;
 
-/** The levels as if the paper were lit evenly; null where that fails. Which is paper is found anew in each round. */
-export function withoutShading(levels: Float64Array, width: number, height: number): Parted | null {
+/** Levels without shading; null if the fit fails. The paper is determined again in each iteration. */
+export function withoutShading(levels: Float64Array, width: number, height: number): Separation | null {
   if (Math.min(width, height) < LEAST_SIDE) return null;
   const x = linspace(-1, 1, width);
   const y = linspace(-1, 1, height);
   let paper: Uint8Array = new Uint8Array(levels.length).fill(1);
-  let parted: Parted | null = null;
+  let separation: Separation | null = null;
   for (let round = 0; round < ROUNDS; round++) {
     let count = 0;
     for (let i = 0; i < paper.length; i++) count += paper[i] ?? 0;
@@ -40,12 +40,12 @@ export function withoutShading(levels: Float64Array, width: number, height: numb
     if (least < DARKEST_PAPER) return null;
     const mean = sum / surface.length;
     for (let i = 0; i < surface.length; i++) surface[i] = ((levels[i] ?? 0) / (surface[i] ?? 1)) * mean;
-    parted = part(surface, width, height);
-    const found = paperOf(parted);
-    if (same(found, paper)) break; // as all further rounds would be
+    separation = separate(surface, width, height);
+    const found = paperOf(separation);
+    if (same(found, paper)) break; // converged
     paper = found;
   }
-  return parted;
+  return separation;
 }
 
 function same(a: Uint8Array, b: Uint8Array): boolean {
@@ -53,7 +53,7 @@ function same(a: Uint8Array, b: Uint8Array): boolean {
   return true;
 }
 
-/** The least-squares weights of the six terms over the paper, by the normal equations; sums go row by row. */
+/** Least-squares weights of the six terms over the paper, from the normal equations, summed row by row. */
 function fitted(levels: Float64Array, paper: Uint8Array, x: Float64Array, y: Float64Array): Float64Array | null {
   const n = TERMS.length;
   const width = x.length;
@@ -85,7 +85,7 @@ function fitted(levels: Float64Array, paper: Uint8Array, x: Float64Array, y: Flo
   return solved(matrix, right, n);
 }
 
-/** Adds `sums[a]`·yᵇ to `into[a][b]`. */
+/** Add `sums[a]`·yᵇ to `into[a][b]`. */
 function add(into: Float64Array[], sums: number[], y: number): void {
   into.forEach((row, a) => {
     let power = sums[a] ?? 0;
@@ -96,7 +96,7 @@ function add(into: Float64Array[], sums: number[], y: number): void {
   });
 }
 
-/** Gaussian elimination with the largest pivot; null if the paper does not determine the surface. */
+/** Gaussian elimination with partial pivoting; null if the matrix is singular. */
 function solved(matrix: Float64Array[], right: Float64Array, n: number): Float64Array | null {
   const rows = matrix.map((row, i) => [...row, right[i] ?? 0]);
   const cell = (row: number, column: number): number => rows[row]?.[column] ?? 0;

@@ -9,7 +9,7 @@ import { enlarged, fileName, pointAsText } from "./save";
 describe("the grid's points", () => {
   const given = Array.from({ length: 10 }, (_, column) => [column, 0, 0, 0, 1]);
 
-  it("begin with those of the precomputed picture, then follow the seeds", () => {
+  it("start with those of the precomputed picture, then use the seeds", () => {
     const first = pageOfDraws(model(), given, 0, 10, 1);
     expect(first.every(({ seed }) => seed === null)).toBe(true);
     expect([...(first[7]?.z ?? [])]).toEqual([7, 0, 0, 0, 1]);
@@ -18,18 +18,18 @@ describe("the grid's points", () => {
     expect(second[2]?.z).toEqual(normal(3, 5));
   });
 
-  it("go on with seeds where a page is longer than what is given", () => {
+  it("use seeds where a page is longer than the given points", () => {
     const page = pageOfDraws(model(), given, 0, 40, 1);
     expect(page[9]?.seed).toBeNull();
     expect(page[10]?.seed).toBe(1);
     expect(pageOfDraws(model(), given, 1, 40, 1)[0]?.seed).toBe(31);
   });
 
-  it("leave out points of another model's length", () => {
+  it("ignore points with the length of another model", () => {
     expect(pageOfDraws(model(), [[1, 2]], 0, 10, 1)[0]?.seed).toBe(1);
   });
 
-  it("stray from the middle by the temperature", () => {
+  it("are scaled by the temperature about the centre", () => {
     const ae = model({ stochastic: false });
     expect([...drawOf(ae, 1, 0)]).toEqual([1, 2, 3, 4, 5]);
     expect([...tempered(ae, [3, 2, 3, 4, 7], 0.5)]).toEqual([2, 2, 3, 4, 6]);
@@ -46,14 +46,14 @@ describe("a saved picture", () => {
     expect(grey).toEqual([0, 0, 0, 255, 255, 255, 0, 0, 0, 255, 255, 255, 0, 0, 0, 255, 255, 255]);
   });
 
-  it("has a name that every system takes", () => {
+  it("has a file name that is valid on every system", () => {
     expect(fileName(["demo", "<img onerror=alert(1)>", "8x"], "png")).toBe("demo-img-onerror-alert-1-8x.png");
     expect(fileName(["..", "/"], "png")).toBe("vaelab.png");
   });
 });
 
 describe("a copied point", () => {
-  it("is JSON whose numbers give back the same float32", () => {
+  it("is JSON whose numbers restore the same float32", () => {
     const z = normal(9, 50);
     const point = JSON.parse(pointAsText("cvae", "3", z)) as { model: string; label: string; z: number[] };
     expect([point.model, point.label]).toEqual(["cvae", "3"]);

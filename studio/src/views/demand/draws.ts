@@ -1,17 +1,17 @@
-/** The points of the grid: ten draws a page, the first page those of the precomputed picture. */
+/** The points of the grid: ten per page; those on the first page are those of the precomputed picture. */
 import { middleOf, unitOf } from "../../lib/latent";
 import { normal } from "../../lib/rng";
 import type { ModelFacts } from "../../lib/types";
 
 export const COLUMNS = 10;
 
-/** A point of the grid, and the seed that it is drawn from; null: given with the bundle. */
+/** A point of the grid and its seed; null: from the bundle. */
 export interface Draw {
   z: Float32Array;
   seed: number | null;
 }
 
-/** z ~ N(0, I) · temperature by a seed, as `StudioState.reset` has it. */
+/** z ~ N(0, I) · temperature from a seed, as in `StudioState.reset`. */
 export function drawOf(model: ModelFacts, seed: number, temperature: number): Float32Array {
   return normal(seed, model.latent_dim).map((value, axis) => {
     const { middle, sigma } = unitOf(model, axis);
@@ -19,15 +19,15 @@ export function drawOf(model: ModelFacts, seed: number, temperature: number): Fl
   });
 }
 
-/** A point brought nearer to the middle, or farther from it. */
+/** Scale a point's offset from the centre by the temperature. */
 export function tempered(model: ModelFacts, z: readonly number[], temperature: number): Float32Array {
   const middle = middleOf(model);
   return middle.map((m, axis) => m + temperature * ((z[axis] ?? m) - m));
 }
 
 /**
- * `count` points of page `page`, from 0. `given` are the points of the precomputed picture, which come first; a page without
- * them, or what goes beyond them, are the draws of seeds 1, 2, 3, …, `count` a page.
+ * The `count` points of page `page`, counted from 0. The points of the precomputed picture (`given`) come first; the others are
+ * drawn with the seeds 1, 2, 3, …
  */
 export function pageOfDraws(
   model: ModelFacts,

@@ -1,8 +1,8 @@
-/** A picture as a file, enlarged without smoothing, and the point as text. */
+/** Export of an image as a PNG, enlarged without smoothing, and of a point as text. */
 import { rgba } from "../../lib/pixels";
 import type { Kind, Shape } from "../../lib/types";
 
-/** RGBA of W×H, every pixel `times` × `times` large. */
+/** Enlarge W×H RGBA pixels by the integer factor `times`. */
 export function enlarged(
   picture: Uint8ClampedArray,
   [, H, W]: Shape,
@@ -33,7 +33,7 @@ export async function png(pixels: Float32Array, shape: Shape, times: number): Pr
   });
 }
 
-/** A name for any system: letters, digits and hyphens. */
+/** A file name that is valid on every system: letters, digits and hyphens. */
 export function fileName(parts: readonly string[], suffix: string): string {
   const safe = parts.map((part) => part.normalize("NFKD").replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-+|-+$/g, ""));
   return `${safe.filter((part) => part !== "").join("-").slice(0, 80) || "vaelab"}.${suffix}`;
@@ -47,7 +47,7 @@ export function download(blob: Blob, name: string): void {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-/** The point as JSON: what `decode` of Python needs. float32 in the shortest digits that give it back. */
+/** The point as JSON, for `decode` in Python. float32 values have the fewest digits that restore them exactly. */
 export function pointAsText(kind: Kind, label: string | null, z: Float32Array): string {
   const numbers = Array.from(z, (value) => shortest(value));
   return `{"model": ${JSON.stringify(kind)}, "label": ${JSON.stringify(label)}, "z": [${numbers.join(", ")}]}`;

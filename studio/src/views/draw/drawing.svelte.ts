@@ -1,13 +1,13 @@
-/** What is on the sheet: ink as strokes, or an image that was dropped. It outlives the view, so that coming back finds it. */
+/** The contents of the sheet: strokes or a dropped image. Kept outside the view, so that it survives a change of views. */
 import type { Reading } from "../../lib/reading";
 import type { Kind } from "../../lib/types";
 import { extended, type Point, type Stroke } from "./strokes";
 
-/** What was read, and off what. */
+/** A reading, and the drawing and settings that it belongs to. */
 interface Answer {
   reading: Reading;
-  /** C×H×W: the drawing as the model sees it. */
-  seen: Float32Array;
+  /** The drawing in the model's format, C×H×W. */
+  input: Float32Array;
   kind: Kind;
   label: number | null;
   strokes: readonly Stroke[];
@@ -16,14 +16,14 @@ interface Answer {
 
 export class Drawing {
   strokes: readonly Stroke[] = $state.raw([]);
-  /** An image file's pixels, in place of ink. */
+  /** Pixels of an image file, shown instead of strokes. */
   image: ImageData | null = $state.raw(null);
-  /** The label that the reader says it is; null: the model guesses. */
+  /** The label set by the user; null: the model predicts it. */
   label: number | null = $state(null);
 
   answer: Answer | null = $state.raw(null);
 
-  /** Whether the answer is to what is on the sheet now, by this model. */
+  /** Whether `answer` is up to date for this model. */
   answered(kind: Kind): boolean {
     const { answer } = this;
     return (
@@ -43,7 +43,7 @@ export class Drawing {
     this.strokes = [...this.strokes, [at]];
   }
 
-  /** More points of the stroke that was begun last. */
+  /** Add points to the current stroke. */
   more(points: readonly Point[]): void {
     const last = this.strokes[this.strokes.length - 1];
     if (last === undefined) return;

@@ -1,14 +1,14 @@
-/** An image file as pixels: read by the browser, at most 512 on its longer side, transparent becomes white. */
+/** Reading of image files: the longer side has at most 512 pixels, and transparent pixels become white. */
 
 export const LARGEST = 512;
 
-/** The size that an image is read at: as it is, or with its longer side at `largest`. */
+/** The size at which an image is read: its own, or reduced so that the longer side is `largest`. */
 export function fitted(width: number, height: number, largest = LARGEST): { width: number; height: number } {
   const scale = Math.min(1, largest / Math.max(width, height));
   return { width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)) };
 }
 
-/** The largest middle part of an image that has the proportions of (H, W). */
+/** The largest centred crop with the aspect ratio of (H, W). */
 export function cropped(
   width: number,
   height: number,
@@ -19,7 +19,7 @@ export function cropped(
   return { x: (width - w) / 2, y: (height - h) / 2, width: w, height: h };
 }
 
-/** Grey levels of RGBA pixels by ITU-R 601-2, as Pillow makes them, with transparent over white. */
+/** Grey levels of RGBA pixels on white by ITU-R 601-2, as in Pillow. */
 export function greyOf(rgba: Uint8ClampedArray): Uint8ClampedArray {
   const grey = new Uint8ClampedArray(rgba.length / 4);
   for (let at = 0; at < grey.length; at++) {
@@ -30,7 +30,7 @@ export function greyOf(rgba: Uint8ClampedArray): Uint8ClampedArray {
   return grey;
 }
 
-/** RGBA pixels as the model takes them, (C, H, W) of 0 to 1. */
+/** RGBA pixels in the model's format, C×H×W, 0…1. */
 export function planesOf(rgba: Uint8ClampedArray, channels: number): Float32Array {
   const count = rgba.length / 4;
   const planes = new Float32Array(channels * count);
@@ -52,7 +52,7 @@ async function opened(file: Blob): Promise<ImageBitmap> {
   try {
     return await createImageBitmap(file, { imageOrientation: "from-image" });
   } catch {
-    throw new Error("That file is no image that this browser reads: expected a PNG, JPEG or WebP.");
+    throw new Error("This browser cannot read that file as an image. Choose a PNG, JPEG or WebP file.");
   }
 }
 
@@ -61,7 +61,7 @@ function pixelsOf(bitmap: ImageBitmap, from: { x: number; y: number; width: numb
   canvas.width = to.width;
   canvas.height = to.height;
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  if (context === null) throw new Error("This browser gives no canvas to read the image with.");
+  if (context === null) throw new Error("The image cannot be read: this browser provides no canvas.");
   context.fillStyle = "#fff";
   context.fillRect(0, 0, to.width, to.height);
   context.imageSmoothingQuality = "high";
@@ -69,7 +69,7 @@ function pixelsOf(bitmap: ImageBitmap, from: { x: number; y: number; width: numb
   return context.getImageData(0, 0, to.width, to.height);
 }
 
-/** A file at its own proportions, its longer side 512 pixels at most. */
+/** Read a file with its own aspect ratio; the longer side has at most 512 pixels. */
 export async function readWhole(file: Blob): Promise<ImageData> {
   const bitmap = await opened(file);
   const whole = { x: 0, y: 0, width: bitmap.width, height: bitmap.height };
@@ -78,7 +78,7 @@ export async function readWhole(file: Blob): Promise<ImageData> {
   return pixels;
 }
 
-/** The middle of a file, at the size of the model's images. */
+/** Read the centre of a file at the size of the model's images. */
 export async function readCropped(file: Blob, size: [number, number]): Promise<ImageData> {
   const bitmap = await opened(file);
   const pixels = pixelsOf(bitmap, cropped(bitmap.width, bitmap.height, size), { width: size[1], height: size[0] });

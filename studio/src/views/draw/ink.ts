@@ -1,13 +1,13 @@
-/** Strokes on a canvas: black ink of one width on white paper, from which the model's image is prepared. */
+/** Rendering of strokes: black ink of constant width on white paper. */
 import { smooth, type Stroke } from "./strokes";
 
-/** Pixels of a side of the sheet behind the canvas. */
+/** Side length of the sheet in pixels. */
 export const SHEET = 280;
 
-/** Width of the pen on the sheet, about what a digit of MNIST has for its height. */
+/** Width of the pen in pixels, relative to the sheet as in MNIST's digits. */
 export const PEN = 20;
 
-/** What of a canvas' context is needed to draw ink. */
+/** The members of a canvas context that drawing needs. */
 export type Pen = Pick<
   CanvasRenderingContext2D,
   | "beginPath"
@@ -23,14 +23,14 @@ export type Pen = Pick<
   | "lineJoin"
 >;
 
-/** The whole sheet anew: white paper, then each stroke. */
+/** Repaint the sheet: white paper, then all strokes. */
 export function paint(pen: Pen, strokes: readonly Stroke[], side = SHEET): void {
   pen.fillStyle = "#fff";
   pen.fillRect(0, 0, side, side);
   for (const stroke of strokes) trace(pen, stroke);
 }
 
-/** One stroke on top of what is there. */
+/** Draw one stroke. */
 export function trace(pen: Pen, stroke: Stroke): void {
   pen.strokeStyle = "#000";
   pen.lineWidth = PEN;

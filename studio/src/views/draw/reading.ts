@@ -1,11 +1,11 @@
-/** What the panel says of a reading: the likeliest labels, and how surprising the drawing is beside the test images. */
+/** Presentation of a reading: the most probable labels, and the surprise relative to the test images. */
 
 export interface Guess {
   label: number;
   probability: number;
 }
 
-/** The labels in falling order of probability, `count` of them; equal ones in their own order. */
+/** The `count` most probable labels in descending order; ties in label order. */
 export function likeliest(probabilities: readonly number[], count: number): Guess[] {
   return probabilities
     .map((probability, label) => ({ label, probability }))
@@ -13,7 +13,7 @@ export function likeliest(probabilities: readonly number[], count: number): Gues
     .slice(0, count);
 }
 
-/** A probability for a reader: never "100 %" or "0 %" of what is not certain. */
+/** A probability as text; "100 %" and "0 %" only if it is exactly 1 or 0. */
 export function percent(probability: number): string {
   const share = 100 * probability;
   if (share > 99 && share < 100) return "> 99 %";
@@ -22,8 +22,8 @@ export function percent(probability: number): string {
 }
 
 /**
- * The share of test images, 0 to 1, whose surprise is smaller than `nats`, from the quantiles of theirs at even steps, the
- * smallest first; between two of them it is on the straight line.
+ * The fraction of test images, 0 to 1, whose surprise is smaller than `nats`, by linear interpolation between their evenly
+ * spaced quantiles, which are in ascending order.
  */
 export function shareBelow(quantiles: readonly number[], nats: number): number {
   const last = quantiles.length - 1;
@@ -42,7 +42,7 @@ export function shareBelow(quantiles: readonly number[], nats: number): number {
   return (low + (to > from ? (nats - from) / (to - from) : 0)) / last;
 }
 
-/** The surprise in words. */
+/** The surprise as text. */
 export function surpriseWords(quantiles: readonly number[], nats: number): string {
   const share = shareBelow(quantiles, nats);
   if (Number.isNaN(share)) return "";
@@ -52,17 +52,17 @@ export function surpriseWords(quantiles: readonly number[], nats: number): strin
 }
 
 export interface Strip {
-  /** Where each quantile stands, 0 to 1. */
+  /** Position of each quantile, 0 to 1. */
   ticks: number[];
-  /** Where the drawing stands, 0 to 1. */
+  /** Position of the drawing, 0 to 1. */
   mark: number;
-  /** Whether it lies beyond the right end. */
+  /** Whether the drawing is beyond the right end. */
   beyond: boolean;
   from: number;
   to: number;
 }
 
-/** The strip plot's positions: the test images' spread, stretched for a drawing a little outside, cut for one far away. */
+/** Positions in the strip plot. Its range is that of the test images, extended by up to half to include the drawing. */
 export function strip(quantiles: readonly number[], nats: number): Strip {
   const low = quantiles[0] ?? 0;
   const high = quantiles[quantiles.length - 1] ?? 1;

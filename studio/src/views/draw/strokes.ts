@@ -1,4 +1,4 @@
-/** Ink as vectors: what the pointer says becomes strokes, and strokes become a smooth connected path. */
+/** Strokes from pointer positions, and smooth paths from strokes. */
 
 export interface Point {
   x: number;
@@ -7,24 +7,24 @@ export interface Point {
 
 export type Stroke = readonly Point[];
 
-/** A piece of a path: a move, a line, or a quadratic curve with its control point. */
+/** A segment of a path: a move, a line, or a quadratic curve with its control point. */
 export type Segment =
   | { kind: "move"; to: Point }
   | { kind: "line"; to: Point }
   | { kind: "curve"; control: Point; to: Point };
 
-/** Points nearer than this to the one before (in units of the sheet) say nothing new. */
+/** Points closer than this to the previous one, in units of the sheet, are dropped. */
 export const NEAREST = 0.75;
 
-/** Length of the line that a dot is. */
+/** Length of the line that represents a dot. */
 export const DOT = 0.01;
 
 const midway = (a: Point, b: Point): Point => ({ x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 });
 
 /**
- * A stroke as one connected path through the midpoints of its points, each point the control of a quadratic curve; it
- * begins and ends at the first and last point themselves. A single point is a line of hardly any length: with round caps, a
- * dot. Of one of no length some browsers, such as Chromium 156, draw nothing.
+ * A stroke as one connected path: quadratic curves through the midpoints, with the points as control points, from the first to
+ * the last point. A single point becomes a very short line, which round caps turn into a dot; some browsers, such as Chromium
+ * 156, draw nothing for a line of zero length.
  */
 export function smooth(stroke: Stroke): Segment[] {
   const [first, last] = [stroke[0], stroke[stroke.length - 1]];
@@ -37,13 +37,13 @@ export function smooth(stroke: Stroke): Segment[] {
   return path;
 }
 
-/** A stroke with a point more, or the very same one where the point is where the last one was. */
+/** A stroke with an additional point, or the same stroke if the point is too close to the last one. */
 export function extended(stroke: Stroke, point: Point): Stroke {
   const last = stroke[stroke.length - 1];
   return last && Math.hypot(point.x - last.x, point.y - last.y) < NEAREST ? stroke : [...stroke, point];
 }
 
-/** A place of the pointer on a sheet of `side` units shown as a rectangle of the window; it may lie outside. */
+/** Convert a window position to units of a sheet with side `side`; it may be outside the sheet. */
 export function onSheet(
   clientX: number,
   clientY: number,

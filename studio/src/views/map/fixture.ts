@@ -1,7 +1,7 @@
-/** A small model's facts, for tests. */
+/** A small model, for tests. */
 import type { ModelFacts } from "../../lib/types";
 
-/** Five axes; the principal directions are oblique, of length 1 and at right angles. */
+/** A model with five axes and orthonormal principal directions that are not parallel to them. */
 export function model(changes: Partial<ModelFacts> = {}): ModelFacts {
   return {
     kind: "vae",

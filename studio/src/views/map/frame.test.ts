@@ -16,30 +16,30 @@ describe("the plane of the map", () => {
       const along = axes === "principal" ? axes : ([axes[0], axes[1]] as [number, number]);
       const frame = frameOf(facts, along);
 
-      it(`moves z of ${name} to a place on ${axes === "principal" ? "the principal plane" : "two axes"}, and nothing else`, () => {
+      it(`moves z of ${name} on ${axes === "principal" ? "the principal plane" : "two axes"} and in no other direction`, () => {
         const moved = zAt(facts, along, frame, z, [1.5, -0.7]);
         const [u, v] = placeOf(facts, along, frame, moved);
         expect(u).toBeCloseTo(1.5, 5);
         expect(v).toBeCloseTo(-0.7, 5);
         const back = zAt(facts, along, frame, moved, placeOf(facts, along, frame, z));
         back.forEach((value, axis) => expect(value).toBeCloseTo(z[axis] ?? NaN, 5));
-        const still = axes === "principal" ? [3, 4] : [1, 2, 4]; // the components have no part of axes 3 and 4
+        const still = axes === "principal" ? [3, 4] : [1, 2, 4]; // the components are 0 on axes 3 and 4
         for (const axis of still) expect(moved[axis]).toBe(z[axis]);
       });
 
-      it(`judges how far out ${name} is as the page's state does on ${String(axes)}`, () => {
+      it(`gives the same distance from the centre as the state, for ${name} on ${String(axes)}`, () => {
         const [u, v] = placeOf(facts, along, frame, z);
         expect(Math.hypot(u, v)).toBeCloseTo(radius(facts, along, z), 5);
       });
     }
   }
 
-  it("has the prior's middle at (0, 0) of the principal plane", () => {
+  it("has the prior's mean at (0, 0) of the principal plane", () => {
     const [u, v] = placeOf(model(), "principal", frameOf(model(), "principal"), new Float32Array(5));
     expect(Math.hypot(u, v)).toBeLessThan(1e-6);
   });
 
-  it("turns columns of the points file into places", () => {
+  it("converts columns of the points file to positions", () => {
     const ae = model({ stochastic: false });
     const places = placesOf(frameOf(ae, [3, 0]), Float32Array.of(4, 7), Float32Array.of(1, -3));
     expect([...places]).toEqual([0, 0, 1, -2]);
@@ -49,7 +49,7 @@ describe("the plane of the map", () => {
 describe("a drawing's posterior on the plane", () => {
   const drawn = { mean: z, deviation: Float32Array.of(0.5, 0.1, 0.3, 0.2, 0.4), label: null };
 
-  it("has the axes' own deviations where the plane is two of them", () => {
+  it("has the standard deviations of the axes on a plane of two axes", () => {
     const ellipse = ellipseOf(model(), [3, 0], frameOf(model(), [3, 0]), drawn);
     expect(ellipse.centre[0]).toBeCloseTo(0.5, 6);
     expect(ellipse.radii[0]).toBeCloseTo(0.5, 6);
@@ -57,7 +57,7 @@ describe("a drawing's posterior on the plane", () => {
     expect(Math.abs(ellipse.angle)).toBeCloseTo(Math.PI / 2, 6);
   });
 
-  it("has the covariance of draws from it, on the principal plane", () => {
+  it("has the covariance of its samples on the principal plane", () => {
     const facts = model();
     const frame = frameOf(facts, "principal");
     const { radii, angle, centre } = ellipseOf(facts, "principal", frame, drawn);

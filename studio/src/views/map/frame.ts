@@ -1,18 +1,18 @@
 /**
- * The plane of the map in units of σ: under the prior a point falls on it as N(0, I). An autoencoder has no prior; its middle
- * and σ are those of the encoded test images.
+ * Coordinates of the map in units of σ, in which the prior is N(0, I). An autoencoder has no prior; the centre and σ of its
+ * encoded test images are used instead.
  */
 import { type MapAxes, middleOf, movedTo, onMap, principalSigma, unitOf } from "../../lib/latent";
 import type { Drawn, ModelFacts } from "../../lib/types";
 import type { Point } from "./view";
 
-/** (value on the map − middle) / sigma, one pair for each direction. */
+/** A coordinate is (latent value − middle) / sigma in each of the two directions. */
 export interface Frame {
   middle: Point;
   sigma: Point;
 }
 
-/** Of a Gaussian on the plane: where its middle lies, the standard deviations along its own two axes, and the first's angle. */
+/** A Gaussian on the plane: its mean, the standard deviations along its principal axes, and the angle of the first axis. */
 export interface Ellipse {
   centre: Point;
   radii: Point;
@@ -26,7 +26,7 @@ export function frameOf(model: ModelFacts, axes: MapAxes): Frame {
     return { middle: [first.middle, second.middle], sigma: [first.sigma, second.sigma] };
   }
   const sigma: Point = [principalSigma(model, 0), principalSigma(model, 1)];
-  // onMap counts from the mean of the encoded images; the prior's middle is z = 0.
+  // onMap is relative to the mean of the encoded images; the prior's mean is z = 0.
   return { middle: model.stochastic ? onMap(model, axes, middleOf(model)) : [0, 0], sigma };
 }
 
@@ -34,12 +34,12 @@ function scaled(frame: Frame, [a, b]: Point): Point {
   return [(a - frame.middle[0]) / frame.sigma[0], (b - frame.middle[1]) / frame.sigma[1]];
 }
 
-/** Where z falls, in σ. */
+/** The position of z on the map, in σ. */
 export function placeOf(model: ModelFacts, axes: MapAxes, frame: Frame, z: Float32Array): Point {
   return scaled(frame, onMap(model, axes, z));
 }
 
-/** z moved to the place `at`; every direction that the map does not show stays. */
+/** Move z to the position `at`; directions that the map does not show are unchanged. */
 export function zAt(model: ModelFacts, axes: MapAxes, frame: Frame, z: Float32Array, at: Point): Float32Array {
   return movedTo(model, axes, z, [
     frame.middle[0] + at[0] * frame.sigma[0],
@@ -47,7 +47,7 @@ export function zAt(model: ModelFacts, axes: MapAxes, frame: Frame, z: Float32Ar
   ]);
 }
 
-/** Coordinates a, b of many points, in the map's own units, become places: u, v, u, v, … */
+/** Convert latent coordinates of many points to positions u, v, u, v, … in σ. */
 export function placesOf(frame: Frame, first: Float32Array, second: Float32Array): Float32Array {
   const places = new Float32Array(2 * first.length);
   for (let i = 0; i < first.length; i++) {
@@ -57,7 +57,7 @@ export function placesOf(frame: Frame, first: Float32Array, second: Float32Array
   return places;
 }
 
-/** A drawing's posterior N(μ, diag σ²) as it falls on the plane: its covariance there is D diag(σ²) Dᵀ, D the two directions. */
+/** Projection of a drawing's posterior N(μ, diag σ²): its covariance is D diag(σ²) Dᵀ, where D contains the two directions. */
 export function ellipseOf(model: ModelFacts, axes: MapAxes, frame: Frame, drawn: Drawn): Ellipse {
   const direction = (which: 0 | 1, axis: number): number => {
     const along = axes === "principal" ? (model.principal.components[which][axis] ?? 0) : Number(axes[which] === axis);

@@ -30,7 +30,7 @@ function pointer(x: number, y: number, changes: Partial<Pressed> = {}): Pressed 
 }
 
 describe("gestures", () => {
-  it("a press that stays is a click; the point comes at once", () => {
+  it("a press without movement is a click; the point moves on press", () => {
     const { log, read } = reader();
     read.down(pointer(10, 20));
     read.move(pointer(12, 21));
@@ -38,7 +38,7 @@ describe("gestures", () => {
     expect(log).toEqual(["drag 10 20", "dragged", "click 10 20"]);
   });
 
-  it("a press that moves is a drag", () => {
+  it("a press with movement is a drag", () => {
     const { log, read } = reader();
     read.down(pointer(10, 20));
     read.move(pointer(30, 40));
@@ -47,7 +47,7 @@ describe("gestures", () => {
     expect(log).toEqual(["drag 10 20", "drag 30 40", "dragged"]);
   });
 
-  it("a mouse that is not pressed hovers, and a right button is left alone", () => {
+  it("a mouse that is not pressed hovers, and the right button is ignored", () => {
     const { log, read } = reader();
     read.move(pointer(5, 6));
     expect(read.down(pointer(5, 6, { button: 2 }))).toBe(false);
@@ -55,7 +55,7 @@ describe("gestures", () => {
     expect(log).toEqual(["hover 5 6", "hover 7 8"]);
   });
 
-  it("shift and drag pan", () => {
+  it("a drag with Shift pans", () => {
     const { log, read } = reader();
     read.down(pointer(10, 20, { shiftKey: true }));
     read.move(pointer(14, 17));
@@ -63,7 +63,7 @@ describe("gestures", () => {
     expect(log).toEqual(["pan 4 -3"]);
   });
 
-  it("two fingers pan and zoom, and take back what the first one moved", () => {
+  it("two fingers pan and zoom, and undo the drag of the first one", () => {
     const { log, read } = reader();
     const finger = (id: number, x: number, timeStamp = 0): Pressed => pointer(x, 0, { pointerId: id, pointerType: "touch", timeStamp });
     read.down(finger(1, 0));
@@ -75,14 +75,14 @@ describe("gestures", () => {
     expect(log).toEqual(["drag 0 0", "undrag", "dragged", "pan 50 0", "zoom 100 0 2"]);
   });
 
-  it("a pointer that the browser takes away is no click", () => {
+  it("a cancelled pointer is not a click", () => {
     const { log, read } = reader();
     read.down(pointer(10, 20));
     read.cancel(pointer(10, 20));
     expect(log).toEqual(["drag 10 20", "dragged"]);
   });
 
-  it("a wheel zooms about the pointer, alike by pixels and by lines", () => {
+  it("a wheel zooms about the pointer, equally in pixels and lines", () => {
     const { log, read } = reader();
     read.wheel({ deltaY: -90, deltaMode: 0, clientX: 110, clientY: 60 });
     read.wheel({ deltaY: -3, deltaMode: 1, clientX: 110, clientY: 60 });
@@ -95,7 +95,7 @@ describe("keys on the map", () => {
   const view = whole(400, 400);
   const key = (name: string, shiftKey = false) => ({ key: name, shiftKey, ctrlKey: false, metaKey: false, altKey: false });
 
-  it("zoom about the point, pan with shift, and go back to the whole", () => {
+  it("zoom about the point, pan with Shift, and show the whole map", () => {
     const near = viewAfter(key("+"), view, [1, 1]);
     expect(near && zoomOf(near)).toBeCloseTo(1.5);
     const moved = viewAfter(key("ArrowRight", true), view, [0, 0]);

@@ -1,29 +1,29 @@
-/** Mouse, pen and touch on the map, told apart: drag, click, hover, pan and zoom. Positions are CSS pixels of the canvas. */
+/** Recognition of gestures on the map: drag, click, hover, pan and zoom. Positions are CSS pixels of the canvas. */
 import type { Point } from "./view";
 
 export interface Gestures {
-  /** The point is moved: called at once when pressed, then with every move. */
+  /** Move the point: called on press and on every move. */
   drag(at: Point): void;
   dragged(): void;
-  /** Pressed and released in one place. */
+  /** Pressed and released at one position. */
   click(at: Point): void;
-  /** A second finger shows that the first was no drag: what it moved goes back. */
+  /** A second finger shows that the first one was not dragging: restore the point. */
   undrag(): void;
   hover(at: Point | null): void;
   pan(dx: number, dy: number): void;
   zoom(at: Point, factor: number): void;
 }
 
-/** The events that matter here, so that a test may make its own. */
+/** The members of pointer events that are used, so that tests can create them. */
 export type Pressed = Pick<
   PointerEvent,
   "pointerId" | "pointerType" | "button" | "shiftKey" | "clientX" | "clientY" | "timeStamp"
 >;
 
-const STILL = 4; // pixels within which a press is a click
-const SECOND_FINGER = 350; // ms
+const STILL = 4; // maximum movement of a click in pixels
+const SECOND_FINGER = 350; // ms within which a second finger cancels a drag
 
-/** Pixels that a wheel counts as one, by deltaMode: pixels, lines, pages. */
+/** Pixels per unit of deltaMode: pixels, lines, pages. */
 const LINES = [1, 30, 300];
 
 type Mode = "none" | "drag" | "pan" | "pinch";
@@ -48,7 +48,7 @@ export class GestureReader {
     return [event.clientX - left, event.clientY - top];
   }
 
-  /** Whether the press is taken, and the pointer to be captured. */
+  /** Handle a press; returns whether to capture the pointer. */
   down(event: Pressed): boolean {
     if (event.pointerType === "mouse" && event.button > 1) return false;
     const at = this.at(event);
@@ -109,7 +109,7 @@ export class GestureReader {
     if (this.mode !== "pinch" || this.fingers.size === 0) this.mode = "none";
   }
 
-  /** The browser took the pointer away: no click. */
+  /** The browser cancelled the pointer: this is not a click. */
   cancel(event: Pressed): void {
     if (!this.fingers.delete(event.pointerId)) return;
     if (this.mode === "drag") this.on.dragged();

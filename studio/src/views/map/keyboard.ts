@@ -1,15 +1,15 @@
-/** What the keys do on the map. */
+/** Keyboard control of the map. */
 import { register } from "../../lib/keys";
 import { panned, type Point, toScreen, type View, whole, zoomed } from "./view";
 
-/** σ that an arrow key moves the point. */
+/** Step of an arrow key in σ. */
 export const STEP = 0.1;
 const PAN = 48; // pixels
 const CLOSER = 1.5;
 
 const ARROWS: Record<string, Point> = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
-/** The view after a key that is meant for the focused map, or null where it is not: zoom about `at`, pan, or the whole. */
+/** The view after a key on the focused map (zoom about `at`, pan, or whole map); null if the key does not change the view. */
 export function viewAfter(
   event: Pick<KeyboardEvent, "key" | "shiftKey" | "ctrlKey" | "metaKey" | "altKey">,
   view: View,
@@ -23,14 +23,14 @@ export function viewAfter(
   return event.key === "Home" ? whole(view.width, view.height) : null;
 }
 
-/** Keys that work wherever the focus is; gives what takes them away. */
+/** Register the keys that work everywhere on the page; returns a function that removes them. */
 export function registerMapKeys(move: (by: Point) => void, focus: () => void, unpin: () => void): () => void {
-  const taken = [
+  const shortcuts = [
     ...Object.entries(ARROWS).map(([key, [u, v]]) =>
       register(key, "move the point by 0.1 σ on the map", () => move([STEP * u, STEP * v])),
     ),
-    register("m", "to the map", focus),
+    register("m", "move to the map", focus),
     register("Escape", "unpin the point", unpin),
   ];
-  return () => taken.forEach((release) => release());
+  return () => shortcuts.forEach((release) => release());
 }

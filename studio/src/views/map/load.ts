@@ -1,10 +1,10 @@
-/** The map's files of the bundle: the points, and the sheet of the images that they are of. */
+/** Loading of the map's files: the points and the sprite sheet of their images. */
 import type { Bundle, PointsFacts, Shape } from "../../lib/types";
 import { parsePoints, type Points } from "./points";
 
 export interface Thumbs {
   count: number;
-  /** Puts image number `dot` on a canvas at 1:1. */
+  /** Draw image number `dot` on a canvas at 1:1. */
   draw(canvas: HTMLCanvasElement, dot: number): void;
 }
 
@@ -12,7 +12,7 @@ export async function loadPoints(bundle: Bundle, facts: PointsFacts): Promise<Po
   return parsePoints(await bundle(facts.file), facts);
 }
 
-/** Null where there are none, or they cannot be read: the dots do without. */
+/** Load the sprite sheet; null if there is none or it cannot be read: the dots then have no images. */
 export async function loadThumbs(bundle: Bundle, facts: PointsFacts, [, H, W]: Shape): Promise<Thumbs | null> {
   if (facts.thumbs === null) return null;
   try {

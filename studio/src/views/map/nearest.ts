@@ -1,13 +1,13 @@
-/** The dot nearest to a place, by a grid of square cells: a query looks at a few cells, never at all dots. */
+/** Nearest-dot queries with a grid of square cells, which avoids a search of all dots. */
 
 const CELL = 0.15; // σ
-const EDGE = 6; // what lies beyond is kept in the outermost cells
+const EDGE = 6; // dots beyond are stored in the outermost cells
 const SIDE = Math.ceil((2 * EDGE) / CELL);
 
 export interface Grid {
   /** u, v, u, v, … */
   places: Float32Array;
-  /** Dots in order of their cells, and where each cell begins. */
+  /** Dots sorted by cell, and the index where each cell begins. */
   dots: Uint32Array;
   begins: Uint32Array;
 }
@@ -43,7 +43,7 @@ export function gridOf(places: Float32Array): Grid {
   return { places, dots, begins };
 }
 
-/** The nearest dot that `counts`, no further than `within` σ; null if there is none. */
+/** The nearest dot within `within` σ that satisfies `counts`; null if there is none. */
 export function nearest(
   grid: Grid,
   [u, v]: readonly [number, number],

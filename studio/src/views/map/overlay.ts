@@ -1,10 +1,10 @@
-/** What stands on top of the map's scene and is drawn anew each frame: the posterior, a marked dot, the point and its picture. */
+/** The top layer of the map, redrawn each frame: the posterior, the marked dot, the point and its image. */
 import { stroked, trace } from "../../lib/colour";
 import type { Ellipse } from "./frame";
 import type { Palette } from "./scene";
 import { type Point, toScreen, type View } from "./view";
 
-/** A drawing's posterior: one and two standard deviations. */
+/** Draw a posterior as ellipses of one and two standard deviations. */
 export function drawEllipse(context: CanvasRenderingContext2D, view: View, ellipse: Ellipse, palette: Palette): void {
   const [x, y] = toScreen(view, ellipse.centre);
   context.strokeStyle = context.fillStyle = palette.mu;
@@ -20,7 +20,7 @@ export function drawEllipse(context: CanvasRenderingContext2D, view: View, ellip
   }
 }
 
-/** A dot made large, with a rim that sets it off. */
+/** Draw an enlarged dot with a contrasting rim. */
 export function drawMarked(context: CanvasRenderingContext2D, view: View, at: Point, label: number, palette: Palette): void {
   const [x, y] = toScreen(view, at);
   const { colour, shape } = palette.markOf(label);
@@ -37,7 +37,7 @@ export function drawMarked(context: CanvasRenderingContext2D, view: View, at: Po
   else context.fill();
 }
 
-/** The point z: a ring and four short hairs; filled when pinned. */
+/** Draw the point z: a ring with four short lines, filled when pinned. */
 export function drawPoint(context: CanvasRenderingContext2D, view: View, at: Point, pinned: boolean, palette: Palette): void {
   const [x, y] = toScreen(view, at);
   const strokes: [string, number][] = [
@@ -65,7 +65,7 @@ export function drawPoint(context: CanvasRenderingContext2D, view: View, at: Poi
 
 export const LOUPE = 64;
 
-/** Where the picture beside the point goes, so that it stays on the canvas: its top left corner. */
+/** The top left corner of the image next to the point, chosen so that the image stays on the canvas. */
 export function loupeAt(view: View, at: Point, side = LOUPE): Point {
   const [x, y] = toScreen(view, at);
   const gap = 18;

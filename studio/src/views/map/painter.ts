@@ -1,4 +1,4 @@
-/** Puts the map on its canvas, once a frame at most: the two layers that stay, and on top what moves. */
+/** Draws the map at most once per frame: two cached layers, and the moving parts on top. */
 import type { Ellipse } from "./frame";
 import { drawEllipse, drawLoupe, drawMarked, drawPoint } from "./overlay";
 import { type Dots, drawCloud, drawGround, type Palette, type Tiles } from "./scene";
@@ -10,17 +10,17 @@ export interface Scene {
   dots: Dots | null;
   tiles: Tiles | null;
   ellipse: Ellipse | null;
-  /** The dot whose image is shown. */
+  /** The dot whose image is displayed. */
   marked: { at: Point; label: number } | null;
   at: Point;
   pinned: boolean;
-  /** What the point decodes to; null: not known yet. */
+  /** The image decoded from the point; null: not available yet. */
   picture: HTMLCanvasElement | null;
   dim: boolean;
 }
 
-const CHEAP = 7; // ms; a cloud that costs more is not drawn anew while the view moves
-const SETTLED = 120; // ms after the last move of the view
+const CHEAP = 7; // ms; a slower cloud of dots is not redrawn while the view moves
+const SETTLED = 120; // ms after the last change of the view until it counts as at rest
 
 export class Painter {
   private readonly ground = document.createElement("canvas");
@@ -37,14 +37,14 @@ export class Painter {
     private readonly scene: () => Scene,
   ) {}
 
-  /** What is to be drawn anew: "top" is the least, "ground" the tiles and rings, "cloud" the dots. */
+  /** Request a redraw of a layer: "ground" (tiles), "cloud" (dots and rings), or "top" only. */
   ask(what: "top" | "ground" | "cloud"): void {
     if (what === "ground") this.groundOld = true;
     if (what === "cloud") this.cloudOld = true;
     if (this.frame === 0) this.frame = requestAnimationFrame(() => this.draw());
   }
 
-  /** The view moves and may go on moving. */
+  /** Report a change of the view; more may follow. */
   moves(): void {
     clearTimeout(this.moving);
     this.moving = window.setTimeout(() => {

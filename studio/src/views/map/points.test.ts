@@ -35,14 +35,14 @@ describe("the points file", () => {
     expect([...points.labels]).toEqual([7, NO_LABEL]);
   });
 
-  it("gives the columns of a plane, in the plane's order, or null", () => {
+  it("gives the columns of a plane in its order, or null", () => {
     const points = parsePoints(bytes(), facts);
     expect(columnsFor(points, [1, 4])?.[0][0]).toBe(-0.5);
     expect(columnsFor(points, "principal")?.[0][0]).toBe(0.25);
     expect(columnsFor(points, [4, 3])).toBeNull();
   });
 
-  it("is refused when it is cut short", () => {
+  it("is rejected if it is truncated", () => {
     expect(() => parsePoints(bytes().slice(2), facts)).toThrow("vae-points.bin holds 18 bytes, not 20");
   });
 });
@@ -51,7 +51,7 @@ describe("the nearest dot", () => {
   const places = normal(3, 4000);
   const grid = gridOf(places);
 
-  it("is that of a search through all dots", () => {
+  it("is the one that a full search finds", () => {
     const queries = normal(4, 400);
     for (let q = 0; q < 200; q++) {
       const [u, v] = [1.4 * (queries[2 * q] ?? 0), 1.4 * (queries[2 * q + 1] ?? 0)];
@@ -66,40 +66,40 @@ describe("the nearest dot", () => {
     }
   });
 
-  it("passes over dots that do not count", () => {
+  it("skips dots that do not satisfy the condition", () => {
     const first = nearest(grid, [0, 0], 1);
     const second = nearest(grid, [0, 0], 1, (index) => index !== first?.index);
     expect(second?.distance).toBeGreaterThan(first?.distance ?? NaN);
   });
 
-  it("finds dots beyond the grid's edge", () => {
+  it("finds dots beyond the edge of the grid", () => {
     expect(nearest(gridOf(Float32Array.of(9, -11)), [9.1, -11], 0.2)?.index).toBe(0);
   });
 });
 
-describe("what is said of a place", () => {
+describe("the support at a position", () => {
   const grid = gridOf(normal(5, 20_000));
 
-  it("is nothing where images lie", () => {
+  it("has no message where images are encoded", () => {
     expect(supportAt([1, -1], grid)).toEqual({ outside: false, line: "" });
   });
 
-  it("is that no training image lies there, far out", () => {
+  it("reports that no image is nearby, far from the centre", () => {
     const { outside, line } = supportAt([4, 4], grid);
     expect(outside).toBe(true);
-    expect(line).toBe("Outside 2.5 σ: no training image lies here.");
+    expect(line).toBe("Outside 2.5 σ: no image is encoded near this point.");
   });
 
-  it("does not deny the few that do", () => {
+  it("reports few images where there are some", () => {
     const { outside, line } = supportAt([2.55, 0], grid);
     expect(outside).toBe(true);
-    expect(line).toMatch(/almost no training image lies here \(3\.\d % so far out\)/);
+    expect(line).toMatch(/few images are encoded here \(3\.\d % this far out\)/);
     expect(shareBeyond(grid.places, 2.55)).toBeCloseTo(Math.exp(-(2.55 ** 2) / 2), 2);
   });
 
-  it("names a gap between many dots, and not between few", () => {
+  it("reports a gap between many dots, but not between few", () => {
     const ring = Float32Array.from({ length: 4000 }, (_, i) => 2 * (i % 2 === 0 ? Math.cos(i) : Math.sin(i - 1)));
-    expect(supportAt([0, 0], gridOf(ring)).line).toMatch(/^A gap/);
+    expect(supportAt([0, 0], gridOf(ring)).line).toMatch(/^Gap/);
     expect(supportAt([0, 0], gridOf(ring.subarray(0, 600))).outside).toBe(false);
     expect(supportAt([0, 0], null).outside).toBe(false);
   });

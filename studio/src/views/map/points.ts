@@ -1,4 +1,4 @@
-/** The encoded test images, as the bundle's points file holds them: 16-bit coordinates by row, then a label for each. */
+/** Encoded test images from the bundle's points file: 16-bit coordinates row by row, then the labels. */
 import type { MapAxes } from "../../lib/latent";
 import type { PointsFacts } from "../../lib/types";
 
@@ -6,9 +6,9 @@ export const NO_LABEL = 65535;
 
 export interface Points {
   count: number;
-  /** The axes that have a column. */
+  /** Axes that have a column. */
   axes: number[];
-  /** A column for each of `axes`, then the two principal components. */
+  /** One column per axis, then the two principal components. */
   columns: Float32Array[];
   labels: Uint16Array;
 }
@@ -29,7 +29,7 @@ export function parsePoints(bytes: ArrayBuffer, facts: PointsFacts): Points {
   return { count: facts.count, axes: facts.axes, columns, labels };
 }
 
-/** The two columns that a map by `axes` shows, or null where the file does not hold them. */
+/** The two columns of a map with these axes; null if the file does not contain them. */
 export function columnsFor(points: Points, axes: MapAxes): [Float32Array, Float32Array] | null {
   const at = axes === "principal" ? [points.axes.length, points.axes.length + 1] : axes.map((axis) => points.axes.indexOf(axis));
   const [first, second] = [points.columns[at[0] ?? -1], points.columns[at[1] ?? -1]];

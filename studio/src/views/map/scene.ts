@@ -1,6 +1,6 @@
 /**
- * What stays on the map while the point moves: the ground (paper, tiles) and the cloud of dots under its rings. Each is drawn
- * into a canvas of its own once for each view; a frame of a drag only puts the two down, and `overlay.ts` on top.
+ * The layers of the map that do not change while the point moves: the ground (background and tiles) and the cloud (dots and
+ * rings). Each is drawn on a separate canvas once per view; a frame of a drag only copies them and adds `overlay.ts`.
  */
 import { colourOf, labelStyle, type Mark, resolved, stroked, trace } from "../../lib/colour";
 import { FAR } from "../../lib/state.svelte";
@@ -16,7 +16,7 @@ export interface Palette {
   z: string;
   mu: string;
   font: string;
-  /** Colour and shape of a label; of a dot without one, a soft circle. */
+  /** Colour and shape of a label; a grey circle for a dot without a label. */
   markOf(label: number): { colour: string; shape: Mark };
 }
 
@@ -24,22 +24,22 @@ export interface Dots {
   /** u, v, u, v, … */
   places: Float32Array;
   labels: Uint16Array;
-  /** Of each label whether it is shown. */
+  /** Whether the dots of a label are shown. */
   shown: (label: number) => boolean;
-  /** The label that stands out from the others; null: none does. */
+  /** The highlighted label; null: none. */
   chosen: number | null;
-  /** Whether they are to let the tiles behind them through. */
+  /** Whether the dots are translucent, so that the tiles behind them are visible. */
   sheer: boolean;
 }
 
 export interface Tiles {
   canvas: HTMLCanvasElement;
   plan: Plan;
-  /** Ink rather than colours. */
+  /** Whether the images are grey and drawn as ink. */
   grey: boolean;
 }
 
-/** The page's colours as they are now; to be read anew when light turns to dark. */
+/** The current colours of the page; read them again when the colour scheme changes. */
 export function paletteOf(element: Element): Palette {
   const known = new Map<number, { colour: string; shape: Mark }>();
   const soft = resolved("--soft", element);
@@ -65,7 +65,7 @@ export function paletteOf(element: Element): Palette {
   };
 }
 
-/** Side of a dot in CSS pixels: it grows slower than the map. */
+/** Size of a dot in CSS pixels; grows more slowly than the zoom. */
 export function dotSize(view: View, sheer: boolean): number {
   const base = view.width < 400 || sheer ? 4 : 5;
   return Math.min(12, Math.round(base * Math.max(1, zoomOf(view)) ** 0.45));
@@ -85,7 +85,7 @@ function drawTiles(context: CanvasRenderingContext2D, view: View, tiles: Tiles, 
   context.imageSmoothingQuality = "high";
   context.globalAlpha = tiles.grey ? 0.6 : 0.7;
   context.drawImage(tiles.canvas, x, y, right_ - x, bottom_ - y);
-  context.globalAlpha = 0.6; // farther out than the images reach, the tiles fade
+  context.globalAlpha = 0.6; // fade the tiles outside the range of the images
   context.fillStyle = palette.paper;
   context.beginPath();
   context.rect(0, 0, view.width, view.height);
@@ -128,7 +128,7 @@ function drawRings(context: CanvasRenderingContext2D, view: View, palette: Palet
   }
 }
 
-/** A picture of one label's mark, in device pixels. */
+/** An image of a label's mark, in device pixels. */
 function stamp(label: number, size: number, alpha: number, palette: Palette): HTMLCanvasElement {
   const canvas = document.createElement("canvas");
   const side = Math.ceil(size * 1.2) + 2;
@@ -153,7 +153,7 @@ function drawDots(context: CanvasRenderingContext2D, view: View, ratio: number, 
   const [width, height] = [view.width * ratio, view.height * ratio];
   const scale = view.scale * ratio;
   const [left, top] = [width / 2 - view.centre[0] * scale, height / 2 + view.centre[1] * scale];
-  const share = Math.min(1, Math.max(0.45, Math.sqrt(3000 / (labels.length + 1)))); // many dots are fainter each
+  const share = Math.min(1, Math.max(0.45, Math.sqrt(3000 / (labels.length + 1)))); // the more dots, the fainter each one
   const few = dots.sheer ? 0.42 * share : share;
   context.save();
   context.setTransform(1, 0, 0, 1, 0, 0);
@@ -188,7 +188,7 @@ function cleared(canvas: HTMLCanvasElement, view: View, ratio: number): CanvasRe
   return context;
 }
 
-/** Paper, tiles and the two directions. `ratio`: device pixels per CSS pixel. */
+/** Draw the background, the tiles and the two axes. `ratio`: device pixels per CSS pixel. */
 export function drawGround(
   canvas: HTMLCanvasElement,
   view: View,
@@ -204,7 +204,7 @@ export function drawGround(
   drawAxes(context, view, palette);
 }
 
-/** The dots, and over them the rings of N(0, I), on nothing. */
+/** Draw the dots and the rings of N(0, I) on a transparent background. */
 export function drawCloud(
   canvas: HTMLCanvasElement,
   view: View,

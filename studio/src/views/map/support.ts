@@ -1,16 +1,16 @@
-/** Whether the training images reach to a place of the map, judged by the encoded test images, and what is said where not. */
+/** Whether images are encoded near a position of the map, estimated from the encoded test images, and a message if not. */
 import { FAR } from "../../lib/state.svelte";
 import { type Grid, nearest } from "./nearest";
 import type { Point } from "./view";
 
 const NEAR = 0.25;
 const GAP = 0.5;
-/** With fewer dots, a gap between them says nothing. */
+/** Minimum number of dots for a gap between them to be meaningful. */
 const ENOUGH = 1000;
 
 export interface Support {
   outside: boolean;
-  /** One line; "" where images lie. */
+  /** Message in one line; "" where images are encoded. */
   line: string;
 }
 
@@ -30,12 +30,12 @@ export function supportAt(place: Point, grid: Grid | null): Support {
   if (radius > FAR) {
     const near = grid !== null && nearest(grid, place, NEAR) !== null;
     const line = near
-      ? `Outside ${FAR} σ: almost no training image lies here (${percent(shareBeyond(grid.places, radius))} so far out).`
-      : `Outside ${FAR} σ: no training image lies here.`;
+      ? `Outside ${FAR} σ: few images are encoded here (${percent(shareBeyond(grid.places, radius))} this far out).`
+      : `Outside ${FAR} σ: no image is encoded near this point.`;
     return { outside: true, line };
   }
   if (grid !== null && dots >= ENOUGH && nearest(grid, place, GAP) === null) {
-    return { outside: true, line: "A gap: no training image lies here." };
+    return { outside: true, line: "Gap: no image is encoded near this point." };
   }
   return { outside: false, line: "" };
 }

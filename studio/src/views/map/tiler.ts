@@ -1,4 +1,4 @@
-/** Decodes the background's tiles into one canvas, a slice at a time; a newer job takes the place of an older one. */
+/** Decodes the background tiles onto one canvas in small batches; a newer job replaces an older one. */
 import type { Channel } from "../../lib/engine/engine";
 import type { Kind, Shape } from "../../lib/types";
 import { apart, nextSlice, outward, type Plan, placeOfTile, SIDE } from "./tiles";
@@ -6,20 +6,20 @@ import type { Point } from "./view";
 
 export interface TileJob {
   kind: Kind;
-  /** What the tiles are of, beside z: model, label and axes, as one word. */
+  /** Key of everything but z that the tiles depend on: model, label and axes. */
   of: string;
   plan: Plan;
   /** K weights of the label, or null. */
   label: Float32Array | null;
-  /** Any z of the plane in its middle: what the map does not show is held at it. */
+  /** z at the centre of the plane; sets the directions that the map does not show. */
   held: Float32Array;
   zAt: (place: Point) => Float32Array;
 }
 
-const GAP = 0.08; // between tiles, of an image's longer side
-const SAME = 0.01; // of z, below which no picture changes visibly
+const GAP = 0.08; // gap between tiles, relative to the longer side of an image
+const SAME = 0.01; // maximum difference of z that causes no visible change
 
-/** Grey images become ink: how dark a pixel stands out against the paper is its opacity. Colour images stay as they are. */
+/** RGBA of a tile. A grey image becomes ink: its contrast with the background is the opacity. Colour images do not change. */
 export function ink(pixels: Float32Array, index: number, [C, H, W]: Shape, inverted: boolean): Uint8ClampedArray<ArrayBuffer> {
   const out = new Uint8ClampedArray(4 * H * W);
   const plane = H * W;
@@ -38,13 +38,13 @@ export function ink(pixels: Float32Array, index: number, [C, H, W]: Shape, inver
 
 export class Tiler {
   readonly canvas = document.createElement("canvas");
-  /** Where the tiles of the canvas stand; null while there is none. */
+  /** Positions of the tiles on the canvas; null: no tiles. */
   plan: Plan | null = null;
   paused = false;
-  /** Pixels from one tile to the next: tiles are square, whatever the images. */
+  /** Distance between tiles in pixels; tiles are square even if the images are not. */
   private readonly cell: number;
   private job: TileJob | null = null;
-  private begun = 0; // jobs so far
+  private begun = 0; // number of jobs started
   private colour = "";
   private wake: (() => void) | null = null;
 
@@ -57,7 +57,7 @@ export class Tiler {
     this.canvas.width = this.canvas.height = SIDE * this.cell;
   }
 
-  /** Begins the job unless the tiles are already those that it asks for. */
+  /** Start a job, unless its tiles are already there or being decoded. */
   ask(job: TileJob): void {
     const now = this.job;
     if (now && now.of === job.of && now.plan === job.plan && apart(now.held, job.held) < SAME) return;
@@ -80,7 +80,7 @@ export class Tiler {
     this.wake = null;
   }
 
-  /** The ink's colour, of tiles that are there and of those to come. */
+  /** Set the colour of the ink, for existing and future tiles. */
   tint(colour: string): void {
     this.colour = colour;
     if (this.shape[0] === 3) return;

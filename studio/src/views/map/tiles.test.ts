@@ -7,7 +7,7 @@ import { panned, toPlane, whole, zoomed } from "./view";
 describe("the tiles", () => {
   const view = whole(500, 500);
 
-  it("stand on a lattice about the middle, row 0 on top", () => {
+  it("are on a lattice about the centre, row 0 on top", () => {
     const plan = planFor(view);
     expect(placeOfTile(plan, (SIDE * SIDE - 1) / 2)).toEqual([0, 0]);
     const [u, v] = placeOfTile(plan, 0);
@@ -16,14 +16,14 @@ describe("the tiles", () => {
     expect(cornersOf(plan)).toEqual({ left: -3, top: 3, right: 3, bottom: -3 });
   });
 
-  it("cover the view at every zoom from the whole on", () => {
+  it("cover the view at every zoom from the whole map on", () => {
     for (const factor of [2, 2.7, 3.99, 4, 9]) {
       const near = zoomed(view, [330, 200], factor);
       const { left, right, top, bottom } = cornersOf(planFor(near));
       const [u0, v0] = toPlane(near, [0, 0]);
       const [u1, v1] = toPlane(near, [500, 500]);
       const cell = planFor(near).cell;
-      // as the whole map does, but for its rim and half a tile of rounding
+      // up to the rim of the whole map and half a tile of rounding
       const rim = 0.4 * ((u1 - u0) / 6.8) + cell;
       expect(left - u0).toBeLessThan(rim);
       expect(u1 - right).toBeLessThan(rim);
@@ -32,7 +32,7 @@ describe("the tiles", () => {
     }
   });
 
-  it("outlast a small move, not a large one", () => {
+  it("are kept for a small movement, not for a large one", () => {
     const near = zoomed(view, [250, 250], 4);
     const plan = planFor(near);
     expect(serves(plan, panned(near, 20, 20))).toBe(true);
@@ -40,33 +40,33 @@ describe("the tiles", () => {
     expect(serves(plan, zoomed(near, [250, 250], 2.2))).toBe(false);
   });
 
-  it("come from the middle outward, each once", () => {
+  it("are ordered from the centre outwards, each once", () => {
     const order = outward();
     expect(new Set(order).size).toBe(SIDE * SIDE);
     expect(order[0]).toBe((SIDE * SIDE - 1) / 2);
     expect([0, SIDE - 1, SIDE * SIDE - 1]).toContain(order[SIDE * SIDE - 1]);
   });
 
-  it("come in slices of about as long as is meant", () => {
-    expect(nextSlice(4, 1, 24)).toBe(8); // twice as many at most
+  it("are decoded in batches of about the target time", () => {
+    expect(nextSlice(4, 1, 24)).toBe(8); // at most twice as many
     expect(nextSlice(16, 48, 24)).toBe(8);
     expect(nextSlice(1, 900, 24)).toBe(1);
     expect(nextSlice(32, 1, 24)).toBe(32);
   });
 
-  it("measures how far two points are apart", () => {
+  it("measures the largest difference of two points", () => {
     expect(apart(Float32Array.of(1, 2, 3), Float32Array.of(1, 2.5, 2.75))).toBeCloseTo(0.5);
   });
 });
 
 describe("ink", () => {
-  it("makes what stands out opaque, on dark images and on light ones", () => {
+  it("makes contrasting pixels opaque, on dark and on light images", () => {
     const pixels = Float32Array.of(0, 1, 0.2, 0);
     expect([...ink(pixels, 1, [1, 1, 2], false)]).toEqual([0, 0, 0, 51, 0, 0, 0, 0]);
     expect([...ink(pixels, 1, [1, 1, 2], true)]).toEqual([0, 0, 0, 204, 0, 0, 0, 255]);
   });
 
-  it("leaves colours as they are", () => {
+  it("does not change colours", () => {
     expect([...ink(Float32Array.of(1, 0.2, 0), 0, [3, 1, 1], false)]).toEqual([255, 51, 0, 255]);
   });
 });

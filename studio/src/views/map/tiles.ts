@@ -1,18 +1,18 @@
-/** The background of decoded tiles: which places they stand for, in what order they are decoded, and a slice at a time. */
+/** Layout of the background tiles: their positions, the order of decoding, and the batch size. */
 import { toPlane, type Point, type View, zoomOf } from "./view";
 
 export const SIDE = 15;
-const CELL = 0.4; // σ, of the whole map
+const CELL = 0.4; // σ per tile when the whole map is shown
 
 /** SIDE × SIDE square cells; row 0 is the top one. */
 export interface Plan {
   /** σ from one tile to the next. */
   cell: number;
-  /** The middle tile stands at `cell` times these whole numbers, so that a small move of the view changes nothing. */
+  /** The middle tile is at `cell` times these integers, so that small movements of the view change nothing. */
   middle: readonly [number, number];
 }
 
-/** Tiles halve in size each time that the map is twice as near. */
+/** The plan for a view; the size of the tiles halves each time the zoom doubles. */
 export function planFor(view: View): Plan {
   const level = Math.min(4, Math.max(0, Math.floor(Math.log2(zoomOf(view)) + 1e-9)));
   const cell = CELL / 2 ** level;
@@ -21,7 +21,7 @@ export function planFor(view: View): Plan {
   return { cell, middle: [Math.round(u / cell), Math.round(v / cell)] };
 }
 
-/** Whether `view` is still served by `plan`: the same size of tiles, and no more than two of them away. */
+/** Whether `plan` is still suitable for `view`: same tile size, and at most two tiles away. */
 export function serves(plan: Plan, view: View): boolean {
   const wanted = planFor(view);
   return (
@@ -37,27 +37,27 @@ export function placeOfTile(plan: Plan, tile: number): Point {
   return [(plan.middle[0] + column - half) * plan.cell, (plan.middle[1] + half - row) * plan.cell];
 }
 
-/** The plane's corners that the tiles fill: left, top, right, bottom. */
+/** The corners of the area covered by the tiles. */
 export function cornersOf(plan: Plan): { left: number; top: number; right: number; bottom: number } {
   const [u, v] = [plan.middle[0] * plan.cell, plan.middle[1] * plan.cell];
   const half = (SIDE / 2) * plan.cell;
   return { left: u - half, top: v + half, right: u + half, bottom: v - half };
 }
 
-/** From the middle outward, so that the first slices show where most images lie. */
+/** Tiles from the centre outwards, so that the first batches cover the region with most images. */
 export function outward(): number[] {
   const half = (SIDE - 1) / 2;
   const from = (tile: number): number => (tile % SIDE - half) ** 2 + (Math.floor(tile / SIDE) - half) ** 2;
   return Array.from({ length: SIDE * SIDE }, (_, tile) => tile).sort((a, b) => from(a) - from(b) || a - b);
 }
 
-/** How many tiles to decode next, from how long the last slice took: about `target` ms, so that a drag never waits for long. */
+/** Size of the next batch, given the time of the last one: about `target` ms, so that a drag never waits long. */
 export function nextSlice(size: number, took: number, target = 24): number {
   const ideal = Math.floor((size * target) / Math.max(took, 0.5));
   return Math.max(1, Math.min(32, 2 * size, ideal));
 }
 
-/** Largest difference of two points of the same length. */
+/** Largest absolute difference of two points. */
 export function apart(a: Float32Array, b: Float32Array): number {
   let most = 0;
   for (let axis = 0; axis < a.length; axis++) most = Math.max(most, Math.abs((a[axis] ?? 0) - (b[axis] ?? 0)));

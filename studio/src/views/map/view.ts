@@ -1,9 +1,9 @@
-/** What part of the plane the map shows: the plane is in units of σ with its second axis up, the screen in CSS pixels. */
+/** The visible part of the plane. The plane is in units of σ with the second axis upwards, the screen in CSS pixels. */
 
 export type Point = readonly [number, number];
 
 export interface View {
-  /** Point of the plane in the middle of the canvas. */
+  /** Point of the plane at the centre of the canvas. */
   centre: Point;
   /** Pixels per σ. */
   scale: number;
@@ -11,7 +11,7 @@ export interface View {
   height: number;
 }
 
-/** σ from the middle to the nearest edge of the whole map. */
+/** Distance in σ from the centre to the nearest edge of the whole map. */
 export const EXTENT = 3.4;
 const CLOSEST = 24;
 const FARTHEST = 0.5;
@@ -21,7 +21,7 @@ function clamp(value: number, low: number, high: number): number {
   return Math.min(high, Math.max(low, value));
 }
 
-/** Pixels per σ at which the whole map fits. */
+/** Pixels per σ when the whole map is shown. */
 export function wholeScale(width: number, height: number): number {
   return Math.max(1, Math.min(width, height)) / (2 * EXTENT);
 }
@@ -30,7 +30,7 @@ export function whole(width: number, height: number): View {
   return { centre: [0, 0], scale: wholeScale(width, height), width, height };
 }
 
-/** How many times nearer than the whole map. */
+/** Zoom factor relative to the whole map. */
 export function zoomOf(view: View): number {
   return view.scale / wholeScale(view.width, view.height);
 }
@@ -54,7 +54,7 @@ export function toPlane(view: View, [x, y]: Point): Point {
   ];
 }
 
-/** Whether a place is on the canvas, or so near that its mark is. */
+/** Whether the mark at a position is on the canvas, at least in part. */
 export function inSight(view: View, place: Point): boolean {
   const [x, y] = toScreen(view, place);
   const near = 12;
@@ -70,7 +70,7 @@ function within(view: View): View {
   return { ...view, centre };
 }
 
-/** Nearer by `factor`; what lies under the pixel `at` stays there. */
+/** Zoom by `factor`; the point under the pixel `at` stays there. */
 export function zoomed(view: View, at: Point, factor: number): View {
   const full = wholeScale(view.width, view.height);
   const scale = clamp(view.scale * factor, full * FARTHEST, full * CLOSEST);
@@ -79,12 +79,12 @@ export function zoomed(view: View, at: Point, factor: number): View {
   return within({ ...view, scale, centre: moved });
 }
 
-/** Moved with a finger by (dx, dy) pixels. */
+/** Pan by (dx, dy) pixels. */
 export function panned(view: View, dx: number, dy: number): View {
   return within({ ...view, centre: [view.centre[0] - dx / view.scale, view.centre[1] + dy / view.scale] });
 }
 
-/** Where, and how large, a picture made for the view `then` is to be drawn in the view `now`: x, y, width, height. */
+/** Where to draw an image of the view `then` in the view `now`: x, y, width, height. */
 export function carriedOver(then: View, now: View): [number, number, number, number] {
   const ratio = now.scale / then.scale;
   const [x, y] = toScreen(now, toPlane(then, [0, 0]));

@@ -1,11 +1,11 @@
-/** What the map says in words: what its directions are, what the rest is set to, and where the point is. */
+/** Texts of the map: its directions, the values of the other axes, and the position of the point. */
 import type { MapAxes } from "../../lib/latent";
 import type { ModelFacts } from "../../lib/types";
 import type { Point } from "./view";
 
 const SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉";
 
-/** z₁₂: axes are counted from 0, as in Python. */
+/** Name of an axis, such as z₁₂; axes are counted from 0, as in Python. */
 export function axisName(axis: number): string {
   return `z${[...String(axis)].map((digit) => SUBSCRIPTS[Number(digit)] ?? digit).join("")}`;
 }
@@ -19,19 +19,19 @@ function rateOf(model: ModelFacts, axis: number): string {
   return model.stochastic ? ` (${(model.axes.rate[axis] ?? 0).toFixed(2)} nats)` : "";
 }
 
-/** "Across z₃ (1.91 nats), up z₇ (1.72 nats)." */
+/** "Horizontal: z₃ (1.91 nats), vertical: z₇ (1.72 nats)." */
 export function directions(model: ModelFacts, axes: MapAxes): string {
   if (axes !== "principal") {
-    return `Across ${axisName(axes[0])}${rateOf(model, axes[0])}, up ${axisName(axes[1])}${rateOf(model, axes[1])}.`;
+    return `Horizontal: ${axisName(axes[0])}${rateOf(model, axes[0])}, vertical: ${axisName(axes[1])}${rateOf(model, axes[1])}.`;
   }
   const share = 100 * (model.principal.explained[0] + model.principal.explained[1]);
-  return share > 0 ? `Principal plane: ${share.toFixed(0)} % of the images’ variance.` : "Principal plane.";
+  return share > 0 ? `Principal plane: ${share.toFixed(0)} % of the variance of the encoded images.` : "Principal plane.";
 }
 
-/** What z is, off the map. */
-export function rest(model: ModelFacts, axes: MapAxes): string {
+/** The values of the directions that the map does not show. */
+export function otherAxes(model: ModelFacts, axes: MapAxes): string {
   const others = model.latent_dim - 2;
-  if (others <= 0) return model.latent_dim === 1 ? "The model has one axis: up and down change nothing." : "These are all its axes.";
+  if (others <= 0) return model.latent_dim === 1 ? "The model has one axis: vertical movement changes nothing." : "The model has no other axes.";
   const many = axes === "principal" ? "directions are" : "axes are";
   const one = axes === "principal" ? "direction is" : "axis is";
   return `The other ${others === 1 ? one : `${others} ${many}`} held at the current z.`;

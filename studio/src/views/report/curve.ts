@@ -1,4 +1,4 @@
-/** The lines of metrics.jsonl as the curves of a training, and what is read off them. */
+/** Training curves from the lines of metrics.jsonl. */
 
 export interface Losses {
   nats: number;
@@ -31,7 +31,7 @@ function losses(value: unknown): Losses | null {
   return nats === null ? null : { nats, distortion: finite(value["distortion"]) ?? NaN, rate: finite(value["rate"]) ?? NaN };
 }
 
-/** One line; null if it is none. */
+/** Parse one line; null if it is invalid. */
 export function metricOf(value: unknown): Metric | null {
   if (!isObject(value)) return null;
   const step = finite(value["step"]);
@@ -45,7 +45,7 @@ export function metricOf(value: unknown): Metric | null {
   };
 }
 
-/** All that are lines, each step once (the later line counts), in the order of their steps. */
+/** All valid lines sorted by step; of several lines for a step, the last one is used. */
 export function merged(lines: readonly unknown[]): Metric[] {
   const byStep = new Map<number, Metric>();
   for (const line of lines) {
@@ -55,7 +55,7 @@ export function merged(lines: readonly unknown[]): Metric[] {
   return [...byStep.values()].sort((a, b) => a.step - b.step);
 }
 
-/** Training and validation nats over time or steps; a line of which there is nothing is left out. */
+/** Training and validation nats over time or steps; a curve without values is omitted. */
 export function lines(metrics: readonly Metric[], over: Over): Line[] {
   return (["validation", "train"] as const)
     .map((part) => {
@@ -66,7 +66,7 @@ export function lines(metrics: readonly Metric[], over: Over): Line[] {
     .filter((line) => line.x.length > 0);
 }
 
-/** The line with the lowest validation nats; null where none was validated. */
+/** The metric with the lowest validation nats; null if there is none. */
 export function best(metrics: readonly Metric[]): Metric | null {
   return metrics.reduce<Metric | null>((least, one) => {
     if (one.validation === null) return least;

@@ -1,8 +1,8 @@
-/** Figures as they are read: as many digits as their error bears; src/vaelab/evaluation/rounding.py, and durations. */
+/** Format numbers with as many digits as their error justifies, as in src/vaelab/evaluation/formatting.py, and times. */
 
 const SIGNIFICANT = 4;
 
-/** A figure and its standard error after ±, two significant digits of it; null is a dash. */
+/** A value, followed by ± and its standard error with two significant digits if given; a dash for null. */
 export function rounded(value: number | null, error: number | null = null): string {
   if (value === null || Number.isNaN(value)) return "–";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
@@ -13,7 +13,7 @@ export function rounded(value: number | null, error: number | null = null): stri
   return `${fixed(value, places)} ± ${fixed(error, places)}`;
 }
 
-/** The power of ten of a figure once it is rounded to so many digits. */
+/** The decimal exponent of a value rounded to so many significant digits. */
 function exponent(value: number, digits: number): number {
   return Number(value.toExponential(digits - 1).split("e")[1]);
 }
@@ -26,7 +26,7 @@ function plain(value: number): string {
   return fixed(value, Math.max(0, digits - 1 - exponent(size, digits)));
 }
 
-/** So many places after the point, or so many zeros before it; commas between thousands, a true minus sign. */
+/** A number rounded to decimal places (negative: to tens, hundreds, …), with thousands separators and a true minus sign. */
 export function fixed(value: number, places: number): string {
   const size = places < 0 ? Math.round(Math.abs(value) * 10 ** places) * 10 ** -places : Math.abs(value);
   const [whole = "0", part] = size.toFixed(Math.max(0, places)).split(".");
@@ -41,7 +41,7 @@ function power(value: number, digits: number): string {
   return `${mantissa.replace("-", "−")}·10${high.join("")}`;
 }
 
-/** Seconds as a reader says them: "45 s", "3 min 20 s", "2 h 5 min". */
+/** A duration as text: "45 s", "3 min 20 s", "2 h 5 min". */
 export function duration(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds));
   if (whole < 60) return `${whole} s`;
@@ -50,7 +50,7 @@ export function duration(seconds: number): string {
   return `${Math.floor(minutes / 60)} h${minutes % 60 ? ` ${minutes % 60} min` : ""}`;
 }
 
-/** As 3 May 2026, 14:05 UTC. */
+/** A time as text: 3 May 2026, 14:05 UTC. */
 export function moment(iso: string): string {
   const date = new Date(iso);
   if (Number.isNaN(date.getTime())) return iso;

@@ -1,13 +1,13 @@
-/** A training as it is followed: what each event from the server makes of what is known. */
+/** State of a training that is followed live, updated by the server's events. */
 import { merged, type Metric } from "./curve";
 
 export interface Live {
   metrics: Metric[];
-  /** Seconds until it ends; null where that is not known. */
+  /** Seconds until the end; null: unknown. */
   secondsLeft: number | null;
   samples: { url: string; step: number } | null;
   finished: boolean;
-  /** Whether the line to the server stands. */
+  /** Whether the connection to the server is open. */
   connected: boolean;
 }
 
@@ -26,15 +26,15 @@ function parsed(data: string): unknown {
   }
 }
 
-/** What is known after an event; one that makes no sense changes nothing. */
+/** The state after an event; invalid events change nothing. */
 export function followed(live: Live, name: EventName, data: string): Live {
   if (name === "done") return { ...live, connected: true, finished: true, secondsLeft: 0 };
   const value = parsed(data);
   if (!isObject(value)) return live;
   if (name === "samples") {
     const { url, step } = value;
-    const own = typeof url === "string" && /^live\/[\w.-]+$/.test(url);
-    return own ? { ...live, connected: true, samples: { url, step: typeof step === "number" ? step : 0 } } : live;
+    const local = typeof url === "string" && /^live\/[\w.-]+$/.test(url);
+    return local ? { ...live, connected: true, samples: { url, step: typeof step === "number" ? step : 0 } } : live;
   }
   const left = value["seconds_left"];
   return {

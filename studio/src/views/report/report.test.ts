@@ -6,7 +6,7 @@ import { readReport } from "./report";
 import { apart, logTicks, nearest, pathOf, place, scaleOf, ticks, timeTicks } from "./scale";
 
 describe("figures", () => {
-  it("have the digits that their error bears, as in Python's rounding", () => {
+  it("have as many digits as their error justifies, as in Python", () => {
     expect(rounded(75.0819, 0.7028)).toBe("75.08 ± 0.70");
     expect(rounded(5.2466, 0.0631)).toBe("5.247 ± 0.063");
     expect(rounded(12345.6, 78.9)).toBe("12,346 ± 79");
@@ -16,7 +16,7 @@ describe("figures", () => {
     expect(rounded(1e-9, 2e-10)).toBe("1.000·10⁻⁹ ± 2.0·10⁻¹⁰");
   });
 
-  it("without an error have four digits, whole ones none after the point", () => {
+  it("without an error have four digits, integers no decimal places", () => {
     expect([10000, 0.14012, 76.147, -2.5, 1234.56, 0.000012345, 3e9].map((value) => rounded(value))).toEqual([
       "10,000", "0.140", "76.15", "−2.500", "1,235", "1.23·10⁻⁵", "3.000·10⁹",
     ]);
@@ -24,7 +24,7 @@ describe("figures", () => {
     expect([fixed(-0.001, 2), fixed(0, -1), fixed(1250.4, 1)]).toEqual(["0.00", "0", "1,250.4"]);
   });
 
-  it("of time are read as time", () => {
+  it("of time are formatted as times", () => {
     expect([0, 59.4, 60, 200, 3600, 7500].map(duration)).toEqual(["0 s", "59 s", "1 min", "3 min 20 s", "1 h", "2 h 5 min"]);
     expect(moment("2026-05-03T14:05:59+00:00")).toBe("3 May 2026, 14:05 UTC");
     expect(moment("yesterday")).toBe("yesterday");
@@ -43,7 +43,7 @@ describe("a scale", () => {
     expect(logTicks(1, 500, 4)).toEqual([1, 10, 100]);
   });
 
-  it("holds its values, with air, and places them", () => {
+  it("contains its values with a margin, and positions them", () => {
     const scale = scaleOf([10, NaN, 30]);
     expect(scale).toEqual({ from: 9, to: 31, log: false });
     expect(place(scale, 20)).toBeCloseTo(0.5);
@@ -53,15 +53,15 @@ describe("a scale", () => {
     expect(place(scaleOf([0, 1, 100], { log: true }), 10)).toBeCloseTo(0.5);
   });
 
-  it("finds what the pointer is nearest to", () => {
+  it("finds the value nearest to the pointer", () => {
     expect([nearest([0, 10, 20], 14), nearest([0, 10, 20], 16), nearest([], 3)]).toEqual([1, 2, -1]);
   });
 
-  it("leaves a gap in a line where there is no value", () => {
+  it("has a gap where a value is missing", () => {
     expect(pathOf([[0, 1], [1, NaN], [2, 3], [4, 5]])).toBe("M0.0 1.0M2.0 3.0L4.0 5.0");
   });
 
-  it("pushes names apart that would lie on each other", () => {
+  it("separates names that would overlap", () => {
     expect(apart([50, 52], 16, 200)).toEqual([50, 66]);
     expect(apart([199, 195], 16, 200)).toEqual([200, 184]);
   });
@@ -75,24 +75,24 @@ const line = (step: number, nats: number | null) => ({
 describe("the curves", () => {
   const metrics = merged([line(20, 90), line(10, 100), "broken", { step: "x" }, line(20, 88), line(30, 89)]);
 
-  it("have each step once, in order; the later line counts", () => {
+  it("contain each step once, in order; the last line counts", () => {
     expect(metrics.map((one) => [one.step, one.validation?.nats])).toEqual([[10, 100], [20, 88], [30, 89]]);
   });
 
-  it("are drawn over time or steps, and what was not measured is left out", () => {
+  it("are drawn over time or steps, without missing values", () => {
     expect(lines(metrics, "seconds")[0]).toEqual({ name: "validation", x: [20, 40, 60], y: [100, 88, 89] });
     expect(lines(metrics, "step")[1]).toEqual({ name: "training", x: [10, 20, 30], y: [101, 89, 90] });
     expect(lines(merged([line(1, null)]), "step")).toEqual([]);
   });
 
-  it("tell the best step", () => {
+  it("find the best step", () => {
     expect(best(metrics)?.step).toBe(20);
     expect(best([])).toBeNull();
   });
 });
 
 describe("a training that is followed", () => {
-  it("takes figures, time left and samples", () => {
+  it("receives metrics, the time left and samples", () => {
     let live = followed(BEGINNING, "metrics", JSON.stringify({ ...line(10, 100), seconds_left: 42.4 }));
     live = followed(live, "metrics", JSON.stringify({ ...line(20, 90), seconds_left: null }));
     live = followed(live, "samples", JSON.stringify({ url: "live/12.png", step: 20 }));
@@ -102,7 +102,7 @@ describe("a training that is followed", () => {
     expect(followed(live, "done", "")).toMatchObject({ finished: true, secondsLeft: 0 });
   });
 
-  it("is not shaken by nonsense, nor led to another host", () => {
+  it("ignores invalid events and addresses on other hosts", () => {
     expect(followed(BEGINNING, "metrics", "{")).toBe(BEGINNING);
     expect(followed(BEGINNING, "metrics", "3")).toBe(BEGINNING);
     for (const url of ["https://elsewhere/x.png", "live/../x.png/y", "//elsewhere/1.png", 7]) {
@@ -136,7 +136,7 @@ describe("a report", () => {
     },
   };
 
-  it("is read into rows for a reader", () => {
+  it("is parsed into rows", () => {
     const page = readReport(JSON.stringify(json));
     const [first, second] = page.chapters;
     expect(first?.rows[0]).toEqual({
@@ -149,17 +149,17 @@ describe("a report", () => {
     expect(second?.leftOut).toBe("It takes long.");
     expect(page.main.map((one) => one.row.key)).toEqual(["bound"]);
     expect(page.quick).toBe(true);
-    expect(page.facts[0]).toEqual(["Model", "conditional variational autoencoder, mlp, 7 latent dimensions, 686,622 weights"]);
+    expect(page.facts[0]).toEqual(["Model", "conditional variational autoencoder, mlp, 7 latent dimensions, 686,622 parameters"]);
     expect(page.facts.at(-1)?.[1]).toBe("22 November 2026, 20:02 UTC with vaelab 0.1.0");
   });
 
-  it("that is none, or of a later schema, says so", () => {
+  it("that is invalid or has a later schema is rejected", () => {
     expect(() => readReport("nonsense")).toThrow("not readable");
     expect(() => readReport(JSON.stringify({ ...json, schema: 2 }))).toThrow("schema 2; this page reads 1");
     expect(() => readReport("[]")).toThrow("schema none");
   });
 
-  it("with parts missing is shown as far as it goes", () => {
+  it("with missing parts is shown without them", () => {
     const page = readReport(JSON.stringify({ schema: 1, sections: { odd: { quantities: { a: { value: 3 } }, plots: null } } }));
     expect(page.chapters[0]).toMatchObject({ title: "odd", leftOut: "", lines: [] });
     expect(page.chapters[0]?.rows[0]).toMatchObject({ name: "a", value: "3" });

@@ -1,4 +1,4 @@
-/** `report.json` as the page shows it: docs/report.md says what is in it. What is not as written there is left out. */
+/** Reads `report.json`, which docs/report.md specifies. Parts that do not follow the specification are ignored. */
 import { fixed, moment, rounded } from "./format";
 
 export const SCHEMA = 1;
@@ -49,7 +49,7 @@ export interface ReportPage {
   chapters: Chapter[];
 }
 
-/** The figures at the top; of alternatives the first that there is. */
+/** The metrics at the top; of several alternatives, the first available one is shown. */
 const MAIN: readonly (readonly string[])[] = [
   ["likelihood bound", "likelihood distortion"],
   ["latent active_units"],
@@ -75,17 +75,17 @@ const number = (value: unknown): number | null => (typeof value === "number" ? v
 const numbers = (value: unknown): number[] => list(value).map((one) => number(one) ?? NaN);
 const texts = (value: unknown): string[] => list(value).map(text);
 
-/** The report of a JSON text; throws with words for the reader where it is none, or of a schema not known here. */
+/** Parse a report; throws with a readable message if it is invalid or has an unknown schema. */
 export function readReport(json: string): ReportPage {
   let report: Json;
   try {
     report = object(JSON.parse(json));
   } catch {
-    throw new Error("The report of this run is not readable: expected JSON as vaelab evaluate writes it.");
+    throw new Error("The report of this run is not readable: expected the JSON file that vaelab evaluate writes.");
   }
   const schema = number(report["schema"]);
   if (schema === null || schema > SCHEMA) {
-    throw new Error(`The report has schema ${schema ?? "none"}; this page reads ${SCHEMA}. Type: vaelab evaluate RUN`);
+    throw new Error(`The report has schema ${schema ?? "none"}; this page reads ${SCHEMA}. Write a new report with vaelab evaluate RUN.`);
   }
   const chapters = Object.entries(object(report["sections"])).map(([key, section]) => chapterOf(key, object(section)));
   return { quick: object(report["settings"])["quick"] === true, facts: factsOf(report), main: mainOf(chapters), chapters };
@@ -99,7 +99,7 @@ function chapterOf(key: string, section: Json): Chapter {
     title: text(section["title"]) || key,
     words: texts(section["words"]),
     leftOut: text(section["left_out"]),
-    rows: Object.entries(object(section["quantities"])).map(([own, quantity]) => rowOf(own, object(quantity))),
+    rows: Object.entries(object(section["quantities"])).map(([name, quantity]) => rowOf(name, object(quantity))),
     lines: ofKind("Lines").map(linesOf),
     bars: ofKind("Bars").map(barsOf),
   };
@@ -170,16 +170,16 @@ function factsOf(report: Json): [string, string][] {
         KINDS[text(model["kind"])] ?? text(model["kind"]),
         text(run["network"]),
         `${count(model["latent_dim"])} latent dimensions`,
-        `${count(model["weights"])} weights`,
+        `${count(model["weights"])} parameters`,
       ]
         .filter(Boolean)
         .join(", "),
     ],
-    ["Measured on", `${count(data["images"])} ${text(data["split"])} images of ${text(data["name"])}`],
+    ["Evaluated on", `${count(data["images"])} ${text(data["split"])} images of ${text(data["name"])}`],
     ["Protocol", text(data["protocol"])],
     ["Trained for", text(run["trained_for"])],
     ["Settings", `seed ${count(settings["seed"])}${settings["quick"] === true ? ", quick" : ""}`],
-    ["Made", `${moment(text(report["made"]))} with vaelab ${text(report["vaelab"])}`],
+    ["Written", `${moment(text(report["made"]))} with vaelab ${text(report["vaelab"])}`],
   ];
   return facts.filter(([, value]) => value.trim() !== "");
 }

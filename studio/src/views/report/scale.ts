@@ -1,4 +1,4 @@
-/** The scales of a chart: round ticks, places, the path of a line, and the point nearest to the pointer. */
+/** Scales of a chart: ticks, positions, the path of a line, and the value nearest to the pointer. */
 
 export interface Scale {
   from: number;
@@ -18,7 +18,7 @@ export function ticks(from: number, to: number, count: number): number[] {
   return Array.from({ length: last - first + 1 }, (_, at) => Number(((first + at) * step).toPrecision(12)));
 }
 
-/** 1, 2 and 5 times the powers of ten within [from, to], or the powers alone where those are many. */
+/** 1, 2 and 5 times the powers of ten within [from, to]; fewer factors if there would be more than `most` ticks. */
 export function logTicks(from: number, to: number, most: number): number[] {
   const all = (times: readonly number[]): number[] => {
     const found: number[] = [];
@@ -37,10 +37,10 @@ export function logTicks(from: number, to: number, most: number): number[] {
   return all([1]);
 }
 
-/** Seconds that a clock would count by. */
+/** Tick intervals in seconds. */
 const CLOCK = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400];
 
-/** About `count` times within [from, to], in seconds, whole by the clock. */
+/** About `count` ticks within [from, to] at round times, in seconds. */
 export function timeTicks(from: number, to: number, count: number): number[] {
   const raw = (to - from) / Math.max(1, count);
   const step = CLOCK.find((one) => one >= raw);
@@ -49,7 +49,7 @@ export function timeTicks(from: number, to: number, count: number): number[] {
   return Array.from({ length: Math.max(0, Math.floor(to / step) - first + 1) }, (_, at) => (first + at) * step);
 }
 
-/** The smallest scale that holds all values, with a little air; of a log scale the values above 0. */
+/** The smallest scale that contains all values, with a margin; a log scale uses only values above 0. */
 export function scaleOf(values: readonly number[], options: { log?: boolean; air?: number } = {}): Scale {
   const { log = false, air = 0.05 } = options;
   const held = values.filter((value) => Number.isFinite(value) && (!log || value > 0));
@@ -61,14 +61,14 @@ export function scaleOf(values: readonly number[], options: { log?: boolean; air
   return { from: low - more, to: high + more, log };
 }
 
-/** A value's place on a scale: 0 at its beginning, 1 at its end. */
+/** The position of a value on a scale: 0 at the start, 1 at the end. */
 export function place({ from, to, log }: Scale, value: number): number {
   if (from === to) return 0.5;
   if (log) return (Math.log(value) - Math.log(from)) / (Math.log(to) - Math.log(from));
   return (value - from) / (to - from);
 }
 
-/** An SVG path through points; a gap where one is not finite. */
+/** An SVG path through points, with a gap where a coordinate is not finite. */
 export function pathOf(points: readonly (readonly [number, number])[]): string {
   let pen = "M";
   let path = "";
@@ -83,7 +83,7 @@ export function pathOf(points: readonly (readonly [number, number])[]): string {
   return path;
 }
 
-/** The index of the value nearest to `wanted`; −1 of none. */
+/** The index of the value nearest to `wanted`; −1 if there are no values. */
 export function nearest(values: readonly number[], wanted: number): number {
   let best = -1;
   let least = Infinity;
@@ -94,7 +94,7 @@ export function nearest(values: readonly number[], wanted: number): number {
   return best;
 }
 
-/** Places for labels of lines that end near each other: pushed apart to `gap`, in their order, within [0, height]. */
+/** Positions of the lines' labels: moved at least `gap` apart, in their order, within [0, height]. */
 export function apart(wanted: readonly number[], gap: number, height: number): number[] {
   const order = wanted.map((_, at) => at).sort((a, b) => (wanted[a] ?? 0) - (wanted[b] ?? 0));
   const out = [...wanted];

@@ -1,6 +1,6 @@
-/** The few formulas of the story: Gaussians, their average, its distance from N(0, 1). Symbols: μ, σ, ε, z; nats. */
+/** Formulas of the story: Gaussian densities, their average, and KL divergences from N(0, 1) in nats. Symbols: μ, σ, ε, z. */
 
-/** z = μ + σ·ε, axis by axis (Kingma & Welling 2014, section 2.4). */
+/** z = μ + σ·ε, element-wise (Kingma & Welling 2014, section 2.4). */
 export function reparameterised(mean: Float32Array, deviation: Float32Array, epsilon: Float32Array): Float32Array {
   return mean.map((mu, axis) => mu + (deviation[axis] ?? 0) * (epsilon[axis] ?? 0));
 }
@@ -41,12 +41,12 @@ export function rate(mean: number, deviation: number): number {
   return 0.5 * (mean * mean + deviation * deviation - 1) - Math.log(deviation);
 }
 
-/** exp(½ log σ²); 0 of an encoder without noise. */
+/** σ = exp(½ log σ²); 0 where log σ² is −∞, as for an autoencoder. */
 export function deviations(logVariance: Float32Array): Float32Array {
   return logVariance.map((value) => (Number.isFinite(value) ? Math.exp(value / 2) : 0));
 }
 
-/** A point of the principal plane in latent space: mean + a·first + b·second component. */
+/** The latent point at (a, b) of the principal plane: mean + a·first component + b·second component. */
 export function fromPlane(
   plane: { mean: number[]; components: [number[], number[]] },
   [a, b]: readonly [number, number],
@@ -57,20 +57,20 @@ export function fromPlane(
   );
 }
 
-/** Where the origin, the middle of N(0, I), falls on the principal plane. */
+/** The projection of the origin, the mean of N(0, I), onto the principal plane. */
 export function originOn(plane: { mean: number[]; components: [number[], number[]] }): [number, number] {
   const along = (component: number[]): number => component.reduce((sum, part, axis) => sum - part * (plane.mean[axis] ?? 0), 0);
   return [along(plane.components[0]), along(plane.components[1])];
 }
 
-/** The half side of a square about `centre` that holds `share` of the points, given by two columns; `least` at least. */
+/** Half the side of a square around `centre` that contains the fraction `share` of the points; at least `least`. */
 export function reach(
   [xs, ys]: readonly [Float32Array, Float32Array],
   centre: readonly [number, number],
   share: number,
   least: number,
 ): number {
-  const far = xs.map((x, at) => Math.max(Math.abs(x - centre[0]), Math.abs((ys[at] ?? 0) - centre[1]))).sort();
-  const held = far[Math.min(far.length - 1, Math.floor(share * far.length))] ?? 0;
-  return Math.max(least, 1.05 * held);
+  const distances = xs.map((x, at) => Math.max(Math.abs(x - centre[0]), Math.abs((ys[at] ?? 0) - centre[1]))).sort();
+  const quantile = distances[Math.min(distances.length - 1, Math.floor(share * distances.length))] ?? 0;
+  return Math.max(least, 1.05 * quantile);
 }

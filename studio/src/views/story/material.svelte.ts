@@ -1,4 +1,4 @@
-/** What the story is made of: test images, their codes, and the points that models have encoded them to. */
+/** Data that the steps of the story share: test images, their posteriors, and the encoded points of the bundle. */
 import { oneHot } from "../../lib/latent";
 import { normal } from "../../lib/rng";
 import type { Studio } from "../../lib/studio";
@@ -19,7 +19,7 @@ export interface Code {
 }
 
 export class Material {
-  /** What went wrong, in words; "" if nothing did. */
+  /** Error message for the reader; "": no error. */
   trouble = $state("");
   readonly #studio: Studio;
   readonly #points = new Map<Kind, Promise<Points | null>>();
@@ -29,8 +29,8 @@ export class Material {
     this.#studio = studio;
   }
 
-  /** Notes what went wrong. */
-  readonly tell = (error: unknown): void => {
+  /** Show an error to the reader. */
+  readonly fail = (error: unknown): void => {
     this.trouble = error instanceof Error ? error.message : String(error);
   };
 
@@ -50,18 +50,18 @@ export class Material {
     return held;
   }
 
-  /** Test image number `at` as the sprite has it; where the page holds none, what a random point decodes to. */
+  /** Test image number `at` from the sprite sheet; an image decoded from a random point if the page has none. */
   async image(kind: Kind, at: number): Promise<Sample> {
     const { shape } = this.#studio.state.manifest;
     const [C, H, W] = shape;
     const facts = this.facts(kind).points;
     const sprite = await this.#sheet(kind);
-    if (facts === null || sprite === null || sprite.width !== facts.thumbs_columns * W) return this.#dreamt(at);
+    if (facts === null || sprite === null || sprite.width !== facts.thumbs_columns * W) return this.#generated(at);
     const index = at % facts.thumbs_count;
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [W, H];
     const context = canvas.getContext("2d", { willReadFrequently: true });
-    if (context === null) return this.#dreamt(at);
+    if (context === null) return this.#generated(at);
     const [row, column] = [Math.floor(index / facts.thumbs_columns), index % facts.thumbs_columns];
     context.drawImage(sprite, column * W, row * H, W, H, 0, 0, W, H);
     const label = (await this.points(kind))?.labels[index] ?? 0;
@@ -69,14 +69,14 @@ export class Material {
     return { pixels: planesOf(context.getImageData(0, 0, W, H).data, C), label: known };
   }
 
-  /** Images number 0 to `count` − 1, one after the other in one array. */
+  /** Images 0 to `count` − 1. */
   async images(kind: Kind, count: number): Promise<Sample[]> {
     const samples: Sample[] = [];
     for (let at = 0; at < count; at++) samples.push(await this.image(kind, at));
     return samples;
   }
 
-  /** The posteriors of images. */
+  /** The posterior mean and standard deviation of each image. */
   async encode(kind: Kind, samples: readonly Sample[]): Promise<Code[]> {
     const facts = this.facts(kind);
     const size = samples[0]?.pixels.length ?? 0;
@@ -104,7 +104,7 @@ export class Material {
     return this.#sprite;
   }
 
-  async #dreamt(at: number): Promise<Sample> {
+  async #generated(at: number): Promise<Sample> {
     const { state, engine } = this.#studio;
     const facts = this.facts(state.manifest.main);
     const label = at % Math.max(1, state.classes.length);

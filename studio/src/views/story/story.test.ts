@@ -17,26 +17,26 @@ describe("the story's algebra", () => {
     expect(total(average(xs, [-1, 2, 0.5], [0.2, 0.4, 1]))).toBeCloseTo(1, 6);
   });
 
-  it("counts the divergence of one cloud as its closed form does", () => {
+  it("computes the divergence of one Gaussian as its closed form does", () => {
     for (const [mean, deviation] of [[0, 1], [1.2, 0.3], [-0.5, 0.8]] as const) {
       expect(divergence(xs, average(xs, [mean], [deviation]))).toBeCloseTo(rate(mean, deviation), 5);
     }
   });
 
-  it("finds the average of clouds nearer to N(0, 1) than the clouds are on average", () => {
+  it("finds the average of Gaussians closer to N(0, 1) than the Gaussians are on average", () => {
     const means = grid(-1.5, 1.5, 25);
     const widths = means.map(() => 0.5);
     const single = means.reduce((sum, mean) => sum + rate(mean, 0.5), 0) / means.length;
     expect(divergence(xs, average(xs, means, widths))).toBeLessThan(single / 10);
   });
 
-  it("reads the deviation off the log-variance, 0 of an encoder without noise", () => {
+  it("converts log-variance to standard deviation, 0 for an encoder without noise", () => {
     const [one, none] = deviations(Float32Array.of(Math.log(0.25), -Infinity));
     expect(one).toBeCloseTo(0.5, 6);
     expect(none).toBe(0);
   });
 
-  it("goes to the principal plane and back", () => {
+  it("maps to the principal plane and back", () => {
     const plane = { mean: [1, 2, 3], components: [[1, 0, 0], [0, 0, 1]] as [number[], number[]] };
     expect([...fromPlane(plane, [0.5, -1])]).toEqual([1.5, 2, 2]);
     expect(originOn(plane)).toEqual([-1, -3]);
@@ -44,7 +44,7 @@ describe("the story's algebra", () => {
     expect([...fromPlane(plane, [a, b])]).toEqual([0, 2, 0]);
   });
 
-  it("finds a square that holds most points", () => {
+  it("finds a square that contains most points", () => {
     const column = Float32Array.from(grid(0, 10, 101));
     expect(reach([column, new Float32Array(101)], [0, 0], 0.5, 1)).toBeCloseTo(1.05 * 5, 5);
     expect(reach([column, column], [5, 5], 0.5, 9)).toBe(9);
@@ -55,23 +55,23 @@ const page = (...kinds: Kind[]): Manifest =>
   ({ models: Object.fromEntries(kinds.map((kind) => [kind, {}])) }) as unknown as Manifest;
 
 describe("the steps", () => {
-  it("are seven, and use the model that each is about", () => {
+  it("are seven, each with the model that it explains", () => {
     const all = page("ae", "vae", "cvae");
     expect(STEPS.map((_, at) => modelOf(all, at + 1))).toEqual(["ae", "ae", "vae", "vae", "vae", "vae", "cvae"]);
   });
 
-  it("do without siblings where another model will do, and else say so", () => {
+  it("use another kind of model where possible, and otherwise report the missing one", () => {
     const alone = page("cvae");
     expect(STEPS.map((_, at) => modelOf(alone, at + 1))).toEqual([null, null, "cvae", "cvae", "cvae", null, "cvae"]);
     expect([besideOf(alone), besideOf(page("ae"))]).toEqual(["cvae", null]);
   });
 
-  it("say what to type, safely", () => {
+  it("quote the source in the training command", () => {
     expect(command("strokes")).toBe("vaelab train strokes --model all");
     expect(command("my digits' folder")).toBe("vaelab train 'my digits'\\'' folder' --model all");
   });
 
-  it("are never beyond the story", () => {
+  it("are limited to 1 to 7", () => {
     expect([0, 3.4, 99, NaN].map(clamped)).toEqual([1, 3, 7, 1]);
   });
 });
