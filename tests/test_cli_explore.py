@@ -1,5 +1,6 @@
 """The commands that look at a trained model: each makes its picture, and a mistake is one line and leaves nothing."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -206,125 +207,62 @@ def test_posterior(run: Path, vae: Path, here: Path, tiny: Dataset) -> None:
 
 
 BAD = {
-    "a traversal of no kind": (
-        ["traverse", "run", "--out", "x.jpg"],
-        "--out: got x.jpg; expected a name that ends in .p",
-    ),
-    "a sheet that moves": (
-        ["manifold", "run", "--out", "x.gif"],
-        "--out: got x.gif; expected a name that ends in .png",
-    ),
-    "a restyling that moves": (
-        ["restyle", "run", "one.png", "--out", "x.gif"],
-        "--out: got x.gif; expected a name that",
-    ),
-    "a posterior of no kind": (["posterior", "run", "tiny.npz", "--out", "x.gif"], "a name that ends in .png or .npz"),
-    "a missing run": (["traverse", "none", "--out", "x.png"], "none: no such folder; expected a run folder"),
+    "a traversal of no kind": (["traverse", "run", "--out", "x.jpg"], r"--out\b.*x\.jpg.*\.png"),
+    "a sheet that moves": (["manifold", "run", "--out", "x.gif"], r"--out\b.*x\.gif.*\.png"),
+    "a restyling that moves": (["restyle", "run", "one.png", "--out", "x.gif"], r"--out\b.*x\.gif.*\.png"),
+    "a posterior of no kind": (["posterior", "run", "tiny.npz", "--out", "x.gif"], r"--out\b.*x\.gif.*\.png or \.npz"),
+    "a missing run": (["traverse", "none", "--out", "x.png"], r"none: .*run folder"),
     "axes that are no numbers": (
         ["traverse", "run", "--axes", "0;1", "--out", "x.png"],
-        "--axes: got '0;1'; expected numbers with commas between them, such as 0,3",
+        r"--axes\b.*'0;1'.*commas.*0,3",
     ),
-    "an axis out of range": (
-        ["traverse", "run", "--axes", "0,3", "--out", "x.png"],
-        "--axes: got 0,3; expected some of 0 to 2, each at most once",
-    ),
-    "one axis of a sheet": (
-        ["manifold", "run", "--axes", "1", "--out", "x.png"],
-        "--axes: got 1; expected two, such as",
-    ),
-    "no axes": (["traverse", "run", "--count", "0", "--out", "x.png"], "--count: got 0; expected a whole number of at"),
-    "one step": (
-        ["traverse", "run", "--steps", "1", "--out", "x.png"],
-        "--steps: got 1; expected a whole number of 2 to",
-    ),
-    "no frames": (
-        ["traverse", "run", "--fps", "0", "--out", "x.gif"],
-        "--fps: got 0; expected 1 to 50 frames a second",
-    ),
-    "an unknown label": (
-        ["traverse", "run", "--label", "dawn", "--out", "x.png"],
-        "unknown label 'dawn'; expected one of",
-    ),
+    "an axis out of range": (["traverse", "run", "--axes", "0,3", "--out", "x.png"], r"--axes\b.*0,3.*0 to 2"),
+    "one axis of a sheet": (["manifold", "run", "--axes", "1", "--out", "x.png"], r"--axes\b.*1.*two"),
+    "no axes": (["traverse", "run", "--count", "0", "--out", "x.png"], r"--count\b.*0.*at least 1"),
+    "one step": (["traverse", "run", "--steps", "1", "--out", "x.png"], r"--steps\b.*1.*2 to 200"),
+    "no frames": (["traverse", "run", "--fps", "0", "--out", "x.gif"], r"--fps\b.*0.*1 to 50"),
+    "an unknown label": (["traverse", "run", "--label", "dawn", "--out", "x.png"], r"'dawn'.*across, down, frame"),
     "three labels between": (
         ["interpolate", "run", *["--label", "down"] * 3, "--out", "x.png"],
-        "got 3 labels to draw; expected one, or two to go between",
+        r"3 labels.*one, or two",
     ),
-    "one image to go between": (
-        ["interpolate", "run", "one.png", "--out", "x.png"],
-        "got 1 image to interpolate between; expected two, or none to take two of --seed",
-    ),
+    "one image to go between": (["interpolate", "run", "one.png", "--out", "x.png"], r"1 image\b.*two.*--seed"),
     "an image and a seed": (
         ["traverse", "run", "--image", "one.png", "--seed", "1", "--out", "x.png"],
-        "got both --image and --seed; expected one of them: leave the other out",
+        r"--image\b.*--seed\b",
     ),
-    "no image": (
-        ["restyle", "run", "--out", "x.png"],
-        "got no image to restyle; expected some: vaelab restyle RUN IMAGE",
-    ),
+    "no image": (["restyle", "run", "--out", "x.png"], r"no image.*vaelab restyle"),
     "too many labels": (
         ["restyle", "run", "one.png", "--label", "0", "--label", "1", "--out", "x.png"],
-        "--label: got 2 labels for 1 image; expected one for all, or one for each",
+        r"--label\b.*2 labels for 1 image",
     ),
-    "a model without labels": (
-        ["restyle", "vae", "one.png", "--out", "x.png"],
-        "got a model (vae) that takes no label; expected a conditional one: vaelab train SOURCE --model cvae",
-    ),
-    "a label for a model without": (
-        ["traverse", "vae", "--label", "0", "--out", "x.png"],
-        "got label '0', but this model (vae) takes none; expected none: leave it out",
-    ),
+    "a model without labels": (["restyle", "vae", "one.png", "--out", "x.png"], r"\(vae\).*conditional.*--model cvae"),
+    "a label for a model without": (["traverse", "vae", "--label", "0", "--out", "x.png"], r"label '0'.*\(vae\)"),
     "an image of another size": (
         ["restyle", "run", "nine.png", "--out", "x.png"],
-        "nine.png: got 9×9 pixels; expected 8×8, as the model was trained on: type --size 8x8 to scale it, or --prepare to",
+        r"nine\.png: .*9×9.*8×8.*--size 8x8.*--prepare",
     ),
     "images of another size": (
         ["interpolate", "run", "tiny.npz:0", "nines.npz:0", "--out", "x.png"],
-        "nines.npz:0: got grey images of 9×9; expected grey images of 8×8, as the model was trained on: type --size 8x8 to",
+        r"nines\.npz:0: .*9×9.*8×8.*--size 8x8",
     ),
-    "an unreadable image": (
-        ["restyle", "run", "text.png", "--out", "x.png"],
-        "text.png: cannot be read (not PNG, JPEG, WebP, BMP, TIFF or GIF inside); expected a whole",
-    ),
-    "a missing image": (
-        ["restyle", "run", "none.png", "--prepare", "--out", "x.png"],
-        "none.png: cannot be read (No such file); expected a whole PNG",
-    ),
-    "a missing source": (
-        ["restyle", "run", "tniy", "--out", "x.png"],
-        "no data source 'tniy': expected a built-in name",
-    ),
+    "an unreadable image": (["restyle", "run", "text.png", "--out", "x.png"], r"text\.png: .*PNG"),
+    "a missing image": (["restyle", "run", "none.png", "--prepare", "--out", "x.png"], r"none\.png: .*No such file"),
+    "a missing source": (["restyle", "run", "tniy", "--out", "x.png"], r"'tniy'.*built-in name"),
     "a place beyond the end": (
         ["restyle", "run", "tiny.npz:test:99", "--out", "x.png"],
-        "tiny.npz:test:99: got index 99, but tiny has 30 test images; expected less",
+        r"tiny\.npz:test:99: .*99.*30 test images",
     ),
-    "nothing drawn": (
-        ["restyle", "run", "black.png", "--prepare", "--out", "x.png"],
-        "black.png: got an image of one grey; expected a drawing on plain paper",
-    ),
+    "nothing drawn": (["restyle", "run", "black.png", "--prepare", "--out", "x.png"], r"black\.png: .*drawing"),
     "a drawing for a model in colour": (
         ["restyle", "colour", "drawing.png", "--prepare", "--out", "x.png"],
-        "--prepare: got a model of RGB images; expected one of grey images, as MNIST's are: leave it out",
+        r"--prepare\b.*RGB.*grey",
     ),
-    "too large a picture": (
-        ["manifold", "run", "--steps", "200", "--out", "x.png"],
-        "got 120,000 images for one picture; expected at most 20,000: ask for fewer",
-    ),
-    "a traversal of a table": (
-        ["traverse", "table", "--out", "x.png"],
-        "got a model of rows of 3 reals; expected a model of",
-    ),
-    "a restyled table": (
-        ["restyle", "table", "one.png", "--out", "x.png"],
-        "got a model of rows of 3 reals; expected a model",
-    ),
-    "axes that were not measured": (
-        ["manifold", "unmeasured", "--out", "x.png"],
-        "got a model whose axes were not measured when it was trained; expected images to measure them on: name a SOURCE",
-    ),
-    "images without labels": (
-        ["posterior", "run", "bare.npz", "--out", "x.png"],
-        "got images without labels, but the model is a cvae",
-    ),
+    "too large a picture": (["manifold", "run", "--steps", "200", "--out", "x.png"], r"120,000 images.*20,000"),
+    "a traversal of a table": (["traverse", "table", "--out", "x.png"], r"3 reals.*model of images"),
+    "a restyled table": (["restyle", "table", "one.png", "--out", "x.png"], r"3 reals.*model of images"),
+    "axes that were not measured": (["manifold", "unmeasured", "--out", "x.png"], r"axes were not measured.*SOURCE"),
+    "images without labels": (["posterior", "run", "bare.npz", "--out", "x.png"], r"without labels.*cvae"),
 }
 
 
@@ -343,5 +281,5 @@ def test_a_mistake_is_one_line(
     assert end.value.code == 2
     *_, line = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("vaelab: ")
-    assert message in line
+    assert re.search(message, line), line
     assert sorted(path.name for path in here.iterdir()) == before

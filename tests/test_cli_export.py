@@ -90,17 +90,17 @@ def test_mistakes_are_one_line(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
     for arguments, message in {
-        (run, "--out", "model.pb"): "--out: got model.pb; expected a name that ends in .onnx",
-        ("nowhere", "--out", "m.onnx"): "nowhere: no such folder; expected a run folder, as `vaelab train`",
-        (run, "--out", "file/m.onnx"): "cannot write file/m.onnx: ",
-        (run,): "--out: got nothing; expected a value: see vaelab export --help",
+        (run, "--out", "model.pb"): r"--out\b.*model\.pb.*\.onnx",
+        ("nowhere", "--out", "m.onnx"): r"nowhere: .*run folder",
+        (run, "--out", "file/m.onnx"): r"cannot write file/m\.onnx",
+        (run,): r"--out\b.*vaelab export --help",
     }.items():
         line = told(capsys, "export", *arguments, status=2)
-        assert line.startswith(f"vaelab: {message}"), line
+        assert re.match(f"vaelab: .*{message}", line), line
         assert line.count("\n") == 1
     monkeypatch.setitem(sys.modules, "onnx", None)
     line = told(capsys, "export", run, "--out", "m.onnx", status=2)
-    assert line.endswith('type pip install "vaelab[export]"\n')
+    assert line.endswith('pip install "vaelab[export]"\n')
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
