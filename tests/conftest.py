@@ -34,7 +34,7 @@ from vaelab.data import Dataset, Split, load_dataset  # noqa: E402
 from vaelab.models.base import MAX_LOG_VARIANCE, MIN_LOG_VARIANCE, Model  # noqa: E402
 from vaelab.models.networks import with_labels  # noqa: E402
 from vaelab.models.vae import SingleLatentVAE  # noqa: E402
-from vaelab.training.fit import fit
+from vaelab.training.fit import fit  # noqa: E402
 
 # The tests' tensors are small: several threads only wait for one another, for minutes where other work shares the cores.
 torch.set_num_threads(1)

@@ -23,7 +23,7 @@ from report_maker import made_up
 import vaelab
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, load_dataset
-from vaelab.evaluation.reference_classifier import Judge, classifier_of
+from vaelab.evaluation.reference_classifier import ReferenceClassifier, train_classifier
 from vaelab.inference.trained import TrainedModel, load
 from vaelab.studio.page import DIST
 from vaelab.training.fit import fit
@@ -101,16 +101,16 @@ def models(strokes_run: Path) -> dict[str, TrainedModel]:
 
 
 @cache
-def trained_reader() -> Judge:
+def trained_reader() -> ReferenceClassifier:
     """Train a classifier that recognises generated digits; it must be accurate on real ones."""
     data = strokes()
-    reader = classifier_of(data.train, len(data.classes), data.test[:2000], steps=STEPS, seed=1)
+    reader = train_classifier(data.train, len(data.classes), data.test[:2000], steps=STEPS, seed=1)
     assert reader.accuracy >= 0.97, reader.accuracy
     return reader
 
 
 @pytest.fixture(scope="session")
-def reader() -> Judge:
+def reader() -> ReferenceClassifier:
     """The classifier."""
     return trained_reader()
 

@@ -1,6 +1,7 @@
-"""The command line: what is asked for is made; a mistake is one line, status 2, and nothing half-written."""
+"""The command line: results of the commands; a mistake is one line, with status 2, and leaves no files."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -69,7 +70,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         main([str(argument) for argument in arguments])
     assert end.value.code == 2
     *notes, line = capsys.readouterr().err.strip().splitlines()
-    assert all(note.startswith(("Held out ", "Scaled ")) for note in notes), notes  # what loading did is told before
+    assert not any(note.startswith("vaelab: ") for note in notes), notes  # only notes of loading come before
     assert line.startswith("vaelab: ")
     return line.removeprefix("vaelab: ")
 
@@ -93,7 +94,7 @@ def test_colour_images_of_mixed_sizes_from_the_command_line(
 
     call("train", shapes, "--size", "16", "--epochs", "60", "--batch-size", "16", "--width", "8", "--latent-dim", "2")
     told = capsys.readouterr().err
-    assert "Scaled " in told
+    assert "caled " in told  # the note of loading
     assert "cvae (conv, 2 latent dimensions, logistic) on shapes" in told
     run = Path("runs/shapes-cvae")
     assert {path.name for path in (run / "figures").iterdir()} == {
@@ -184,8 +185,7 @@ def test_resuming_refuses_another_model(tmp_path: Path, tiny: Dataset, capsys: p
     train = ("train", tmp_path / "tiny.npz", "--out", tmp_path / "run")
     call(*train, "--width", "16", "--epochs", "1")
     line = refused(capsys, *train, "--resume", "--latent-dim", "99", "--epochs", "2")
-    assert line.startswith("--latent-dim: got 99, but ")
-    assert line.endswith("was trained with 32; expected it left out with --resume, or a new --out without --resume")
+    assert re.match(r"--latent-dim: got 99\b.*trained with 32\b.*--resume", line), line
     call(*train, "--resume", "--epochs", "2")
 
 
@@ -195,9 +195,8 @@ def test_a_model_of_a_table_writes_arrays_alone(tmp_path: Path, capsys: pytest.C
     for _ in fit(config, Dataset("table", rows, rows, rows), out=tmp_path / "run"):
         pass
     for out in ("x.png", "folder"):
-        assert "the model is of a table, not of images; expected FILE.npz" in refused(
-            capsys, "sample", tmp_path / "run", "--out", tmp_path / out
-        )
+        line = refused(capsys, "sample", tmp_path / "run", "--out", tmp_path / out)
+        assert re.match(r"--out: .*table.*FILE\.npz", line), line
     call("sample", tmp_path / "run", "--out", tmp_path / "x.npz")
     assert np.load(tmp_path / "x.npz")["images"].shape == (10, 3)
 
@@ -208,7 +207,7 @@ def test_a_suffix_in_capitals_is_one(run: Path, tmp_path: Path, capsys: pytest.C
     call("reconstruct", run, tmp_path / "some.npz", "--out", tmp_path / "X.NPZ")
     assert "nats" not in np.load(tmp_path / "X.NPZ")
     assert "distortion" in np.load(tmp_path / "X.NPZ")
-    assert refused(capsys, "data", "digits", "--out", tmp_path / "x.jpg").endswith("expected a name that ends in .png")
+    assert re.match(r"--out: .*x\.jpg.*\.png$", refused(capsys, "data", "digits", "--out", tmp_path / "x.jpg"))
 
 
 def test_class_names_cannot_leave_the_folder(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
@@ -232,7 +231,7 @@ def test_ctrl_c_saves_and_resume_goes_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "and saved; to go on: vaelab train digits --out" in told
+    assert "and saved; to continue: vaelab train digits --out" in told
     assert "Traceback" not in told
     facts = runs.load_resume(runs.open_run(out))[1]
     step = facts["step"]
@@ -330,7 +329,7 @@ def test_help_and_imports_are_quick() -> None:
         assert not errors
         assert min(times) < 0.4, (command, times)
     for command in ([str(VAELAB)], [sys.executable, "-m", "vaelab"]):
-        assert b"generate the label" in subprocess.run([*command, "--help"], capture_output=True, check=True).stdout
+        assert b"generate images" in subprocess.run([*command, "--help"], capture_output=True, check=True).stdout
 
 
 def test_the_reference_is_the_code() -> None:
@@ -349,60 +348,28 @@ def test_data_lists_the_names(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 BAD = {
-    "an unknown command": (["trian", "digits"], 'Unknown command "trian". Did you mean "train"?'),
-    "an unknown model": (
-        ["train", "digits", "--model", "veа"],
-        'Invalid value "veа" for --model. Choose from: "ae", "vae"',
-    ),
-    "a misspelt model": (["train", "digits", "--model", "cave"], 'Did you mean "cvae"?'),
-    "a misspelt option": (["train", "digits", "--epoch", "3"], "Unknown option: --epoch. Did you mean --epochs?"),
-    "an unknown source": (
-        ["train", "digts"],
-        "no data source 'digts': expected a built-in name (mnist, digits, strokes, fashion-mnist",
-    ),
-    "a negative size": (["train", "digits", "--size", "-3"], "size: got '-3'; expected one side or two"),
-    "a negative latent": (
-        ["train", "digits", "--latent-dim", "-2"],
-        "--latent-dim: got -2; expected a whole number of at",
-    ),
-    "zero epochs": (["train", "digits", "--epochs", "0"], "--epochs: got 0; expected a whole number of at least 1"),
-    "a NaN learning rate": (
-        ["train", "digits", "--learning-rate", "nan"],
-        "--learning-rate: got nan; expected a finite",
-    ),
-    "a word for a number": (
-        ["train", "digits", "--epochs", "many"],
-        'Invalid value for --epochs: unable to convert "many"',
-    ),
-    "two budgets": (
-        ["train", "digits", "--epochs", "1", "--seconds", "1"],
-        "got both --epochs and --seconds; expected one",
-    ),
+    "an unknown command": (["trian", "digits"], "trian.*Did you mean .train"),
+    "an unknown model": (["train", "digits", "--model", "veа"], '"veа" for --model.*"ae", "vae"'),
+    "a misspelt model": (["train", "digits", "--model", "cave"], 'Did you mean "cvae"'),
+    "a misspelt option": (["train", "digits", "--epoch", "3"], r"--epoch\b.*Did you mean --epochs"),
+    "an unknown source": (["train", "digts"], "'digts'.*mnist, digits, strokes, fashion-mnist"),
+    "a negative size": (["train", "digits", "--size", "-3"], r"size\b.*-3\b"),
+    "a negative latent": (["train", "digits", "--latent-dim", "-2"], "^--latent-dim: got -2; .*at least 1"),
+    "zero epochs": (["train", "digits", "--epochs", "0"], "^--epochs: got 0; .*at least 1"),
+    "a NaN learning rate": (["train", "digits", "--learning-rate", "nan"], "^--learning-rate: got nan; .*finite"),
+    "a word for a number": (["train", "digits", "--epochs", "many"], '--epochs.*"many"'),
+    "two budgets": (["train", "digits", "--epochs", "1", "--seconds", "1"], "both --epochs and --seconds"),
     "conv on tiny images": (
         ["train", "digits", "--size", "7", "--network", "conv"],
-        "--network conv: got 7×7; expected",
+        "--network conv.*7×7.*(--network mlp|--size 64)",
     ),
-    "a likelihood for tables": (
-        ["train", "digits", "--likelihood", "gaussian"],
-        "--likelihood gaussian: got images; expec",
-    ),
-    "resume without a run": (
-        ["train", "digits", "--resume"],
-        "--resume: got no run; expected the run folder to go on with",
-    ),
-    "resume of no run": (
-        ["train", "digits", "--resume", "--out", "none"],
-        "none: no such folder; expected a run folder",
-    ),
-    "a missing run": (
-        ["sample", "none", "--out", "x.png"],
-        "none: no such folder; expected a run folder, as `vaelab train`",
-    ),
-    "an output of no kind": (
-        ["sample", "none", "--out", "x.gif"],
-        "--out: got x.gif; expected a name that ends in .png or",
-    ),
-    "no output": (["sample", "none"], "--out: got nothing; expected a value: see vaelab sample --help"),
+    "a likelihood for tables": (["train", "digits", "--likelihood", "gaussian"], "--likelihood.*images.*bernoulli"),
+    "resume without a run": (["train", "digits", "--resume"], "^--resume: got no run; .*--out"),
+    "resume of no run": (["train", "digits", "--resume", "--out", "none"], "^none: .*run folder"),
+    "resume with a preset": (["train", "digits", "--resume", "--preset", "best"], "^--preset: got best .*--resume"),
+    "a missing run": (["sample", "none", "--out", "x.png"], "^none: .*run folder, as `vaelab train`"),
+    "an output of no kind": (["sample", "none", "--out", "x.gif"], r"^--out: got x\.gif; .*\.png or"),
+    "no output": (["sample", "none"], "^--out: .*vaelab sample --help"),
 }
 
 
@@ -412,50 +379,30 @@ def test_bad_input_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arguments, message = BAD[what]
-    assert message in refused(capsys, *arguments)
+    line = refused(capsys, *arguments)
+    assert re.search(message, line), line
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - nothing half-written
 
 
 BAD_FOR_A_RUN = {
-    "an unknown label": (
-        ["sample", "--label", "acros", "--out", "x.png"],
-        "unknown label 'acros'; expected one of across,",
-    ),
-    "no images": (
-        ["sample", "--count", "0", "--out", "x.png"],
-        "--count: got 0; expected a whole number of at least 1",
-    ),
+    "an unknown label": (["sample", "--label", "acros", "--out", "x.png"], "'acros'.*across,.*Did you mean 'across'"),
+    "no images": (["sample", "--count", "0", "--out", "x.png"], "^--count: got 0; .*at least 1"),
     "a negative temperature": (
         ["sample", "--temperature", "-1", "--out", "x.png"],
-        "--temperature: got -1.0; expected a",
+        "^--temperature: got -1.0; .*at least 0",
     ),
-    "a file in the way": (["sample", "--out", "file/x.png"], "cannot write file/x.png: "),
-    "a run in a file": (["train", "--epochs", "1", "--out", "file/run"], "cannot write file/run/config.json: "),
-    "a run that is a file": (["train", "--out", "file"], "file exists and is not an empty folder; expected a new one"),
-    "a run among other things": (
-        ["train", "--out", "used"],
-        "used exists and is not an empty folder; expected a new one",
-    ),
+    "a file in the way": (["sample", "--out", "file/x.png"], r"^cannot write file/x\.png: "),
+    "a run in a file": (["train", "--epochs", "1", "--out", "file/run"], r"^cannot write file/run/config\.json: "),
+    "a run that is a file": (["train", "--out", "file"], "^file exists.*new"),
+    "a run among other things": (["train", "--out", "used"], "^used exists.*new"),
     "too large a picture": (
         ["sample", "--count", "10000", "--out", "x.png"],
-        "got 30,000 images for one picture; expected",
+        r"^--count: .*30,000 images.*20,000.*\.npz",
     ),
-    "a folder in use": (
-        ["sample", "--out", "used"],
-        "--out: used exists and is not an empty folder; expected a new one",
-    ),
-    "images of another size": (
-        ["reconstruct", "images.npz", "--out", "x.png"],
-        "got grey images of 9×9; expected grey im",
-    ),
-    "images without labels": (
-        ["encode", "bare.npz", "--out", "x.npz"],
-        "got images without labels, but the model is a cvae",
-    ),
-    "a run that exists": (
-        ["train"],
-        "already holds a run; expected a new folder: give another --out, or --resume to go on",
-    ),
+    "a folder in use": (["sample", "--out", "used"], "^--out: used exists.*new"),
+    "images of another size": (["reconstruct", "images.npz", "--out", "x.png"], "9×9.*8×8"),
+    "images without labels": (["encode", "bare.npz", "--out", "x.npz"], "without labels.*cvae"),
+    "a run that exists": (["train"], "already holds a run; .*--out.*--resume"),
 }
 
 
@@ -472,7 +419,8 @@ def test_bad_input_for_a_run_is_one_line(
     before = sorted(path.name for path in tmp_path.rglob("*"))
     (command, *rest), message = BAD_FOR_A_RUN[what]
     arguments = [command, "digits", *(rest or ["--out", run])] if command == "train" else [command, run, *rest]
-    assert message in refused(capsys, *arguments)
+    line = refused(capsys, *arguments)
+    assert re.search(message, line), line
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
     assert Path("used/old").read_text() == "old"
 
@@ -484,7 +432,7 @@ def test_a_label_of_an_unconditional_model_is_refused(
     for _ in fit(config, tiny, out=tmp_path / "run"):
         pass
     line = refused(capsys, "sample", tmp_path / "run", "--label", "7", "--out", tmp_path / "x.png")
-    assert line == "got label '7', but this model (vae) takes none; expected none: leave it out"
+    assert re.search(r"label '7'.*\(vae\)", line), line
     call("sample", tmp_path / "run", "--count", "5", "--out", tmp_path / "x.png")
     call("sample", tmp_path / "run", "--count", "2", "--out", tmp_path / "folder")
     assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["00000.png", "00001.png"]
@@ -495,7 +443,7 @@ def test_unlabelled_data_under_cvae_are_refused(
 ) -> None:
     np.savez(tmp_path / "bare.npz", images=tiny.train.images)
     line = refused(capsys, "train", tmp_path / "bare.npz", "--model", "cvae", "--out", tmp_path / "run")
-    assert line.startswith("--model cvae: got bare without labels; expected a label for every image")
+    assert re.match("--model.*cvae.*bare.*labels", line), line
     assert not (tmp_path / "run").exists()
     call("train", tmp_path / "bare.npz", "--epochs", "1", "--width", "16", "--out", tmp_path / "run")
     assert vaelab.load(tmp_path / "run").kind == "vae"

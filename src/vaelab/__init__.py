@@ -1,6 +1,6 @@
-"""vaelab: autoencoders, variational autoencoders and conditional VAEs that tell the truth about themselves.
+"""vaelab: autoencoders, variational autoencoders and conditional VAEs, with an honest evaluation.
 
-Importing the package imports no torch; each public name is imported when it is first used.
+Public names are imported when they are first used; importing vaelab does not import torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m vaelab` is the command line too."""
+"""`python -m vaelab`: the command line."""
 
 from vaelab.cli import main
 

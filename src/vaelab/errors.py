@@ -1,7 +1,8 @@
-"""What can go wrong at a user's hands, each a class.
+"""Errors that users can fix, and texts for their messages.
 
-Every message says what was got, what was expected, and what to type. The command line prints it as one line and
-exits with status 2; in Python it is an exception. Our own mistakes are `assert`, and never one of these.
+A message says what was given, what is wrong and what to do. It names a parameter in backticks by its Python name, alone or
+with a value: `count`, `model='vae'`; the command line spells these as options and prints one line, with status 2. Mistakes
+in vaelab itself are `assert`, never one of these classes.
 """
 
 from __future__ import annotations
@@ -12,89 +13,95 @@ from numbers import Integral
 
 
 class VaelabError(Exception):
-    """A mistake that the user can mend; its text is one line that says how."""
+    """Base of all errors that the user can fix; the message is one line that says how."""
 
 
 class ConfigError(VaelabError, ValueError):
-    """A hyper-parameter or option outside its range, or two that exclude each other."""
+    """A parameter out of range, or two that exclude each other."""
 
 
 class DataError(VaelabError, ValueError):
-    """A source of images that is missing, broken, or not of the form asked for."""
+    """A data source that is missing, broken, or of the wrong form."""
 
 
 class LabelError(VaelabError, ValueError):
-    """A label that the model does not know, or one given or missing where it should not be."""
+    """A label that the model does not know, or one that is missing or not allowed."""
 
 
 class RunError(VaelabError, ValueError):
-    """A run folder that is missing, half-written, altered, or of another version."""
+    """A run folder that is missing, incomplete, altered, or of another version."""
 
 
 class OutputError(VaelabError, OSError):
-    """A file or folder that cannot be written; what was there before is left as it was."""
+    """A file or folder that cannot be written; what existed before is unchanged."""
 
 
 class ExportError(VaelabError, RuntimeError):
-    """A model that cannot be written as ONNX, or whose file would not do what the model does."""
+    """A model that cannot be exported to ONNX, or whose exported file gives other results."""
 
 
 class StudioError(VaelabError, RuntimeError):
-    """The page on a model that cannot be shown: it is not built, or what serves it is not there."""
+    """The page of `vaelab studio` cannot be served: it is not built, or a package is not installed."""
 
 
 class TrainingError(VaelabError, RuntimeError):
-    """Training that cannot go on, such as a loss that stays NaN."""
+    """A training that cannot continue, such as a loss that stays NaN."""
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 image`, `2 images`, `1,000 images`."""
+    """Return a count with its noun: `1 image`, `2 images`, `1,000 images`."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
-def did_you_mean(got: str, choices: Iterable[str]) -> str:
-    """' Did you mean “x”?' for the nearest of `choices`, or '' where none is near."""
-    near = difflib.get_close_matches(got, list(choices), n=1)
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for the nearest of `choices`, or an empty text if none is near."""
+    near = difflib.get_close_matches(word, list(choices), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-MOST_NAMED = 20
+MAX_NAMED = 20
+"""Largest number of classes that a message lists."""
 
 
 def unknown_label(label: object, classes: Sequence[str], *, indices: bool) -> LabelError:
-    """The error of a label that is none of `classes`; `indices` says that their positions would do too."""
-    known = ", ".join(classes[:MOST_NAMED]) + (", …" if len(classes) > MOST_NAMED else "")
+    """Return the error for a label that is not one of `classes`; with `indices`, the message offers their indices too."""
+    known = ", ".join(classes[:MAX_NAMED]) + (", …" if len(classes) > MAX_NAMED else "")
     known += f", or an index 0 to {len(classes) - 1}" if indices else ""
-    several = [part.strip() for part in str(label).split(",")]
-    if len(several) > 1 and set(several) <= set(classes):
-        hint = f" For several, repeat it: {' '.join(f'--label {part}' for part in several)}"
+    parts = [part.strip() for part in str(label).split(",")]
+    if len(parts) > 1 and set(parts) <= set(classes):
+        hint = f" For several labels, pass `labels={parts!r}`"
     else:
         hint = did_you_mean(str(label), classes)
     return LabelError(f"unknown label {label!r}; expected one of {known}.{hint}")
 
 
 def expect_list(labels: object, *, conditional: bool, grid: str = "grid") -> None:
-    """Refuse a single label, or a number of images, where a list of labels is asked for.
+    """Refuse a single label, or a number of images, where a list of labels is expected.
 
     Parameters
     ----------
     labels
-        What `sample` was given.
+        The argument of `sample`.
     conditional
-        Whether the model takes labels.
+        Whether the model is conditional.
     grid
-        What the caller calls the method that makes so many of every label.
+        Name of the method that generates a number of images of every label, for the message.
+
+    Raises
+    ------
+    LabelError
+        If `labels` is a number or a text.
     """
     number = isinstance(labels, Integral)
     if not number and not isinstance(labels, str):
         return
-    got = int(labels) if number else labels
+    value = int(labels) if number else labels
     if conditional:
-        many = f", or for {got} images of every label {grid}(count={got})" if number else ""
+        every_label = f", or for {value} images of every label {grid}(count={value})" if number else ""
         raise LabelError(
-            f"got {got!r} for labels; expected a list, a label for each image: sample(labels=[{got!r}]){many}"
+            f"`labels`: got {value!r}; expected a list with one label per image: sample(labels=[{value!r}]){every_label}"
         )
     if number:
         raise LabelError(
-            f"got {got} for labels, but this model takes none; expected a number of images: sample(count={got})"
+            f"`labels`: got {value} for a model without labels; expected a number of images: sample(count={value})"
         )

@@ -1,4 +1,4 @@
-"""What a person sees while waiting: a bar on a terminal, plain lines elsewhere. All of it goes to standard error."""
+"""Progress on standard error: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -6,40 +6,85 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-if TYPE_CHECKING:
-    from vaelab.training.fit import Progress as TrainingProgress
-
 PLAIN_EVERY = 10.0
-"""Seconds between two plain lines of a training, where there is no terminal."""
+"""Seconds between two plain lines of a training without a terminal."""
 
 console = Console(stderr=True, highlight=False)
 
 
 class Report(Protocol):
-    """Told of work done: what it is, how much is done, how much there is in all."""
+    """Callback for progress of some work: its name, the amount done, the total."""
 
     def __call__(self, what: str, done: int, total: int, /) -> None: ...
 
 
+class Nats(Protocol):
+    """Nats per image; `nats` is the sum of the two."""
+
+    @property
+    def nats(self) -> float: ...
+    @property
+    def distortion(self) -> float: ...
+    @property
+    def rate(self) -> float: ...
+
+
+class ModelKind(Protocol):
+    """The model that is trained; an autoencoder is not stochastic."""
+
+    @property
+    def stochastic(self) -> bool: ...
+
+
+class TrainingProgress(Protocol):
+    """What is displayed of a training; documented in `vaelab.Progress`."""
+
+    @property
+    def epoch(self) -> float: ...
+    @property
+    def fraction(self) -> float: ...
+    @property
+    def seconds_left(self) -> float: ...
+    @property
+    def images_per_second(self) -> float: ...
+    @property
+    def train(self) -> Nats: ...
+    @property
+    def validation(self) -> Nats | None: ...
+    @property
+    def skipped(self) -> int: ...
+    @property
+    def finished(self) -> bool: ...
+    @property
+    def model(self) -> ModelKind: ...
+    @property
+    def remark(self) -> str | None: ...
+
+
 def say(text: str) -> None:
-    """A line for the person."""
+    """Print a line on standard error."""
     console.print(escape(text), soft_wrap=True)
 
 
 @contextmanager
 def work_bar(over: str = "") -> Iterator[Report]:
-    """A bar for the work at hand, of known size; silent where there is no terminal.
+    """Show a progress bar for work of known size; nothing without a terminal.
 
     Parameters
     ----------
     over
-        The name of a work that the others are parts of: its bar stays beside theirs.
+        Name of the work that comprises the others; its bar stays visible beside theirs.
+
+    Yields
+    ------
+    report
+        Callback that updates the bar.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -61,7 +106,7 @@ def work_bar(over: str = "") -> Iterator[Report]:
 
 
 class TrainingDisplay:
-    """The bar of a training, or a plain line now and then."""
+    """Progress of a training: a bar, or a plain line every 10 seconds."""
 
     def __init__(self) -> None:
         self.bar = Progress(
@@ -82,7 +127,7 @@ class TrainingDisplay:
         self.bar.stop()
 
     def show(self, progress: TrainingProgress) -> None:
-        """Bring the display up to date; a remark becomes a line of its own."""
+        """Update the display, and print a remark on its own line."""
         if progress.remark is not None:
             say(f"note: {progress.remark}")
         left = "compiling the step" if math.isinf(progress.seconds_left) else f"{progress.seconds_left:.0f} s left"
@@ -95,12 +140,15 @@ class TrainingDisplay:
 
 
 def describe(progress: TrainingProgress) -> str:
-    """Epoch, nats (distortion + rate; an autoencoder has no rate), validation nats, images a second: 55 characters or so."""
+    """Return epoch, nats (distortion + rate), validation nats and images per second as text of about 55 characters.
+
+    An autoencoder has no rate: its nats are the distortion alone.
+    """
     train = progress.train
     parts = [f"epoch {progress.epoch:.1f}"]
     if not math.isnan(train.nats):
-        halves = f" ({train.distortion:.1f} + {train.rate:.1f})" if progress.model.stochastic else ""
-        parts.append(f"{train.nats:.1f} nats{halves}")
+        terms = f" ({train.distortion:.1f} + {train.rate:.1f})" if progress.model.stochastic else ""
+        parts.append(f"{train.nats:.1f} nats{terms}")
     if progress.validation is not None:
         parts.append(f"val. {progress.validation.nats:.1f}")
     parts.append(f"{progress.images_per_second:,.0f}/s")

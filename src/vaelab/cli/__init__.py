@@ -1,6 +1,6 @@
-"""The command line: reads options, calls the package, says what came of it. No mathematics here.
+"""Command line: options, calls of the library, and what is printed. No mathematics.
 
-A command imports torch only when it runs, so that `--help` is instant. A user's mistake ends with status 2 and one line.
+A command imports torch only when it runs, so that --help is fast. A user's mistake is printed as one line, with status 2.
 """
 
 from __future__ import annotations
@@ -8,16 +8,49 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
-from vaelab.cli.app import INTERRUPTED, app  # isort: skip - first: its clock is where a budget in seconds begins
+from vaelab.cli.app import INTERRUPTED, app  # isort: skip - first: a budget in seconds starts with its clock
 
 from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
-from vaelab.acceleration.openmp import wait_policy
 from vaelab.cli import evaluate, explore, export, generate, studio, train
+from vaelab.cli.spelling import with_current_names, with_options
 from vaelab.errors import TrainingError, VaelabError, did_you_mean
 
 __all__ = ["app", "evaluate", "explore", "export", "generate", "main", "studio", "train"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line: `arguments`, or those of the process.
+
+    Raises
+    ------
+    SystemExit
+        With status 0; 1 if training failed; 2 after a user's mistake, printed as one line; 130 after Ctrl-C.
+    """
+    words, notices = with_current_names(sys.argv[1:] if arguments is None else arguments)
+    _set_wait_policy(trains=words[:1] == ["train"])
+    for notice in notices:
+        print(f"vaelab: {notice}", file=sys.stderr)
+    try:
+        app(words, exit_on_error=False, print_error=False)
+    except (CycloptsError, VaelabError) as error:
+        print(f"vaelab: {_one_line(error)}", file=sys.stderr)
+        raise SystemExit(1 if isinstance(error, TrainingError) else 2) from None
+    except KeyboardInterrupt:
+        print("vaelab: interrupted", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _set_wait_policy(*, trains: bool) -> None:
+    """Set how OpenMP's threads wait, before PyTorch is imported, unless the user has or acceleration is not installed."""
+    if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        return
+    with suppress(ModuleNotFoundError):
+        from vaelab.acceleration.openmp import wait_policy
+
+        os.environ.update(wait_policy(trains=trains))
 
 
 def _one_line(error: Exception) -> str:
@@ -26,25 +59,10 @@ def _one_line(error: Exception) -> str:
         if isinstance(error, MissingArgumentError) and error.argument is not None:
             name = error.argument.name
             for word in error.unused_tokens or ():
-                if word != name and (near := did_you_mean(word, [name])):
-                    return f"got {word!r}, which {command} does not take; expected an option of its own.{near}"
+                if word != name and (hint := did_you_mean(word, [name])):
+                    return f"got {word!r}, which is not an option of {command}.{hint}"
             return f"{name}: got nothing; expected a value: see {command} --help"
         if isinstance(error, UnusedCliTokensError):
             words = " ".join(error.unused_tokens or ())
-            return f"got {words!r} beyond what {command} takes; expected it left out: see {command} --help"
-    return " ".join(str(error).split())
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; a user's mistake is one line and status 2."""
-    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
-        command = (sys.argv[1:] if arguments is None else arguments)[:1]
-        os.environ.update(wait_policy(trains=list(command) == ["train"]))
-    try:
-        app(arguments, exit_on_error=False, print_error=False)
-    except (CycloptsError, VaelabError) as error:
-        print(f"vaelab: {_one_line(error)}", file=sys.stderr)
-        raise SystemExit(1 if isinstance(error, TrainingError) else 2) from None
-    except KeyboardInterrupt:
-        print("vaelab: interrupted", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
+            return f"got {words!r}, which {command} does not take; leave it out: see {command} --help"
+    return with_options(" ".join(str(error).split()))

@@ -1,16 +1,17 @@
-"""What the commands share: the app itself, the options of a source, and the parts of it that a command asks for."""
+"""Shared by the commands: the app, the options of a data source, and loading what a command needs of it."""
 
 from __future__ import annotations
 
 import time
 
-STARTED = time.perf_counter()  # a budget in seconds counts from the command, imports included
+STARTED = time.perf_counter()  # a budget in seconds counts from the start of the command, imports included
 
 from dataclasses import asdict, dataclass, fields  # noqa: E402
 from typing import TYPE_CHECKING, Annotated, Literal, get_args  # noqa: E402
 
-from cyclopts import App, ArgumentCollection, Parameter  # noqa: E402
+from cyclopts import App, ArgumentCollection, Group, Parameter  # noqa: E402
 
+from vaelab.cli.spelling import option, with_options  # noqa: E402
 from vaelab.errors import ConfigError, DataError  # noqa: E402
 from vaelab.version import __version__  # noqa: E402
 
@@ -21,19 +22,23 @@ if TYPE_CHECKING:
     from vaelab.inference.trained import TrainedModel
 
 INTERRUPTED = 130
-
-
-def option(field_name: str) -> str:
-    """Return the command line's spelling of a parameter, such as `--latent-dim`."""
-    return "--" + field_name.replace("_", "-")
-
+"""Exit status after Ctrl-C."""
 
 Fit = Literal["crop", "pad"]
 SplitName = Literal["train", "validation", "test", "all"]
 
+Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
+"""An option without a value."""
+
+GROUPS = {
+    name: Group(name, sort_key=rank)
+    for rank, name in enumerate(("Data", "Model", "Hierarchy", "Objective", "Training", "Hardware", "Run"))
+}
+"""Groups of options in the help, in this order."""
+
 
 def _expect_whole_numbers(_: App, __: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Refuse a fraction for a whole number, which the reader of the command line would round."""
+    """Refuse a fraction for a whole number, which cyclopts would round."""
     for argument in arguments:
         if int in (argument.hint, *get_args(argument.hint)):
             for token in argument.tokens:
@@ -44,58 +49,69 @@ def _expect_whole_numbers(_: App, __: tuple[str, ...], arguments: ArgumentCollec
 app = App(
     name="vaelab",
     version=__version__,
-    help="Train autoencoders, VAEs and conditional VAEs on images, and generate the label you ask for.",
+    help="Train autoencoders, VAEs and conditional VAEs on images, and generate images of the label you choose.",
     config=_expect_whole_numbers,
 )
 
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How a source is read: the same options for every command that takes one."""
+    """Options of a data source, the same for every command that takes one."""
 
     size: str | None = None
-    """Bring every image to this size in pixels: 32, or 32x48 for height 32 and width 48."""
+    """Scale every image to this size in pixels: 32, or 32x48 for height 32 and width 48."""
 
     fit: Fit = "crop"
-    """How another aspect is brought to the size: crop cuts, pad fills."""
+    """How --size treats images of another aspect ratio: crop cuts, pad adds borders."""
 
-    skip_broken: Annotated[bool, Parameter(negative=())] = False
-    """Leave out image files that cannot be read, and say how many, instead of stopping at the first."""
+    skip_broken: Flag = False
+    """Skip image files that cannot be read, and report how many, instead of stopping at the first."""
 
     limit: int | None = None
-    """Keep at most so many training images, each class thinned alike; validation and test images stay."""
+    """Largest number of training images, with the proportions of the classes kept; validation and test images stay."""
 
     classes: str | None = None
-    """Keep only these classes, in this order: names with commas between them."""
+    """Keep only these classes, in this order: names separated by commas."""
 
 
-Options = Annotated[SourceOptions | None, Parameter(name="*")]
+Options = Annotated[SourceOptions | None, Parameter(name="*", group=GROUPS["Data"])]
 
 
 def source_arguments(options: SourceOptions | None) -> list[str]:
-    """The options that differ from their defaults, as they are typed."""
-    given, default = options or SourceOptions(), SourceOptions()
-    changed = [field.name for field in fields(given) if getattr(given, field.name) != getattr(default, field.name)]
-    words = {name: () if getattr(given, name) is True else (str(getattr(given, name)),) for name in changed}
-    return [word for name in changed for word in (option(name), *words[name])]
+    """Return the options that differ from their defaults, as words of a command line."""
+    values, defaults = options or SourceOptions(), SourceOptions()
+    words = []
+    for field in fields(values):
+        value = getattr(values, field.name)
+        if value != getattr(defaults, field.name):
+            words += [option(field.name)] if value is True else [option(field.name), str(value)]
+    return words
 
 
 def load_source(source: str, options: SourceOptions | None) -> Dataset:
-    """The data of a source, its notes said, a bar shown while it is read."""
+    """Load a data source with a progress bar, and print its notes."""
     from vaelab.data import load_dataset
     from vaelab.progress import say, work_bar
 
     with work_bar() as report:
         dataset = load_dataset(source, **asdict(options or SourceOptions()), progress=report)
     for note in dataset.notes:
-        say(note)
+        say(with_options(note))
     return dataset
 
 
-def part_of(
+def images_of_split(
     model: TrainedModel, dataset: Dataset, split: SplitName
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray]:
-    """Images of a split, their labels as the model counts them and as the data do, and the name of the split of each."""
+    """Return the images of a split with labels and split names.
+
+    Returns
+    -------
+    images : (N, C, H, W) uint8, or (N, D) for a table
+    labels : (N,) indices into the model's classes, or None
+    data_labels : (N,) indices into the data's classes, or None
+    splits : (N,) name of the split of each image
+    """
     import numpy as np
 
     names = ("train", "validation", "test") if split == "all" else (split,)
@@ -103,13 +119,13 @@ def part_of(
     if not any(map(len, parts.values())):
         raise DataError(f"{dataset.name}: got no {split} images; expected some: give --split all")
     images = np.concatenate([part.images for part in parts.values()])
-    own = np.concatenate([part.labels for part in parts.values()]) if dataset.labelled else None
-    labels = model.matched_labels(own, dataset.classes)
-    return images, labels, own, np.concatenate([np.full(len(part), name) for name, part in parts.items()])
+    data_labels = np.concatenate([part.labels for part in parts.values()]) if dataset.labelled else None
+    labels = model.matched_labels(data_labels, dataset.classes)
+    return images, labels, data_labels, np.concatenate([np.full(len(part), name) for name, part in parts.items()])
 
 
 def nats_text(distortion: float, rate: float, autoencoder: bool) -> str:
-    """Nats per image in words."""
+    """Return nats per image as text: −ELBO with its parts, or the distortion of an autoencoder."""
     if autoencoder:
         return f"{distortion:.2f} nats of distortion"
     return f"−ELBO {distortion + rate:.2f} nats (distortion {distortion:.2f} + rate {rate:.2f})"

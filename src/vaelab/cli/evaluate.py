@@ -1,4 +1,4 @@
-"""`vaelab evaluate` and `compare`: what a trained model is worth, and which of several is worth more."""
+"""`vaelab evaluate` and `compare`: measure a trained model, and compare several."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from vaelab.cli.app import INTERRUPTED, Options, SourceOptions, app, load_source, source_arguments
-from vaelab.errors import DataError, RunError
+from vaelab.cli.app import INTERRUPTED, Flag, Options, SourceOptions, app, load_source, source_arguments
+from vaelab.cli.spelling import option, with_options
+from vaelab.errors import DataError, RunError, counted
 
 if TYPE_CHECKING:
     from vaelab.data import Dataset
     from vaelab.evaluation.comparison import Comparison
     from vaelab.training.runs import Run
 
-PAGE, KEPT = "report.html", "evaluation"
-"""In a run folder: the page, and the finished sections of an evaluation."""
+PAGE, SECTIONS = "report.html", "evaluation"
+"""Names in a run folder: the page, and the folder of finished sections."""
 
 
 @app.command
@@ -29,32 +30,32 @@ def evaluate(
     /,
     *,
     importance_samples: int = 500,
-    quick: Annotated[bool, Parameter(negative=())] = False,
+    quick: Flag = False,
     versus: str | None = None,
     seed: int = 0,
     out: Path | None = None,
     options: Options = None,
 ) -> None:
-    """Measure a trained model on held-out images: report.html to read and report.json to compute with.
+    """Evaluate a model on held-out images, and write a report: report.html to read, report.json for programs.
 
-    Ctrl-C stops; the sections that are finished are kept, and the same command goes on from there.
+    Ctrl-C stops and keeps the finished sections; the same command continues from there.
 
     Parameters
     ----------
     run
-        A run folder.
+        Run folder.
     source
-        Where the images come from, as for `vaelab train`. Default: what the run was trained on.
+        Data source, as for `vaelab train`. Default: the data of the run.
     importance_samples
-        K of the importance-weighted bound: draws per image.
+        Number K of samples per image of the importance-weighted bound.
     quick
-        Fewer images and samples, for a first look in a minute.
+        Use fewer images and samples, for a preliminary report in a minute.
     versus
-        Another source, whose images are outliers: how well does the model tell them from its own?
+        Another data source, to measure how well the model detects its images as outliers.
     seed
-        Seed of every draw.
+        Seed of all random numbers.
     out
-        The folder for report.html and report.json. Default: the run folder.
+        Folder for report.html and report.json. Default: the run folder.
     """
     from vaelab.evaluation.page import save_page
     from vaelab.evaluation.report import FINISHED, REPORT
@@ -63,14 +64,16 @@ def evaluate(
     from vaelab.progress import console, say, work_bar
     from vaelab.training import runs
 
-    opened, model = runs.open_run(run), load(run)
+    record, model = runs.open_run(run), load(run)
     folder = out or run
     _expect_writable(folder)
-    dataset = load_source(source, options) if source is not None else _own_data(opened, options)
-    others = None if versus is None else _outliers(versus, options)
-    same = dataset.fingerprint == opened.data.fingerprint
-    if not same:
-        say(f"{dataset.name} is not the data that {run} was trained on ({opened.data.source}); the report says so")
+    dataset = load_source(source, options) if source is not None else _data_of_run(record, options)
+    outliers = None if versus is None else _outliers(versus, options)
+    same_data = dataset.fingerprint == record.data.fingerprint
+    if not same_data:
+        say(
+            f"note: {dataset.name} is not the data that {run} was trained on ({record.data.source}); the report notes it"
+        )
     finished = 0
     with work_bar(over=FINISHED) as bar:
 
@@ -89,90 +92,90 @@ def evaluate(
                 importance_samples=importance_samples,
                 quick=quick,
                 seed=seed,
-                versus=others,
-                cache=folder / KEPT,
+                versus=outliers,
+                cache=folder / SECTIONS,
                 work=work,
             )
         except KeyboardInterrupt:
             report = None
     if report is None:
-        given = {"--importance-samples": (importance_samples, 500), "--versus": (versus, None), "--seed": (seed, 0)}
-        given["--out"] = (out, None)
-        changed = [word for name, (value, usual) in given.items() if value != usual for word in (name, str(value))]
+        values = {"importance_samples": (importance_samples, 500), "versus": (versus, None), "seed": (seed, 0)}
+        values["out"] = (out, None)
+        changed = [
+            word for name, (value, usual) in values.items() if value != usual for word in (option(name), str(value))
+        ]
         words = ["vaelab", "evaluate", str(run), *([] if source is None else [source]), *changed]
-        again = shlex.join([*words, *(["--quick"] if quick else []), *source_arguments(options)])
-        say(f"stopped; finished sections: {finished}, kept in {folder / KEPT}; to go on: {again}")
+        command = shlex.join([*words, *(["--quick"] if quick else []), *source_arguments(options)])
+        say(f"stopped; {finished} finished sections are kept in {folder / SECTIONS}; to continue: {command}")
         raise SystemExit(INTERRUPTED)
-    report = replace(report, facts=report.facts | {"run": _run_facts(opened, same)})
+    report = replace(report, facts=report.facts | {"run": _run_facts(record, same_data)})
     report.save(folder / REPORT)
     save_page(report, folder / PAGE)
     for line in report.lines:
-        print(line)
-    say(f"report: {folder / PAGE}, and its figures as {folder / REPORT}")
+        print(with_options(line))
+    say(f"report: {folder / PAGE}, figures: {folder / REPORT}")
 
 
 @app.command
 def compare(runs: Annotated[list[Path], Parameter(negative_iterable=())], /) -> None:
-    """Put the reports of several runs side by side, or say why their figures cannot be compared.
+    """Compare the reports of several runs in a table, or explain why they are not comparable.
 
     Parameters
     ----------
     runs
-        Run folders that `vaelab evaluate` has been at, or report.json files; two or more.
+        Two or more run folders with a report of `vaelab evaluate`, or report.json files.
     """
     from vaelab.evaluation.comparison import compare_reports, read_report
 
     if len(runs) < 2:
-        raise RunError(f"got {len(runs)} run; expected two or more to compare: type vaelab compare RUN RUN")
+        raise RunError(f"got {counted(len(runs), 'run')}; expected two or more to compare: vaelab compare RUN RUN")
     reports = {name: read_report(path) for name, path in zip(_names(runs), runs, strict=True)}
     _print_table(compare_reports(reports))
 
 
-def _own_data(run: Run, options: SourceOptions | None) -> Dataset:
-    """What a run was trained on, found by the name that it remembers: a built-in one, or that of a file or folder here."""
+def _data_of_run(run: Run, options: SourceOptions | None) -> Dataset:
+    """Load the data that a run was trained on by their name: a built-in name, or a file or folder in the current folder."""
     from vaelab.data.sources import found_again
 
     name = run.data.source
-    ask = f"type vaelab evaluate {shlex.quote(str(run.folder))} SOURCE"
+    command = f"vaelab evaluate {shlex.quote(str(run.folder))} SOURCE"
     found = found_again(name)
     if found is None:
         raise DataError(
-            f"{run.folder}: it was trained on {name!r}, which is no built-in name and not in this folder; expected its "
-            f"source: {ask}"
+            f"{run.folder}: was trained on {name!r}, which is neither a built-in name nor in the current folder; give its "
+            f"source: {command}"
         )
     dataset = load_source(found, options)
     if dataset.fingerprint != run.data.fingerprint:
         raise DataError(
-            f"{run.folder}: it was trained on {name!r} of fingerprint {run.data.fingerprint[:8]}…, but got "
-            f"{dataset.fingerprint[:8]}… from {found!r}; expected the same data: {ask}, with the options (--size, --limit, "
-            "--classes) that it was trained with"
+            f"{run.folder}: was trained on {name!r} with fingerprint {run.data.fingerprint[:8]}…, but {found!r} has "
+            f"{dataset.fingerprint[:8]}…; give the same data: {command}, with the options of the training (--size, --limit, "
+            "--classes)"
         )
     return dataset
 
 
 def _outliers(source: str, options: SourceOptions | None) -> Dataset:
-    """Another source, its images brought to the same size; what chooses among images is not meant for it."""
-    kept = options or SourceOptions()
-    return load_source(source, SourceOptions(size=kept.size, fit=kept.fit, skip_broken=kept.skip_broken))
+    """Load the source of outliers, scaled like the data; --limit and --classes do not apply to it."""
+    options = options or SourceOptions()
+    return load_source(source, SourceOptions(size=options.size, fit=options.fit, skip_broken=options.skip_broken))
 
 
 def _run_facts(run: Run, same_data: bool) -> dict[str, Any]:
-    """What the report says of the run itself."""
-    train = run.config.train
-    budget = train.budget
-    for_how_long = f"{budget.amount:g} {'epochs' if budget.unit == 'epochs' else 's'}"
+    """Return what the report records about the run."""
+    train, budget = run.config.train, run.config.train.budget
     return {
         "name": run.folder.resolve().name,
         "source": run.data.source,
         "same_data": same_data,
-        "trained_for": for_how_long,
+        "trained_for": f"{budget.amount:g} {'epochs' if budget.unit == 'epochs' else 's'}",
         "network": run.config.model.network,
         "config": {"model": asdict(run.config.model), "train": asdict(train)},
     }
 
 
 def _expect_writable(folder: Path) -> None:
-    """Refuse a folder that the report could not be written to, before the time is spent."""
+    """Refuse a folder that cannot be written to before the evaluation starts."""
     import tempfile
 
     from vaelab.files import cannot_write
@@ -186,16 +189,16 @@ def _expect_writable(folder: Path) -> None:
 
 
 def _names(paths: list[Path]) -> list[str]:
-    """A short name for each: that of its folder, or the whole path where that is not its own."""
+    """Return a unique name for each path: the name of its folder, or the path if several folders have that name."""
     short = [(path.parent if path.suffix == ".json" else path).resolve().name for path in paths]
     counts = Counter(short)
     names = [name if counts[name] == 1 else str(path) for name, path in zip(short, paths, strict=True)]
-    again = Counter(names)
-    return [name if again[name] == 1 else f"{name} ({at + 1})" for at, name in enumerate(names)]
+    counts = Counter(names)
+    return [name if counts[name] == 1 else f"{name} ({number})" for number, name in enumerate(names, start=1)]
 
 
 def _print_table(comparison: Comparison) -> None:
-    """The figures as a table, a column for each report; * marks the best where that is beyond doubt."""
+    """Print the figures as a table, one column per report; * marks a significantly best one."""
     import math
     import sys
 
@@ -227,6 +230,6 @@ def _print_table(comparison: Comparison) -> None:
     console.print(table)
     console.print()
     for note in comparison.notes:
-        console.print(Text(note), soft_wrap=True)
-    mark = "* the best, by more than twice the standard error of the difference; a figure without ± is never marked"
+        console.print(Text(with_options(note)), soft_wrap=True)
+    mark = "* best by more than two standard errors of the difference; figures without ± are never marked"
     console.print(Text(mark), soft_wrap=True)

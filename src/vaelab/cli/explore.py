@@ -1,4 +1,4 @@
-"""`vaelab traverse`, `interpolate`, `manifold`, `restyle` and `posterior`: looking at what a model has learnt."""
+"""`vaelab traverse`, `interpolate`, `manifold`, `restyle` and `posterior`: pictures of what a model has learnt."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vaelab.cli.app import Options, SourceOptions, SplitName, app, load_source, part_of
-from vaelab.cli.generate import MOST_CELLS
-from vaelab.cli.images import PartName, Reader, Seen
+from vaelab.cli.app import Flag, Options, SourceOptions, SplitName, app, images_of_split, load_source
+from vaelab.cli.generate import MAX_CELLS
+from vaelab.cli.images import InputImage, PartName, Reader
 from vaelab.errors import ConfigError, LabelError, counted
 
 if TYPE_CHECKING:
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from vaelab.inference.latents import Placed
     from vaelab.inference.trained import TrainedModel
 
-MOST_MEASURED = 10_000
-"""Images that axes are measured on, where the run does not know them."""
+MAX_MEASURED = 10_000
+"""Largest number of images to measure axes on, if the run has not measured them."""
 
-STILL, MOVING = 11, 31
-"""Steps of a sheet and of an animation, by default."""
+SHEET_STEPS, ANIMATION_STEPS = 11, 31
+"""Default number of steps of a sheet and of an animation."""
 
-MOST_SHEETS = 20
+MAX_SHEETS = 20
+"""Largest number of labels whose sheets are drawn by default."""
 
 ManyLabels = Annotated[list[str] | None, Parameter(negative_iterable=())]
 
@@ -45,35 +46,35 @@ def traverse(
     count: int = 20,
     steps: int | None = None,
     fps: float = 10.0,
-    prepare: Annotated[bool, Parameter(negative=())] = False,
+    prepare: Flag = False,
     options: Options = None,
 ) -> None:
-    """Follow each axis of the latent from −3σ to +3σ, the others held: a row per axis, its rate beside it.
+    """Vary one latent axis at a time from −3σ to +3σ: one row per axis, with its rate.
 
     Parameters
     ----------
     run
-        A run folder.
+        Run folder.
     source
-        Images to measure the axes on, for a run that was trained without validation images.
+        Data source to measure the axes on, for a run without validation images.
     out
-        FILE.png; or FILE.gif or FILE.webp, which move.
+        FILE.png, or an animation: FILE.gif or FILE.webp.
     label
-        The label to draw, for a conditional model. Default: that of --image, else the first.
+        Label to draw, for a conditional model. Default: that of --image, else the first.
     image
-        Hold the other axes where this image lies: a file, or a place in a source such as mnist:test:12.
+        Fix the other axes at the mean of this image: a file, or an image of a source such as mnist:test:12.
     seed
-        Hold them at the latent point of this seed. Default: in the middle.
+        Fix them at a latent vector drawn with this seed. Default: at 0.
     axes
-        Which axes, in this order: numbers from 0 with commas between them. Default: by rate, the highest first.
+        Axes in this order: numbers from 0, separated by commas. Default: by rate, the highest first.
     count
-        How many axes at most, where --axes names none.
+        Largest number of axes, without --axes.
     steps
-        Points on each axis. Default: 11, and 31 of an animation.
+        Number of points on each axis. Default: 11, or 31 for an animation.
     fps
-        Frames of an animation in a second, 1 to 50.
+        Frames per second of an animation, 1 to 50.
     prepare
-        Read --image as MNIST was made: grey, light on black, thresholded, fitted and centred.
+        Convert --image to the format of MNIST: grey, light on black, thresholded, scaled and centred.
     """
     from vaelab.figures.pictures import ANIMATED
     from vaelab.files import expect_suffix
@@ -88,9 +89,9 @@ def traverse(
     if image is not None and seed is not None:
         raise ConfigError("got both --image and --seed; expected one of them: leave the other out")
     if image is not None:
-        seen = _reader(model, options, prepare).one(image)
-        placed = latents.place(model, seen.image, [seen.label])
-        _tell(model, [seen], placed)
+        read = Reader(model, options, prepare=prepare).one(image)
+        placed = latents.place(model, read.image, [read.label])
+        _report_inferred(model, [read], placed)
         z = placed.z[0]
         label = label if label is not None or placed.labels is None else model.classes[placed.labels[0]]
     elif seed is not None:
@@ -108,30 +109,29 @@ def interpolate(
     seed: int = 0,
     steps: int | None = None,
     fps: float = 10.0,
-    prepare: Annotated[bool, Parameter(negative=())] = False,
+    prepare: Flag = False,
     options: Options = None,
 ) -> None:
-    """Go from one image to another along the arc between them in the latent, under one label or from one to another.
+    """Interpolate between two images along an arc in latent space, with one label or from one label to another.
 
     Parameters
     ----------
     run
-        A run folder.
+        Run folder.
     images
-        Two images, each a file or a place in a source such as mnist:test:12. Default: two latent points of the seed.
+        Two images: files, or images of a source such as mnist:test:12. Default: two latent vectors drawn with --seed.
     out
-        FILE.png; or FILE.gif or FILE.webp, which move.
+        FILE.png, or an animation: FILE.gif or FILE.webp.
     label
-        The label to draw, for a conditional model; repeat it to go from the first to the second. Default: what the images
-        show.
+        Label to draw, for a conditional model; give two to go from the first to the second. Default: those of the images.
     seed
-        Seed of the latent points, where no images are given.
+        Seed of the latent vectors, if no images are given.
     steps
-        Points on the way. Default: 11, and 31 of an animation.
+        Number of points on the arc. Default: 11, or 31 for an animation.
     fps
-        Frames of an animation in a second, 1 to 50.
+        Frames per second of an animation, 1 to 50.
     prepare
-        Read the images as MNIST was made: grey, light on black, thresholded, fitted and centred.
+        Convert the images to the format of MNIST: grey, light on black, thresholded, scaled and centred.
     """
     from vaelab.figures.pictures import ANIMATED
     from vaelab.files import expect_suffix
@@ -148,11 +148,11 @@ def interpolate(
         under = label if label or not model.conditional else [model.classes[0]]
         between = explore.interpolate(model, z=model.latents(2, seed=seed), under=under, steps=_steps(steps, out))
     else:
-        reader = _reader(model, options, prepare)
-        seen = [reader.one(text) for text in images]
-        placed = latents.place(model, _stack(seen), [one.label for one in seen])
-        _tell(model, seen, placed)
-        between = explore.interpolate(model, _stack(seen), placed.labels, under=label, steps=_steps(steps, out))
+        reader = Reader(model, options, prepare=prepare)
+        read = [reader.one(text) for text in images]
+        placed = latents.place(model, _stack(read), [image.label for image in read])
+        _report_inferred(model, read, placed)
+        between = explore.interpolate(model, _stack(read), placed.labels, under=label, steps=_steps(steps, out))
     _save(between, out, fps)
 
 
@@ -168,22 +168,22 @@ def manifold(
     steps: int | None = None,
     options: Options = None,
 ) -> None:
-    """Draw the sheet of decoded points in two axes of the latent, spaced by quantiles of N(0, 1); a sheet for each label.
+    """Draw a sheet of images decoded over two latent axes, at quantiles of N(0, 1); one sheet per label.
 
     Parameters
     ----------
     run
-        A run folder.
+        Run folder.
     source
-        Images to measure the axes on, for a run that was trained without validation images.
+        Data source to measure the axes on, for a run without validation images.
     out
         FILE.png.
     label
-        A label to draw, for a conditional model; repeat for more. Default: all of them, at most 20.
+        Label to draw, for a conditional model; repeat the option for several. Default: all labels, at most 20.
     axes
-        The axis to the right and the one upwards, such as 0,3. Default: the two of highest rate.
+        The horizontal and the vertical axis, such as 0,3. Default: the two of highest rate.
     steps
-        Points a side. Default: 20, and 10 of several sheets.
+        Number of points per side. Default: 20, or 10 for several sheets.
     """
     from vaelab.figures.pictures import beside
     from vaelab.figures.plots import save_picture
@@ -193,7 +193,7 @@ def manifold(
 
     expect_suffix(out, ".png")
     model = _measured(run, source, options)
-    labels = label or (model.classes[:MOST_SHEETS] if model.conditional else [None])
+    labels = label or (model.classes[:MAX_SHEETS] if model.conditional else [None])
     side = steps or (20 if len(labels) == 1 else 10)
     _expect_cells(len(labels) * side * side)
     sheets = [explore.manifold(model, one, axes=_axes(axes), steps=side) for one in labels]
@@ -213,27 +213,27 @@ def restyle(
     label: ManyLabels = None,
     count: int = 10,
     split: PartName = "test",
-    prepare: Annotated[bool, Parameter(negative=())] = False,
+    prepare: Flag = False,
     options: Options = None,
 ) -> None:
-    """Draw every label in an image's own style: a row per image, the original first.
+    """Draw every label in the style of an image: one row per image, the original first.
 
     Parameters
     ----------
     run
-        A run folder of a conditional model.
+        Run folder of a conditional model.
     images
-        Images, each a file or a place in a source such as mnist:test:12; or a whole source, of which --count are taken.
+        Images: files, images of a source such as mnist:test:12, or a whole source, of which --count images are taken.
     out
         FILE.png.
     label
-        What the images show: one label for all, or one for each. Default: what their source says, else what the model reads.
+        Label of the images: one for all, or one for each. Default: that of their source, else the one the model infers.
     count
-        Images of a whole source, spread evenly over the split.
+        Number of images of a whole source, spread evenly over the split.
     split
-        Which part of a whole source.
+        Part of a whole source.
     prepare
-        Read the images as MNIST was made: grey, light on black, thresholded, fitted and centred.
+        Convert the images to the format of MNIST: grey, light on black, thresholded, scaled and centred.
     """
     from vaelab.files import expect_suffix
     from vaelab.inference import explore, latents
@@ -245,19 +245,19 @@ def restyle(
         raise ConfigError("got no image to restyle; expected some: vaelab restyle RUN IMAGE --out FILE.png")
     model = load(run)
     latents.expect_conditional(model)
-    reader = _reader(model, options, prepare)
-    seen = [one for text in images for one in reader.several(text, split, _at_least_one("--count", count))]
-    _expect_cells(len(seen) * (1 + len(model.classes)))
-    if label and len(label) not in (1, len(seen)):
+    reader = Reader(model, options, prepare=prepare)
+    read = [image for text in images for image in reader.several(text, split, _at_least_one("--count", count))]
+    _expect_cells(len(read) * (1 + len(model.classes)))
+    if label and len(label) not in (1, len(read)):
         raise LabelError(
-            f"--label: got {counted(len(label), 'label')} for {counted(len(seen), 'image')}; expected one for all, or one for "
+            f"--label: got {counted(len(label), 'label')} for {counted(len(read), 'image')}; expected one for all, or one for "
             "each"
         )
-    own = [one.label for one in seen] if not label else label * len(seen) if len(label) == 1 else label
-    restyled = explore.restyle(model, _stack(seen), own)
-    for one, given, name in zip(seen, own, restyled.names, strict=True):
-        if given is None:
-            say(f"{one.name}: {name}; type --label to say otherwise")
+    labels = [image.label for image in read] if not label else label * len(read) if len(label) == 1 else label
+    restyled = explore.restyle(model, _stack(read), labels)
+    for image, known, name in zip(read, labels, restyled.names, strict=True):
+        if known is None:
+            say(f"{image.name}: {name}; use --label to set it")
     _save(restyled, out)
 
 
@@ -273,22 +273,22 @@ def posterior(
     split: SplitName = "test",
     options: Options = None,
 ) -> None:
-    """Draw where images lie in two axes of the latent: means and 1σ ellipses of their posteriors, over N(0, I).
+    """Draw the posteriors of images over two latent axes: means and 1σ ellipses, with the prior N(0, I).
 
     Parameters
     ----------
     run
-        A run folder.
+        Run folder.
     source
-        Where the images come from, as for `vaelab train`.
+        Data source, as for `vaelab train`.
     out
-        FILE.png, or FILE.npz (mean, log_variance, labels of these images in all axes).
+        FILE.png, or FILE.npz (mean, log_variance and labels of these images, all axes).
     axes
-        The axis to the right and the one upwards, such as 0,3. Default: the two of highest rate.
+        The horizontal and the vertical axis, such as 0,3. Default: the two of highest rate.
     count
-        How many images, spread evenly over the split.
+        Number of images, spread evenly over the split.
     split
-        Which part of the source.
+        Part of the source.
     """
     from vaelab.cli.outputs import spread, write_npz
     from vaelab.files import expect_suffix
@@ -299,15 +299,15 @@ def posterior(
 
     expect_suffix(out, ".png", ".npz")
     model, dataset = load(run), load_source(source, options)
-    images, labels, own, _ = part_of(model, dataset, split)
+    images, labels, data_labels, _ = images_of_split(model, dataset, split)
     if model.axes is None and axes is None:
-        some = spread(len(images), MOST_MEASURED)
+        some = spread(len(images), MAX_MEASURED)
         model = measured(model, images[some], None if labels is None else labels[some])
     shown = spread(len(images), _at_least_one("--count", count))
-    own = None if own is None else own[shown]
-    placed = explore.posterior(model, images[shown], own, classes=dataset.classes, axes=_axes(axes))
+    data_labels = None if data_labels is None else data_labels[shown]
+    placed = explore.posterior(model, images[shown], data_labels, classes=dataset.classes, axes=_axes(axes))
     if out.suffix.lower() == ".npz":
-        labels = {} if own is None else {"labels": own}
+        labels = {} if data_labels is None else {"labels": data_labels}
         write_npz(out, mean=placed.mean, log_variance=placed.log_variance, **labels)
     else:
         placed.save(out)
@@ -315,7 +315,7 @@ def posterior(
 
 
 def _measured(run: Path, source: str | None, options: SourceOptions | None) -> TrainedModel:
-    """The model, its axes measured on the source if one is given."""
+    """Load a model, with its axes measured on the source if one is given."""
     from vaelab.cli.outputs import spread
     from vaelab.inference.latents import measured
     from vaelab.inference.trained import load
@@ -323,23 +323,19 @@ def _measured(run: Path, source: str | None, options: SourceOptions | None) -> T
     model = load(run)
     if source is None:
         return model
-    images, labels, _, _ = part_of(model, load_source(source, options), "all")
-    some = spread(len(images), MOST_MEASURED)
+    images, labels, _, _ = images_of_split(model, load_source(source, options), "all")
+    some = spread(len(images), MAX_MEASURED)
     return measured(model, images[some], None if labels is None else labels[some])
 
 
-def _reader(model: TrainedModel, options: SourceOptions | None, prepare: bool) -> Reader:
-    return Reader(model, options, prepare=prepare)
-
-
-def _stack(seen: Sequence[Seen]) -> np.ndarray:
+def _stack(images: Sequence[InputImage]) -> np.ndarray:
     import numpy as np
 
-    return np.stack([one.image for one in seen])
+    return np.stack([image.image for image in images])
 
 
-def _tell(model: TrainedModel, seen: Sequence[Seen], placed: Placed) -> None:
-    """Say what the model read in the images whose label was not given."""
+def _report_inferred(model: TrainedModel, images: Sequence[InputImage], placed: Placed) -> None:
+    """Print the labels that the model inferred for images without one."""
     import numpy as np
 
     from vaelab.inference.explore import percent
@@ -347,9 +343,9 @@ def _tell(model: TrainedModel, seen: Sequence[Seen], placed: Placed) -> None:
 
     if placed.labels is None or placed.probabilities is None:
         return
-    for one, label, probability in zip(seen, placed.labels, placed.probabilities, strict=True):
+    for image, label, probability in zip(images, placed.labels, placed.probabilities, strict=True):
         if not np.isnan(probability):
-            say(f"{one.name}: read as {model.classes[label]} ({percent(probability)})")
+            say(f"{image.name}: read as {model.classes[label]} ({percent(probability)})")
 
 
 def _axes(text: str | None) -> list[int] | None:
@@ -364,18 +360,18 @@ def _axes(text: str | None) -> list[int] | None:
 def _steps(steps: int | None, out: Path) -> int:
     from vaelab.figures.pictures import ANIMATED
 
-    return steps if steps is not None else MOVING if out.suffix.lower() in ANIMATED else STILL
+    return steps if steps is not None else ANIMATION_STEPS if out.suffix.lower() in ANIMATED else SHEET_STEPS
 
 
-def _at_least_one(option: str, got: int) -> int:
-    if got < 1:
-        raise ConfigError(f"{option}: got {got}; expected a whole number of at least 1")
-    return got
+def _at_least_one(option: str, value: int) -> int:
+    if value < 1:
+        raise ConfigError(f"{option}: got {value}; expected a whole number of at least 1")
+    return value
 
 
 def _expect_cells(cells: int) -> None:
-    if cells > MOST_CELLS:
-        raise ConfigError(f"got {cells:,} images for one picture; expected at most {MOST_CELLS:,}: ask for fewer")
+    if cells > MAX_CELLS:
+        raise ConfigError(f"got {cells:,} images for one picture; expected at most {MAX_CELLS:,}")
 
 
 def _save(pictures: Pictures, out: Path, fps: float = 10.0) -> None:

@@ -1,13 +1,11 @@
-"""`vaelab export`: a trained model as a file that needs neither PyTorch nor this package."""
+"""`vaelab export`: write a trained model as a file that needs neither PyTorch nor vaelab."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
-from vaelab.cli.app import app
+from vaelab.cli.app import Flag, app
+from vaelab.cli.spelling import with_options
 from vaelab.errors import ConfigError
 
 
@@ -18,26 +16,25 @@ def export(
     /,
     *,
     out: Path,
-    parts: Annotated[bool, Parameter(negative=())] = False,
+    parts: Flag = False,
     licence: str | None = None,
 ) -> None:
-    """Write a model as ONNX, compared with PyTorch before it appears, or as a page to look at it with, in one file.
+    """Write a model as ONNX, checked against PyTorch, or as an HTML page of `vaelab studio` in one file.
 
-    ONNX needs: pip install "vaelab[export]"; a page: pip install "vaelab[studio]".
+    ONNX needs: pip install "vaelab[export]"; the page: pip install "vaelab[studio]".
 
     Parameters
     ----------
     run
-        A run folder.
+        Run folder.
     source
-        For a page: where its images come from, as for `vaelab train`. Default: what the run was trained on, if its name leads
-        there.
+        For a page: its data source, as for `vaelab train`. Default: the data of the run, if found by name.
     out
-        FILE.onnx, or FILE.html for the page of `vaelab studio`.
+        FILE.onnx, or FILE.html for the page.
     parts
-        Encoder and decoder apart: FILE-encoder.onnx and FILE-decoder.onnx.
+        Write two files: FILE-encoder.onnx and FILE-decoder.onnx.
     licence
-        The terms of the weights, to be written into the ONNX file.
+        Licence of the weights, stored in the ONNX file.
     """
     from vaelab.files import expect_suffix
 
@@ -45,18 +42,20 @@ def export(
     if out.suffix.lower() == ".html":
         if parts or licence is not None:
             raise ConfigError(
-                f"{'--parts' if parts else '--licence'}: got it with {out}; expected it with FILE.onnx alone"
+                f"{'--parts' if parts else '--licence'}: not available for {out}; leave it out, or write FILE.onnx"
             )
         _page(run, source, out)
         return
     if source is not None:
-        raise ConfigError(f"got {source!r} beyond what {out} is made of; expected it left out: a page takes images")
+        raise ConfigError(f"got the source {source!r}, which only a page needs; leave it out to write {out}")
     from vaelab.inference.onnx import LICENCE, OPSET, export_onnx
     from vaelab.progress import say
 
     for written in export_onnx(run, out, parts=parts, licence=LICENCE if licence is None else licence):
-        found = ", ".join(f"{name} {difference:.1g}" for name, difference in written.differences.items())
-        say(f"{written.path}: {written.size / 1e6:.2f} MB, opset {OPSET}; largest difference from PyTorch: {found}")
+        differences = ", ".join(f"{name} {difference:.1g}" for name, difference in written.differences.items())
+        say(
+            f"{written.path}: {written.size / 1e6:.2f} MB, opset {OPSET}; largest difference from PyTorch: {differences}"
+        )
 
 
 def _page(run: Path, source: str | None, out: Path) -> None:
@@ -66,5 +65,5 @@ def _page(run: Path, source: str | None, out: Path) -> None:
     with work_bar() as report:
         written = export_page(run, out, source=source, work=report)
     for note in written.notes:
-        say(f"note: {note}")
-    say(f"{written.path}: {written.size / 1e6:.2f} MB, one file: open it, send it, or put it on any host")
+        say(f"note: {with_options(note)}")
+    say(f"{written.path}: {written.size / 1e6:.2f} MB; open it in a browser, or put it on any web host")

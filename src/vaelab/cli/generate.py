@@ -1,4 +1,4 @@
-"""`vaelab sample`, `reconstruct` and `encode`: using a trained model."""
+"""`vaelab sample`, `reconstruct` and `encode`: apply a trained model."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from vaelab.cli.app import Options, SplitName, app, load_source, nats_text, part_of
+from vaelab.cli.app import Options, SplitName, app, images_of_split, load_source, nats_text
 from vaelab.errors import ConfigError, counted
 
-MOST_CELLS = 20_000
-"""Images on one picture: a sheet of more is no longer one to look at."""
+MAX_CELLS = 20_000
+"""Largest number of images in one picture."""
 
 
 @app.command
@@ -26,24 +26,24 @@ def sample(
     seed: int = 0,
     decode: Literal["mean", "sample"] = "mean",
 ) -> None:
-    """Generate images: the labels that you ask for, the same latent points under each of them.
+    """Generate images of the labels you choose, from the same latent vectors for every label.
 
     Parameters
     ----------
     run
-        A run folder.
+        Run folder.
     out
-        FILE.png (a grid, a row per label), FILE.npz (images, labels, z), or a FOLDER (a PNG each, in class folders).
+        FILE.png (a grid, one row per label), FILE.npz (images, labels, z), or a FOLDER (PNG files in class folders).
     label
-        A label by name or index; repeat for more. Default: all of them.
+        Label by name or index; repeat the option for several. Default: all labels.
     count
         Images per label.
     temperature
-        Standard deviation of the latent points; 1 is the model's own prior.
+        Standard deviation of the latent vectors; 1 is the prior of the model.
     seed
-        Seed of the latent points, and of the pixels with --decode sample.
+        Seed of the latent vectors, and of the pixels with --decode sample.
     decode
-        The mean of p(x|z), or a draw from it.
+        Mean of p(x|z), or a sample of it.
     """
     from vaelab.cli.outputs import expect_suffix, write_samples
     from vaelab.inference.trained import load
@@ -54,9 +54,9 @@ def sample(
         expect_suffix(out, ".png", ".npz")
     model = load(run)
     cells = count * len(label or model.classes or [""])
-    if out.suffix.lower() == ".png" and cells > MOST_CELLS:
+    if out.suffix.lower() == ".png" and cells > MAX_CELLS:
         raise ConfigError(
-            f"--count: got {cells:,} images for one picture; expected at most {MOST_CELLS:,}: give FILE.npz"
+            f"--count: got {cells:,} images for one picture; expected at most {MAX_CELLS:,}: write FILE.npz"
         )
     samples = model.grid(label, count=count, temperature=temperature, seed=seed, decode=decode)
     write_samples(out, as_folder, model, samples, count)
@@ -75,22 +75,22 @@ def reconstruct(
     options: Options = None,
     seed: int = 0,
 ) -> None:
-    """Encode images and decode them again: originals above reconstructions, the nats of each below.
+    """Encode and decode images: originals above reconstructions, with the nats of each.
 
     Parameters
     ----------
     run
-        A run folder.
+        Run folder.
     source
-        Where the images come from, as for `vaelab train`.
+        Data source, as for `vaelab train`.
     out
         FILE.png, or FILE.npz (originals, images, distortion, rate, labels).
     count
-        How many images, spread evenly over the split.
+        Number of images, spread evenly over the split.
     split
-        Which part of the source.
+        Part of the source.
     seed
-        Seed of the latent draws.
+        Seed of the latent samples.
     """
     from vaelab.cli.outputs import expect_suffix, nats_name, spread, write_npz
     from vaelab.figures.plots import reconstruction_sheet, save_picture
@@ -101,12 +101,12 @@ def reconstruct(
         raise ConfigError(f"--count: got {count}; expected a whole number of at least 1")
     expect_suffix(out, ".png", ".npz")
     model = load(run)
-    images, labels, own, _ = part_of(model, load_source(source, options), split)
+    images, labels, data_labels, _ = images_of_split(model, load_source(source, options), split)
     shown = spread(len(images), count)
     images, labels = images[shown], None if labels is None else labels[shown]
     result = model.reconstruct(images, labels, seed=seed)
     if out.suffix.lower() == ".npz":
-        write_npz(out, **result._asdict(), **({} if own is None else {"labels": own[shown]}))
+        write_npz(out, **result._asdict(), **({} if data_labels is None else {"labels": data_labels[shown]}))
     else:
         title = f"{Path(source).name}, {split}: nats per image ({nats_name(model)})"
         save_picture(out, reconstruction_sheet(result.originals, result.images, result.nats, title=title))
@@ -124,18 +124,18 @@ def encode(
     split: SplitName = "all",
     options: Options = None,
 ) -> None:
-    """Write the posterior of every image: `mean` and `log_variance` (N×d), `labels`, and which `split` each is of.
+    """Write the posterior of every image: mean and log_variance (N×d), labels and split.
 
     Parameters
     ----------
     run
-        A run folder.
+        Run folder.
     source
-        Where the images come from, as for `vaelab train`.
+        Data source, as for `vaelab train`.
     out
         FILE.npz.
     split
-        Which part of the source.
+        Part of the source.
     """
     from vaelab.cli.outputs import expect_suffix, write_npz
     from vaelab.inference.trained import load
@@ -144,8 +144,8 @@ def encode(
     expect_suffix(out, ".npz")
     model = load(run)
     dataset = load_source(source, options)
-    images, labels, own, splits = part_of(model, dataset, split)
+    images, labels, data_labels, splits = images_of_split(model, dataset, split)
     with work_bar() as report:
         encoded = model.encode(images, labels, progress=lambda done, total: report("encoding", done, total))
-    write_npz(out, **encoded._asdict(), split=splits, **({} if own is None else {"labels": own}))
+    write_npz(out, **encoded._asdict(), split=splits, **({} if data_labels is None else {"labels": data_labels}))
     say(f"{len(images):,} posteriors of {encoded.mean.shape[1]} dimensions: {out}")

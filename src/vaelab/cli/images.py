@@ -1,4 +1,4 @@
-"""The images that a command is given one by one: files, or places in a source such as mnist:test:12."""
+"""Single images given to a command: files, or images of a data source such as mnist:test:12."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from vaelab.data import Dataset
     from vaelab.inference.trained import TrainedModel
 
-PLACE = re.compile(r"(?P<source>.+?)(?::(?P<split>train|validation|test))?:(?P<index>\d+)")
-
+REFERENCE = re.compile(r"(?P<source>.+?)(?::(?P<split>train|validation|test))?:(?P<index>\d+)")
+"""An image of a data source: SOURCE:INDEX or SOURCE:SPLIT:INDEX."""
 
 PartName = Literal["train", "validation", "test"]
 SPLITS = get_args(PartName)
 
 
 def _is_source(text: str) -> bool:
-    """Whether `text` names a built-in source, or something here that could be one."""
+    """Return whether `text` is a built-in name, or an existing folder or file that can be a data source."""
     from vaelab.data import BUILTIN
     from vaelab.data.table import SUFFIXES
 
@@ -31,8 +31,8 @@ def _is_source(text: str) -> bool:
     return text in BUILTIN or path.is_dir() or (path.is_file() and path.suffix.lower() in (".npz", *SUFFIXES))
 
 
-class Seen(NamedTuple):
-    """An image, uint8 (H, W) or (H, W, 3), the label that its source gives it as the model counts them, and its name."""
+class InputImage(NamedTuple):
+    """An image, uint8 (H, W) or (H, W, 3), its label as an index into the model's classes if its source has one, its name."""
 
     image: np.ndarray
     label: int | None
@@ -40,7 +40,17 @@ class Seen(NamedTuple):
 
 
 class Reader:
-    """Reads images for a model."""
+    """Read images for a model.
+
+    Parameters
+    ----------
+    model
+        A model of images.
+    options
+        Options of the data sources.
+    prepare
+        Convert the images to the format of MNIST (`vaelab.prepare`).
+    """
 
     def __init__(self, model: TrainedModel, options: SourceOptions | None, *, prepare: bool) -> None:
         from vaelab.inference.latents import expect_images
@@ -52,46 +62,46 @@ class Reader:
         self.size = (H, W)
         if prepare and self.channels == 3:
             raise DataError(
-                "--prepare: got a model of RGB images; expected one of grey images, as MNIST's are: leave it out"
+                "--prepare: got a model of RGB images; expected a model of grey images, like those of MNIST: leave it out"
             )
 
-    def one(self, text: str) -> Seen:
-        """The image that `text` names: a file, or SOURCE:INDEX or SOURCE:SPLIT:INDEX (test, where no split is named)."""
-        place = PLACE.fullmatch(text)
-        if place is None or Path(text).exists():
+    def one(self, text: str) -> InputImage:
+        """Return the image of a file, or of SOURCE:INDEX (of the test split) or SOURCE:SPLIT:INDEX."""
+        reference = REFERENCE.fullmatch(text)
+        if reference is None or Path(text).exists():
             return self._file(text)
-        source, _, split = place["source"].rpartition(":")
-        if source and _is_source(source) and not _is_source(place["source"]):
+        source, _, split = reference["source"].rpartition(":")
+        if source and _is_source(source) and not _is_source(reference["source"]):
             raise DataError(
                 f"{text}: got the split {split!r}; expected {', '.join(SPLITS[:-1])} or {SPLITS[-1]}."
                 f"{did_you_mean(split, SPLITS)}"
             )
-        dataset, split = self.dataset(place["source"]), place["split"] or "test"
-        part, index = getattr(dataset, split), int(place["index"])
+        dataset, split = self.dataset(reference["source"]), reference["split"] or "test"
+        part, index = getattr(dataset, split), int(reference["index"])
         if index >= len(part):
             raise DataError(
-                f"{text}: got index {index}, but {dataset.name} has {len(part):,} {split} images; expected less"
+                f"{text}: got index {index}, but {dataset.name} has {len(part):,} {split} images; expected a smaller index"
             )
         return self._of_source(dataset, part.images[index], None if part.labels is None else part.labels[index], text)
 
-    def several(self, text: str, split: PartName, count: int) -> list[Seen]:
-        """The image that `text` names; or, of a source, `count` images spread evenly over a split."""
+    def several(self, text: str, split: PartName, count: int) -> list[InputImage]:
+        """Return the image of a file or reference, or `count` images spread evenly over a split of a data source."""
         from vaelab.cli.outputs import spread
         from vaelab.data.formats import EXTENSIONS
 
-        file = Path(text).suffix.lower() in EXTENSIONS and not Path(text).is_dir()
-        if file or (PLACE.fullmatch(text) is not None and not Path(text).exists()):
+        is_file = Path(text).suffix.lower() in EXTENSIONS and not Path(text).is_dir()
+        if is_file or (REFERENCE.fullmatch(text) is not None and not Path(text).exists()):
             return [self.one(text)]
         if Path(text).suffix and not _is_source(text):
             got = f"a file of kind {Path(text).suffix}" if Path(text).is_file() else "no such file or source"
             raise DataError(
-                f"{text}: got {got}; expected an image file ({', '.join(sorted(EXTENSIONS))}), a place such as mnist:test:12, "
-                f"or a source: a built-in name, a folder, an .npz file or a table of paths"
+                f"{text}: got {got}; expected an image file ({', '.join(sorted(EXTENSIONS))}), an image of a source, such "
+                "as mnist:test:12, or a source: a built-in name, a folder, an .npz file or a table of paths"
             )
         dataset = self.dataset(text)
         part = getattr(dataset, split)
         if not len(part):
-            raise DataError(f"{dataset.name}: got no {split} images; expected some: give another --split")
+            raise DataError(f"{dataset.name}: got no {split} images; expected some: use another --split")
         return [
             self._of_source(
                 dataset, part.images[i], None if part.labels is None else part.labels[i], f"{text}:{split}:{i}"
@@ -100,12 +110,12 @@ class Reader:
         ]
 
     def dataset(self, source: str) -> Dataset:
-        """The data of a source, read once."""
+        """Return the data of a source, which is loaded once."""
         if source not in self.datasets:
             self.datasets[source] = load_source(source, self.options)
         return self.datasets[source]
 
-    def _of_source(self, dataset: Dataset, pixels: np.ndarray, label: int | None, name: str) -> Seen:
+    def _of_source(self, dataset: Dataset, pixels: np.ndarray, label: int | None, name: str) -> InputImage:
         import numpy as np
 
         if pixels.ndim != 3:
@@ -117,35 +127,35 @@ class Reader:
             from vaelab.data.layout import describe_shape
 
             raise DataError(
-                f"{name}: got {describe_shape(pixels.shape)}; expected {describe_shape(self.model.model.shape)}, as the model "
-                f"was trained on: {self._how_to_fit()}"
+                f"{name}: got {describe_shape(pixels.shape)}; expected {describe_shape(self.model.model.shape)}, the shape of "
+                f"the training images: {self._hint()}"
             )
-        known = label is not None and self.model.conditional
-        matched = self.model.matched_labels(np.array([label]), dataset.classes) if known else None
-        return Seen(image, None if matched is None else int(matched[0]), name)
+        labelled = label is not None and self.model.conditional
+        matched = self.model.matched_labels(np.array([label]), dataset.classes) if labelled else None
+        return InputImage(image, None if matched is None else int(matched[0]), name)
 
-    def _file(self, text: str) -> Seen:
+    def _file(self, text: str) -> InputImage:
         import numpy as np
 
         from vaelab.data.formats import open_image
         from vaelab.data.resize import fit_image, parse_size
 
         if self.prepare:
-            return Seen(self._prepared(text, text), None, text)
+            return InputImage(self._prepared(text, text), None, text)
         picture = open_image(text).convert("L" if self.channels == 1 else "RGB")
         if self.options is not None and (size := parse_size(self.options.size)) is not None:
             picture = fit_image(picture, size, self.options.fit)
         if (picture.height, picture.width) != self.size:
             H, W = self.size
             raise DataError(
-                f"{text}: got {picture.height}×{picture.width} pixels; expected {H}×{W}, as the model was trained on: "
-                f"{self._how_to_fit()}"
+                f"{text}: got {picture.height}×{picture.width} pixels; expected {H}×{W}, the size of the training images: "
+                f"{self._hint()}"
             )
-        return Seen(np.asarray(picture), None, text)
+        return InputImage(np.asarray(picture), None, text)
 
-    def _how_to_fit(self) -> str:
-        prepare = ", or --prepare to read a drawing as MNIST was made" if self.channels == 1 else ""
-        return f"type --size {self.size[0]}x{self.size[1]} to scale it{prepare}"
+    def _hint(self) -> str:
+        prepare = ", or --prepare to convert a drawing to the format of MNIST" if self.channels == 1 else ""
+        return f"use --size {self.size[0]}x{self.size[1]} to scale it{prepare}"
 
     def _prepared(self, image: str | np.ndarray, name: str) -> np.ndarray:
         from vaelab.data.photo import read_drawing

@@ -1,4 +1,4 @@
-"""What commands leave behind: arrays as .npz, generated images as a grid, an archive or class folders, pictures of a run."""
+"""Output files: arrays as .npz, generated images as a grid, an .npz file or class folders, and the pictures of a run."""
 
 from __future__ import annotations
 
@@ -22,34 +22,38 @@ from vaelab.training import runs
 
 SHEET_COLUMNS = 16
 GRID_TEMPERATURE = 0.8
-"""Of the grid that shows the labels: a little nearer to the middle than the prior, whose rarest hands hide a label."""
+"""Temperature of the grid of labels: below 1, because rare latent vectors can hide the label."""
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:
-    """Arrays by name as a compressed .npz, whole or not at all."""
+    """Write named arrays as a compressed .npz file, atomically."""
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def write_samples(out: Path, as_folder: bool, model: TrainedModel, samples: Samples, count: int) -> None:
-    """Generated images as a grid (.png), as arrays (.npz), or one PNG each in a new folder.
+    """Write generated images as a grid (.png), as arrays (.npz), or as PNG files in a new folder.
 
     Parameters
     ----------
     out
-        Where to.
+        File or folder to write.
     as_folder
         Whether `out` is a folder.
-    model, samples, count
-        Who made what, `count` images per label.
+    model
+        The model that generated the images.
+    samples
+        The images, `count` per label.
+    count
+        Number of images per label.
 
     Raises
     ------
     OutputError
-        If the name is of no such kind, or it cannot be written.
+        If `out` has another suffix, or cannot be written.
     """
     if samples.images.ndim == 2 and (as_folder or out.suffix.lower() != ".npz"):
-        raise OutputError(f"--out: got {out}, but the model is of a table, not of images; expected FILE.npz")
+        raise OutputError(f"--out: got {out} for a model of a table, which generates no images; expected FILE.npz")
     names = [] if samples.labels is None else [model.classes[label] for label in samples.labels[::count]]
     if as_folder:
         _write_folder(out, samples, names, count)
@@ -65,7 +69,13 @@ def write_samples(out: Path, as_folder: bool, model: TrainedModel, samples: Samp
 
 
 def run_pictures(run: runs.Run, dataset: Dataset) -> list[Path]:
-    """Draw a finished run's pictures into its `figures/`: training curve, reconstructions, samples, and the grid of labels."""
+    """Draw the pictures of a finished run into its folder `figures`: training curve, reconstructions, samples, grid of labels.
+
+    Returns
+    -------
+    paths
+        The files written.
+    """
     folder = run.folder / runs.FIGURES
     model = load(run.folder)
     splits = {"test": dataset.test, "validation": dataset.validation, "training": dataset.train}
@@ -80,19 +90,19 @@ def run_pictures(run: runs.Run, dataset: Dataset) -> list[Path]:
         result.images,
         result.nats,
         columns=SHEET_COLUMNS,
-        title=f"{shown} images, and the nats of each ({nats_name(model)})",
+        title=f"{shown} images, with the nats of each ({nats_name(model)})",
     )
     if model.conditional:
         grid = model.grid(count=12, temperature=GRID_TEMPERATURE)
-        title = f"one latent point down each column (temperature {GRID_TEMPERATURE})"
+        title = f"one latent vector per column (temperature {GRID_TEMPERATURE})"
         pictures["grid.png"] = label_rows(grid.images, model.classes, title=title)
         rng = np.random.default_rng(0)
         labels = rng.integers(0, len(model.classes), size=8 * SHEET_COLUMNS)
         samples = model.sample(labels, seed=1)
-        title = "samples: random labels and latents"
+        title = "samples: random labels and latent vectors"
     else:
         samples = model.sample(count=8 * SHEET_COLUMNS, seed=1)
-        title = "random latents, N(0, I), decoded"
+        title = "samples: decoded latent vectors from N(0, I)"
     pictures["samples.png"] = tiles(samples, SHEET_COLUMNS, title=title)
     for name, picture in pictures.items():
         save_picture(folder / name, picture)
@@ -100,12 +110,12 @@ def run_pictures(run: runs.Run, dataset: Dataset) -> list[Path]:
 
 
 def spread(length: int, count: int) -> np.ndarray:
-    """`count` places spread evenly over 0…length − 1 (all, if there are fewer): folders are read class by class."""
+    """Return `count` indices spread evenly over 0…length − 1, or all of them: data of folders are sorted by class."""
     return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(np.int64))
 
 
 def nats_name(model: TrainedModel) -> str:
-    """What a model's nats are: −ELBO, or the distortion alone of an autoencoder."""
+    """Return the name of a model's nats per image: −ELBO, or the distortion of an autoencoder."""
     return "distortion" if model.kind == "ae" else "−ELBO = distortion + rate"
 
 
@@ -119,12 +129,12 @@ def _write_folder(out: Path, samples: Samples, names: Sequence[str], count: int)
         raise cannot_write(out, error) from error
     try:
         folders = _folder_names(names)
-        made = Counter[str]()
+        written = Counter[str]()
         for index, image in enumerate(samples.images):
             name = folders[names[index // count]] if names else "."
             (temporary / name).mkdir(exist_ok=True)
-            Image.fromarray(image).save(temporary / name / f"{made[name]:05d}.png")
-            made[name] += 1
+            Image.fromarray(image).save(temporary / name / f"{written[name]:05d}.png")
+            written[name] += 1
         temporary.chmod(0o755)
         if out.is_dir():
             out.rmdir()
@@ -136,7 +146,7 @@ def _write_folder(out: Path, samples: Samples, names: Sequence[str], count: int)
 
 
 def _folder_names(classes: Sequence[str]) -> dict[str, str]:
-    """A folder name for each class name: what a path would read otherwise becomes an underscore, and no two are alike."""
+    """Return a unique folder name for each class name; characters that are special in paths become underscores."""
     folders: dict[str, str] = {}
     for name in dict.fromkeys(classes):
         plain = re.sub(r'[\x00-\x1f/\\:*?"<>|]|^\.+$', "_", name) or "_"

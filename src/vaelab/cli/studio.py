@@ -1,13 +1,11 @@
-"""`vaelab studio`: a page on one's own model, in the browser."""
+"""`vaelab studio`: an interactive page about a trained model, in the browser."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
-from vaelab.cli.app import app
+from vaelab.cli.app import Flag, app
+from vaelab.cli.spelling import with_options
 
 
 @app.command
@@ -17,22 +15,22 @@ def studio(
     /,
     *,
     port: int | None = None,
-    no_browser: Annotated[bool, Parameter(negative=())] = False,
+    no_browser: Flag = False,
 ) -> None:
-    """Open a page on a model: its latent space to see and touch. Needs: pip install "vaelab[studio]". Ctrl-C ends it.
+    """Open an interactive page about a model in the browser, until Ctrl-C. Needs: pip install "vaelab[studio]".
 
-    While the run is being trained, the page follows it. The files that it needs are kept in RUN/studio.
+    The page follows a run that is still being trained. Its files are stored in RUN/studio.
 
     Parameters
     ----------
     run
-        A run folder. Siblings that `vaelab train --model all` made in it are on the page too.
+        Run folder. The page includes the other models of `vaelab train --model all`.
     source
-        Where its images come from, as for `vaelab train`. Default: what the run was trained on, if its name leads there.
+        Data source, as for `vaelab train`. Default: the data of the run, if found by name.
     port
-        Of 127.0.0.1. Default: a free one.
+        Port on 127.0.0.1. Default: a free one.
     no_browser
-        Print the address and open nothing.
+        Print the address without opening a browser.
     """
     from vaelab.studio.page import expect_packages
 
@@ -43,5 +41,5 @@ def studio(
     with work_bar() as report:
         site = open_site(run, source=source, work=report)
     for note in site.bundle.notes:
-        say(f"note: {note}")
+        say(f"note: {with_options(note)}")
     serve(site, port=port, browser=not no_browser, on_ready=lambda address: print(address, flush=True))

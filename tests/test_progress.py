@@ -1,4 +1,4 @@
-"""What a person sees while a training runs."""
+"""Progress of a training on standard error."""
 
 import io
 import math

@@ -1,0 +1,111 @@
+"""`vaelab train --model all`: a conditional VAE, a VAE and an autoencoder of the same data, to compare with each other.
+
+The conditional VAE (without labels, the VAE) is in the run folder itself, like any other run; the others are in subfolders named
+after them. It is trained first, so that after an interruption the model that is used most exists.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vaelab.cli.app import STARTED
+from vaelab.cli.train_run import train_one
+from vaelab.config import DEFAULT_SECONDS, Config, ModelName
+from vaelab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vaelab.data import Dataset
+
+
+def train_all(config: Config, dataset: Dataset, folder: Path, resume: bool, command: list[str]) -> None:
+    """Train each kind of model that the data allow, in turn; with `resume`, continue those that exist.
+
+    Parameters
+    ----------
+    config
+        Hyper-parameters for all of them, or with `resume` those to change.
+    dataset
+        Images to train and validate on.
+    folder
+        Folder of the main run; the others are in its subfolders.
+    resume
+        Continue the runs in `folder`; missing ones are trained with the settings of the main run.
+    command
+        Words of this command without --out and --resume.
+
+    Raises
+    ------
+    ConfigError
+        If a configuration is invalid for one of the models, or no time is left for the next one.
+    """
+    from vaelab.progress import say
+    from vaelab.training import runs
+    from vaelab.training.resolve import resolve
+
+    main = runs.open_run(folder).config.as_config() if resume else None
+    kinds = _kinds(main or config, dataset)
+    say(f"{', '.join(kinds)}, one after the other{_left_out(kinds)}")
+    for kind in kinds:  # refuse invalid settings before the first training
+        resolve(_of_kind(config, kind) if main is None else _sibling(main, kind, dataset), dataset)
+    for done, kind in enumerate(kinds):
+        place = folder if done == 0 else folder / kind
+        exists = (place / runs.CONFIG).exists()
+        if main is None:
+            settings = _with_seconds(_of_kind(config, kind), _time_share(config, len(kinds) - done))
+        else:
+            settings = _of_kind(config, kind) if exists else _sibling(main, kind, dataset)
+            settings = _with_seconds(settings, config.train.seconds and config.train.seconds / len(kinds))
+        words = [*command, "--out", str(folder), "--resume"]
+        train_one(settings, dataset, place, exists, started=time.perf_counter(), resume_command=words)
+    say(f"next: vaelab studio {shlex.quote(str(folder))}")
+
+
+def _kinds(config: Config, dataset: Dataset) -> list[ModelName]:
+    """Return the kinds of models to train, the main one first: no cvae without labels, no ae if the network is a ladder."""
+    kinds: list[ModelName] = ["cvae", "vae", "ae"] if dataset.labelled else ["vae", "ae"]
+    if config.model.network == "ladder":
+        kinds.remove("ae")
+    return sorted(kinds, key=lambda kind: kind != config.model.model)
+
+
+def _left_out(kinds: list[ModelName]) -> str:
+    reasons = {"cvae": "the data have no labels", "ae": "a ladder has no autoencoder"}
+    return "".join(f"; no {kind}: {reason}" for kind, reason in reasons.items() if kind not in kinds)
+
+
+def _of_kind(config: Config, kind: ModelName) -> Config:
+    return replace(config, model=replace(config.model, model=kind))
+
+
+def _sibling(main: Config, kind: ModelName, dataset: Dataset) -> Config:
+    """Return the configuration of the main run for another kind of model, with that kind's default size of the latent vector
+    if the main run has its own default.
+    """
+    from vaelab.training.resolve import resolve
+
+    default = resolve(replace(main, model=replace(main.model, latent_dim=None)), dataset).model.latent_dim
+    latent_dim = None if main.model.latent_dim == default else main.model.latent_dim
+    train = replace(main.train, iwae_samples=None, iwae_fraction=None) if kind == "ae" else main.train
+    return Config(replace(main.model, model=kind, latent_dim=latent_dim), train)
+
+
+def _time_share(config: Config, models: int) -> float | None:
+    """Return the seconds for the next of `models` models that are left to train, or None if the budget is in epochs."""
+    if config.train.epochs is not None:
+        return None
+    budget, elapsed = config.train.seconds or DEFAULT_SECONDS, time.perf_counter() - STARTED
+    if elapsed >= budget:
+        raise ConfigError(
+            f"--seconds: got {budget:g}, of which {elapsed:.1f} s are over with {models} models left to train; give more"
+        )
+    return round((budget - elapsed) / models, 3)
+
+
+def _with_seconds(config: Config, seconds: float | None) -> Config:
+    if seconds is None:
+        return config
+    return replace(config, train=replace(config.train, epochs=None, seconds=seconds))
