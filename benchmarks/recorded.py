@@ -39,7 +39,7 @@ class Recorded:
     """
 
     def __init__(self, trainer: Trainer) -> None:
-        self.batch = trainer.feed.order.batch_size
+        self.batch = trainer.batches.order.batch_size
         trainer.take_step(0.5)  # the first step of a process also runs probes, which do not belong to the step
         with FlopCounterMode(display=False) as counter, _Recorder() as recorder:
             trainer.take_step(0.5)

@@ -15,7 +15,7 @@ from textbook_loop import SameNetworks, TextbookLoop, TextbookVAE
 from turns import Scale, note, ratios, spread, table, take_turns
 
 from vaelab.config import PrecisionName
-from vaelab.precision import default_precision
+from vaelab.precision import cpu_has_bfloat16
 
 BATCH, LARGE = 128, 512
 LIMIT = "the limit: its matrix products"
@@ -40,7 +40,7 @@ def dense_step(scale: Scale) -> Iterator[str]:
             yield f"pythae was skipped: {error}"
         contestants = {f"textbook loop, {BATCH}": loop.speed}
         contestants |= {f"{name}, {BATCH}": peer for name, peer in peers.items()}
-        precisions = PRECISIONS[: 1 + default_precision(DENSE, dataset.shape, torch.device("cpu"))]
+        precisions = PRECISIONS[: 1 + cpu_has_bfloat16()]
         for batch in (BATCH, LARGE):
             contestants[f"vaelab, {batch}"] = partial(speed, trainer_for(DENSE, dataset, batch), scale.seconds)
             for precision in precisions:

@@ -8,9 +8,11 @@ from functools import cache, partial
 
 import torch
 
+from vaelab.acceleration.runner import AcceleratedRunner
 from vaelab.config import Config, ModelConfig, PrecisionName, TrainConfig
 from vaelab.data.dataset import Dataset
 from vaelab.data.strokes import draw_strokes
+from vaelab.training.fit import make_trainer
 from vaelab.training.resolve import resolve
 from vaelab.training.trainer import Trainer
 
@@ -41,31 +43,37 @@ def trainer_for(
     model: ModelConfig, dataset: Dataset, batch: int, device: str = "cpu", precision: PrecisionName = "float32"
 ) -> Trainer:
     """Return a trainer for the model."""
-    config = Config(model, TrainConfig(epochs=1, batch_size=batch, device=device, precision=precision))
-    return Trainer(resolve(config, dataset), dataset, torch.device(device))
+    config = Config(model, TrainConfig(epochs=1, batch_size=batch, device=device, precision=precision, compile="auto"))
+    return make_trainer(resolve(config, dataset), dataset)
 
 
 def compile_step(trainer: Trainer) -> tuple[float, float]:
     """Compile the step; return the seconds to the end of the next step and of the first compiled step."""
-    began, first = time.perf_counter(), 0.0
-    trainer.compile()
+    began, first, runner = time.perf_counter(), 0.0, runner_of(trainer)
+    runner.compile()
     while True:
-        ready = trainer.compiled
+        ready = runner.compiled
         trainer.take_step(0.5)
         trainer.read()
         taken = time.perf_counter() - began
         first = first or taken
         if ready:
-            if not trainer.compiled:
-                raise RuntimeError(trainer.stepper.remarks[-1])
+            if not runner.compiled:
+                raise RuntimeError(runner.remarks[-1])
             return first, taken
+
+
+def runner_of(trainer: Trainer) -> AcceleratedRunner:
+    """Return the accelerated runner of a trainer."""
+    assert isinstance(trainer.runner, AcceleratedRunner)
+    return trainer.runner
 
 
 def speed(trainer: Trainer, seconds: float) -> float:
     """Return images per second of the complete step: schedule, binarisation, clipping, weight average, statistics."""
-    between = STEPS if trainer.device.type == "cpu" else STEPS_ON_A_GPU
+    between = STEPS if trainer.stats.bad.device.type == "cpu" else STEPS_ON_A_GPU
     return images_per_second(
-        trainer.feed.order.batch_size, seconds, partial(trainer.take_step, 0.5), trainer.read, between
+        trainer.batches.order.batch_size, seconds, partial(trainer.take_step, 0.5), trainer.read, between
     )
 
 

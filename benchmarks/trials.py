@@ -20,27 +20,30 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from machine import machine
+from steps import runner_of
 from torch import Tensor
 
 import vaelab
-import vaelab.training.trainer
-from vaelab.acceleration.runner import Stepper
-from vaelab.config import Config, ModelConfig, TrainConfig
+import vaelab.optim.schedule
+from vaelab.config import Config, ModelConfig, ResolvedTrainConfig, TrainConfig
 from vaelab.data.dataset import Dataset
 from vaelab.models.base import Model
 from vaelab.models.spatial import MixerBlock
 from vaelab.objectives.batch import Batch, held_out_levels
 from vaelab.objectives.bounds import negative_elbo, negative_importance_bound
+from vaelab.objectives.elbo import Objective
+from vaelab.optim.ema import update_average
 from vaelab.optim.schedule import Schedule
 from vaelab.optim.state import TrainState
-from vaelab.optim.step import apply_update, follow, loss_and_grad
+from vaelab.optim.step import PlainRunner, apply_update, loss_and_grad
 from vaelab.presets import with_preset
+from vaelab.training.fit import make_trainer
 from vaelab.training.resolve import resolve
 from vaelab.training.trainer import Trainer
 
@@ -125,21 +128,22 @@ class OwnAverage(Protocol):
         """Set the final weights."""
 
 
-class OwnSteps:
-    """Replacement for a trainer's `Stepper` that uses another optimiser."""
+class OwnSteps(PlainRunner):
+    """A runner that uses another optimiser."""
 
-    def __init__(self, trainer: Trainer, config: Config, optimiser: torch.optim.Optimizer) -> None:
-        self.trainer, self.config, self.optimiser = trainer, config.train, optimiser
+    def __init__(self, trainer: Trainer, config: ResolvedTrainConfig, optimiser: torch.optim.Optimizer) -> None:
+        super().__init__(trainer.model, trainer.state, trainer.stats, config)
+        self.trainer, self.optimiser = trainer, optimiser
 
-    def take(self, batch: Batch, schedule: Schedule) -> None:
+    def step(self, batch: Batch, schedule: Schedule, objective: Objective) -> None:
         """Take one step."""
         trainer = self.trainer
-        found = loss_and_grad(trainer.model, trainer.moving.weights, batch, schedule, self.config)
-        apply_update(trainer.moving, trainer.tally, found, schedule, self.config, self._step)
+        found = loss_and_grad(trainer.model, trainer.state.weights, batch, schedule, self.config, objective)
+        apply_update(trainer.state, trainer.stats, found, schedule, self.config, self._step)
 
     def _step(
         self,
-        moving: TrainState,
+        state: TrainState,
         gradients: Sequence[Tensor],
         divisor: Tensor,
         bad: Tensor,
@@ -149,7 +153,7 @@ class OwnSteps:
         # the optimiser applies its own weight decay
         if bad > 0:
             return
-        for weight, gradient in zip(moving.weights, gradients, strict=True):
+        for weight, gradient in zip(state.weights, gradients, strict=True):
             weight.grad = gradient / divisor
         for group in self.optimiser.param_groups:
             group["lr"] = schedule.learning_rate
@@ -185,23 +189,23 @@ def run(name: str, trial: Trial, dataset: Dataset, steps: int, to_beat: float) -
     if trial.few:
         dataset = replace(dataset, train=dataset.train[:FEW])
     config = resolve(config, dataset)
-    trainer = Trainer(config, dataset, torch.device("cpu"))
+    trainer = make_trainer(config, dataset)
     if trial.dropout:
         drop(trainer.model, trial.dropout)
     optimiser = None
     if trial.optimiser is not None:
-        optimiser = trial.optimiser(trainer.moving.weights, config.train.learning_rate)
-        trainer.stepper = cast(Stepper, OwnSteps(trainer, config, optimiser))
+        optimiser = trial.optimiser(trainer.state.weights, config.train.learning_rate)
+        trainer.runner = OwnSteps(trainer, config.train, optimiser)
     elif not trial.dropout:  # a compiled step would ignore the hooks of the dropout
-        trainer.compile()
+        runner_of(trainer).compile()
     others = averages_beside(trainer) if name == "baseline" else {}
     levels, half, began = held_out_levels(dataset.validation.images, "bernoulli"), math.nan, time.perf_counter()
-    factor = trial.factor or vaelab.training.trainer.learning_rate_factor
-    with patch.object(vaelab.training.trainer, "learning_rate_factor", factor):
+    factor = trial.factor or vaelab.optim.schedule.learning_rate_factor
+    with patch.object(vaelab.optim.schedule, "learning_rate_factor", factor):
         for step in range(steps):
             trainer.take_step(step / steps)
             for length, moving in others.items():
-                follow(moving, 1 - min(length, (1 + step) / (10 + step)))
+                update_average(moving.averaged, moving.weights, 1 - min(length, (1 + step) / (10 + step)))
             if step + 1 == steps // 2:
                 half = negative_elbo(trainer.averaged, levels[:1000]).mean().item()
                 trainer.read()
@@ -214,7 +218,7 @@ def run(name: str, trial: Trial, dataset: Dataset, steps: int, to_beat: float) -
     taken = (time.perf_counter() - began) / steps * 1000
     if isinstance(optimiser, OwnAverage):
         optimiser.eval()
-        take_over(trainer.averaged, trainer.moving.weights)
+        take_over(trainer.averaged, trainer.state.weights)
     train = trainer.read().averages().nats
     print(f"| {name} | {train:.2f} | {measured(trainer.averaged, levels)} | {taken:.0f} |", flush=True)
     for length, moving in others.items():
@@ -235,7 +239,7 @@ def measured(model: Model, levels: Tensor) -> str:
 
 def averages_beside(trainer: Trainer) -> dict[float, TrainState]:
     """Return weight averages of the same weights with other decays."""
-    weights, updates = trainer.moving.weights, trainer.moving.updates
+    weights, updates = trainer.state.weights, trainer.state.updates
     return {length: TrainState(weights, [w.detach().clone() for w in weights], [], [], updates) for length in AVERAGES}
 
 
