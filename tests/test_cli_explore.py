@@ -165,7 +165,7 @@ def test_restyle(run: Path, here: Path, tiny: Dataset, capsys: pytest.CaptureFix
     call("restyle", run, "one.png", "--out", "b.png")
     read = explore.restyle(model, tiny.test.images[1])
     assert np.array_equal(pixels("b.png"), np.asarray(read.sheet()))
-    assert f"one.png: {read.names[0]}; type --label to say otherwise" in capsys.readouterr().err
+    assert f"one.png: {read.names[0]}; use --label" in capsys.readouterr().err
     call("restyle", run, "one.png", "tiny.npz:0", "--label", "frame", "--out", "c.png")
     told = explore.restyle(model, tiny.test.images[[1, 0]], ["frame", "frame"])
     assert np.array_equal(pixels("c.png"), np.asarray(told.sheet()))

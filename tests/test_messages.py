@@ -1,4 +1,4 @@
-"""What a newcomer is told: each line says what was got, what was expected, and what to type."""
+"""Messages for users: one line that says what was given, what is wrong, and what to do."""
 
 import re
 import subprocess
@@ -52,65 +52,44 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: object, status: int = 0
     return capsys.readouterr().err.strip().splitlines()
 
 
-IMAGE_KINDS = (
-    "expected an image file (.bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp), a place such as mnist:test:12, or a"
-)
-
 REFUSED = {
-    "a fraction of an option": (
-        ["train", "tiny.npz", "--epochs", "1.2"],
-        "--epochs: got 1.2; expected a whole number",
-    ),
-    "a fraction that is whole": (
-        ["train", "tiny.npz", "--latent-dim", "2.0"],
-        "--latent-dim: got 2.0; expected a whole number",
-    ),
+    "a fraction of an option": (["train", "tiny.npz", "--epochs", "1.2"], "--epochs: got 1.2; .*whole number"),
+    "a fraction that is whole": (["train", "tiny.npz", "--latent-dim", "2.0"], "--latent-dim: got 2.0; .*whole number"),
     "a fraction of a count": (
         ["sample", "RUN", "--count", "2.9", "--out", "x.png"],
-        "--count: got 2.9; expected a whole number",
+        "--count: got 2.9; .*whole number",
     ),
-    "one word too many": (
-        ["train", "tiny.npz", "extra"],
-        "got 'extra' beyond what vaelab train takes; expected it left out: see vaelab train --help",
-    ),
+    "one word too many": (["train", "tiny.npz", "extra"], "got 'extra', .*vaelab train --help"),
     "a needed option misspelt": (
         ["sample", "RUN", "--outt", "x.png"],
-        "got '--outt', which vaelab sample does not take; expected an option of its own. Did you mean '--out'?",
+        "got '--outt', .*vaelab sample.* Did you mean '--out'",
     ),
-    "an option with nothing behind it": (
-        ["sample", "RUN", "--out"],
-        "--out: got nothing; expected a value: see vaelab sample --help",
-    ),
-    "no run": (["sample", "--out", "x.png"], "RUN: got nothing; expected a value: see vaelab sample --help"),
+    "an option with nothing behind it": (["sample", "RUN", "--out"], "--out: got nothing; .*vaelab sample --help"),
+    "no run": (["sample", "--out", "x.png"], "RUN: got nothing; .*vaelab sample --help"),
     "two labels in one": (
         ["sample", "RUN", "--label", "across,frame", "--out", "x.png"],
-        "unknown label 'across,frame'; expected one of across, down, frame, or an index 0 to 2. For several, repeat it: "
-        "--label across --label frame",
+        "unknown label 'across,frame'; .*across, down, frame, or an index 0 to 2.*--label across --label frame",
     ),
     "a text file for an image": (
         ["restyle", "RUN", "notes.txt", "--out", "x.png"],
-        f"notes.txt: got a file of kind .txt; {IMAGE_KINDS} source: a built-in name, a folder, an .npz file or a table of paths",
+        r"notes\.txt: got a file of kind \.txt; .*\.png.*mnist:test:12",
     ),
     "nothing for an image": (
         ["restyle", "RUN", "gone.txt", "--out", "x.png"],
-        f"gone.txt: got no such file or source; {IMAGE_KINDS} source: a built-in name, a folder, an .npz file or a table of "
-        "paths",
+        r"gone\.txt: got no such file or source; .*\.png.*mnist:test:12",
     ),
     "a misspelt split": (
         ["restyle", "RUN", "tiny.npz:tset:1", "--out", "x.png"],
-        "tiny.npz:tset:1: got the split 'tset'; expected train, validation or test. Did you mean 'test'?",
+        r"tiny\.npz:tset:1: got the split 'tset'; expected train, validation or test\. Did you mean 'test'",
     ),
     "a misspelt split of a built-in source": (
         ["traverse", "RUN", "--image", "strokes:tset:1", "--out", "x.png"],
-        "strokes:tset:1: got the split 'tset'; expected train, validation or test. Did you mean 'test'?",
+        r"strokes:tset:1: got the split 'tset'; expected train, validation or test\. Did you mean 'test'",
     ),
-    "one image to go between": (
-        ["interpolate", "RUN", "image.png", "--out", "x.png"],
-        "got 1 image to interpolate between; expected two, or none to take two of --seed",
-    ),
+    "one image to go between": (["interpolate", "RUN", "image.png", "--out", "x.png"], "got 1 image .*two.*--seed"),
     "two labels for an image": (
         ["restyle", "RUN", "image.png", "--label", "down", "--label", "frame", "--out", "x.png"],
-        "--label: got 2 labels for 1 image; expected one for all, or one for each",
+        "--label: got 2 labels for 1 image; ",
     ),
 }
 
@@ -120,11 +99,12 @@ REFUSED = {
 def test_what_is_refused(what: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments, message = REFUSED[what]
     lines = told(capsys, *(run if word == "RUN" else word for word in arguments), status=2)
-    assert lines == [f"vaelab: {message}"]
+    assert len(lines) == 1
+    assert re.match(f"vaelab: {message}", lines[0]), lines[0]
 
 
 def test_no_option_of_any_command_takes_a_fraction_for_a_whole_number() -> None:
-    """Whatever command and options are added, since the reader of the command line rounds."""
+    """Of all commands, because cyclopts rounds fractions."""
     checked = 0
     for name in ("train", "sample", "reconstruct", "traverse", "interpolate", "manifold", "restyle", "posterior"):
         for argument in app[name].assemble_argument_collection():
@@ -141,7 +121,7 @@ def test_an_image_that_the_model_read_is_no_contradiction(
     here: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = told(capsys, "restyle", run, here / "image.png", "--out", "x.png")
-    assert re.search(r"image\.png: read as (across|down|frame) \(.*%\); type --label to say otherwise$", first)
+    assert re.search(r"image\.png: read as (across|down|frame) \(.*%\); .*--label", first)
     assert second == "1 × 3 images: x.png"
 
 
@@ -152,9 +132,9 @@ def test_one_of_a_thing_is_singular(here: Path, run: Path, capsys: pytest.Captur
     assert line.startswith("1 image, −ELBO ")
     (here / "alone").mkdir()
     (here / "image.png").rename(here / "alone" / "image.png")
-    assert load_dataset(here / "alone").notes[0] == "Held out no test set: 1 image is too few to part."
+    assert re.search("no test.*1 image is too few", load_dataset(here / "alone").notes[0])
     (here / "alone" / "image.png").write_text("")
-    with pytest.raises(DataError, match="got 1 file, which cannot be read; expected images: look at"):
+    with pytest.raises(DataError, match="1 file, which cannot be read"):
         load_dataset(here / "alone", size=8, skip_broken=True)
 
 
@@ -162,31 +142,23 @@ def test_one_of_a_thing_is_singular(here: Path, run: Path, capsys: pytest.Captur
 def test_a_number_of_images_goes_by_another_name(tiny: Dataset, run: Path, model: str, labels: str) -> None:
     conditional = vaelab.load(run) if model == "trained" else vaelab.ConditionalVAE.load(run)
     grid = "grid" if model == "trained" else "trained_.grid"
-    expected = "expected a list, a label for each image: sample(labels=[{}])"
-    message = f"got 5 for labels; {expected.format(5)}, or for 5 images of every label {grid}(count=5)"
+    example = re.escape("sample(labels=[5])")
     for number in (5, np.int64(5)):
-        with pytest.raises(LabelError, match="^" + re.escape(message) + "$"):
+        with pytest.raises(LabelError, match=rf"^`labels`: got 5; .*list.*{example}.* {grid}\(count=5\)$"):
             conditional.sample(number)  # type: ignore[arg-type]
-    with pytest.raises(
-        LabelError, match="^" + re.escape(f"got '{labels}' for labels; {expected.format(repr(labels))}")
-    ):
+    example = re.escape(f"sample(labels=['{labels}'])")
+    with pytest.raises(LabelError, match=f"^`labels`: got '{labels}'; .*list.*{example}"):
         conditional.sample(labels)
     plain = vaelab.VAE(epochs=1, width=8, latent_dim=2).fit(tiny.train.images)
     sample = plain.sample if model == "estimator" else plain.trained_.sample
-    with pytest.raises(
-        LabelError, match=re.escape("got 4 for labels, but this model takes none; expected a number of")
-    ):
+    with pytest.raises(LabelError, match=r"^`labels`: got 4 .*sample\(count=4\)"):
         sample(4)  # type: ignore[arg-type]
 
 
 def test_a_misspelt_parameter_names_the_class_and_the_right_one() -> None:
-    with pytest.raises(
-        TypeError, match=r"^VAE takes no 'epoch'; expected one of its parameters. Did you mean 'epochs'\?$"
-    ):
+    with pytest.raises(TypeError, match=r"^VAE\b.*'epoch'.*Did you mean 'epochs'\?$"):
         vaelab.VAE(epoch=1)  # type: ignore[call-arg]
-    with pytest.raises(
-        TypeError, match=r"^ConditionalVAE takes no 'zzz'; .* It takes network, latent_dim, .*verbose\.$"
-    ):
+    with pytest.raises(TypeError, match=r"^ConditionalVAE\b.*'zzz'.*\bnetwork, latent_dim, .*verbose\.$"):
         vaelab.ConditionalVAE(zzz=1)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="positional argument"):
         vaelab.VAE(3)  # type: ignore[misc]
@@ -194,13 +166,13 @@ def test_a_misspelt_parameter_names_the_class_and_the_right_one() -> None:
 
 def test_floats_from_0_to_1_are_told_how_to_become_levels(run: Path, tiny: Dataset) -> None:
     levels = tiny.test.images
-    way = '; expected uint8 levels 0…255: type (255 * X).round().astype("uint8")'
-    with pytest.raises(DataError, match="^" + re.escape(f"X: got images of type float64{way}") + "$"):
+    hint = re.escape('(255 * X).round().astype("uint8")')
+    with pytest.raises(DataError, match=f"^`?X`?: got .*float64; .*uint8.*{hint}"):
         vaelab.VAE().fit(levels / 255)
-    with pytest.raises(DataError, match="^" + re.escape(f"got images of type float64{way}") + "$"):
+    with pytest.raises(DataError, match=f"got .*float64; .*uint8.*{hint}"):
         vaelab.load(run).encode(levels / 255, [0] * len(levels))
     for other in (levels.astype(np.float32), levels.astype(np.int64)):
-        with pytest.raises(DataError, match=r"expected uint8 levels 0…255$"):
+        with pytest.raises(DataError, match=r"uint8 .*0…255$"):
             vaelab.VAE().fit(other)
     assert np.array_equal((255 * (levels / 255)).round().astype("uint8"), levels)
 
@@ -227,16 +199,13 @@ def test_a_module_that_fails_is_told_from_one_that_is_not_there(
 
 
 def test_a_file_is_no_module() -> None:
-    message = "--encoder: got 'my_networks.py:Encoder'; expected an import path, without .py: my_networks:Encoder"
-    with pytest.raises(ConfigError, match="^" + re.escape(message) + "$"):
+    with pytest.raises(ConfigError, match=r"encoder`?: got 'my_networks\.py:Encoder'; .*: my_networks:Encoder$"):
         import_path("encoder", "my_networks.py:Encoder")
 
 
 def test_a_class_in_a_function_of_a_script_is_one_in_a_function() -> None:
     inner = type("Inner", (), {"__module__": "__main__", "__qualname__": "main.<locals>.Inner"})
-    with pytest.raises(
-        ConfigError, match=r"got main\.<locals>\.Inner, which is defined in a function, where no one can"
-    ):
+    with pytest.raises(ConfigError, match=r"encoder`?: got main\.<locals>\.Inner, .*defined in a function"):
         import_path("encoder", inner)
 
 
@@ -260,18 +229,14 @@ def test_a_network_that_was_changed_is_named(tmp_path: Path, monkeypatch: pytest
     vaelab.VAE(encoder="changing:Encoder", epochs=1, latent_dim=2).fit(tiny.train.images).save(tmp_path / "run")
     monkeypatch.delitem(sys.modules, "changing")
     (tmp_path / "changing.py").write_text(NETWORK.format(units=16))
-    message = (
-        "its weights do not fit the networks of changing:Encoder, which may have changed; expected them as they were when "
-        "the run was trained: bring them back, or train anew"
-    )
-    with pytest.raises(RunError, match=re.escape(message) + "$"):
+    with pytest.raises(RunError, match=r"weights do not fit.*changing:Encoder.*changed"):
         vaelab.load(tmp_path / "run")
     monkeypatch.delitem(sys.modules, "changing")
 
 
 def test_an_empty_config_says_what_is_not_there(run: Path, tmp_path: Path) -> None:
     (tmp_path / runs.CONFIG).write_text("{}")
-    with pytest.raises(RunError, match=r"it was altered or is damaged \(there is no 'format' in it\); expected it as"):
+    with pytest.raises(RunError, match=r"damaged \(.*'format'.*\)"):
         vaelab.load(tmp_path)
 
 
@@ -281,17 +246,12 @@ def test_data_that_teach_nothing_are_trained_on_with_a_note(
     images = np.repeat(tiny.train.images[:1], 60, axis=0)
     np.savez("alike.npz", images=images, labels=["a"] * 60)
     lines = told(capsys, "train", "alike.npz", "--epochs", "1", "--width", "8", "--out", here / "alike")
-    assert "note: All 49 images to learn from are alike: the model can only learn that one." in lines
-    label = (
-        "note: All images to learn from have the label 'a': there is no other to tell it from; --model vae would learn as "
-        "much."
-    )
-    assert label in lines
+    assert any(re.match("note: All 49 .*images", line) for line in lines), lines
+    assert any(re.match("note: All .*images.* label 'a'.*--model vae", line) for line in lines), lines
     one = Split(images[:1], np.zeros(1, dtype=np.int64))
     alone = Dataset("alone", one, one, one, ("a",))
-    assert list(doubts(alone, conditional=False)) == [
-        "There is 1 image to learn from: the model can only learn that one."
-    ]
+    (doubt,) = doubts(alone, conditional=False)
+    assert re.search(r"\b1 .*image\b", doubt)
     assert not list(doubts(tiny, conditional=True))
 
 
@@ -311,8 +271,7 @@ def test_a_training_that_only_made_it_worse_says_so(here: Path, capsys: pytest.C
         "1",
     )
     lines = told(capsys, "train", "tiny.npz", *options, "--out", here / "worse")
-    note = "note: no later weights were better than those before the first step: try a smaller --learning-rate than 0.3"
-    assert note in lines
+    assert any(re.match("note: .*--learning-rate than 0.3", line) for line in lines), lines
 
 
 @pytest.mark.parametrize(("loading", "said"), [(2.0, True), (0.1, False)])
@@ -322,21 +281,22 @@ def test_loading_that_takes_much_of_the_budget_is_said(
 ) -> None:
     import time
 
-    from vaelab.cli import train
+    from vaelab.cli import train, train_run
 
-    introduction, measured = train._introduction, []
+    introduction, measured = train_run.introduction, []
 
     def introduced(run: Run, dataset: Dataset, seconds: float | None) -> Iterator[str]:
         measured.append(seconds)
-        return introduction(run, dataset, loading)  # what it takes here is this machine's business
+        return introduction(run, dataset, loading)  # instead of the time that this machine takes
 
-    monkeypatch.setattr(train, "_introduction", introduced)
+    monkeypatch.setattr(train_run, "introduction", introduced)
     monkeypatch.setattr(train, "STARTED", time.perf_counter() - 0.5)
     lines = told(capsys, "train", "tiny.npz", "--seconds", "3", "--width", "8", "--out", "run")
     assert len(measured) == 1
     assert measured[0] >= 0.5
     found = [line for line in lines if line.startswith("loading took")]
-    assert found == (["loading took 2 s of --seconds 3: 1 s are left to train in"] if said else [])
+    assert len(found) == said
+    assert all(re.match(r"loading took 2 s of --seconds 3\b.*\b1 s\b", line) for line in found)
 
 
 def test_the_counts_of_a_folder_with_a_broken_file_add_up(tmp_path: Path, tiny: Dataset) -> None:
@@ -350,23 +310,22 @@ def test_the_counts_of_a_folder_with_a_broken_file_add_up(tmp_path: Path, tiny: 
     test, files, _, rest = counts
     assert files == len(tiny.train) + 1  # of which one is broken
     assert rest == files - test
-    left = re.fullmatch(
-        r"Left out 1 broken file of these: 1.broken\.png; (\d+) training, (\d+) validation and (\d+) test images are left\.",
-        dataset.notes[2],
+    left = re.search(
+        r"1 broken file\b.*broken\.png\b.* (\d+) training, (\d+) validation and (\d+) test images", dataset.notes[2]
     )
     assert left is not None
     kept = [len(dataset.train), len(dataset.validation), len(dataset.test)]
     assert [int(count) for count in left.groups()] == kept
     assert sum(kept) == files - 1
-    assert not any("Left out" in note for note in whole.notes)
+    assert not any("broken" in note for note in whole.notes)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["table.py", "--epochs", "0", "--repeats", "1"], "--epochs: got 0; expected a whole number of at least 1"),
-        (["faces.py", "--source", "/nope"], "no data source '/nope': expected a built-in name"),
-        (["sequence.py", "--epochs", "0", "--count", "50"], "--epochs: got 0; expected a whole number of at least 1"),
+        (["table.py", "--epochs", "0", "--repeats", "1"], "epochs`?: got 0; .*at least 1"),
+        (["faces.py", "--source", "/nope"], "'/nope'.*built-in name"),
+        (["sequence.py", "--epochs", "0", "--count", "50"], "epochs`?: got 0; .*at least 1"),
     ],
 )
 def test_a_mistake_in_an_example_is_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -374,11 +333,11 @@ def test_a_mistake_in_an_example_is_one_line(arguments: list[str], message: str,
     result = subprocess.run([sys.executable, str(EXAMPLES / name), *rest], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
-    assert line.startswith(f"{name}: {message}")
+    assert re.match(f"{re.escape(name)}: .*{message}", line), line
 
 
 def test_a_saved_estimator_and_the_model_in_it_reconstruct_alike(run: Path, tiny: Dataset) -> None:
-    """As `docs/use.md` has it: labels by name do for both."""
+    """Both take labels by name, as in `docs/use.md`."""
     assert tiny.test.labels is not None
     names = [tiny.classes[label] for label in tiny.test.labels]
     estimator, model = vaelab.ConditionalVAE.load(run), vaelab.load(run)

@@ -47,7 +47,7 @@ def export(
         _page(run, source, out)
         return
     if source is not None:
-        raise ConfigError(f"got the source {source!r}, which only a page needs; leave it out to write {out}")
+        raise ConfigError(f"got the source {source!r} for {out}; leave it out: only a page needs images")
     from vaelab.inference.onnx import LICENCE, OPSET, export_onnx
     from vaelab.progress import say
 
