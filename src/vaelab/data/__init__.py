@@ -1,4 +1,4 @@
-"""Data: a source becomes a `Dataset` (uint8 images, labels, three splits); a `Dataset` becomes batches."""
+"""Data sources, loaded as a `Dataset`: uint8 images, labels and three splits."""
 
 from vaelab.data.builtin import BUILTIN
 from vaelab.data.dataset import Dataset, Split

@@ -1,4 +1,4 @@
-"""From arrays to a `Dataset`: the axes put in order, the labels numbered, the three splits parted.
+"""Build a `Dataset` from arrays: reorder axes, number labels, split into train, validation and test.
 
 Symbols: N images, C channels (1 grey, 3 RGB), H×W pixels, K classes.
 """
@@ -15,25 +15,25 @@ from vaelab.data.split import HELD_OUT_SHARE, hold_out
 from vaelab.errors import DataError, counted
 
 MOST_NAMED = 5
-"""How many classes or files a note names before it counts the rest."""
+"""Maximum number of classes or files that a note names; the others are counted."""
 
 
 class Part(NamedTuple):
-    """Images of a source, uint8 (N, C, H, W), and a label for each, integers or text (N,), or None.
+    """Images, uint8 (N, C, H, W), and their labels, integers or text (N,), or None.
 
-    Where images are yet to be read, their positions (N,) stand for them.
+    Before the images are read, their indices (N,) replace them.
     """
 
     images: np.ndarray
     labels: np.ndarray | None
 
     def at(self, index: np.ndarray | slice) -> Part:
-        """The images at `index`, with their labels."""
+        """Return the images at `index`, with their labels."""
         return Part(self.images[index], None if self.labels is None else self.labels[index])
 
 
 class Arranged(NamedTuple):
-    """The three splits, "train", "validation" and "test", their labels as positions in `classes`, and what was done."""
+    """The splits "train", "validation" and "test", with labels as indices into `classes`, and notes on how they were made."""
 
     parts: dict[str, Part]
     classes: tuple[str, ...]
@@ -41,10 +41,10 @@ class Arranged(NamedTuple):
 
 
 def channels_first(images: np.ndarray, where: str) -> np.ndarray:
-    """`images` of shape (N, H, W), (N, H, W, C) or (N, C, H, W) as (N, C, H, W).
+    """Reorder images of shape (N, H, W), (N, H, W, C) or (N, C, H, W) to (N, C, H, W).
 
-    Where both the second and the last axis could be channels, the second is taken. Raises `DataError`, which
-    names `where`, for any other shape and for images without a pixel.
+    If both the second and the last axis could be the channels, the second is used. Raises `DataError`, with `where` as
+    the prefix of its message, for any other shape and for empty arrays.
     """
     if images.ndim == 3:
         ordered = images[:, None]
@@ -58,7 +58,9 @@ def channels_first(images: np.ndarray, where: str) -> np.ndarray:
             "with C = 1 (grey) or 3 (RGB)"
         )
     if 0 in ordered.shape:
-        raise DataError(f"{where}: got images of shape {images.shape}; expected at least one image of one pixel")
+        raise DataError(
+            f"{where}: got images of shape {images.shape}; expected at least one image of at least one pixel"
+        )
     return ordered
 
 
@@ -72,60 +74,62 @@ def assemble(
     seed: int,
     notes: Sequence[str] = (),
 ) -> Dataset:
-    """The dataset of a source, parted as `arrange` does it."""
-    given = {"train": train, "validation": validation, "test": test}
-    arranged = arrange(name, given, classes=classes, seed=seed)
-    said = [*notes, *arranged.notes, *class_notes(arranged.parts, arranged.classes)]
-    return as_dataset(name, arranged.parts, arranged.classes, said)
+    """Build the dataset of a source, with splits made by `arrange`."""
+    source_parts = {"train": train, "validation": validation, "test": test}
+    arranged = arrange(name, source_parts, classes=classes, seed=seed)
+    all_notes = [*notes, *arranged.notes, *class_notes(arranged.parts, arranged.classes)]
+    return as_dataset(name, arranged.parts, arranged.classes, all_notes)
 
 
 def as_dataset(name: str, parts: Mapping[str, Part], classes: tuple[str, ...], notes: Sequence[str]) -> Dataset:
-    """The dataset of three parts."""
+    """Build a dataset from its three splits."""
     splits = {split: Split(part.images, part.labels) for split, part in parts.items()}
     return Dataset(name, **splits, classes=classes, notes=tuple(notes))
 
 
 def arrange(
-    name: str, given: Mapping[str, Part | None], *, classes: tuple[str, ...] | None = None, seed: int
+    name: str, source_parts: Mapping[str, Part | None], *, classes: tuple[str, ...] | None = None, seed: int
 ) -> Arranged:
-    """The three splits of a source: the parts that it brings are honoured, the others are held out of its training images.
+    """Make the three splits of a source: keep those it has, and hold the missing ones out of its training images.
 
-    Where `classes` is None, the classes are the distinct labels of all parts, sorted, and the labels become
-    their positions; else the labels are positions in `classes` already. A source without training images keeps its parts
-    as they are. Raises `DataError` where labels and images differ in number, or only some parts have labels.
+    If `classes` is None, the classes are the sorted distinct labels of all parts, and labels are converted to indices;
+    otherwise the labels are already indices into `classes`. Nothing is held out of a source without training images.
+    Raises `DataError` if labels and images differ in number, or if only some parts have labels.
     """
-    brought = {split: part for split, part in given.items() if part is not None}
-    first, leading = next(iter(brought.items()))
-    _check(name, brought, "training" if first == "train" else first, leading)
-    if leading.labels is None:
+    present = {split: part for split, part in source_parts.items() if part is not None}
+    first = next(iter(present.values()))
+    _check_labels(name, present)
+    if first.labels is None:
         classes = ()
     elif classes is None:
-        values = np.unique(np.concatenate([part.labels for part in brought.values() if part.labels is not None]))
+        values = np.unique(np.concatenate([part.labels for part in present.values() if part.labels is not None]))
         classes = tuple(str(value) for value in values)
-        brought = {split: _numbered(part, values) for split, part in brought.items()}
+        present = {split: _numbered(part, values) for split, part in present.items()}
 
     notes = []
-    nothing = leading.at(np.arange(0))
-    train = brought.get("train", nothing)
-    parts = {"train": train}
+    empty = first.at(np.arange(0))
+    parts = {"train": present.get("train", empty)}
     for split in ("test", "validation"):
-        part = brought.get(split)
+        part = present.get(split)
         if part is not None:
-            note = f"Took the source's own {split} set of {len(part.images):,} images."
-        elif "train" in brought:
+            note = f"Used the source's {split} set of {len(part.images):,} images."
+        elif "train" in present:
             parts["train"], part, note = _held_out(parts["train"], split, len(classes), seed)
         else:
-            part, note = nothing, None
+            part, note = empty, None
         parts[split] = part
         if note:
             notes.append(note)
-    if "train" not in brought:
-        notes.append("The source has no training images: a trained model can be tried on it, none can be trained.")
+    if "train" not in present:
+        notes.append("The source has no training images: it can be used with a trained model, but not for training.")
     return Arranged({split: parts[split] for split in ("train", "validation", "test")}, classes, notes)
 
 
 def class_notes(parts: Mapping[str, Part], classes: tuple[str, ...], *, limited: bool = False) -> Iterator[str]:
-    """Sentences on classes that a model cannot learn, or hardly."""
+    """Yield notes on classes with no training image or with a single image.
+
+    Single images are expected after a limit on the number of training images: no note on them if `limited`.
+    """
     labels = [part.labels for part in parts.values() if part.labels is not None]
     train = parts["train"].labels
     if train is None or len(train) == 0:
@@ -135,49 +139,50 @@ def class_notes(parts: Mapping[str, Part], classes: tuple[str, ...], *, limited:
     totals = np.bincount(np.concatenate(labels), minlength=len(classes))
     single = [classes[k] for k in np.flatnonzero((totals == 1) & (np.bincount(train, minlength=len(classes)) == 1))]
     if single and not limited:
-        whose = (
+        subject = (
             f"The class {listed(single)} has"
             if len(single) == 1
             else f"{len(single):,} classes ({listed(single)}) have"
         )
-        yield f"{whose} one image, which is for training."
+        yield f"{subject} a single image, which is used for training."
 
 
 def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
-    """`names` quoted, the first `most` of them, and how many more there are."""
+    """Return the first `most` of the names, quoted and separated by commas, and the number of the others."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(map(repr, names[:most])) + more
 
 
-def _check(name: str, brought: Mapping[str, Part], first: str, leading: Part) -> None:
-    """Raise `DataError` unless all parts are labelled as the first one is, and each has as many labels as images."""
-    for split, part in brought.items():
-        called = "training" if split == "train" else split
-        if (part.labels is None) != (leading.labels is None):
-            here, there = ("no labels", "some") if part.labels is None else ("labels", "none")
+def _check_labels(name: str, parts: Mapping[str, Part]) -> None:
+    """Raise `DataError` unless all parts have labels or none has, and each has as many labels as images."""
+    adjectives = {split: "training" if split == "train" else split for split in parts}
+    first = next(iter(parts))
+    for split, part in parts.items():
+        if (part.labels is None) != (parts[first].labels is None):
+            labelled, unlabelled = (first, split) if part.labels is None else (split, first)
             raise DataError(
-                f"{name}: got {here} for the {called} images and {there} for the {first} images; "
-                "expected them for both or for neither"
+                f"{name}: got labels for the {adjectives[labelled]} images but not for the {adjectives[unlabelled]} "
+                "images; expected labels for both or for neither"
             )
         if part.labels is not None and part.labels.shape != (len(part.images),):
             raise DataError(
-                f"{name}: got {len(part.images)} {called} images and labels of shape {part.labels.shape}; "
+                f"{name}: got {len(part.images)} {adjectives[split]} images and labels of shape {part.labels.shape}; "
                 f"expected shape ({len(part.images)},), one label per image"
             )
 
 
 def _numbered(part: Part, values: np.ndarray) -> Part:
-    """`part` with each label as its position in the sorted `values`."""
+    """Replace each label by its index in the sorted `values`."""
     return part if part.labels is None else Part(part.images, np.searchsorted(values, part.labels))
 
 
 def _held_out(train: Part, split: str, classes: int, seed: int) -> tuple[Part, Part, str]:
-    """`train` without what is held out of it, what is held out, and the sentence that says so."""
+    """Hold a split out of `train`; return the remaining part, the held-out part, and a note."""
     N = len(train.images)
     kept, held = hold_out(N if train.labels is None else train.labels, seed=seed)
     if len(held) == 0:
         of = f" of {classes:,} classes" if classes and N >= 1 / HELD_OUT_SHARE else ""
-        few = f"{counted(N, 'image')}{of} {'is' if N == 1 else 'are'} too few to part"
+        few = f"{counted(N, 'image')}{of} {'is' if N == 1 else 'are'} too few to split"
         return train, train.at(held), f"Held out no {split} set: {few}."
     how = "at random" if train.labels is None else "stratified by class"
     part = f"{HELD_OUT_SHARE:.0%}, {how}, seed {seed}"
@@ -186,7 +191,7 @@ def _held_out(train: Part, split: str, classes: int, seed: int) -> tuple[Part, P
 
 
 def label_values(names: tuple[str, ...]) -> np.ndarray:
-    """Class names as labels: integers, if all of them are written as integers are."""
+    """Convert class names to label values: integers if every name is the decimal form of one, otherwise text."""
     try:
         numbers = [int(name) for name in names]
     except ValueError:

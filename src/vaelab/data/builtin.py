@@ -1,4 +1,4 @@
-"""The data sources that are known by name: published sets, the small scanned digits, and drawn strokes.
+"""Built-in data sources: published data sets, the 8×8 digits of scikit-learn, and synthetic strokes.
 
 Digits: E. Alpaydin, C. Kaynak (UCI), as bundled with scikit-learn.
 """
@@ -17,18 +17,18 @@ from vaelab.data.resize import Progress
 BUILTIN = {
     "mnist": "70,000 handwritten digits, grey 28×28, ten classes; downloaded once (11 MB)",
     "digits": "1,797 handwritten digits, grey 8×8, ten classes; bundled with scikit-learn",
-    "strokes": "handwriting drawn by formula, with known factors of variation; nothing is downloaded",
+    "strokes": "synthetic handwritten digits, grey 28×28, with known factors of variation; no download",
     "fashion-mnist": "70,000 photographs of clothes, grey 28×28, ten classes; downloaded once (31 MB)",
     "kmnist": "70,000 Japanese cursive characters, grey 28×28, ten classes; downloaded once (21 MB)",
     "emnist-letters": "145,600 handwritten letters, grey 28×28, a to z; downloaded once (562 MB)",
 }
-"""The names of the built-in sources, each with a line that says what it is."""
+"""Names of the built-in sources, each with a one-line description."""
 
 DIGITS = tuple("0123456789")
 
 
 def load_builtin(name: str, *, seed: int = 0, progress: Progress | None = None) -> Dataset:
-    """The dataset called `name`, one of `BUILTIN`."""
+    """Load the built-in dataset `name`, a key of `BUILTIN`."""
     if name in PUBLISHED:
         return load_published(name, seed=seed)
     if name == "digits":
@@ -52,7 +52,7 @@ def _load_strokes(*, seed: int, progress: Progress | None) -> Dataset:
 
 
 def load_digits(*, seed: int = 0) -> Dataset:
-    """scikit-learn's 8×8 digits, their levels 0…16 scaled to 0…255."""
+    """Load the 8×8 digits of scikit-learn, with grey levels 0…16 scaled to 0…255."""
     import sklearn.datasets
 
     bunch: Any = sklearn.datasets.load_digits()

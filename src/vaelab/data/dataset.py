@@ -1,7 +1,7 @@
-"""A dataset: uint8 images and, where there are any, their labels, in three splits.
+"""Datasets: uint8 images and optional labels in three splits.
 
-Symbols: N images, C channels (1 grey, 3 RGB), H×W pixels, K classes. Pixels are 0…255. A table of reals stands in the
-same place as float32 of shape (N, D).
+Symbols: N images, C channels (1 grey, 3 RGB), H×W pixels, K classes. Pixel values are 0…255. A table of real numbers is
+stored in the same way, as float32 of shape (N, D).
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from vaelab.config import LikelihoodName
 from vaelab.errors import DataError
 
 NEAR_BINARY_SHARE = 0.2
-"""Grey images count as near-binary when at most this share of their pixels lies strictly between 10 % and 90 % of white."""
+"""Grey images are near-binary if at most this share of their pixels lies strictly between 10 % and 90 % of white."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Split:
-    """Images with their labels, in one order.
+    """Images and their labels.
 
     Attributes
     ----------
     images
-        uint8 (N, C, H, W), contiguous; or a table of reals, float32 (N, D), finite.
+        uint8 (N, C, H, W), contiguous; or a table of real numbers, float32 (N, D), finite.
     labels
         int64 (N,), each in 0…K−1, or None for unlabelled data.
     factors
-        The true factors of variation of drawn data, each float32 (N,), by name; empty for all else.
+        True factors of variation of synthetic data by name, each float32 (N,); otherwise empty.
     """
 
     images: np.ndarray
@@ -49,7 +49,7 @@ class Split:
         elif images.ndim == 2:
             if images.dtype != np.float32 or not np.isfinite(images).all():
                 raise DataError(
-                    "got a table that is not float32 or holds NaN or infinity; expected finite float32 (N, D)"
+                    "got a table that is not float32 or contains NaN or infinity; expected finite float32 (N, D)"
                 )
         else:
             raise DataError(f"got an array of shape {images.shape}; expected images (N, C, H, W) or a table (N, D)")
@@ -69,26 +69,26 @@ class Split:
         return f"Split({len(self):,} × {self.images.shape[1:]}, {labelled})"
 
     def __getitem__(self, index: slice | np.ndarray) -> Split:
-        """The images at `index`, with their labels and factors."""
+        """Return the images at `index`, with their labels and factors."""
         labels = None if self.labels is None else self.labels[index]
         return Split(self.images[index], labels, {name: values[index] for name, values in self.factors.items()})
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """What a source loads as.
+    """A data set with disjoint splits for training, validation and test.
 
     Attributes
     ----------
     name
-        What the source was called: a built-in name or the last part of a path.
+        Built-in name of the source, or the last part of its path.
     train, validation, test
-        Disjoint. The model learns from `train`; `validation` chooses among its states; `test` is for the end.
-        The last two may be empty where a source is too small to part, and `train` where it brings test images alone.
+        Splits for fitting the weights, for selecting among them during training, and for the final evaluation. The last two
+        are empty if the source is too small to split; `train` is empty if the source contains test images only.
     classes
         The K class names in the order of the labels; empty for unlabelled data.
     notes
-        What loading did that the user should know (cropped, padded, split), one sentence each.
+        What was done during loading (cropping, padding, splitting), one sentence each.
     """
 
     name: str
@@ -104,20 +104,20 @@ class Dataset:
         for split in (self.train, self.validation, self.test):
             if split.images.shape[1:] != self.shape:
                 raise DataError(
-                    f"{self.name}: got splits of different shapes, {self.shape} and {split.images.shape[1:]}"
+                    f"{self.name}: got splits of different shapes, {self.shape} and {split.images.shape[1:]}; expected one shape"
                 )
             if (split.labels is not None) != self.labelled:
-                raise DataError(f"{self.name}: got labels for some splits only; expected them for all or none")
+                raise DataError(f"{self.name}: got labels for only some of the splits; expected labels for all or none")
             if (
                 split.labels is not None
                 and len(split)
                 and not 0 <= split.labels.min() <= split.labels.max() < len(self.classes)
             ):
-                raise DataError(f"{self.name}: got a label outside 0…{len(self.classes) - 1}")
+                raise DataError(f"{self.name}: got a label out of range; expected 0…{len(self.classes) - 1}")
 
     @property
     def shown(self) -> tuple[str, Split]:
-        """The first split that has images, and its name."""
+        """Name and content of the first split that is not empty."""
         return next((name, split) for name, split in self._splits().items() if len(split))
 
     def __repr__(self) -> str:
@@ -148,17 +148,17 @@ class Dataset:
 
 
 def between_share(images: np.ndarray) -> float:
-    """Share of the values of uint8 `images`, 0…1, that lie strictly between 10 % and 90 % of white (26…229)."""
-    # in parts, since the comparisons of a whole set take as much memory as the set
-    parts = (images[first : first + 1000] for first in range(0, len(images), 1000))
-    return sum(np.count_nonzero((part > 25) & (part < 230)) for part in parts) / max(1, images.size)
+    """Return the share, 0…1, of the values of uint8 images strictly between 10 % and 90 % of white (26…229)."""
+    # In chunks: each comparison of a full data set takes as much memory as the data set.
+    chunks = (images[first : first + 1000] for first in range(0, len(images), 1000))
+    return sum(np.count_nonzero((chunk > 25) & (chunk < 230)) for chunk in chunks) / max(1, images.size)
 
 
 def default_likelihood(split: Split) -> LikelihoodName:
-    """The likelihood that suits the data.
+    """Choose the likelihood for a split.
 
-    Bernoulli for grey images that are near-binary (`between_share` ≤ `NEAR_BINARY_SHARE`), discretised logistic for all
-    other images, Gaussian for tables of reals.
+    Bernoulli for near-binary grey images (`between_share` ≤ `NEAR_BINARY_SHARE`), discretised logistic for all other images,
+    Gaussian for tables of real numbers.
     """
     if split.images.ndim == 2:
         return "gaussian"

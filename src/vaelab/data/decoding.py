@@ -1,14 +1,14 @@
-"""Many image files decoded on all cores: by threads where they are few, by processes of our own where they are many.
+"""Decode image files on all cores: in threads if there are few files, in worker processes if there are many.
 
-Pillow holds Python's lock for most of the time that a small image takes, so that threads do not decode small images any
-faster. A worker is this module run by a second interpreter. It reads one job after the other from its standard input and
-answers on its standard output:
+Pillow holds the global interpreter lock for most of the time that it decodes a small image, so threads do not speed up small
+images. A worker is this module run by a second interpreter. It reads jobs from standard input and writes the results to
+standard output:
 
-    job     a line of JSON: paths, size, fit, the most pixels that are safe
-    answer  a line of JSON: shape and remarks of each image; then the pixels of all of them, one after the other
+    job     one line of JSON: paths, size, fit, Pillow's limit on the number of pixels
+    result  one line of JSON: shape and properties of each image; then the pixels of all images, concatenated
 
-So workers need no guard in the caller's script, no shared memory and no copy of what the caller has loaded. Where one
-cannot be started or falls silent, its job is done by the thread that asked for it.
+This needs no `if __name__ == "__main__"` in the caller's script, no shared memory and no copy of the caller's data. If a worker
+cannot be started or fails, the calling thread decodes the files of its job.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from vaelab.data.formats import Decoded, decode_image, only_bombs_warn
 from vaelab.data.resize import Fit
 
 MANY_FILES = 2000
-"""From so many files on, workers are started (it takes some tenths of a second)."""
+"""Minimum number of files for worker processes, which take a few tenths of a second to start."""
 
 JOB = 200
-"""Files in one job of a worker."""
+"""Number of files per job of a worker."""
 
 AHEAD = 4
-"""Jobs for each core that are decoded ahead of the one that is asked for, which bounds the memory."""
+"""Number of jobs per core decoded ahead of the consumer; limits the memory."""
 
 
 def decode_images(paths: Sequence[str], size: tuple[int, int], fit: Fit | None) -> Iterator[Decoded]:
-    """Each image in turn, decoded ahead on all cores."""
+    """Yield the images in order, decoded ahead on all cores."""
     cores = _cores()
     if len(paths) < MANY_FILES or cores == 1 or getattr(sys, "frozen", False):
         jobs = [paths[first : first + 1] for first in range(len(paths))]
@@ -68,43 +68,43 @@ def decode_images(paths: Sequence[str], size: tuple[int, int], fit: Fit | None) 
 
 
 def _cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_turn(
     decode: Callable[[Sequence[str]], list[Decoded]], jobs: Sequence[Sequence[str]], cores: int
 ) -> Iterator[Decoded]:
-    """What `decode` makes of each job, in order, with no more than `AHEAD` jobs a core waiting to be fetched."""
+    """Yield the results of the jobs in order, at most `AHEAD` jobs per core ahead of the consumer."""
     pool = ThreadPoolExecutor(cores)
     try:
-        waiting = [pool.submit(decode, job) for job in jobs[: AHEAD * cores]]
-        following = iter(jobs[AHEAD * cores :])
-        while waiting:
-            yield from waiting.pop(0).result()
-            if (job := next(following, None)) is not None:
-                waiting.append(pool.submit(decode, job))
+        pending = [pool.submit(decode, job) for job in jobs[: AHEAD * cores]]
+        remaining = iter(jobs[AHEAD * cores :])
+        while pending:
+            yield from pending.pop(0).result()
+            if (job := next(remaining, None)) is not None:
+                pending.append(pool.submit(decode, job))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 class _Worker:
-    """A second interpreter that decodes; started with its first job."""
+    """A second interpreter that decodes images; started at its first job."""
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
-        self.works = True
+        self.usable = True
 
     def decode(self, paths: Sequence[str], size: tuple[int, int], fit: Fit | None) -> list[Decoded]:
-        """The images of a job."""
-        if self.works:
+        """Decode the images of a job, in the worker if possible."""
+        if self.usable:
             try:
-                return self._ask(paths, size, fit)
-            except (OSError, ValueError):  # not to be started, stopped, or not understood
-                self.works = False
+                return self._request(paths, size, fit)
+            except (OSError, ValueError):  # could not be started, was stopped, or sent no valid result
+                self.usable = False
         return [decode_image(path, size, fit) for path in paths]
 
-    def _ask(self, paths: Sequence[str], size: tuple[int, int], fit: Fit | None) -> list[Decoded]:
+    def _request(self, paths: Sequence[str], size: tuple[int, int], fit: Fit | None) -> list[Decoded]:
         if self.process is None:
             path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109
             self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -120,10 +120,10 @@ class _Worker:
         job = {"paths": paths, "size": size, "fit": fit, "most": Image.MAX_IMAGE_PIXELS}
         sink.write(json.dumps(job).encode() + b"\n")
         sink.flush()
-        return [_received(remarks, size, source) for remarks in json.loads(source.readline())]
+        return [_read_image(header, size, source) for header in json.loads(source.readline())]
 
     def stop(self) -> None:
-        """Let the process end."""
+        """End the process by closing its streams."""
         if self.process is None:
             return
         for stream in (self.process.stdin, self.process.stdout):
@@ -133,27 +133,29 @@ class _Worker:
         self.process.wait()
 
 
-def _received(remarks: list[Any], size: tuple[int, int], source: IO[bytes]) -> Decoded:
-    """One image of an answer."""
-    channels, height, width, transparent, several, error = remarks
+def _read_image(header: list[Any], size: tuple[int, int], source: IO[bytes]) -> Decoded:
+    """Read one image of a result."""
+    channels, height, width, transparent, several, error = header
     pixels = None
     if channels:
         content = source.read(channels * size[0] * size[1])
-        pixels = np.frombuffer(content, dtype=np.uint8).reshape(channels, *size)  # a ValueError where it is cut off
+        pixels = np.frombuffer(content, dtype=np.uint8).reshape(
+            channels, *size
+        )  # raises ValueError if the result is cut off
     return Decoded(pixels, (height, width), transparent, several, error)
 
 
-def _answer(line: bytes, sink: IO[bytes]) -> None:
-    """Do one job."""
+def _run_job(line: bytes, sink: IO[bytes]) -> None:
+    """Decode the images of a job and write the result (in the worker)."""
     job = json.loads(line)
     Image.MAX_IMAGE_PIXELS = job["most"]
     size = tuple(job["size"])
     images = [decode_image(path, size, job["fit"]) for path in job["paths"]]
-    remarks = [
+    headers = [
         (0 if image.pixels is None else len(image.pixels), *image.size, image.transparent, image.several, image.error)
         for image in images
     ]
-    sink.write(json.dumps(remarks).encode() + b"\n")
+    sink.write(json.dumps(headers).encode() + b"\n")
     for image in images:
         if image.pixels is not None:
             sink.write(np.ascontiguousarray(image.pixels).data)
@@ -161,11 +163,11 @@ def _answer(line: bytes, sink: IO[bytes]) -> None:
 
 
 def main() -> None:
-    """A worker: jobs from standard input until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the caller, who then closes our input
+    """Run a worker: process jobs from standard input until it is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller handles Ctrl-C, and then closes our standard input
     with only_bombs_warn(), suppress(BrokenPipeError):
         for line in sys.stdin.buffer:
-            _answer(line, sys.stdout.buffer)
+            _run_job(line, sys.stdout.buffer)
 
 
 if __name__ == "__main__":

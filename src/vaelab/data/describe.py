@@ -1,4 +1,4 @@
-"""What a source loads as, in words."""
+"""Text descriptions of datasets, and warnings about data that a model cannot learn from."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ MOST_CLASSES = 30
 
 
 def doubts(dataset: Dataset, *, conditional: bool) -> Iterator[str]:
-    """Sentences on data that a model can be trained on, but learns nothing from."""
+    """Yield warnings about training data that a model learns nothing useful from."""
     images = dataset.train.images
-    what = "image" if images.ndim == 4 else "row"
+    noun = "image" if images.ndim == 4 else "row"
     if len(images) == 1:
-        yield f"There is 1 {what} to learn from: the model can only learn that one."
+        yield f"There is only 1 training {noun}: the model can learn nothing else."
     elif all(np.array_equal(image, images[0]) for image in images):
-        yield f"All {len(images):,} {what}s to learn from are alike: the model can only learn that one."
+        yield f"All {len(images):,} training {noun}s are identical: the model can learn nothing else."
     labels = dataset.train.labels
     if conditional and labels is not None and (labels == labels[0]).all():
         yield (
-            f"All {what}s to learn from have the label {dataset.classes[labels[0]]!r}: there is no other to tell it from; "
-            "--model vae would learn as much."
+            f"All training {noun}s have the label {dataset.classes[labels[0]]!r}: "
+            "a conditional model learns no more than `model='vae'`."
         )
 
 
 def describe_dataset(dataset: Dataset) -> Iterator[str]:
-    """Lines: counts, size, channels, grey levels, the likelihood it would get and why, counts per class."""
+    """Yield lines of text: counts, size, channels, grey levels, default likelihood with its reason, counts per class."""
     counts = [f"{len(getattr(dataset, name)):,} {name}" for name in ("train", "validation", "test")]
     yield f"{dataset.name}: {', '.join(counts)} images"
     channels, height, width = dataset.shape
     _, shown = dataset.shown
     levels = len(np.unique(shown.images))
-    yield f"size: {height}×{width} pixels, {'grey' if channels == 1 else 'RGB'}, {levels} different levels of 256"
+    yield f"size: {height}×{width} pixels, {'grey' if channels == 1 else 'RGB'}, {levels} of 256 levels occur"
     share = between_share(shown.images)
     if channels == 1:
         side = "≤" if share <= NEAR_BINARY_SHARE else ">"
-        why = f"{share:.1%} of the pixels lie between 10 % and 90 % of white, {side} {NEAR_BINARY_SHARE:.0%}"
+        reason = f"{share:.1%} of the pixels lie between 10 % and 90 % of white, {side} {NEAR_BINARY_SHARE:.0%}"
     else:
-        why = "RGB"
-    yield f"likelihood: {default_likelihood(shown)} ({why})"
+        reason = "RGB"
+    yield f"likelihood: {default_likelihood(shown)} ({reason})"
     if not dataset.labelled:
-        yield "labels: none, so a vae would be trained; put the images into one folder per class for a cvae"
+        yield "labels: none, so the default model is a vae; for a cvae, put the images into one folder per class"
         return
-    yield f"labels: {len(dataset.classes)} classes, so a cvae would be trained; images of each (train + validation + test):"
+    yield f"labels: {len(dataset.classes)} classes, so the default model is a cvae; images per class (train + validation + test):"
     splits = (dataset.train, dataset.validation, dataset.test)
     per_split = [np.bincount(s.labels, minlength=len(dataset.classes)) for s in splits if s.labels is not None]
     for index, name in enumerate(dataset.classes[:MOST_CLASSES]):

@@ -1,8 +1,8 @@
-"""Published sets in MNIST's form, four files each: found on this machine, or downloaded once and verified.
+"""Published data sets of four IDX files each, like MNIST: read from a local folder, or downloaded once and verified.
 
 MNIST: Y. LeCun, C. Cortes, C. Burges. Fashion-MNIST: H. Xiao, K. Rasul, R. Vollgraf, arXiv:1708.07747. KMNIST: T. Clanuwat
-et al., arXiv:1812.01718. EMNIST: G. Cohen, S. Afshar, J. Tapson, A. van Schaik, arXiv:1702.05373. The SHA-256 of the
-files are those that TensorFlow Datasets publishes.
+et al., arXiv:1812.01718. EMNIST: G. Cohen, S. Afshar, J. Tapson, A. van Schaik, arXiv:1702.05373. The SHA-256
+hashes are those published by TensorFlow Datasets.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from vaelab.files import atomic_write
 
 
 class PublishedFile(NamedTuple):
-    """One of a set's files.
+    """A file of a data set.
 
-    Its shape, the SHA-256 of the published .gz, and that of the values after the header, inflated; None where the
-    publisher of the hashes gives none.
+    Shape of the values, SHA-256 of the published .gz file, and SHA-256 of the decompressed values after the header; None for
+    hashes that are not published.
     """
 
     shape: tuple[int, ...]
@@ -40,7 +40,7 @@ class PublishedFile(NamedTuple):
 
 
 class Archive(NamedTuple):
-    """A zip archive with the files in it: its name, its SHA-256, and the folder inside."""
+    """A zip archive that contains the files: its name, its SHA-256, and the folder of the files inside it."""
 
     name: str
     sha256: str
@@ -49,26 +49,26 @@ class Archive(NamedTuple):
 
 @dataclass(frozen=True)
 class Published:
-    """A set: training images, training labels, test images, test labels.
+    """A published data set: files of training images, training labels, test images and test labels, in this order.
 
     Attributes
     ----------
     title
-        What its publishers call it.
+        Name given by its publishers.
     files
-        The four, by name without .gz.
+        The four files by name, without .gz.
     mirrors
-        Where they are, or the archive, each a folder's address.
+        URLs of folders that contain the files or the archive.
     classes
-        In the order of the labels.
+        Class names in the order of the labels.
     validation
-        How many training images, the last ones, are for validation; None to hold some out.
+        Number of training images used for validation, taken from the end; None to hold out a random share.
     archive
-        What the files are packed in, if they are not there one by one.
+        Archive of the files, if they are not published separately.
     first_label
-        The number of the first class.
+        Label of the first class.
     transposed
-        Whether rows and columns are exchanged in the files.
+        Whether the files store the images with rows and columns exchanged.
     """
 
     title: str
@@ -155,7 +155,7 @@ PUBLISHED = {
     ),
     "emnist-letters": Published(
         "EMNIST",
-        {  # hashes of these are not published: they come out of an archive whose is
+        {  # no hashes of these are published, only that of their archive
             "emnist-letters-train-images-idx3-ubyte": PublishedFile((124_800, 28, 28)),
             "emnist-letters-train-labels-idx1-ubyte": PublishedFile((124_800,)),
             "emnist-letters-test-images-idx3-ubyte": PublishedFile((20_800, 28, 28)),
@@ -172,22 +172,22 @@ PUBLISHED = {
         transposed=True,
     ),
 }
-"""The sets by the name that they have here."""
+"""Published data sets by the name of the source."""
 
 
 def load_published(name: str, *, seed: int = 0) -> Dataset:
-    """A published set, its test files as they are; `seed` is of the validation set where it is held out.
+    """Load a published data set; `seed` determines the validation set if it is drawn at random.
 
-    The files are looked for in `$VAELAB_DATA_DIR/NAME`, for MNIST also in `$VAELAB_DATA_DIR`, and in the cache folder,
-    gzipped or not, and only where none of these has all four are they downloaded to the cache. Raises `DataError` where
-    that fails, or where the files are not the set's.
+    The files, gzipped or not, are searched for in `$VAELAB_DATA_DIR/NAME`, for MNIST also in `$VAELAB_DATA_DIR`, and in the
+    cache folder. If none of these contains all four, they are downloaded to the cache. Raises `DataError` if the download
+    fails, or if the files are not the published ones.
     """
     published = PUBLISHED[name]
     cache = cache_folder() / name
-    named = os.environ.get("VAELAB_DATA_DIR")
-    folders = [Path(named) / name] if named else []
-    if named and name == "mnist":
-        folders.append(Path(named))
+    data_dir = os.environ.get("VAELAB_DATA_DIR")
+    folders = [Path(data_dir) / name] if data_dir else []
+    if data_dir and name == "mnist":
+        folders.append(Path(data_dir))
     folders.append(cache)
     notes = []
     for folder in folders:
@@ -196,18 +196,20 @@ def load_published(name: str, *, seed: int = 0) -> Dataset:
     else:
         files = _download(name, published, cache, put_into=folders[0])
         notes.append(f"Downloaded the files to {cache}.")
-    if named and cache in (path.parent for path in files.values()):
-        notes.append(f"VAELAB_DATA_DIR ({named}) does not hold {published.title}'s four files; read them from {cache}.")
+    if data_dir and cache in (path.parent for path in files.values()):
+        notes.append(
+            f"VAELAB_DATA_DIR ({data_dir}) does not contain all files of {published.title}; read them from {cache}."
+        )
     images, labels, test_images, test_labels = (_read_verified(published, path, file) for file, path in files.items())
     train, test = _part(published, images, labels), _part(published, test_images, test_labels)
     if published.validation is None:
         return assemble(name, train, test=test, classes=published.classes, seed=seed, notes=notes)
-    kept = len(images) - published.validation
+    remaining = len(images) - published.validation
     notes.append(
-        f"Took the last {published.validation:,} training images for validation, and the "
-        f"{len(test_images):,} test images for the test set."
+        f"Used the last {published.validation:,} training images for validation, and the "
+        f"{len(test_images):,} test images as the test set."
     )
-    splits = (train.at(np.s_[:kept]), train.at(np.s_[kept:]), test)
+    splits = (train.at(np.s_[:remaining]), train.at(np.s_[remaining:]), test)
     return Dataset(name, *(Split(*part) for part in splits), classes=published.classes, notes=tuple(notes))
 
 
@@ -217,7 +219,7 @@ def _part(published: Published, images: np.ndarray, labels: np.ndarray) -> Part:
 
 
 def _find(published: Published, folder: Path) -> dict[str, Path] | None:
-    """The four files in `folder`, each under any of its spellings, or None where one is missing."""
+    """Find the four files in a folder, under any of their spellings; return None if one is missing."""
     found: dict[str, Path] = {}
     for name in published.files:
         spellings = [name, name.replace("-idx", ".idx")]
@@ -230,27 +232,27 @@ def _find(published: Published, folder: Path) -> dict[str, Path] | None:
 
 
 def _read_verified(published: Published, path: Path, name: str) -> np.ndarray:
-    """The values of one of the files, and not of another set's under the same name."""
+    """Read the values of a file, and verify that they are those of this data set, not of another with the same file names."""
     values = read_idx(path)
     expected = published.files[name]
-    right = values.shape == expected.shape
-    if right and expected.values_sha256:
-        right = hashlib.sha256(values.data).hexdigest() == expected.values_sha256
-    elif right and expected.gz_sha256 and path.suffix == ".gz":
-        right = hashlib.sha256(path.read_bytes()).hexdigest() == expected.gz_sha256
-    if right and values.ndim == 1:
+    valid = values.shape == expected.shape
+    if valid and expected.values_sha256:
+        valid = hashlib.sha256(values.data).hexdigest() == expected.values_sha256
+    elif valid and expected.gz_sha256 and path.suffix == ".gz":
+        valid = hashlib.sha256(path.read_bytes()).hexdigest() == expected.gz_sha256
+    if valid and values.ndim == 1:
         first = published.first_label
-        right = first <= values.min() <= values.max() < first + len(published.classes)
-    if not right:
+        valid = first <= values.min() <= values.max() < first + len(published.classes)
+    if not valid:
         raise DataError(
-            f"{path}: got values of shape {values.shape} that are not {published.title}'s {name}; expected the published "
-            f"ones; remove the file, or give its folder as the source to load what it holds: {path.parent}"
+            f"{path}: got values of shape {values.shape} that are not those of {name} of {published.title}; remove the file, "
+            f"or load its folder as it is: pass {path.parent} as `source`"
         )
     return values
 
 
 def _download(name: str, published: Published, folder: Path, *, put_into: Path) -> dict[str, Path]:
-    """The four files in `folder`, each from the first mirror that gives it with the right SHA-256."""
+    """Download the four files to a folder, each from the first mirror that serves it with the expected SHA-256."""
     if published.archive is None:
         for file, expected in published.files.items():
             _fetch(name, published, f"{file}.gz", expected.gz_sha256, folder, put_into)
@@ -263,28 +265,28 @@ def _download(name: str, published: Published, folder: Path, *, put_into: Path) 
                     with atomic_write(folder / f"{file}.gz") as temporary, temporary.open("wb") as sink:
                         shutil.copyfileobj(members.open(f"{inside}{file}.gz"), sink)
         finally:
-            packed.unlink()  # what else is in it is many times as large
+            packed.unlink()  # its other members are many times larger
     return {file: folder / f"{file}.gz" for file in published.files}
 
 
 def _fetch(name: str, published: Published, file: str, sha256: str | None, folder: Path, put_into: Path) -> Path:
-    """One file from the first mirror that gives it with the right SHA-256."""
+    """Download one file from the first mirror that serves it with the expected SHA-256."""
     import pooch
 
     assert sha256
-    pooch.get_logger().setLevel("WARNING")  # the progress bar tells enough
+    pooch.get_logger().setLevel("WARNING")  # the progress bar is enough
     downloader: Any = pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 16)
     reasons = []
     for mirror in published.mirrors:
         try:
-            known = f"sha256:{sha256}"
-            return Path(pooch.retrieve(f"{mirror}{file}", known, fname=file, path=folder, downloader=downloader))
+            known_hash = f"sha256:{sha256}"
+            return Path(pooch.retrieve(f"{mirror}{file}", known_hash, fname=file, path=folder, downloader=downloader))
         except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
-            wrong = isinstance(error, ValueError) and "hash" in str(error)
-            reasons.append("wrong SHA-256" if wrong else type(error).__name__)
-    names = ", ".join(f"{wanted}.gz" for wanted in published.files)
-    out_of = f" (they are in {published.mirrors[0]}{file})" if published.archive else ""
+            mismatch = isinstance(error, ValueError) and "hash" in str(error)
+            reasons.append("wrong SHA-256" if mismatch else type(error).__name__)
+    names = ", ".join(f"{each}.gz" for each in published.files)
+    origin = f" (they are in {published.mirrors[0]}{file})" if published.archive else ""
     raise DataError(
-        f"{name}: got {' and '.join(reasons)} when downloading {file}; expected a network or the "
-        f"four files; put {names} into {put_into}{out_of}"
+        f"{name}: {file} could not be downloaded ({', '.join(reasons)}); connect to the internet, or put {names} "
+        f"into {put_into}{origin}"
     )

@@ -1,6 +1,6 @@
-"""Folders of images: a folder for each class or all in one, with train/ and test/ or without.
+"""Folders of images: one folder per class or a single flat folder, optionally inside train/, test/ and validation/.
 
-Class names are the folders' names; the images of folders further in belong to the class folder that they are in.
+Class names are folder names. Images in subfolders of a class folder belong to that class.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from vaelab.data.select import EVERYTHING, Selection
 from vaelab.errors import DataError
 
 SPLIT_FOLDERS = {"train": "train", "test": "test", "validation": "validation", "val": "validation"}
-NOT_LISTED = frozenset({"__MACOSX"})
-EXPECTED = f"expected {KINDS} images, or a folder of them for each class"
+IGNORED_NAMES = frozenset({"__MACOSX"})
+EXPECTED = f"expected {KINDS} images, or one folder of them per class"
 
 
 class Listing(NamedTuple):
-    """The images of one folder by class; `classes` is None for a flat folder without labels."""
+    """Image paths of one split, their labels, and the class names; `classes` is None for a flat folder without labels."""
 
     paths: list[str]
     labels: list[str]
     classes: list[str] | None
     ignored: Counter[str]
-    inner: int
-    """How many folders there are inside class folders."""
+    subfolders: int
+    """Number of folders inside class folders."""
 
 
 class _Content(NamedTuple):
-    """What a folder holds, each in natural order."""
+    """Image paths, subfolders (both in natural order), and counts of other files by kind."""
 
     images: list[str]
     folders: list[os.DirEntry[str]]
@@ -55,12 +55,12 @@ def load_image_folder(
     selection: Selection = EVERYTHING,
     progress: Progress | None = None,
 ) -> Dataset:
-    """The dataset of a folder of images.
+    """Load a folder of images.
 
-    `train/`, `test/` and `validation/` or `val/` are honoured; without `train/` there is nothing to train on. The images
-    are grey if all of them are, else RGB. Images of mixed sizes need a `size` (H, W). Raises `DataError` for a folder
-    without images or with loose images beside class folders, a broken image, mixed sizes without `size`, and a class
-    that train/ does not have.
+    The folders `train/`, `test/` and `validation/` or `val/` are used as splits; without `train/` there are no training images.
+    The result is grey if all images are grey, otherwise RGB. Images of different sizes require `size` (H, W). Raises
+    `DataError` for a folder without images, for images beside class folders, a broken image, different sizes without `size`,
+    and a class that is missing from `train/`.
     """
     listings = _list_splits(folder)
     classes = None
@@ -70,9 +70,9 @@ def load_image_folder(
     notes = []
     if ignored := sum((listing.ignored for listing in listings.values()), Counter[str]()):
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items()))
-        notes.append(f"Ignored what is no {KINDS} image: {kinds}.")
-    if inner := sum(listing.inner for listing in listings.values()):
-        notes.append(f"Counted the images of {inner:,} inner folders to the class folders that they are in.")
+        notes.append(f"Ignored everything but {KINDS} images: {kinds}.")
+    if subfolders := sum(listing.subfolders for listing in listings.values()):
+        notes.append(f"Assigned the images of {subfolders:,} subfolders to the class of the folder that contains them.")
     number = {name: k for k, name in enumerate(classes or ())}
     splits = {
         split: Files(
@@ -86,13 +86,13 @@ def load_image_folder(
 
 
 def natural_order(name: str) -> tuple[list[str | int], str]:
-    """Sorting key under which "2" comes before "10"."""
+    """Sort key that puts "2" before "10"."""
     parts = re.split(r"(\d+)", name)
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
 def _list_splits(folder: Path) -> dict[str, Listing]:
-    """What the folder holds, by split; "train" comes first where it is there."""
+    """List the images of each split; "train" comes first if present."""
     content = _content(folder)
     names = [entry.name for entry in content.folders]
     splits = [name for name in SPLIT_FOLDERS if name in names]
@@ -101,80 +101,80 @@ def _list_splits(folder: Path) -> dict[str, Listing]:
     others = [name for name in names if name not in SPLIT_FOLDERS]
     if others or {"val", "validation"} <= set(splits):
         raise DataError(
-            f"{folder}: got the folders {', '.join(sorted([*splits, *others]))}; expected train/ and "
-            "beside it only test/ and validation/ (or val/), or else class folders of other names; "
-            "rename or move some"
+            f"{folder}: got the folders {', '.join(sorted([*splits, *others]))}; expected only train/, test/ and "
+            "validation/ (or val/), or only class folders with other names; rename or move some"
         )
     listings = {SPLIT_FOLDERS[name]: _list_images(folder / name, _content(folder / name)) for name in splits}
-    first, leading = next(iter(listings.items()))
+    first = next(iter(listings))
+    classes = listings[first].classes
     for split, listing in listings.items():
-        if (listing.classes is None) != (leading.classes is None):
+        if (listing.classes is None) != (classes is None):
             raise DataError(
                 f"{folder}: got class folders in only one of {first}/ and {split}/; expected them in both or "
                 "neither; move the images into class folders"
             )
-        if first == "train" and (unknown := sorted(set(listing.classes or ()) - set(leading.classes or ()))):
+        if first == "train" and (unknown := sorted(set(listing.classes or ()) - set(classes or ()))):
             raise DataError(
                 f"{folder}: got the class {', '.join(map(repr, unknown))} in {split}/ but not in train/; "
-                f"expected only {', '.join(leading.classes or ())}"
+                f"expected only {', '.join(classes or ())}"
             )
     if content.images:
         raise DataError(
-            f"{folder}: got loose images beside {first}/; expected all images in {first}/ or the other folders"
+            f"{folder}: got images beside {first}/; expected none there; move them into {first}/ or one of the other folders"
         )
-    leading.ignored.update(content.others)
+    listings[first].ignored.update(content.others)
     return listings
 
 
 def _list_images(folder: Path, content: _Content) -> Listing:
-    """The images of class folders, or those of the folder itself, in natural order."""
+    """List the images of class folders, or those of a flat folder, in natural order."""
     ignored = Counter(content.others)
     paths: list[str] = []
     labels: list[str] = []
     classes: list[str] = []
-    folders_inside = 0
+    subfolders = 0
     for entry in content.folders:
         before = len(paths)
-        walked, others = _collect_below(entry.path, paths, ())
+        visited, others = _collect_recursively(entry.path, paths, ())
         ignored += others
         if len(paths) == before:
-            ignored["folder without images" if others or walked > 1 else "empty folder"] += 1
+            ignored["folder without images" if others or visited > 1 else "empty folder"] += 1
             continue
-        folders_inside += walked - 1
+        subfolders += visited - 1
         classes.append(entry.name)
         labels += [entry.name] * (len(paths) - before)
     if content.images and paths:
-        loose = os.path.basename(content.images[0])  # noqa: PTH119
+        name = os.path.basename(content.images[0])  # noqa: PTH119
         raise DataError(
-            f"{folder}: got {len(content.images)} loose images ({loose}, …) beside class folders "
-            f"({classes[0]}, …); expected one or the other; move the images into class folders"
+            f"{folder}: got {len(content.images)} images ({name}, …) beside class folders ({classes[0]}, …); "
+            "expected only images or only class folders; move the images into class folders"
         )
     if not content.images and not paths:
         got = ", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items())) or "nothing"
         raise DataError(f"{folder}: got {got}; {EXPECTED}")
-    return Listing(content.images or paths, labels, classes if paths else None, ignored, folders_inside)
+    return Listing(content.images or paths, labels, classes if paths else None, ignored, subfolders)
 
 
-def _collect_below(folder: str, paths: list[str], above: Sequence[tuple[int, int]]) -> tuple[int, Counter[str]]:
-    """Add the images in a folder and further in to `paths`; how many folders that are, and what else is in them."""
+def _collect_recursively(folder: str, paths: list[str], parents: Sequence[tuple[int, int]]) -> tuple[int, Counter[str]]:
+    """Append the images of a folder and its subfolders to `paths`; return the number of folders and the other files by kind."""
     state = os.stat(folder)  # noqa: PTH116
-    here = (state.st_dev, state.st_ino)
-    if here in above:  # a link to a folder that it is in
+    identity = (state.st_dev, state.st_ino)
+    if identity in parents:  # a symbolic link to one of its parents
         return 0, Counter()
     content = _content(folder)
     paths += content.images
-    walked, others = 1, Counter(content.others)
+    visited, others = 1, Counter(content.others)
     for entry in content.folders:
-        more, kinds = _collect_below(entry.path, paths, (*above, here))
-        walked += more
-        others += kinds
-    return walked, others
+        visited_below, others_below = _collect_recursively(entry.path, paths, (*parents, identity))
+        visited += visited_below
+        others += others_below
+    return visited, others
 
 
 def _content(folder: str | Path) -> _Content:
-    """The images of a folder by their names' endings, the folders in it, and how many other files there are of each kind.
+    """List the images of a folder (by extension), its subfolders, and the number of other files of each kind.
 
-    Works on names, not on a `Path` for each file, which would take seconds for 100,000.
+    Uses file names: creating a `Path` for each of 100,000 files takes seconds.
     """
     images: list[str] = []
     folders: list[os.DirEntry[str]] = []
@@ -182,7 +182,7 @@ def _content(folder: str | Path) -> _Content:
     with os.scandir(folder) as entries:
         for entry in entries:
             name = entry.name
-            hidden = name.startswith(".") or name in NOT_LISTED
+            hidden = name.startswith(".") or name in IGNORED_NAMES
             if not hidden and os.path.splitext(name)[1].lower() in EXTENSIONS and not entry.is_dir():  # noqa: PTH122
                 images.append(name)
             elif not entry.is_dir():

@@ -1,7 +1,7 @@
-"""One image file: its pixels as uint8, grey or RGB, whatever the format, mode and depth it was saved in.
+"""Decode an image file of any supported format, mode and depth to uint8 pixels, grey or RGB.
 
-Transparency is laid on white, a camera's EXIF orientation is applied, 16 bits become the upper 8 of them, and of several
-frames or pages the first is taken. WebP and GIF have no grey of their own: they are grey if every pixel is.
+Transparent pixels are composited on white, the EXIF orientation is applied, 16-bit values are reduced to their upper 8 bits,
+and only the first of several frames or pages is read. WebP and GIF have no grey mode: their images are grey if every pixel is.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ ORIENTATION = 0x0112
 
 
 class Decoded(NamedTuple):
-    """One image.
+    """A decoded image.
 
     Attributes
     ----------
     pixels
-        uint8 (C, H, W); None where the file is broken, or has not the size that was expected.
+        uint8 (C, H, W); None if the file is broken or the image does not have the expected size.
     size
-        The (H, W) that it has in its file.
+        (H, W) in the file.
     transparent
-        Whether it has transparency.
+        Whether the image has transparency.
     several
-        Whether its file holds more frames or pages.
+        Whether the file contains several frames or pages.
     error
-        What is wrong with the file, '' for nothing.
+        Error message if the file is broken, otherwise ''.
     """
 
     pixels: np.ndarray | None
@@ -51,7 +51,7 @@ class Decoded(NamedTuple):
 
 @contextmanager
 def only_bombs_warn() -> Iterator[None]:
-    """Malformed EXIF and the like go unsaid: the pixels are what counts. A decompression bomb is an error."""
+    """Ignore warnings about metadata such as malformed EXIF, and turn decompression-bomb warnings into errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -59,12 +59,14 @@ def only_bombs_warn() -> Iterator[None]:
 
 
 def decode_image(path: str, size: tuple[int, int], fit: Fit | None) -> Decoded:
-    """The image at `size`; without `fit` it must have that size. What is wrong with it is told, never raised."""
+    """Decode an image at `size`; if `fit` is None, the image must already have that size.
+
+    Does not raise: errors are returned in the result.
+    """
     try:
         with _opened(path) as file:
-            several = file.format != "MPO" and getattr(
-                file, "is_animated", False
-            )  # an MPO's other pictures are previews
+            # The other pictures of an MPO file are previews.
+            several = file.format != "MPO" and getattr(file, "is_animated", False)
             may_be_grey = file.format in WITHOUT_GREY
             image, transparent = flattened(ImageOps.exif_transpose(file))
         if may_be_grey and image.mode == "RGB":
@@ -73,22 +75,22 @@ def decode_image(path: str, size: tuple[int, int], fit: Fit | None) -> Decoded:
         if fit:
             image = fit_image(image, size, fit)
         pixels = to_pixels(image)
-    except Exception as error:  # on a broken file Pillow raises nearly anything, from SyntaxError to struct.error
-        return Decoded(None, error=_what_is_wrong(path, error))
+    except Exception as error:  # Pillow raises many types on broken files, from SyntaxError to struct.error
+        return Decoded(None, error=_error_message(path, error))
     return Decoded(pixels if pixels.shape[1:] == size else None, old, transparent, several)
 
 
 def open_image(path: str) -> Image.Image:
-    """The image, grey ("L") or RGB, at the size it has. Raises `DataError` for a broken one."""
+    """Read an image at its own size, as grey ("L") or RGB. Raises `DataError` if it is broken."""
     try:
         with only_bombs_warn(), Image.open(path, formats=FORMATS) as file:
             return flattened(ImageOps.exif_transpose(file))[0]
     except Exception as error:  # as in `decode_image`
-        raise DataError(_what_is_wrong(path, error, mend="mend it, or name another")) from None
+        raise DataError(_error_message(path, error, remedy="fix it or choose another file")) from None
 
 
 def flattened(image: Image.Image) -> tuple[Image.Image, bool]:
-    """An image of any mode as grey ("L") or RGB of 8 bits, laid on white, and whether it had transparency."""
+    """Convert an image of any mode to 8-bit grey ("L") or RGB on white; also return whether it had transparency."""
     grey = image.mode in GREY_MODES
     if image.mode == "F" or image.mode.startswith("I"):
         image = _eight_bits(image)
@@ -100,48 +102,48 @@ def flattened(image: Image.Image) -> tuple[Image.Image, bool]:
 
 
 def header_size(path: str) -> tuple[int, int]:
-    """The (H, W) of an image, told by its header alone. Raises `DataError` for a broken one."""
+    """Read the (H, W) of an image from its header. Raises `DataError` if it is broken."""
     try:
         with _opened(path) as file:
-            # A PNG may tell its orientation, which is rare, behind its pixels: then it is seen when it is decoded. A TIFF's
-            # size is told as turned.
-            told = "exif" in file.info if file.format == "PNG" else file.format != "TIFF"
-            turned = told and file.getexif().get(ORIENTATION, 1) >= 5
-            return (file.width, file.height) if turned else (file.height, file.width)
+            # A PNG can store its orientation after the pixels (rare): it is then found only when decoding. For a TIFF, Pillow
+            # reports the size after the rotation.
+            has_orientation = "exif" in file.info if file.format == "PNG" else file.format != "TIFF"
+            rotated = has_orientation and file.getexif().get(ORIENTATION, 1) >= 5
+            return (file.width, file.height) if rotated else (file.height, file.width)
     except Exception as error:  # as in `decode_image`
-        raise DataError(_what_is_wrong(path, error)) from None
+        raise DataError(_error_message(path, error)) from None
 
 
 @contextmanager
 def _opened(path: str) -> Iterator[Image.Image]:
-    """The file as Pillow sees it, not yet decoded.
+    """Open an image file without decoding it.
 
-    Given the path itself, Pillow would map an uncompressed file into memory, and scrambles a TIFF that is to be turned.
+    Opened by path instead of as a stream, Pillow memory-maps uncompressed files and scrambles TIFFs with a rotation.
     """
     with open(path, "rb") as stream, Image.open(stream, formats=FORMATS) as file:  # noqa: PTH123
         yield file
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """The upper 8 of 16 bits a pixel."""
+    """Reduce 16 bits per pixel to the upper 8."""
     values = np.asarray(image)
     if image.mode == "F" or (image.mode == "I" and not 0 <= values.min() <= values.max() <= 0xFFFF):
-        raise ValueError("its pixels are 32-bit numbers, whose white is not known; save it with 8 or 16 bits a pixel")
+        raise ValueError("32-bit pixels have no defined white level; save it with 8 or 16 bits per pixel")
     return Image.fromarray((values >> 8).astype(np.uint8))
 
 
 def _without_colour(image: Image.Image) -> Image.Image:
-    """An RGB image as grey, if all of its pixels are."""
+    """Convert an RGB image to grey if all its pixels are grey."""
     red, green, blue = np.moveaxis(np.asarray(image), -1, 0)
     return image.getchannel(0) if np.array_equal(red, green) and np.array_equal(red, blue) else image
 
 
-def _what_is_wrong(path: str, error: Exception, mend: str = "mend or remove it, or give --skip-broken") -> str:
+def _error_message(path: str, error: Exception, remedy: str = "fix or remove it, or pass `skip_broken=True`") -> str:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return (
-            f"{path}: got more than {Image.MAX_IMAGE_PIXELS:,} pixels; expected an image that is safe to "
-            f"decompress; scale it down: {mend}"
+            f"{path}: got more than {Image.MAX_IMAGE_PIXELS:,} pixels, which is not safe to decompress; "
+            f"scale it down, {remedy}"
         )
-    reason = f"not {KINDS} inside" if isinstance(error, Image.UnidentifiedImageError) else error
+    reason = f"content is not {KINDS}" if isinstance(error, Image.UnidentifiedImageError) else error
     reason = "No such file" if isinstance(error, FileNotFoundError) else reason
-    return f"{path}: cannot be read ({reason}); expected a whole {KINDS} image; {mend}"
+    return f"{path}: cannot be read ({reason}); expected a valid {KINDS} image; {remedy}"

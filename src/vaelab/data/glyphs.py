@@ -1,12 +1,11 @@
-"""Skeletons of the ten digits: for each, the ways in which people write it, as paths of a pen.
+"""Skeletons of the ten digits: pen paths for the different ways of writing each digit.
 
-A path is text: points "x,y" in hundredths of the digit's height (x to the right, y downwards), which the pen joins by
-a smooth curve; "!" after a point makes a corner of it, "/" lifts the pen. Equal points of one path are one point: they
-move together. The weights say how common a way of writing is within its digit; they were set by eye, looking at
-sheets of MNIST.
+A path is text: points "x,y" in hundredths of the digit's height (x to the right, y downwards), joined by a smooth curve; "!"
+after a point makes it a corner, "/" lifts the pen. Equal points of a path are the same control point and move together. The
+weights are relative frequencies of the variants of a digit, set by eye from sheets of MNIST.
 
-Symbols: V skeletons, K control points, P dashes. A dash is a short straight piece of a curve; its middle and its
-extent are linear in the control points, so that drawing many bent copies of a skeleton is a product of matrices.
+Symbols: V skeletons, K control points, P dashes. A dash is a short straight piece of a curve; its midpoint and its extent are
+linear in the control points, so drawing many deformed copies of a skeleton is a matrix product.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from functools import cache
 import numpy as np
 
 DASHES = 96
-"""P, the dashes that every skeleton is cut into."""
+"""P, the number of dashes per skeleton."""
 
 # digit: {name: (weight, path)}
 PATHS: dict[int, dict[str, tuple[float, str]]] = {
@@ -123,19 +122,19 @@ PATHS: dict[int, dict[str, tuple[float, str]]] = {
 
 @dataclass(frozen=True, eq=False)
 class Skeletons:
-    """All V skeletons as arrays of one shape; unused control points are zeros.
+    """All V skeletons as arrays of equal shape; unused control points are zero.
 
     Attributes
     ----------
     digit
-        int64 (V,), the digit that each skeleton writes.
+        int64 (V,), digit of each skeleton.
     weight
-        float64 (V,), the share of each among the skeletons of its digit; sums to 1 for each digit.
+        float64 (V,), relative frequency among the skeletons of the same digit; sums to 1 per digit.
     points
-        float32 (V, K, 2), control points x, y in heights of a digit.
+        float32 (V, K, 2), control points x, y in units of the digit height.
     middles, extents
-        float32 (V, P, 2, K): what takes control points to the middles of the dashes and to their extents (end minus
-        start), [:, :, 0] along a polygon through the points and [:, :, 1] along a smooth curve through them.
+        float32 (V, P, 2, K), matrices that map control points to the midpoints and the extents (end minus start) of the
+        dashes: [:, :, 0] along a polygon through the points, [:, :, 1] along a smooth curve through them.
     """
 
     digit: np.ndarray
@@ -146,7 +145,7 @@ class Skeletons:
 
 
 def _parse(path: str) -> tuple[np.ndarray, list[list[int]]]:
-    """The control points (K, 2) of a path, and its smooth pieces as lists of their indices."""
+    """Return the control points (K, 2) of a path, and its smooth pieces as lists of point indices."""
     index: dict[str, int] = {}
     pieces: list[list[int]] = []
     for stroke in path.split("/"):
@@ -163,9 +162,9 @@ def _parse(path: str) -> tuple[np.ndarray, list[list[int]]]:
 
 
 def _curve(points: np.ndarray, piece: list[int], count: int) -> np.ndarray:
-    """Weights (count + 1, 2, K) of the control points at the ends of `count` dashes: polygon, and cubic Hermite spline.
+    """Return weights (count + 1, 2, K) of the control points at the ends of `count` dashes: polygon, cubic Hermite spline.
 
-    The spline's knots are spaced as the square roots of the chords (a centripetal Catmull–Rom spline).
+    Knot spacing is the square root of the chord lengths (centripetal Catmull–Rom spline).
     """
     chords = np.linalg.norm(np.diff(points[piece], axis=0), axis=1)
     knots = np.concatenate([[0.0], np.cumsum(np.sqrt(chords))])
@@ -178,7 +177,7 @@ def _curve(points: np.ndarray, piece: list[int], count: int) -> np.ndarray:
     else:
         before, after = np.diff(knots)[:-1, None], np.diff(knots)[1:, None]
         tangents[1:-1] = (slopes[:-1] * after + slopes[1:] * before) / (before + after)
-        # The ends bend as a parabola does.
+        # The first and last segment are parabolas.
         tangents[0] = 2 * slopes[0] - tangents[1]
         tangents[-1] = 2 * slopes[-1] - tangents[-2]
     left = np.clip(np.searchsorted(knots, at, side="right") - 1, 0, len(piece) - 2)
@@ -195,7 +194,7 @@ def _curve(points: np.ndarray, piece: list[int], count: int) -> np.ndarray:
 
 
 def _dashes(points: np.ndarray, pieces: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (P, 2, K) of the control points for the middles of the dashes, and for their extents."""
+    """Return weights (P, 2, K) of the control points for the midpoints and for the extents of the dashes."""
     lengths = np.array([np.linalg.norm(np.diff(points[piece], axis=0), axis=1).sum() for piece in pieces])
     ends = np.rint(np.concatenate([[0.0], np.cumsum(lengths)]) / lengths.sum() * DASHES).astype(int)
     curves = [_curve(points, piece, count) for piece, count in zip(pieces, np.diff(ends), strict=True)]
@@ -205,7 +204,7 @@ def _dashes(points: np.ndarray, pieces: list[list[int]]) -> tuple[np.ndarray, np
 
 @cache
 def skeletons() -> Skeletons:
-    """All skeletons, in the order of `PATHS`."""
+    """Return all skeletons in the order of `PATHS`."""
     entries = [(digit, weight, path) for digit, ways in PATHS.items() for weight, path in ways.values()]
     parsed = [_parse(path) for _, _, path in entries]
     count = max(len(points) for points, _ in parsed)
