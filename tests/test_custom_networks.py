@@ -50,7 +50,7 @@ class Decoder(nn.Module):
 
 
 class Lazy(nn.Module):
-    """Finds its input size at the first call."""
+    """Infers its input size at the first call."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Means, draws and starting points of the likelihoods agree with their densities; shapes broadcast as documented."""
+"""Means, samples and initial parameters of the likelihoods agree with their densities; shapes broadcast as documented."""
 
 import math
 
@@ -27,12 +27,12 @@ STANDARD_ERRORS = 5
 
 
 def one_value(likelihood: type[Likelihood], parameters: list[float]) -> Likelihood:
-    """p of one value, in float64."""
+    """The likelihood of one value, in float64."""
     return likelihood(torch.tensor(parameters, dtype=torch.float64)[:, None], 1)
 
 
 def draws(likelihood: type[Likelihood], parameters: list[float]) -> Tensor:
-    """Many independent draws of one value."""
+    """Many independent samples of one value."""
     many = torch.tensor(parameters, dtype=torch.float64).expand(DRAWS, -1)[:, :, None]
     return likelihood(many, 1).sample(generator(1)).flatten().double()
 
@@ -48,13 +48,13 @@ def unit_quadrature() -> tuple[Tensor, Tensor]:
 
 
 def level_probabilities(parameters: list[float]) -> Tensor:
-    """Of the 256 levels under one discretised logistic."""
+    """Probabilities of the 256 levels under one discretised logistic."""
     many = torch.tensor(parameters, dtype=torch.float64).expand(256, -1)[:, :, None]
     return DiscretisedLogistic(many, 1).log_prob(LEVELS[:, None]).exp()
 
 
 def example(likelihood: type[Likelihood], shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Parameters (5, 2, 4, planes, *shape), and x (4, *shape) that this likelihood may take."""
+    """Parameters (5, 2, 4, planes, *shape), and x (4, *shape) in the domain of the likelihood."""
     parameters = torch.randn(5, 2, 4, likelihood.n_parameters, *shape, generator=generator(2), dtype=torch.float64)
     x = torch.rand(4, *shape, generator=generator(3), dtype=torch.float64)
     if likelihood is Bernoulli:
@@ -108,7 +108,7 @@ def test_logistic_mean_is_within_half_a_level(centre: float, log_scale: float) -
 
 
 @pytest.mark.parametrize("parameters", [[-0.2, -4.0], [0.5, -3.0], [-0.49, -2.0], [0.1, -6.5], [0.3, 0.5], [-2.0, 0.0]])
-def test_logistic_draws_each_level_as_often_as_it_says(parameters: list[float]) -> None:
+def test_logistic_samples_match_the_level_probabilities(parameters: list[float]) -> None:
     drawn = draws(DiscretisedLogistic, parameters)
     expected = DRAWS * level_probabilities(parameters)
     counts = torch.bincount((drawn * 255).round().long(), minlength=256).double()
@@ -121,7 +121,7 @@ def test_logistic_draws_each_level_as_often_as_it_says(parameters: list[float]) 
 
 
 def test_logistic_scale_has_a_floor() -> None:
-    """Finer than a quarter of a level nothing changes, so that no density is without bound."""
+    """Below a quarter of a level the scale has no effect, so probabilities do not degenerate."""
     # The 256 levels are 1/255 apart; at the floor e^−7 the middle level has (1 − e^−2.15) / (1 + e^−2.15) of the mass.
     half = DiscretisedLogistic.half_bin * math.exp(-DiscretisedLogistic.min_log_scale)
     at_floor = level_probabilities([100 / 255 - 0.5, -60.0])
@@ -129,7 +129,7 @@ def test_logistic_scale_has_a_floor() -> None:
 
 
 @pytest.mark.parametrize("logit", [-4.0, 0.3])
-def test_bernoulli_draws_ones_as_often_as_it_says(logit: float) -> None:
+def test_bernoulli_samples_match_the_probability(logit: float) -> None:
     drawn = draws(Bernoulli, [logit])
     assert set(drawn.unique().tolist()) == {0, 1}
     assert_mean(drawn, 1 / (1 + math.exp(-logit)))
@@ -163,7 +163,7 @@ def test_gaussian_variance_has_a_floor() -> None:
 
 @pytest.mark.parametrize("shape", [(3,), (1, 2, 3), (3, 4, 5)])
 @pytest.mark.parametrize("name", LIKELIHOODS)
-def test_leading_samples_are_a_loop(name: LikelihoodName, shape: tuple[int, ...]) -> None:
+def test_leading_samples_equal_a_loop(name: LikelihoodName, shape: tuple[int, ...]) -> None:
     likelihood = LIKELIHOODS[name]
     parameters, x = example(likelihood, shape)
     whole = likelihood(parameters, len(shape))
@@ -190,7 +190,7 @@ def test_values_are_independent_and_summed(name: LikelihoodName) -> None:
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
-def test_draws_follow_from_the_generator(name: LikelihoodName) -> None:
+def test_samples_depend_on_the_generator_only(name: LikelihoodName) -> None:
     likelihood = LIKELIHOODS[name]
     parameters, _ = example(likelihood, (1, 4, 4))
     p = likelihood(parameters, 3)
@@ -210,7 +210,7 @@ def test_initial_has_the_mean_of_the_data(name: LikelihoodName) -> None:
 
 
 def test_initial_of_the_logistic_has_the_mean_of_the_data() -> None:
-    """Where its tails beyond black and white, which it folds in, are light."""
+    """If little of its mass lies beyond black and white."""
     mean, variance = torch.tensor([0.2, 0.4, 0.5, 0.75]), torch.tensor([0.003, 0.02, 0.03, 0.004])
     start = DiscretisedLogistic.initial(mean, variance)
     torch.testing.assert_close(DiscretisedLogistic(start, 1).mean(), mean, rtol=0, atol=2e-3)
@@ -220,7 +220,7 @@ def test_initial_of_the_logistic_has_the_mean_of_the_data() -> None:
     ("name", "slack"), [("bernoulli", 1e-4), ("continuous-bernoulli", 1e-4), ("logistic", 0.02), ("gaussian", 1e-3)]
 )
 def test_initial_is_the_best_constant_model(name: LikelihoodName, slack: float) -> None:
-    """No other constant parameters give the data more nats per value, within `slack`."""
+    """No other constant parameters have a higher likelihood per value, up to `slack` nats."""
     likelihood = LIKELIHOODS[name]
     data = torch.sigmoid(torch.randn(2000, 3, generator=generator(6)) - torch.tensor([0.0, 0.5, -1.0])).double()
     if name == "bernoulli":
@@ -231,7 +231,7 @@ def test_initial_is_the_best_constant_model(name: LikelihoodName, slack: float) 
         data = data * torch.tensor([1.0, 20.0, 300.0])
 
     def nats(parameters: Tensor) -> Tensor:
-        """Of each of the three values."""
+        """Mean −log p of each of the three values."""
         grid = parameters.T.reshape(3, 1, -1, 1).expand(-1, len(data), -1, -1)
         return torch.stack(
             [-likelihood(one, 1).log_prob(x[:, None]).mean() for one, x in zip(grid, data.T, strict=True)]
@@ -281,7 +281,7 @@ def test_standard_normal_is_the_gaussian_of_mean_0_and_variance_1() -> None:
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_far_parameters_stay_finite_in_float32(name: LikelihoodName) -> None:
-    """Neither a decoder that is sure of itself nor one that is wrong gives NaN or infinity, in value or gradient."""
+    """Neither overconfident nor wrong parameters give NaN or infinity, in value or gradient."""
     likelihood = LIKELIHOODS[name]
     planes = [torch.tensor([-80.0, -3.0, 0.0, 1e-4, 3.0, 80.0])]
     if likelihood.n_parameters == 2:

@@ -1,4 +1,4 @@
-"""The ladder: with one rung it is the flat model, its latents are white, and its bound climbs to a log p(x) that is known."""
+"""The ladder: equal to the single-latent model for one level, whitened latents, and a bound that approaches a known log p(x)."""
 
 import itertools
 import math
@@ -38,8 +38,8 @@ SHAPES: list[tuple[tuple[int, ...], LikelihoodName, int | None, SpatialMixingNam
     ((1, 8, 8), "bernoulli", 0, "free", "3,2,1"),
     ((5,), "gaussian", None, "free", "3,2,1"),
     ((1, 12, 20), "bernoulli", None, "free", "3,2@8,1@4,1@4,1@2"),  # grids of 2×3, 3×5 and 6×10 positions
-    ((3, 9, 13), "logistic", None, "conv", "3,1@16,2@8,1@2"),  # one position, 2×2, none of the rungs on 3×4, 5×7
-    ((1, 9, 13), "logistic", 2, "conv", "3,2@4,1@4"),  # images cut finer than the latents lie
+    ((3, 9, 13), "logistic", None, "conv", "3,1@16,2@8,1@2"),  # one position, 2×2, no level on 3×4, 5×7
+    ((1, 9, 13), "logistic", 2, "conv", "3,2@4,1@4"),  # patches finer than any grid of latents
     ((1, 12, 20), "bernoulli", None, "relative", "3,2@8,1@4,1@4,1@2"),
     ((3, 9, 13), "logistic", None, "relative", "3,1@16,2@8,1@2"),
 ]
@@ -61,7 +61,7 @@ def ladder(
     spatial_mixing: SpatialMixingName | None = None,
     stirred: float = 0.3,
 ) -> Ladder:
-    """A small ladder; its weights are `stirred`, so that posterior and prior are not what they start as."""
+    """A small ladder; noise of scale `stirred` is added to its weights, so that posterior and prior differ."""
     config = ModelConfig(
         model, "ladder", None, likelihood, 8, 1, levels=levels, patch=patch, spatial_mixing=spatial_mixing
     )
@@ -81,7 +81,7 @@ def images_for(likelihood: str, shape: tuple[int, ...]) -> Tensor:
 
 @pytest.mark.parametrize(("shape", "likelihood", "patch", "spatial_mixing", "levels"), SHAPES)
 @pytest.mark.parametrize("kind", ["vae", "cvae"])
-def test_what_is_drawn_on_the_way_down_is_what_decode_makes_of_it(
+def test_forward_and_decode_agree(
     shape: tuple[int, ...],
     likelihood: LikelihoodName,
     patch: int | None,
@@ -107,8 +107,8 @@ def test_what_is_drawn_on_the_way_down_is_what_decode_makes_of_it(
 
 @pytest.mark.parametrize("kind", ["vae", "cvae"])
 @pytest.mark.parametrize("patch", [0, 4])
-def test_with_one_rung_it_is_the_flat_model(kind: ModelName, patch: int) -> None:
-    """The same parts, put into a flat model as its encoder, head and decoder, give the same figures to the last bit."""
+def test_with_one_level_it_is_the_single_latent_model(kind: ModelName, patch: int) -> None:
+    """A SingleLatentVAE of the same parts gives bit-identical results."""
     shape = (1, 8, 8)
     model = ladder(shape, "bernoulli", model=kind, levels="3", patch=patch)
 
@@ -139,7 +139,7 @@ def test_with_one_rung_it_is_the_flat_model(kind: ModelName, patch: int) -> None
     assert torch.equal(ours.rate, theirs.rate)
     assert torch.equal(log_weights(ours, images), log_weights(theirs, images))
     assert torch.equal(model.posterior(images, LABELS).mean, flat.posterior(images, LABELS).mean)
-    # Of several draws the ladder's way down has a row each, and a product of more rows may be rounded otherwise.
+    # With several samples the matrix products have more rows and may round differently.
     ours, theirs = model(images, LABELS, noise), flat(images, LABELS, noise)
     torch.testing.assert_close(ours.latent, theirs.latent)
     torch.testing.assert_close(ours.likelihood.parameters, theirs.likelihood.parameters)
@@ -147,7 +147,7 @@ def test_with_one_rung_it_is_the_flat_model(kind: ModelName, patch: int) -> None
 
 
 def gradients(model: Model, images: Tensor, samples: int, seed: int, *, doubly: bool) -> list[Tensor]:
-    """Of minus the importance-weighted bound: the doubly reparameterised one, or what differentiating the bound gives."""
+    """Return the gradients of minus the importance-weighted bound, doubly reparameterised or by plain differentiation."""
     noise = torch.randn(samples, len(images), model.latent_dim, generator=generator(seed))
     if doubly:
         loss = elbo_loss(importance_weighted(model, Batch(images, None, noise)))
@@ -157,8 +157,8 @@ def gradients(model: Model, images: Tensor, samples: int, seed: int, *, doubly: 
 
 
 @pytest.mark.parametrize("levels", ["2", "2,1,1"])
-def test_the_doubly_reparameterised_gradient_is_that_of_the_bound(levels: str) -> None:
-    """On average over the noise, for every weight; and for the encoder's it is the quieter one."""
+def test_the_doubly_reparameterised_gradient_is_unbiased(levels: str) -> None:
+    """It has the mean of the plain gradient for every weight, and a lower variance for the encoder's."""
     model = ladder((5,), "gaussian", levels=levels, stirred=0.1)
     images = images_for("gaussian", (5,)).repeat(100, 1)
     means, errors, noise = [], [], []
@@ -172,7 +172,7 @@ def test_the_doubly_reparameterised_gradient_is_that_of_the_bound(levels: str) -
         noise.append(torch.stack([each[place] for each in head]).var(0).sum().item())
     difference, error = means[0] - means[1], (errors[0].square() + errors[1].square()).sqrt()
     assert (difference.abs() <= 6 * error + 1e-6).all()
-    assert (means[0].abs() > 6 * error).sum() > 20  # there is a gradient to be seen above its noise
+    assert (means[0].abs() > 6 * error).sum() > 20  # the gradient is well above its noise
     assert noise[0] < 0.5 * noise[1]
 
 
@@ -187,7 +187,7 @@ def test_the_value_of_the_loss_is_the_bound() -> None:
     torch.testing.assert_close(figures.negative_elbo(), terms(drawn, images).negative_elbo())
 
 
-def test_free_bits_are_a_rungs() -> None:
+def test_free_bits_are_per_level() -> None:
     model = ladder((1, 8, 8), "bernoulli", levels="3,2", patch=4)
     assert model.groups == (3, 8)
     rate = torch.cat([torch.full((2, 3), 0.1), torch.full((2, 8), 0.5)], dim=1)
@@ -204,8 +204,8 @@ def test_an_untrained_posterior_is_the_prior(levels: str) -> None:
     assert not inference.rate.any()
 
 
-def test_a_rungs_rate_is_that_of_its_latent_against_its_prior() -> None:
-    """KL of whitened Gaussians is KL of the latents themselves: N(m + sμ, (sσ)²) against N(m, s²), in closed form."""
+def test_the_whitened_rate_is_the_kl_to_the_prior() -> None:
+    """The rate equals KL(N(m + sμ, (sσ)²) ‖ N(m, s²)), in closed form."""
     random = generator(0)
     m, mean, log_variance = (torch.randn(6, generator=random) for _ in range(3))
     s = torch.rand(6, generator=random) + 0.5
@@ -214,7 +214,7 @@ def test_a_rungs_rate_is_that_of_its_latent_against_its_prior() -> None:
     torch.testing.assert_close(Gaussian(mean, log_variance).rate(), exact)
 
 
-def test_noise_is_put_in_the_priors_units() -> None:
+def test_latents_enter_the_state_in_units_of_the_prior() -> None:
     level, *_ = next(ladder((1, 8, 8), "bernoulli", levels="3,2", patch=4)._lower_levels())
     state = torch.randn(4, 5, 8, generator=generator(0))  # positions, images, channels
     noise = torch.randn(5, level.latent_dim, generator=generator(1))
@@ -224,8 +224,8 @@ def test_noise_is_put_in_the_priors_units() -> None:
     torch.testing.assert_close(moved.permute(1, 2, 0), state + level.enter(latent))
 
 
-def test_weights_average_to_the_elbo_and_rise_to_the_evidence() -> None:
-    """In three latent dimensions log p(x) = log ∫ N(z; 0, I) p(x|z) dz is a sum over a fine grid of whitened z."""
+def test_log_weights_average_to_the_elbo_and_the_bound_approaches_the_evidence() -> None:
+    """In three latent dimensions log p(x) = log ∫ N(z; 0, I) p(x|z) dz is computed on a fine grid of whitened z."""
     model = ladder((5,), "gaussian", levels="1,1,1", stirred=0.1)
     images = images_for("gaussian", (5,))
     axis = torch.linspace(-5, 5, 61)
@@ -237,7 +237,7 @@ def test_weights_average_to_the_elbo_and_rise_to_the_evidence() -> None:
         inference = model(images, None, torch.randn(20_000, 4, 3, generator=generator(0)))
         weights = log_weights(inference, images)
         elbo = -terms(inference, images).negative_elbo()
-    # Two estimates of the same ELBO: by log-densities, and by distortion and closed-form rates.
+    # Two estimates of the same ELBO: from log-densities, and from distortion and closed-form rates.
     error = (weights - elbo).std(0) / math.sqrt(len(weights))
     assert ((weights.mean(0) - elbo.mean(0)).abs() < 4 * error).all()
     assert (elbo.mean(0) < evidence).all()
@@ -250,7 +250,7 @@ def test_weights_average_to_the_elbo_and_rise_to_the_evidence() -> None:
 @pytest.mark.parametrize(
     ("levels", "spatial_mixing"), [("3,2,1", "free"), ("3,2@4,1@2", "conv"), ("3,2@4,1@2", "relative")]
 )
-def test_an_image_is_by_itself(kind: ModelName, levels: str, spatial_mixing: SpatialMixingName) -> None:
+def test_images_of_a_batch_are_independent(kind: ModelName, levels: str, spatial_mixing: SpatialMixingName) -> None:
     model = ladder((1, 8, 8), "bernoulli", model=kind, levels=levels, spatial_mixing=spatial_mixing)
     images = images_for("bernoulli", (1, 8, 8))
     noise = torch.randn(4, model.latent_dim, generator=generator(0))
@@ -261,7 +261,7 @@ def test_an_image_is_by_itself(kind: ModelName, levels: str, spatial_mixing: Spa
         torch.testing.assert_close(alone.negative_elbo(), whole.negative_elbo()[part], atol=1e-4, rtol=1e-5)
 
 
-def test_the_posterior_follows_the_means() -> None:
+def test_the_posterior_uses_the_means_of_the_levels_above() -> None:
     model, images = ladder((1, 8, 8), "bernoulli"), images_for("bernoulli", (1, 8, 8))
     posterior = model.posterior(images)
     inference = model(images, None, torch.zeros(4, model.latent_dim))
@@ -269,7 +269,7 @@ def test_the_posterior_follows_the_means() -> None:
     assert torch.equal(posterior.log_variance, inference.posterior.log_variance)
 
 
-def test_it_starts_where_the_data_are() -> None:
+def test_the_output_bias_starts_at_the_mean_of_the_data() -> None:
     model = ladder((1, 9, 13), "bernoulli", stirred=0)
     images = images_for("bernoulli", (1, 9, 13))
     model.initialise_from_data(images.mean(0), images.var(0))
@@ -342,12 +342,12 @@ def test_a_table_has_no_patches() -> None:
         resolve_model(ModelConfig("vae", "ladder", None, "gaussian", patch=4), (5,))
 
 
-def test_a_table_has_no_positions_for_rungs() -> None:
+def test_a_table_has_no_positions_for_levels() -> None:
     with pytest.raises(ConfigError, match=r"`levels`: got 3,1@4 for a table, which has no positions; expected numbers"):
         resolve_model(ModelConfig("vae", "ladder", None, "gaussian", levels="3,1@4"), (5,))
 
 
-def test_rungs_lie_where_they_say() -> None:
+def test_levels_have_the_positions_of_their_patch_size() -> None:
     config = resolve_model(ModelConfig("vae", "ladder", None, "bernoulli", levels="16,4@8,2@4,1@2"), (1, 28, 28))
     assert (config.patch, config.latent_dim) == (2, 16 + 4 * 16 + 2 * 49 + 196)
     assert resolve_model(as_config(config), (1, 28, 28)) == config
@@ -358,7 +358,7 @@ def test_rungs_lie_where_they_say() -> None:
     assert cut.latent_dim == 16 + 16 + 49
 
 
-def test_completed_it_is_complete() -> None:
+def test_complete_model_is_idempotent() -> None:
     config = resolve_model(ModelConfig("cvae", "ladder", None, "bernoulli"), (1, 28, 28))
     assert (config.levels, config.patch, config.latent_dim, config.spatial_mixing) == (
         "16,1,1",
@@ -370,7 +370,7 @@ def test_completed_it_is_complete() -> None:
     assert ModelConfig(levels=(3, 2)).levels == "3,2"
 
 
-def test_models_of_any_kind_share_their_verbs() -> None:
+def test_all_models_share_the_interface() -> None:
     for network, kind in itertools.product(("mlp", "conv", "ladder"), ("vae", "cvae")):
         config = ModelConfig(kind, network, None, "bernoulli", 8, 1)  # pyright: ignore[reportArgumentType]
         model = build_model(config, (1, 8, 8), 3)

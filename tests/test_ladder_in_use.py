@@ -1,4 +1,4 @@
-"""Everything that works on a model works on a ladder: from the command line, from Python, in the report."""
+"""A ladder from training to report: Python, command line and evaluation."""
 
 from pathlib import Path
 
@@ -33,8 +33,8 @@ def model(run: Path) -> TrainedModel:
     return vaelab.load(run)
 
 
-def test_it_learns_what_it_is_shown(model: TrainedModel) -> None:
-    """Under latents of the prior, bars across and bars down are seen as such, and not the one for the other."""
+def test_it_learns_the_classes(model: TrainedModel) -> None:
+    """Images generated from the prior show horizontal bars for one label and vertical bars for the other."""
     drawn = model.grid(["across", "down"], count=20)
     assert drawn.labels is not None
     assert drawn.z.shape == (40, 3 + 4)
@@ -42,7 +42,7 @@ def test_it_learns_what_it_is_shown(model: TrainedModel) -> None:
     assert ((rows < columns) == (drawn.labels == 1)).mean() > 0.9
 
 
-def test_it_is_used_like_any_other(tiny: Dataset, model: TrainedModel) -> None:
+def test_all_methods_work(tiny: Dataset, model: TrainedModel) -> None:
     images, labels = tiny.test.images[:, 0], tiny.test.labels
     encoded = model.encode(images, labels)
     assert encoded.mean.shape == encoded.log_variance.shape == (30, 7)
@@ -55,7 +55,7 @@ def test_it_is_used_like_any_other(tiny: Dataset, model: TrainedModel) -> None:
     assert posterior(model, images, labels).mean.shape == (30, 7)
 
 
-def test_the_report_says_what_its_posteriors_are(tiny: Dataset, model: TrainedModel) -> None:
+def test_the_report_explains_the_posteriors_of_a_ladder(tiny: Dataset, model: TrainedModel) -> None:
     subject = EvaluationContext(model, tiny, Settings(importance_samples=20))
     assert LADDER in latent_section(subject).words
     figures = {quantity.key: quantity.value for quantity in likelihood_section(subject).quantities}

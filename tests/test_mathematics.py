@@ -1,4 +1,4 @@
-"""The mathematics that everything rests on, against closed forms, quadrature, Monte Carlo and finite differences."""
+"""The mathematics against closed forms, quadrature, Monte Carlo and finite differences."""
 
 import itertools
 import math
@@ -42,7 +42,7 @@ def noise_of(*shape: int, seed: int = 0) -> Tensor:
 
 
 def assert_within_errors(values: Tensor, expected: Tensor) -> None:
-    """The mean over dimension 0 of independent `values` is `expected`, within a few of its standard errors."""
+    """Assert that the mean of independent `values` over dimension 0 is `expected`, within a few standard errors."""
     error = values.std(0) / math.sqrt(len(values))
     assert ((values.mean(0) - expected).abs() <= STANDARD_ERRORS * error).all()
 
@@ -64,7 +64,7 @@ def test_rate_is_the_mean_of_the_log_ratio() -> None:
     assert_within_errors(q.log_prob(z) - standard_normal_log_prob(z), q.rate().sum(-1))
 
 
-def test_rate_is_zero_at_the_prior_alone() -> None:
+def test_rate_is_zero_only_at_the_prior() -> None:
     zeros = torch.zeros(1, 3, dtype=torch.float64)
     assert Gaussian(zeros, zeros).rate().abs().max() == 0
     assert (Gaussian(noise_of(50, 3), noise_of(50, 3, seed=1)).rate() > 0).all()
@@ -74,7 +74,7 @@ def test_rate_is_zero_at_the_prior_alone() -> None:
 
 
 def total_mass(name: LikelihoodName, parameters: Tensor, points: Tensor, weights: Tensor) -> Tensor:
-    """∫ p(x) dx of a row of two values with `parameters` (..., planes, 2), by a rule with these points for each value."""
+    """Return ∫ p(x) dx of a row of two values with `parameters` (..., planes, 2), by quadrature over each value."""
     x = torch.cartesian_prod(points, points)
     rule = torch.cartesian_prod(weights, weights).prod(-1)
     everywhere = parameters[..., None, :, :].expand(*parameters.shape[:-2], len(x), *parameters.shape[-2:])
@@ -132,7 +132,7 @@ def exact(request: pytest.FixtureRequest) -> LinearGaussian:
 
 
 def exact_elbo(exact: LinearGaussian, x: Tensor, labels: Tensor | None) -> Tensor:
-    """E over q of the ELBO, by a quadrature that is exact for this model's quadratic distortion."""
+    """Return the ELBO by a quadrature that is exact for this model's quadratic distortion."""
     noise, weights = posterior_grid(3, exact.latent_dim)
     inference = exact.model(x, labels, noise[:, None].expand(-1, len(x), -1))
     return weights @ inference.likelihood.log_prob(x) - inference.rate.sum(-1)
@@ -165,7 +165,7 @@ def test_a_wrong_posterior_costs_its_kl(exact: LinearGaussian, shift: float, log
     torch.testing.assert_close(exact_elbo(exact, x, labels), exact.log_evidence(x, labels) - kl, rtol=0, atol=1e-9)
 
 
-def test_importance_weighted_bound_climbs_to_the_evidence(exact: LinearGaussian) -> None:
+def test_importance_weighted_bound_approaches_the_evidence(exact: LinearGaussian) -> None:
     x, labels = exact.draw(300)
     kl = exact.spoil(0.3, 0.4)
     gaps = []
@@ -209,7 +209,7 @@ def test_gradients_of_the_gaussian() -> None:
 
 
 class _Curved(nn.Module):
-    """A decoder with one hidden layer that bends, in float64."""
+    """A decoder with one tanh layer, in float64."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -219,8 +219,8 @@ class _Curved(nn.Module):
         return (torch.tanh(latent @ self.inner + 0.5) @ self.outer).unflatten(1, (1, 4))
 
 
-class _Given(nn.Module):
-    """An encoder that gives out what it was given, whatever the image."""
+class _Constant(nn.Module):
+    """An encoder with constant features."""
 
     def __init__(self, features: Tensor) -> None:
         super().__init__()
@@ -231,9 +231,9 @@ class _Given(nn.Module):
 
 
 def gradients_over_noise(model: Model, x: Tensor, output: Tensor, count: int) -> Tensor:
-    """Gradient of −ELBO (one draw of noise each) in the encoder's output (2d,), which is `output`, (count, 2d)."""
+    """Return `count` one-sample gradients of −ELBO in the encoder's output at `output` (2d,): (count, 2d)."""
     features = output.expand(count, -1).clone().requires_grad_()
-    model.encoder, model.head = _Given(features), nn.Linear(len(output), len(output), bias=False).double()
+    model.encoder, model.head = _Constant(features), nn.Linear(len(output), len(output), bias=False).double()
     with torch.no_grad():
         model.head.weight.copy_(torch.eye(len(output)))
     images = x.expand(count, -1)
@@ -243,7 +243,7 @@ def gradients_over_noise(model: Model, x: Tensor, output: Tensor, count: int) ->
 
 
 def test_reparameterised_gradient_is_unbiased_against_a_finite_difference() -> None:
-    """The expectation is integrated over z on a fixed grid, under q's density: no reparameterisation in it."""
+    """The reference integrates over z on a fixed grid, without reparameterisation."""
     decoder, x = _Curved(), float64([1, 0, 1, 1])
     model = SingleLatentVAE(
         nn.Identity(), decoder, features=2, latent_dim=1, likelihood="bernoulli", shape=(4,), classes=0, stochastic=True
@@ -252,7 +252,7 @@ def test_reparameterised_gradient_is_unbiased_against_a_finite_difference() -> N
     distortion = -Bernoulli(decoder(grid, None), 1).log_prob(x.expand(len(grid), -1))
 
     def expected_loss(output: Tensor) -> Tensor:
-        mean, log_variance = output[0], 12 * torch.tanh(output[1] / 12)  # as it is below 0
+        mean, log_variance = output[0], 12 * torch.tanh(output[1] / 12)  # the bound of negative log-variances
         q = torch.distributions.Normal(mean, torch.exp(0.5 * log_variance))
         density = q.log_prob(grid[:, 0]).exp()
         rate = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0))
@@ -280,10 +280,10 @@ def test_reparameterised_gradient_is_that_of_the_closed_form(linear_gaussian: Li
     assert_within_errors(got, expected)
 
 
-# Nothing hangs on how the images are cut into batches or put in order.
+# Results do not depend on batches or order.
 
 
-def test_an_indivisible_data_set_is_seen_evenly() -> None:
+def test_every_epoch_has_every_image_once_for_any_batch_size() -> None:
     count, batch_size = 10, 4
     order = ShuffledOrder(count, batch_size, seed=3)
     stream = torch.cat([order.at(step) for step in range(5 * count // batch_size * 2)])
@@ -344,7 +344,7 @@ def test_the_seed_reaches_the_first_weights_and_the_order(tiny: Dataset, tiny_co
 
 
 def labelled_bits(*, used: bool, count: int = 600) -> Dataset:
-    """8×8 images: a bar at a random row, and beside it a block that the label lights up, or one that chance does."""
+    """8×8 images of a bar in a random row and a block that is lit according to the label, or (not `used`) at random."""
     rng = np.random.default_rng(3)
     labels = np.arange(count) % 2
     images = np.zeros((count, 1, 8, 8), dtype=np.uint8)
@@ -356,7 +356,7 @@ def labelled_bits(*, used: bool, count: int = 600) -> Dataset:
 
 
 def gain_of_the_true_label(*, used: bool) -> float:
-    """Nats per held-out image that the true label saves over the wrong one, of a conditional model trained on the data."""
+    """Train a conditional model; return the nats per held-out image that the true label saves over the wrong one."""
     dataset = labelled_bits(used=used)
     config = Config(
         ModelConfig(model="cvae", network="mlp", latent_dim=4, likelihood="bernoulli", width=48, depth=1),
@@ -369,16 +369,16 @@ def gain_of_the_true_label(*, used: bool) -> float:
     return wrong - true
 
 
-def test_a_label_that_decides_part_of_the_image_gains_nats() -> None:
+def test_an_informative_label_gains_nats() -> None:
     assert gain_of_the_true_label(used=True) > 5
 
 
-def test_a_label_that_decides_nothing_gains_nothing() -> None:
+def test_an_uninformative_label_gains_nothing() -> None:
     assert abs(gain_of_the_true_label(used=False)) < 0.3
 
 
-class _Deaf(nn.Module):
-    """A body that is never told the label."""
+class _IgnoresLabel(nn.Module):
+    """A network that ignores the label."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
@@ -397,6 +397,6 @@ def test_a_label_that_is_ignored_by_construction_gains_nothing(network: NetworkN
     other = (labels + 1) % 3
     before = [negative_importance_bound(model, x, y, samples=3) for y in (labels, other)]
     assert not torch.allclose(before[0], before[1])
-    flat(model).encoder, flat(model).decoder = _Deaf(flat(model).encoder), _Deaf(flat(model).decoder)
+    flat(model).encoder, flat(model).decoder = _IgnoresLabel(flat(model).encoder), _IgnoresLabel(flat(model).decoder)
     one, two = (negative_importance_bound(model, x, y, samples=3) for y in (labels, other))
     assert torch.equal(one, two)

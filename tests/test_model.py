@@ -1,4 +1,4 @@
-"""Every variant runs, learns in all its parts, treats images one by one, and starts where the data are."""
+"""All variants: gradients reach every parameter, images are independent, and training starts from the data's statistics."""
 
 import math
 from typing import Any, get_args
@@ -72,7 +72,7 @@ def test_gradients_reach_every_parameter(network: str, kind: str, likelihood: st
 
 
 @pytest.mark.parametrize(("network", "kind", "likelihood", "shape"), KINDS)
-def test_an_image_is_alone_in_its_batch(network: str, kind: str, likelihood: str, shape: tuple[int, ...]) -> None:
+def test_images_of_a_batch_are_independent(network: str, kind: str, likelihood: str, shape: tuple[int, ...]) -> None:
     model, x = built(network, kind, likelihood, shape), images_for(likelihood, shape)
     noise = torch.randn(6, 3, generator=generator(2))
 
@@ -91,7 +91,9 @@ def test_an_image_is_alone_in_its_batch(network: str, kind: str, likelihood: str
 
 
 @pytest.mark.parametrize(("network", "kind", "likelihood", "shape"), KINDS)
-def test_decoding_leading_samples_is_a_loop(network: str, kind: str, likelihood: str, shape: tuple[int, ...]) -> None:
+def test_decoding_leading_samples_equals_a_loop(
+    network: str, kind: str, likelihood: str, shape: tuple[int, ...]
+) -> None:
     model = built(network, kind, likelihood, shape)
     latent = torch.randn(4, 2, 6, 3, generator=generator(3))
     whole = model.decode(latent, LABELS).parameters
@@ -101,7 +103,7 @@ def test_decoding_leading_samples_is_a_loop(network: str, kind: str, likelihood:
             torch.testing.assert_close(whole[i, j], model.decode(latent[i, j], LABELS).parameters, rtol=1e-5, atol=1e-5)
 
 
-def test_a_pass_reparameterises_its_posterior() -> None:
+def test_forward_reparameterises_the_posterior() -> None:
     model, x = built("mlp", "cvae", "bernoulli", (1, 8, 8)), images_for("bernoulli", (1, 8, 8))
     noise = torch.randn(5, 6, 3, generator=generator(4))
     inference = model(x, LABELS, noise)
@@ -112,7 +114,7 @@ def test_a_pass_reparameterises_its_posterior() -> None:
     torch.testing.assert_close(inference.likelihood.parameters, model.decode(expected, LABELS).parameters)
 
 
-def test_an_autoencoder_has_a_point_and_no_rate() -> None:
+def test_an_autoencoder_has_a_point_posterior_and_zero_rate() -> None:
     model, x = built("mlp", "ae", "bernoulli", (1, 8, 8)), images_for("bernoulli", (1, 8, 8))
     one = model(x, None, torch.randn(6, 3, generator=generator(4)))
     other = model(x, None, torch.zeros(6, 3))
@@ -133,8 +135,8 @@ def test_the_log_variance_is_bounded() -> None:
     assert model.posterior(x).rate().isfinite().all()
 
 
-def test_a_posterior_far_from_all_that_was_learnt_is_no_wider_than_it_pays() -> None:
-    """An encoder may send an image that it does not know anywhere; its certainty alone then costs less than half a nat."""
+def test_the_widest_posterior_costs_less_than_half_a_nat() -> None:
+    """An unfamiliar image may be encoded anywhere; the variance alone then costs less than half a nat."""
     for raw in (-0.01, 0.01):
         output = torch.tensor([0.0, raw])
         torch.testing.assert_close(bounded_gaussian(output).log_variance, output[1:], rtol=1e-4, atol=0)
@@ -143,7 +145,7 @@ def test_a_posterior_far_from_all_that_was_learnt_is_no_wider_than_it_pays() -> 
     assert bounded_gaussian(torch.tensor([0.0, 1e6])).rate().item() < 0.5
 
 
-def test_labels_reach_a_conditional_model_alone() -> None:
+def test_labels_affect_only_a_conditional_model() -> None:
     x = images_for("bernoulli", (1, 8, 8))
     latent, other = torch.randn(6, 3, generator=generator(3)), (LABELS + 1) % 3
     conditional, plain = (built("mlp", kind, "bernoulli", (1, 8, 8)) for kind in ("cvae", "vae"))
@@ -159,7 +161,7 @@ def test_labels_reach_a_conditional_model_alone() -> None:
         conditional.posterior(x)
 
 
-def test_weights_follow_from_the_seed_and_leave_the_global_state() -> None:
+def test_weights_depend_on_the_seed_and_leave_the_global_random_state() -> None:
     def weights(seed: int) -> dict[str, Tensor]:
         return built("conv", "cvae", "logistic", (1, 8, 12), seed=seed).state_dict()
 
@@ -174,16 +176,16 @@ def test_weights_follow_from_the_seed_and_leave_the_global_state() -> None:
     assert not any(torch.equal(one[name], other[name]) for name in one if name not in ("location", "scale"))
 
 
-def test_a_size_that_conv_does_not_take_is_refused() -> None:
+def test_conv_refuses_unsupported_sizes() -> None:
     with pytest.raises(ConfigError, match=r"`network='conv'`.*7×7.*8 to 128"):
         built("conv", "vae", "bernoulli", (1, 7, 7))
 
 
-# initialise_from_data: where training starts.
+# initialise_from_data
 
 
 def without_latent(model: Model) -> Model:
-    """The model with a decoder that gives its output bias and nothing else."""
+    """Zero the decoder's output weights, so that it returns its output bias."""
     output = model.get_submodule("decoder.output")
     with torch.no_grad():
         output.get_parameter("weight").zero_()
@@ -203,7 +205,7 @@ def test_an_untrained_dense_model_decodes_the_mean_image(likelihood: LikelihoodN
     decoded = model.decode(torch.randn(500, 3, generator=generator(1))).mean().mean(0)
     assert (decoded - mean).abs().mean() < 0.03
     exact = without_latent(model).decode(torch.zeros(1, 3)).mean()[0]
-    inside = mean.clamp(0.0206, 0.9794)  # the continuous Bernoulli's start keeps to this range
+    inside = mean.clamp(0.0206, 0.9794)  # range of ContinuousBernoulli.initial
     torch.testing.assert_close(exact, inside, rtol=0, atol=2e-3)
 
 
@@ -224,7 +226,7 @@ def test_a_conv_model_starts_at_the_level_of_each_colour() -> None:
 
 
 def test_a_conv_model_starts_with_the_spread_over_all_pixels() -> None:
-    """A dark and a bright half: one constant for both has to spread over them."""
+    """With a dark and a bright half, the scale of a constant model has to cover both."""
     x = 0.2 + 0.02 * torch.randn(200, 1, 8, 8, generator=generator(2))
     x[:, :, :, 4:] += 0.6
     levels = (255 * x).to(torch.uint8)
@@ -236,7 +238,7 @@ def test_a_conv_model_starts_with_the_spread_over_all_pixels() -> None:
     assert got.tolist() == pytest.approx([unit.mean().item() - 0.5, log_scale], abs=2e-3)
 
 
-def test_training_begins_at_the_nats_of_the_best_model_without_a_latent(tiny: Dataset) -> None:
+def test_training_starts_at_the_nats_of_the_best_model_without_a_latent(tiny: Dataset) -> None:
     x = held_out_input(tiny.train.images, "bernoulli")
     p = x.mean(0).clamp(1e-3, 1 - 1e-3)
     entropy = -(p * p.log() + (1 - p) * (1 - p).log()).sum().item()
@@ -246,15 +248,15 @@ def test_training_begins_at_the_nats_of_the_best_model_without_a_latent(tiny: Da
 
 
 def test_the_encoder_sees_deviations_from_the_mean() -> None:
-    seen = []
+    inputs = []
 
-    class Listener(nn.Module):
+    class Recorder(nn.Module):
         def forward(self, images: Tensor, labels: Tensor | None) -> Tensor:
-            seen.append(images)
+            inputs.append(images)
             return images[:, :2]
 
     model = SingleLatentVAE(
-        Listener(),
+        Recorder(),
         nn.Identity(),
         features=2,
         latent_dim=1,
@@ -266,11 +268,11 @@ def test_the_encoder_sees_deviations_from_the_mean() -> None:
     table = torch.randn(50, 2, generator=generator(1)) * torch.tensor([3.0, 0.01]) + torch.tensor([-7.0, 1.0])
     model.initialise_from_data(*mean_and_variance(table))
     model.posterior(table)
-    torch.testing.assert_close(seen[0].mean(0), torch.zeros(2), rtol=0, atol=1e-4)
-    torch.testing.assert_close(seen[0].std(0, correction=0), torch.ones(2), rtol=1e-3, atol=0)
+    torch.testing.assert_close(inputs[0].mean(0), torch.zeros(2), rtol=0, atol=1e-4)
+    torch.testing.assert_close(inputs[0].std(0, correction=0), torch.ones(2), rtol=1e-3, atol=0)
 
 
-def test_images_are_centred_and_not_divided(tiny: Dataset) -> None:
+def test_images_are_centred_but_not_scaled(tiny: Dataset) -> None:
     mean, _ = mean_and_variance(torch.from_numpy(tiny.train.images))
     model = fitted("mlp", "bernoulli", tiny)
     torch.testing.assert_close(model.location, mean)
@@ -279,7 +281,7 @@ def test_images_are_centred_and_not_divided(tiny: Dataset) -> None:
 
 @pytest.mark.parametrize("factor", [1e-4, 0.2, 10.0, 1e4])
 def test_the_density_of_a_table_is_in_its_own_units(factor: float) -> None:
-    """A column in units that are `factor` times as small has log-densities that are lower by log `factor`."""
+    """Multiplying a column by `factor` lowers its log-density by log `factor`."""
     table = torch.randn(300, 3, generator=generator(1)) * torch.tensor([1.0, 0.5, 4.0]) + 2
 
     def best_log_density(table: Tensor) -> Tensor:

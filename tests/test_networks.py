@@ -1,4 +1,4 @@
-"""Bodies of every shape: sizes, labels, refusals."""
+"""Encoder and decoder networks: sizes, labels, errors."""
 
 import pytest
 import torch
@@ -28,14 +28,14 @@ def test_labels_are_appended() -> None:
     assert with_labels(values, None) is values
 
 
-def test_a_dense_stack_is_as_deep_and_wide_as_asked() -> None:
+def test_a_dense_stack_has_the_given_depth_and_width() -> None:
     sizes = [tuple(weight.shape) for weight in DenseStack(5, 2, 7, 3).parameters()]
     assert sizes == [(7, 7), (7,), (7, 9), (7,), (7, 9), (7,)]
     assert [tuple(weight.shape) for weight in DenseStack(5, 0, 7, 1).parameters()] == [(7, 5), (7,)]
 
 
 @pytest.mark.parametrize("labels", [None, ONE_HOT])
-def test_a_dense_stack_adds_its_later_layers_to_what_they_are_given(labels: Tensor | None) -> None:
+def test_later_layers_of_a_dense_stack_are_residual(labels: Tensor | None) -> None:
     stack = DenseStack(5, 0 if labels is None else 3, 4, 3)
     values = torch.randn(2, 5, generator=generator(1))
     (w1, b1, w2, b2, w3, b3) = stack.parameters()
@@ -55,7 +55,7 @@ def test_a_dense_stack_adds_its_later_layers_to_what_they_are_given(labels: Tens
         ((1, 8, 128), [(8, 128), (4, 64), (2, 32), (1, 16), (1, 8), (1, 4)]),
     ],
 )
-def test_halvings(shape: tuple[int, ...], expected: list[tuple[int, int]]) -> None:
+def test_conv_sizes(shape: tuple[int, ...], expected: list[tuple[int, int]]) -> None:
     assert conv_sizes(shape) == expected
 
 
@@ -73,7 +73,7 @@ def test_channels_double_up_to_four_times() -> None:
         ((5,), "rows of 5 numbers"),
     ],
 )
-def test_conv_refuses_sizes_it_does_not_take(shape: tuple[int, ...], got: str) -> None:
+def test_conv_refuses_unsupported_sizes(shape: tuple[int, ...], got: str) -> None:
     for build in (lambda: ConvEncoder(shape, 0, 4), lambda: ConvDecoder(shape, 1, 2, 0, 4)):
         with pytest.raises(ConfigError, match=f"`network='conv'`.*{got}.*8 to 128.*`size="):
             build()
@@ -82,7 +82,7 @@ def test_conv_refuses_sizes_it_does_not_take(shape: tuple[int, ...], got: str) -
 @pytest.mark.parametrize("classes", [0, 3])
 @pytest.mark.parametrize("planes", [1, 2])
 @pytest.mark.parametrize("shape", CONV_SHAPES)
-def test_conv_bodies_keep_the_image_size(shape: tuple[int, ...], planes: int, classes: int) -> None:
+def test_conv_networks_keep_the_image_size(shape: tuple[int, ...], planes: int, classes: int) -> None:
     labels = ONE_HOT if classes else None
     encoder, decoder = ConvEncoder(shape, classes, 4), ConvDecoder(shape, planes, 5, classes, 4)
     assert encoder(torch.zeros(2, *shape), labels).shape == (2, encoder.features)
@@ -90,8 +90,8 @@ def test_conv_bodies_keep_the_image_size(shape: tuple[int, ...], planes: int, cl
 
 
 @pytest.mark.parametrize("network", ["mlp", "conv"])
-def test_bodies_see_their_labels(network: str) -> None:
-    """The same images and latents under other labels give other features and other parameters."""
+def test_networks_depend_on_labels(network: str) -> None:
+    """Other labels give other features and other parameters for the same images and latents."""
     shape = (1, 8, 9)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -114,7 +114,7 @@ def test_a_conv_encoder_sees_the_label_as_constant_planes() -> None:
 
 @pytest.mark.parametrize("classes", [0, 3])
 @pytest.mark.parametrize("shape", [(5,), (1, 8, 8), (3, 9, 13)])
-def test_dense_bodies_keep_the_image_size(shape: tuple[int, ...], classes: int) -> None:
+def test_dense_networks_keep_the_image_size(shape: tuple[int, ...], classes: int) -> None:
     labels = ONE_HOT if classes else None
     encoder, decoder = DenseEncoder(shape, classes, 6, 2), DenseDecoder(shape, 2, 5, classes, 6, 1)
     assert encoder.features == 6
@@ -122,8 +122,8 @@ def test_dense_bodies_keep_the_image_size(shape: tuple[int, ...], classes: int) 
     assert decoder(torch.zeros(2, 5), labels).shape == (2, 2, *shape)
 
 
-def test_a_pixel_of_a_dense_decoder_is_its_own_output() -> None:
-    """Planes first, then colours, rows and columns: the order in which the model sets the bias from the data."""
+def test_every_value_of_a_dense_decoder_has_its_own_bias() -> None:
+    """In the order in which the model initialises the bias: planes, colours, rows, columns."""
     decoder = DenseDecoder((3, 2, 4), 2, 1, 0, 2, 1)
     with torch.no_grad():
         decoder.output.weight.zero_()
@@ -131,7 +131,7 @@ def test_a_pixel_of_a_dense_decoder_is_its_own_output() -> None:
     assert torch.equal(decoder(torch.zeros(1, 1), None)[0], torch.arange(48.0).reshape(2, 3, 2, 4))
 
 
-def test_a_channel_of_a_conv_decoder_is_its_own_output() -> None:
+def test_every_channel_of_a_conv_decoder_has_its_own_bias() -> None:
     decoder = ConvDecoder((3, 8, 9), 2, 1, 0, 2)
     with torch.no_grad():
         decoder.output.weight.zero_()
@@ -142,8 +142,8 @@ def test_a_channel_of_a_conv_decoder_is_its_own_output() -> None:
 
 
 @pytest.mark.parametrize("shape", CONV_SHAPES)
-def test_every_pixel_reaches_and_is_reached(shape: tuple[int, ...]) -> None:
-    """No pixel is lost at an odd edge: each moves some feature, and each is moved by the latent."""
+def test_every_pixel_affects_features_and_depends_on_the_latent(shape: tuple[int, ...]) -> None:
+    """No pixel is lost at an odd edge."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         encoder, decoder = ConvEncoder(shape, 0, 8), ConvDecoder(shape, 1, 3, 0, 8)

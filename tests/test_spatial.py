@@ -1,4 +1,4 @@
-"""Cutting and joining are inverse, and the layers on states do what their formulas say."""
+"""`unpatchify` inverts `patchify`, and layers on states match their formulas."""
 
 import pytest
 import torch
@@ -20,44 +20,46 @@ from vaelab.models.spatial import (
 
 
 @given(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20), st.integers(0, 6), st.integers(1, 2), st.booleans())
-def test_joining_undoes_cutting(
+def test_unpatchify_inverts_patchify(
     channels: int, height: int, width: int, patch: int, planes: int, channels_last: bool
 ) -> None:
     shape = (channels, height, width)
     grid = Grid.over(shape, patch, channels_last=channels_last)
     images = torch.rand(2, planes * channels, height, width, generator=generator(0))
-    cut = [grid.patchify(part) for part in images.split(channels, dim=1)]
-    assert cut[0].shape == (grid.values, grid.positions, 2)
-    joined = grid.unpatchify(torch.cat(cut), planes)
+    patches = [grid.patchify(part) for part in images.split(channels, dim=1)]
+    assert patches[0].shape == (grid.values, grid.positions, 2)
+    joined = grid.unpatchify(torch.cat(patches), planes)
     assert torch.equal(joined.flatten(1, 2), images)
 
 
 def test_a_patch_is_a_square_of_the_image() -> None:
     image = torch.arange(64.0).view(1, 1, 8, 8)
-    cut = Grid.over((1, 8, 8), 4).patchify(image)
-    assert torch.equal(cut[:, 1, 0].view(4, 4), image[0, 0, :4, 4:])
-    assert torch.equal(cut[:, 2, 0].view(4, 4), image[0, 0, 4:, :4])
+    patches = Grid.over((1, 8, 8), 4).patchify(image)
+    assert torch.equal(patches[:, 1, 0].view(4, 4), image[0, 0, :4, 4:])
+    assert torch.equal(patches[:, 2, 0].view(4, 4), image[0, 0, 4:, :4])
 
 
 @pytest.mark.parametrize(
     ("shape", "patch", "rows", "columns"),
     [((1, 28, 28), 4, 7, 7), ((3, 32, 32), 4, 8, 8), ((1, 8, 8), 2, 4, 4), ((3, 128, 96), 16, 8, 6), ((7,), 0, 1, 1)],
 )
-def test_patches_are_as_small_as_the_grid_allows(shape: tuple[int, ...], patch: int, rows: int, columns: int) -> None:
+def test_patches_are_as_small_as_max_positions_allows(
+    shape: tuple[int, ...], patch: int, rows: int, columns: int
+) -> None:
     grid = Grid.over(shape)
     assert (grid.patch, grid.rows, grid.columns) == (patch, rows, columns)
 
 
-def test_mixing_is_its_formula() -> None:
+def test_mixer_block_matches_its_formula() -> None:
     torch.manual_seed(0)
     mix = MixerBlock(Grid.over((1, 2, 10), 2), 8)
     state = torch.randn(8, 5, 3)
     assert mix.between is not None
     assert mix.place is not None
-    heard = torch.zeros_like(state)
+    mixed = torch.zeros_like(state)
     for channel in range(8):
-        heard[channel] = mix.between[channel // 2] @ state[channel] + mix.place.view(5, 1)
-    expected = state + mix.outer(F.silu(mix.inner(heard.movedim(0, -1)))).movedim(-1, 0)
+        mixed[channel] = mix.between[channel // 2] @ state[channel] + mix.place.view(5, 1)
+    expected = state + mix.outer(F.silu(mix.inner(mixed.movedim(0, -1)))).movedim(-1, 0)
     torch.testing.assert_close(mix(state), expected)
     assert MixerBlock(Grid.over((3,)), 8).between is None
 
@@ -73,8 +75,8 @@ def test_relative_mixing_is_a_convolution_with_a_kernel_as_large_as_the_grid() -
     plane = state.permute(2, 0, 1).unflatten(2, (3, 5))
     with torch.no_grad():
         mix.place.add_(torch.randn_like(mix.place))
-    heard = F.conv2d(plane, kernels, padding=(2, 4), groups=8).flatten(2).permute(1, 2, 0) + mix.place.squeeze(-1)
-    expected = state + mix.outer(F.silu(mix.inner(heard.movedim(0, -1)))).movedim(-1, 0)
+    mixed = F.conv2d(plane, kernels, padding=(2, 4), groups=8).flatten(2).permute(1, 2, 0) + mix.place.squeeze(-1)
+    expected = state + mix.outer(F.silu(mix.inner(mixed.movedim(0, -1)))).movedim(-1, 0)
     torch.testing.assert_close(mix(state), expected)
     upstream = torch.randn(8, 15, 2)
     mine, theirs = (torch.autograd.grad((out * upstream).sum(), mix.between)[0] for out in (mix(state), expected))
@@ -82,8 +84,8 @@ def test_relative_mixing_is_a_convolution_with_a_kernel_as_large_as_the_grid() -
 
 
 @given(st.integers(1, 5), st.integers(2, 5))
-def test_a_relative_matrix_has_the_kernel_s_own_numbers(rows: int, columns: int) -> None:
-    """Where (down, right) lie between two positions, the entry is the kernel's of that number; rounded nowhere."""
+def test_entries_of_a_relative_matrix_are_those_of_the_kernel(rows: int, columns: int) -> None:
+    """The entry of two positions with offset (down, right) is exactly the kernel's, even under autocast."""
     grid = Grid.over((1, 2 * rows, 2 * columns), 2)
     mix = MixerBlock(grid, 3, relative=True)
     assert mix.between is not None
@@ -95,18 +97,18 @@ def test_a_relative_matrix_has_the_kernel_s_own_numbers(rows: int, columns: int)
             assert torch.equal(found[:, i, j], mix.between[:, rows - 1 + down, columns - 1 + right])
 
 
-def test_a_convolution_hears_its_neighbours_alone() -> None:
+def test_a_convolution_depends_on_neighbours_only() -> None:
     torch.manual_seed(0)
     grid = Grid.over((1, 10, 10), 2)
     layer = ConvBlock(grid, 4)
     state = torch.randn(4, 25, 1, requires_grad=True)
     (reach,) = torch.autograd.grad(layer(state)[:, 12].sum(), state)
-    heard = reach.abs().sum((0, 2)).view(5, 5) > 0
-    assert heard[1:4, 1:4].all()
-    assert heard.sum() == 9
+    affected = reach.abs().sum((0, 2)).view(5, 5) > 0
+    assert affected[1:4, 1:4].all()
+    assert affected.sum() == 9
 
 
-def test_gathering_and_spreading_keep_images_apart() -> None:
+def test_images_stay_independent_between_vector_and_positions() -> None:
     torch.manual_seed(0)
     state = torch.randn(8, 6, 3)
     gather, spread = PositionsToVector(6, 8, 5), VectorToPositions(5, Grid.over((1, 4, 6), 2), 8, 7)
@@ -116,8 +118,10 @@ def test_gathering_and_spreading_keep_images_apart() -> None:
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 3), st.booleans())
-def test_a_coarser_grid_has_positions_of_four(height: int, width: int, patch: int, channels_last: bool) -> None:
-    """What coarsens a state hears the four positions of a finer grid that lie in one; what refines it, speaks to them alone."""
+def test_merge_and_expand_connect_four_positions_with_one(
+    height: int, width: int, patch: int, channels_last: bool
+) -> None:
+    """A merged position depends on exactly its four finer ones, and these on it alone after an expansion."""
     grid = Grid.over((1, height, width), patch, channels_last=channels_last)
     coarse = grid.coarser()
     assert (coarse.rows, coarse.columns) == ((grid.rows + 1) // 2, (grid.columns + 1) // 2)
@@ -137,8 +141,8 @@ def test_a_coarser_grid_has_positions_of_four(height: int, width: int, patch: in
     assert (back.abs().sum((0, 2)) > 0).nonzero().flatten().tolist() == [middle]
 
 
-def test_the_order_in_memory_says_nothing() -> None:
-    """Layers give the same for a state with its images innermost and with its channels, and leave the order as it is."""
+def test_the_memory_order_does_not_change_results() -> None:
+    """Layers give the same for a state with the batch or the channels innermost, and preserve that order."""
     torch.manual_seed(0)
     last = Grid.over((1, 10, 6), 2, channels_last=True)
     state, dense, layer = torch.randn(4, 15, 3), torch.nn.Linear(4, 6), ConvBlock(last, 4)

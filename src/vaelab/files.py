@@ -33,6 +33,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o666 & ~_umask())  # mkstemp creates private files; give the usual permissions
         temporary.replace(path)
+    except OutputError:  # of an inner atomic_write
+        raise
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:

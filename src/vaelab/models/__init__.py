@@ -1,1 +1,1 @@
-"""Distributions, networks and the models that are built from them."""
+"""Models. Reading order: distributions, networks, base, vae; then spatial and hierarchical; then custom and factory."""

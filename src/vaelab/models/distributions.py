@@ -138,6 +138,7 @@ class ContinuousBernoulli(Likelihood):
     def log_prob(self, x: Tensor) -> Tensor:
         # With η = logit λ the density is exp(ηx) η / (e^η − 1) = exp(η(x − ½)) · (η/2) / sinh(η/2), and near η = 0
         # log((η/2)/sinh(η/2)) = −η²/24 + η⁴/2880 − …, used for |η| < ½, where the next term is below 1e-7.
+        # `safe` keeps the unused branch of `where` finite, and with it the gradient.
         eta = self.plane(0)
         small = eta.abs() < 0.5
         safe = torch.where(small, torch.ones_like(eta), eta.abs())
@@ -181,8 +182,8 @@ class ContinuousBernoulli(Likelihood):
 class DiscretisedLogistic(Likelihood):
     """Grey levels 0…255, as x = level/255, of a logistic distribution with 256 bins (Salimans et al. 2017, eq. 2).
 
-    The decoder outputs the logistic's mean minus ½, in units of [0, 1], and the logarithm of its scale. The bins of 0 and 255
-    include the tails, so the 256 probabilities sum to one. Channels are independent given z.
+    The decoder outputs the logistic's mean minus ½, in units of [0, 1], and the logarithm of its scale, which is bounded
+    below by a softplus. The bins of 0 and 255 include the tails, so the 256 probabilities sum to one. Channels are independent given z.
     """
 
     n_parameters = 2

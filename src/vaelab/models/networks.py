@@ -1,9 +1,10 @@
 """Encoder and decoder networks: dense and strided convolutional.
 
 An encoder maps images (batch, *shape) and one-hot labels (batch, K), or None, to features (batch, features). A decoder
-maps latents (batch, d) and one-hot labels to the likelihood's parameters (batch, planes, *shape). A model without labels
-has K = 0, and its labels are None. The last layer of a decoder is called `output`; the model initialises its bias from
-the data. Attribute names are part of the checkpoint format.
+maps latents (batch, d) and one-hot labels to the likelihood's parameters (batch, planes, *shape), where planes is the number
+of parameters per value of x (`Likelihood.n_parameters`). A model without labels has K = 0, and its labels are None. The last
+layer of a decoder is called `output`; the model initialises its bias from the data. Attribute names are part of the
+checkpoint format.
 """
 
 from __future__ import annotations

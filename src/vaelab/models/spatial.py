@@ -104,9 +104,7 @@ class Grid:
         if self.channels_last:
             split = images.view(-1, *sizes)
             return split.permute(0, 2, 4, 1, 3, 5).reshape(-1, self.positions, self.values).permute(2, 1, 0)
-        batch_last = (
-            images.flatten(1).t().contiguous()
-        )  # a separate copy: two simple copies are faster than a combined one
+        batch_last = images.flatten(1).t().contiguous()  # two simple copies are faster than a combined one
         split = batch_last.view(*sizes, -1)
         return split.permute(0, 2, 4, 1, 3, 5).reshape(self.values, self.positions, -1)
 
