@@ -1,4 +1,4 @@
-"""Label agreement: mistakes that were planted are the mistakes that are reported."""
+"""Label agreement: the report finds errors that were planted."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_worst_are_those_whose_label_is_least_probable() -> None:
 
 
 def draw_with_mistakes(wrong: int) -> object:
-    """Real bars of the label asked for, but frames in place of the first so many bars across."""
+    """Real images of the requested label, except that frames replace the first bars across."""
     pool = draw_tiny(600, seed=9)
 
     def draw(context: EvaluationContext, labels: np.ndarray, *, seed: int | None = None) -> np.ndarray:

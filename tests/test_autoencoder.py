@@ -1,4 +1,4 @@
-"""Random points decoded: the codes' Gaussian is met, and an autoencoder is told from a VAE."""
+"""Random points: the Gaussian fitted to the codes, and the difference between an autoencoder and a VAE."""
 
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def trained(data: Dataset, folder: Path, kind: str) -> Section:
 
 
 def test_random_points_of_an_autoencoder_are_worse_than_a_vaes(tiny: Dataset, tmp_path: Path) -> None:
-    """The tour's first claim: the autoencoder rebuilds as well, yet its random points decode to rubbish."""
+    """The autoencoder reconstructs as well as the VAE, but its random points decode to nothing recognisable."""
     data = Dataset("more", draw_tiny(400, seed=1), tiny.validation, draw_tiny(300, seed=2), tiny.classes)
     ae, vae = (trained(data, tmp_path / kind, kind) for kind in ("ae", "vae"))
     assert dict(ae["random_fid"].beside)["reconstructed held-out images"] < 0.2 * ae["random_fid"].value

@@ -1,4 +1,4 @@
-"""Bayes' rule over labels, where log p(x|y) is exact."""
+"""Bayes' rule over labels, with models whose log p(x|y) is known exactly."""
 
 import math
 
@@ -19,7 +19,7 @@ from vaelab.evaluation.bayes import (
 
 
 def mixture(exact: LinearGaussian, x: torch.Tensor) -> torch.Tensor:
-    """Log p(x) with equally frequent labels, by the Gaussians' own densities."""
+    """Log p(x) for equally frequent labels, by the Gaussian densities."""
     labels = [torch.full((len(x),), label) for label in range(exact.classes)]
     given = torch.stack([exact.log_evidence(x, y) for y in labels], dim=1)
     return torch.logsumexp(given, dim=1) - math.log(exact.classes)
@@ -41,7 +41,7 @@ def test_labels_summed_out_are_the_evidence_of_the_mixture(labelled_linear_gauss
 
 
 def test_labels_summed_out_agree_with_a_direct_estimate(labelled_linear_gaussian: LinearGaussian) -> None:
-    """p(x) by drawing z and y from their priors, with no posterior and no Bayes' rule."""
+    """p(x) by Monte Carlo over z and y from their priors, without posterior or Bayes' rule."""
     exact = labelled_linear_gaussian
     x, _ = exact.draw(4)
     source = torch.Generator().manual_seed(1)

@@ -1,4 +1,4 @@
-"""The report in a browser: nothing is fetched, all of it is seen, and it fits a phone and a desk."""
+"""The report in a browser: nothing is fetched, everything is visible, on phone and desktop widths."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 def opened(
     browser: Any, address: str, size: tuple[int, int], scheme: str = "light"
 ) -> tuple[Any, list[str], list[str]]:
-    """The page, the requests that it made, and what the console said."""
+    """The page, its requests, and its console messages."""
     page = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
     requests: list[str] = []
     said: list[str] = []
@@ -100,7 +100,7 @@ def test_paper_has_all_definitions_and_no_dark(browser: Any, address: str) -> No
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_is_told_from_its_ground(browser: Any, address: str, scheme: str) -> None:
-    """A contrast of 4.5 to 1 at least (WCAG 2.2, 1.4.3) for all text of the page and of its plots."""
+    """A contrast of at least 4.5 to 1 (WCAG 2.2, 1.4.3) for all text of the page and its plots."""
     page, _, _ = opened(browser, address, DESK, scheme)
     least = page.evaluate(CONTRAST)
     assert least["ratio"] >= 4.5, least

@@ -147,7 +147,7 @@ def test_another_source_is_named_as_such(here: Path, capsys: pytest.CaptureFixtu
     assert not (here / "vae" / "report.json").exists()
     assert read(here / "elsewhere" / "report.json")["versus"]["name"] == "tiny"
     page = (here / "elsewhere" / "report.html").read_text(encoding="utf-8")
-    assert "tiny, 3 epochs: other data than these" in page
+    assert "tiny, 3 epochs: not the data measured on" in page
 
 
 def test_what_is_finished_is_kept_and_the_next_call_goes_on(
@@ -176,7 +176,7 @@ def test_what_is_finished_is_kept_and_the_next_call_goes_on(
     assert measured == ["likelihood"]
     assert read(here / "vae" / "report.json")["settings"]["quick"] is True
     first = (here / "vae" / "report.html").read_text(encoding="utf-8")
-    assert "A quick look" in first
+    assert "Quick evaluation" in first
     call(*command, "--versus", "other.npz")  # an outlier's section apart, nothing is measured again for it
     assert measured == ["likelihood"]
     call(*command, "--seed", "1")

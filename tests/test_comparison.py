@@ -1,4 +1,4 @@
-"""Reports side by side: what is marked as the best, what is not comparable, and which files are refused."""
+"""Comparison of reports: what is marked as the best, what is not comparable, and which files are refused."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Readout, mutual information gap and DCI: 1 on a perfect code, about 0 on one that spreads every factor evenly."""
+"""Linear readout, mutual information gap and DCI: 1 for a perfect code, about 0 for factors spread evenly."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def factors() -> np.ndarray:
 
 
 def perfect(factors: np.ndarray) -> np.ndarray:
-    """Each factor in a dimension of its own: in another order, to another scale, bent."""
+    """One dimension per factor, permuted, rescaled and transformed nonlinearly."""
     return np.sinh(factors[:, [2, 0, 3, 1]]) * [1, -2, 0.1, 5]
 
 
@@ -51,7 +51,7 @@ def test_a_dimension_that_holds_nothing_does_not_count_against_the_others(factor
 
 
 def test_a_factor_in_two_dimensions_is_disentangled_and_not_complete() -> None:
-    """Importance by hand: factor 0 over dimensions 0 and 1, factor 1 in dimension 2."""
+    """Hand-made importances: factor 0 in dimensions 0 and 1, factor 1 in dimension 2."""
     readout = Readout(np.array([[0.5, 0], [0.5, 0], [0, 1.0]]), np.array([1.0, 1.0]))
     assert readout.disentanglement == pytest.approx(1)
     assert readout.completeness == pytest.approx((1 - np.log(2) / np.log(3) + 1) / 2)
@@ -76,7 +76,7 @@ def test_information_of_bins_is_their_entropy_and_of_strangers_nothing(factors: 
 
 
 def test_information_of_a_known_table() -> None:
-    """A bit that passes through a channel which turns one in four: ln 2 − H(¼)."""
+    """A bit through a channel that flips one in four: ln 2 − H(¼)."""
     sent = np.arange(40_000) % 2
     got = np.where(np.arange(40_000) % 8 < 2, 1 - sent, sent)
     expected = np.log(2) + 0.25 * np.log(0.25) + 0.75 * np.log(0.75)
@@ -95,7 +95,7 @@ def test_linear_readout_explains_what_is_linear_and_no_noise(factors: np.ndarray
 
 
 def test_readout_is_asked_only_about_images_it_has_not_learnt_from() -> None:
-    """As many weights as images: by heart it would be 1."""
+    """As many coefficients as images: on the training images R² would be 1."""
     rng = np.random.default_rng(4)
     assert held_out_r2(rng.standard_normal((60, 40)), rng.standard_normal((60, 1)))[0] < 0
 

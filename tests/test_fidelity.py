@@ -1,4 +1,4 @@
-"""Distances of sets of features against closed forms, planted overlaps, and the papers' own expectations."""
+"""Distances of feature sets: closed forms, planted overlaps, and the expectations of the papers."""
 
 import itertools
 import math
@@ -22,7 +22,7 @@ def normal(count: int, width: int, seed: int) -> Tensor:
 
 
 def with_moments(mean: Tensor, covariance: Tensor, count: int, seed: int) -> Tensor:
-    """A sample whose own mean and covariance are exactly these."""
+    """A sample with exactly this mean and covariance."""
     drawn = normal(count, len(mean), seed)
     centred = drawn - drawn.mean(0)
     whitened = centred @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(centred.T))).T

@@ -1,4 +1,4 @@
-"""The aggregate posterior against the prior where both are known exactly; collapse, the kernel test, labels in the latent."""
+"""Aggregate posterior against the prior with known values; collapse, the kernel test, and labels in the latent."""
 
 import math
 
@@ -43,7 +43,7 @@ def test_aggregate_log_prob_does_not_depend_on_what_is_held_at_once() -> None:
 
 
 def test_divergence_of_one_gaussian_is_its_closed_form() -> None:
-    """Then mixture and moments agree with ½(σ² + μ² − 1 − ln σ²)."""
+    """Mixture and moments agree with ½(σ² + μ² − 1 − ln σ²)."""
     one = Gaussian(torch.tensor([[0.5, -1.0]]), torch.tensor([[0.2, -0.3]]))
     closed = one.rate().sum().item()
     assert moment_divergence(one) == pytest.approx(closed, abs=1e-6)
@@ -61,7 +61,7 @@ def test_posteriors_that_fill_the_prior_have_little_divergence_and_a_hole_has_mu
 
 
 def test_estimate_cannot_fall_below_rate_less_log_count() -> None:
-    """Narrow posteriors: the mixture of 100 is far from that of endless images, and the docstring's floor is where it stays."""
+    """Narrow posteriors: a mixture of 100 stays at the floor given in the docstring, far from the true value."""
     narrow = of_prior(100, 8, -8.0)
     rate = narrow.rate().sum(-1).mean().item()
     assert aggregate_divergence(narrow).nats >= rate - math.log(100) - 0.5
@@ -85,7 +85,7 @@ def test_leaving_one_out_is_the_mixture_of_the_others() -> None:
 
 @pytest.mark.parametrize("count", [50, 1000])
 def test_the_truth_lies_between_both_estimates(count: int) -> None:
-    """Of endless images the aggregate is N(0, I), and its divergence 0; more images bring the two nearer."""
+    """With infinitely many images the aggregate is N(0, I) and the divergence 0; more images narrow the two estimates."""
     many = of_prior(count, 2, -3.0)
     above, below = aggregate_divergence(many), aggregate_divergence(many, leave_one_out=True)
     assert below.nats - 3 * below.error < 0 < above.nats + 3 * above.error
@@ -145,7 +145,7 @@ def test_quantiles_of_a_normal_lie_on_the_diagonal_and_those_of_a_wider_one_stee
 
 
 def clusters(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Three clouds far apart, their labels in another order than their places."""
+    """Three distant clusters whose labels are not in the order of their positions."""
     labels = np.arange(count) % 3
     centres = np.array([[9.0, 0], [-9, 0], [0, 9]])
     return centres[labels] + np.random.default_rng(seed).standard_normal((count, 2)), labels

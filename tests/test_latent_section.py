@@ -1,4 +1,4 @@
-"""The latent section on models whose latent is planted: what it finds, what it says, what it leaves out."""
+"""The latent section on models with a planted latent: results, sentences, and reasons for leaving it out."""
 
 from dataclasses import replace
 from typing import Any
@@ -28,7 +28,7 @@ def untrained(dataset: Dataset, kind: ModelName, width: int = WIDTH) -> TrainedM
 
 
 def collapse(trained: TrainedModel, *axes: int) -> TrainedModel:
-    """Its posterior in these dimensions is the prior, whatever the image."""
+    """Set the posterior in these dimensions to the prior for every image."""
     with torch.no_grad():
         for axis in axes:
             for row in (axis, trained.model.latent_dim + axis):
@@ -124,7 +124,7 @@ def test_an_autoencoder_has_codes_and_no_rate(tiny: Dataset) -> None:
 
 
 def test_codes_on_a_line_have_no_divergence_by_moments(tiny: Dataset) -> None:
-    """Their covariance has no inverse, and the figure would be infinite."""
+    """Their covariance is singular, so the divergence would be infinite."""
     model = untrained(tiny, "ae")
     with torch.no_grad():
         flat(model.model).head.weight[1] = flat(model.model).head.weight[0]

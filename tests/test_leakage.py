@@ -1,4 +1,4 @@
-"""Probes: all of a label that is in the latent, chance where it is not, and an information bound that holds."""
+"""Probes: full accuracy for a label in the latent, chance without one, and a valid information bound."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Memorising: copies are found, fresh images are not taken for copies."""
+"""Memorization: copies are found, and fresh images are not taken for copies."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""AUROC, its error and the PNG correction, and the section: the same set is not told, separated ones are."""
+"""AUROC, its error, the PNG correction, and the section on identical and on separated sets."""
 
 import io
 import math
@@ -135,7 +135,7 @@ def test_rows_far_away_are_told_and_have_no_png(linear_gaussian: LinearGaussian)
 
 
 def test_a_likelihood_that_fails_is_said_to_fail(linear_gaussian: LinearGaussian) -> None:
-    """Rows at the model's mean are likelier than its own: the simplest that there are."""
+    """Rows at the model's mean are more likely than its own data, like simple images."""
     model = TrainedModel(linear_gaussian.model.float().eval(), "vae", "gaussian", ())
     rows = linear_gaussian.draw(60)[0].float().numpy()
     middle = linear_gaussian.bias.float().numpy() + 0 * rows

@@ -1,4 +1,4 @@
-"""A report as a page: what it says, that nothing in it can break it, and that it needs nothing but itself."""
+"""The HTML page of a report: its contents, escaping, and independence of other files."""
 
 import itertools
 import math
@@ -23,7 +23,7 @@ from vaelab.evaluation.results import Bars, Lines, Matrix, Plot, Points, Section
 
 
 class Outline(HTMLParser):
-    """What a page is made of; an element that is not closed, or closed by another's end, is an error."""
+    """Elements and texts of a page; fails on unclosed or wrongly nested elements."""
 
     EMPTY = ("meta", "link", "img")
 

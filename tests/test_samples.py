@@ -1,4 +1,4 @@
-"""The samples section: real images in place of drawn ones score as real ones do, and worse ones worse."""
+"""The samples section: real images in place of generated ones score like real ones, and worse images score worse."""
 
 import math
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def many(tiny: Dataset) -> Dataset:
 
 
 def measured(many: Dataset, monkeypatch: pytest.MonkeyPatch, change: Change, kind: str = "cvae") -> Section:
-    """The section with fresh real images, changed, in place of the model's."""
+    """The section with modified fresh real images instead of generated ones."""
 
     def draw(context: EvaluationContext, labels: np.ndarray, *, seed: int | None = None) -> np.ndarray:
         del context, seed
@@ -68,7 +68,7 @@ def test_real_images_in_their_place_score_as_real_ones(many: Dataset, monkeypatc
 def test_labels_are_drawn_apart_from_the_references_so_that_kid_is_without_bias(
     many: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sets that share each class count exactly would look more alike than two random sets do: KID far below 0."""
+    """Sets with equal class counts would look more alike than two random sets: KID far below 0."""
     asked: list[np.ndarray] = []
 
     def spy(images: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Slant and stroke width recover the factors that `strokes` are drawn with. Bars of known slant: test_exploration.py."""
+"""Slant and stroke width recover the true factors of `strokes`. Bars of known slant: test_exploration.py."""
 
 from collections.abc import Callable
 
@@ -20,12 +20,12 @@ def drawn() -> Split:
 
 
 def r2(measured: np.ndarray, truth: np.ndarray) -> float:
-    """Share of the truth's variance that a line through what was measured explains."""
+    """R² of a linear regression of the true values on the measured ones."""
     return float(np.corrcoef(measured, truth)[0, 1] ** 2)
 
 
 def redrawn(monkeypatch: pytest.MonkeyPatch, factor: str) -> Split:
-    """The same drawings, but for one factor: each has that of another drawing."""
+    """The same drawings with one factor exchanged between them."""
     sample = strokes._sample_factors
     with monkeypatch.context() as patch:
         patch.setattr(strokes, "_sample_factors", lambda rng: (f := sample(rng)) | {factor: f[factor][::-1].copy()})
@@ -52,7 +52,7 @@ def test_width_is_recovered_from_one_drawing_to_the_next_in_pixels(drawn: Split)
 
 
 def test_slant_is_recovered_within_a_skeleton_as_far_as_the_hand_leaves_it_be(drawn: Split) -> None:
-    """A 7 leans with no slant, and a hand's other whims lean a drawing too: so it is no more than this."""
+    """A 7 leans without slant, and other variations of the hand also lean a drawing, so R² is limited."""
     found, truth, labels = slant(drawn.images[:, 0]), drawn.factors["slant"], drawn.labels
     assert labels is not None
     centred = [values - np.array([values[labels == k].mean() for k in labels]) for values in (found, truth)]

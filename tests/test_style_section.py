@@ -1,4 +1,4 @@
-"""Style across labels on planted hands: a decoder that draws a bar whose slant and width are the latent's own."""
+"""The style section on a planted decoder that draws a bar whose slant and width are latent dimensions."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,14 +25,14 @@ CLASSES = tuple("0123456789")
 
 
 class Pixels(nn.Module):
-    """An encoder body that passes on the pixels."""
+    """An encoder body that returns the pixels."""
 
     def forward(self, images: Tensor, labels: Tensor | None) -> Tensor:
         return images.flatten(1)
 
 
 class Bar(nn.Module):
-    """A bar whose slant is 0.2 · z2 and whose width is 3 + 0.5 · z0; under odd labels it leans the other way if so told."""
+    """A bar whose slant is 0.2 · z2 and whose width is 3 + 0.5 · z0; with `turned`, it leans the other way under odd labels."""
 
     def __init__(self, turned: bool) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def drawn() -> Dataset:
 
 @pytest.fixture(scope="module", autouse=True)
 def small() -> Iterator[None]:
-    """Fewer latents and resamples than a report takes: a bar needs no more."""
+    """Fewer latents and resamples than in a report; enough for a bar."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "QUICK_LATENTS", 60)
         patch.setattr(module, "RESAMPLED", 20)
@@ -153,7 +153,7 @@ def test_true_factors_are_read_out_where_they_are_known(drawn: Dataset) -> None:
 
 
 def test_a_code_that_is_the_factors_is_perfect(drawn: Dataset) -> None:
-    """Drawings whose factors are what the model's own latents say: all scores are 1."""
+    """Drawings whose true factors are the model's latents: all scores are 1."""
     model = hand("vae")
     codes = model.encode(drawn.test.images).mean
     factors = {f"f{axis}": codes[:, axis] * (axis + 1) for axis in range(WIDTH)}
@@ -174,7 +174,7 @@ def test_an_unconditional_model_has_style_but_not_across_labels(drawn: Dataset) 
 
 
 def test_the_label_explains_slant_that_z_does_not_hold(drawn: Dataset) -> None:
-    """Digits lean by themselves: the label beside z explains more of slant than z alone, of a z that knows nothing."""
+    """Slant differs between digits, so label and z together explain more than an uninformative z alone."""
     model = hand()
     with torch.no_grad():
         flat(model.model).head.weight.zero_()

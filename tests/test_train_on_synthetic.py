@@ -1,4 +1,4 @@
-"""Train on generated, test on real: what was drawn decides what is learnt."""
+"""Train on generated, test on real: the classifier learns what the generated images show."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def more(tiny: Dataset) -> Dataset:
 
 
 def measured(data: Dataset, monkeypatch: pytest.MonkeyPatch, shift: int) -> Section:
-    """With real images in place of drawn ones, of the label that was asked for or of one `shift` further."""
+    """The section with real images instead of generated ones, of the requested label or of one `shift` further."""
 
     def draw(context: EvaluationContext, labels: np.ndarray, *, seed: int | None = None) -> np.ndarray:
         del context, seed

@@ -73,7 +73,7 @@ def read_report(path: Path) -> dict[str, Any]:
     file = path / REPORT if path.is_dir() else path
     if not file.is_file():
         what = f"{path}: has no {REPORT}" if path.is_dir() else f"{path}: no such folder or file"
-        raise RunError(f"{what}; evaluate the run first")
+        raise RunError(f"{what}; make a report with `vaelab evaluate {path if path.is_dir() else 'RUN'}`")
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
         newer = isinstance(report["schema"], int) and report["schema"] > SCHEMA

@@ -61,7 +61,7 @@ def likelihood_section(context: EvaluationContext) -> Section:
             f"{one.name}, bits per dimension",
             one.value / (dimensions * math.log(2)),
             "bits per dimension",
-            f"The same in bits, divided by the {dimensions:,} values of an image: nats / ({dimensions:,} · ln 2).",
+            f"{one.name} in bits, divided by the {dimensions:,} values of an image: nats / ({dimensions:,} · ln 2).",
             None if one.error is None else one.error / (dimensions * math.log(2)),
             one.count,
             "lower",
@@ -103,8 +103,9 @@ ELBO = (
     "(Kingma & Welling 2014, eq. 3)."
 )
 BOUND = (
-    "−log of the mean of K importance weights p(x|z)·p(z)/q(z|x): an upper bound on −log p(x) that falls towards it "
-    "as K grows (Burda et al. 2016, eq. 8). The weights of an image are combined by log-sum-exp."
+    "−log of the mean of K importance weights p(x|z)·p(z)/q(z|x): an upper bound on −log p(x), or on −log p(x|y) for a "
+    "conditional model, that falls towards it as K grows (Burda et al. 2016, eq. 8). The weights of an image are combined by "
+    "log-sum-exp."
 )
 
 
@@ -117,11 +118,14 @@ def _nats(key: str, name: str, definition: str, estimate: Estimate, context: Eva
 
 
 def protocol(context: EvaluationContext) -> str:
-    """Describe in a sentence the likelihood and how the images are brought into its domain."""
+    """Describe in a sentence the likelihood and how the images are brought into its domain.
+
+    Comparisons of reports require equal sentences, so do not reword them.
+    """
     if context.model.likelihood == "bernoulli" and context.held_out.images.dtype == np.uint8:
         how = "binarised once by numpy.random.RandomState(777), one draw per pixel with p = level/255"
     elif context.model.likelihood == "gaussian":
-        how = "real values, unchanged; the density is per unit of each column"
+        how = "reals as they are; the density is per unit of each column"
     else:
-        how = "grey or colour levels, unchanged"
+        how = "grey or colour levels as they are"
     return f"Likelihood {context.model.likelihood}, {how}."

@@ -211,7 +211,7 @@ def _sheet(
     index: np.ndarray,
     distances: tuple[np.ndarray, np.ndarray],
 ) -> Sheet:
-    """Show ten generated images, and the ten most similar to copies, each above its nearest training image."""
+    """Show ten generated images, and the ten most likely copies, each above its nearest training image."""
     to_train, to_unseen = distances
     likeness = to_train / np.maximum(to_unseen, np.finfo(np.float32).tiny)
     first, copies = np.arange(min(SHOWN, len(images))), np.argsort(likeness, kind="stable")[:SHOWN]
@@ -224,10 +224,8 @@ def _sheet(
             ("",) * len(chosen),
             tuple(f"distance {to_train[i]:.1f}; unseen {to_unseen[i]:.1f}" for i in chosen),
         ]
-    names = ("generated", "nearest training image", "most similar to a copy", "nearest training image")
-    title = (
-        "Generated images and their nearest training images, with the distances to it and to the nearest unseen image"
-    )
+    names = ("generated", "nearest training image", "most likely copies", "nearest training image")
+    title = "Generated images and their nearest training images. Captions: distance to that image and to the nearest unseen one"
     return Sheet("neighbours", title, tuple(rows), names, tuple(captions))
 
 

@@ -230,7 +230,7 @@ def _sheets(
 SCORES = {
     "likelihood": (
         "raw likelihood",
-        "Score: the importance-weighted bound on −log p(x), which is known to fail (Nalisnick et al. 2019).",
+        "Score: the importance-weighted bound on −log p(x), known to fail for simple images (Nalisnick et al. 2019).",
     ),
     "corrected": (
         "likelihood corrected by PNG length",
