@@ -33,8 +33,8 @@ Spatial mixing connects the positions: `free` by a learned matrix over positions
 on the offset between two positions (a convolution as large as the grid), `conv` by 3×3 convolutions.
 """,
     "Objective": """
-The objective is −ELBO = distortion + β · rate in nats per image. Reported figures always use β = 1. With `--iwae-samples` above 1,
-the last part of the training minimises the importance-weighted bound instead; that part ignores `--beta` and `--free-bits` and is
+The objective is −ELBO = distortion + β · rate in nats per image. Reported figures always use β = 1. With `--iwae-samples` above
+1, the last part of the training minimises the importance-weighted bound instead; that part ignores `--beta` and `--free-bits`, and is
 not compiled.
 """,
     "Training": """
