@@ -182,7 +182,6 @@ def test_importance_weighted_bound_approaches_the_evidence(exact: LinearGaussian
 
 # Gradients.
 
-
 GRADIENT_CASES = {  # the decoder's first output, and x
     "bernoulli": ([-3.0, -0.4, 0.0, 0.9, 5.0], [0.0, 1.0, 1.0, 0.0, 1.0]),
     "continuous-bernoulli": ([-20.0, -0.6, 0.2, 0.4, 1e-3, 7.0], [0.2, 1.0, 0.0, 0.6, 0.5, 0.9]),
@@ -300,8 +299,7 @@ def test_two_unequal_chunks_equal_one(trained: Model, tiny: Dataset) -> None:
     x, noise = held_out_input(tiny.test.images, "bernoulli"), latent_noise(30, 2, 0)
     labels = torch.from_numpy(tiny.test.labels)
     whole = elbo.held_out_terms(trained, x, labels, noise)
-    chunks = slice(11), slice(11, 30)
-    parts = [elbo.held_out_terms(trained, x[part], labels[part], noise[part]) for part in chunks]
+    parts = [elbo.held_out_terms(trained, x[part], labels[part], noise[part]) for part in (slice(11), slice(11, 30))]
     for name in ("distortion", "rate"):
         one, two = getattr(whole, name), torch.cat([getattr(part, name) for part in parts])
         torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-5)

@@ -182,8 +182,8 @@ class ContinuousBernoulli(Likelihood):
 class DiscretisedLogistic(Likelihood):
     """Grey levels 0…255, as x = level/255, of a logistic distribution with 256 bins (Salimans et al. 2017, eq. 2).
 
-    The decoder outputs the logistic's mean minus ½, in units of [0, 1], and the logarithm of its scale, which is bounded
-    below by a softplus. The bins of 0 and 255 include the tails, so the 256 probabilities sum to one. Channels are independent given z.
+    The decoder outputs the logistic's mean minus ½, in units of [0, 1], and the logarithm of its scale, which a softplus bounds
+    below. The bins of 0 and 255 include the tails, so the 256 probabilities sum to one. Channels are independent given z.
     """
 
     n_parameters = 2
