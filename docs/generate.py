@@ -34,8 +34,8 @@ on the offset between two positions (a convolution as large as the grid), `conv`
 """,
     "Objective": """
 The objective is −ELBO = distortion + β · rate in nats per image. Reported figures always use β = 1. With `--iwae-samples` above
-1, the last part of the training minimises the importance-weighted bound instead; that part ignores `--beta` and `--free-bits`, and is
-not compiled.
+1, the last part of the training minimises the importance-weighted bound instead. That part ignores `--beta` and `--free-bits`
+and is not compiled.
 """,
     "Training": """
 The budget is `--seconds` or `--epochs`. Seconds count from the start of the command, loading included, and over all sittings of

@@ -40,3 +40,14 @@ def test_a_failed_write_names_the_file(tmp_path: Path) -> None:
         pass
     with pytest.raises(OutputError, match="is a folder"), atomic_write(tmp_path):
         pass
+
+
+def test_an_inner_failure_is_reported_once(tmp_path: Path) -> None:
+    (tmp_path / "b.txt").mkdir()
+    with (
+        pytest.raises(OutputError, match=r"^cannot write [^:]*b\.txt: [^:]* is a folder; "),
+        atomic_write(tmp_path / "a.txt"),
+        atomic_write(tmp_path / "b.txt"),
+    ):
+        pass
+    assert os.listdir(tmp_path) == ["b.txt"]  # noqa: PTH208

@@ -183,7 +183,6 @@ def test_importance_weighted_bound_approaches_the_evidence(exact: LinearGaussian
 
 # Gradients.
 
-
 GRADIENT_CASES = {  # the decoder's first output, and x
     "bernoulli": ([-3.0, -0.4, 0.0, 0.9, 5.0], [0.0, 1.0, 1.0, 0.0, 1.0]),
     "continuous-bernoulli": ([-20.0, -0.6, 0.2, 0.4, 1e-3, 7.0], [0.2, 1.0, 0.0, 0.6, 0.5, 0.9]),

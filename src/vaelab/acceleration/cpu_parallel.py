@@ -48,12 +48,8 @@ class ParallelStep:
     """Takes steps whose batch is processed in parts, one per worker thread."""
 
     def __init__(self, package: Path, plain: PlainRunner, parts: int, threads: int) -> None:
-        """Use the library in `package`, which computes loss and gradients of a part, with `threads` threads for each.
-
-        Raises
-        ------
-        OSError, RuntimeError
-            If it cannot be loaded.
+        """Use the library in `package`, with `threads` threads for each part; an OSError or RuntimeError if it cannot be
+        loaded.
         """
         self.plain, self.count = plain, parts
         self._library = Library(package, parts)
@@ -69,13 +65,7 @@ class ParallelStep:
         torch.set_num_threads(before)
 
     def __call__(self, batch: Batch, schedule: Schedule) -> None:
-        """Take one step; its schedule is of tensors.
-
-        Raises
-        ------
-        RuntimeError
-            If a part fails. Nothing has changed then.
-        """
+        """Take one step; its schedule is of tensors. If a part fails, nothing has changed."""
         plain, beta = self.plain, torch.as_tensor(schedule.beta)
         model, weights = plain.model, plain.state.weights
         batches = batch.split(len(batch.images) // self.count)
@@ -107,13 +97,7 @@ class Library:
     """A compiled library that several Python threads can run at the same time."""
 
     def __init__(self, package: Path, at_once: int) -> None:
-        """Load the library of a package, for `at_once` calls at a time.
-
-        Raises
-        ------
-        OSError, RuntimeError
-            If it cannot be loaded.
-        """
+        """Load the library of a package, for `at_once` calls at a time; an OSError or RuntimeError if it cannot be loaded."""
         with zipfile.ZipFile(package) as archive, tempfile.TemporaryDirectory(prefix="vaelab-") as folder:
             names = [name for name in archive.namelist() if name.endswith(".so")]
             if len(names) != 1:
@@ -133,13 +117,7 @@ class Library:
         weakref.finalize(self, opened.AOTInductorModelContainerDelete, self._container)
 
     def run(self, tensors: list[Tensor]) -> None:
-        """Run it on `tensors`, which it changes in place.
-
-        Raises
-        ------
-        RuntimeError
-            If it fails; PyTorch writes the reason to standard error.
-        """
+        """Run it on `tensors`, which it changes in place; if it fails, PyTorch writes the reason to standard error."""
         handles = [_address(capsule, None) for capsule in self._handles(tensors)]  # owned by the library from here on
         addresses = (ctypes.c_void_p * len(handles))(*handles)
         _expect_success(self._run(self._container, addresses, len(handles), None, 0, None, None))

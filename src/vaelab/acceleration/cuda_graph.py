@@ -27,12 +27,7 @@ Work = Callable[[], object]
 def recorded(step: Step, record: Callable[[Work], Work] | None = None) -> Step:
     """Return `step` such that the first `WARM_UP` calls take it, the next records it, and all later ones replay it.
 
-    Parameters
-    ----------
-    step
-        It may change `graph.lasting_inputs` in place, and nothing else.
-    record
-        Records work without doing it; by default by CUDA.
+    `step` may change only `graph.lasting_inputs`, in place. `record` records work without doing it; by default by CUDA.
     """
     record = record or _by_cuda
     taken, inputs, replay = 0, list[Tensor](), None

@@ -45,22 +45,10 @@ class NotCompiledError(Exception):
 class CompileKey:
     """All that a compiled step depends on.
 
-    Attributes
-    ----------
-    model, train
-        The configuration; `train` with defaults for what reaches the step as tensors.
-    shape, classes
-        Shape of an image, and K.
-    tensors
-        Shape, strides and type of each input, in the order of `step_inputs`, or of `gradient_inputs` if there are several
-        parts.
-    threads
-        CPU threads for which its work is divided.
-    parts
-        Number of micro-batches processed in parallel; 1: the whole step is compiled. With several, what is compiled computes
-        loss and gradients of one part (`cpu_parallel`).
-    unique
-        A new random text for a custom network, whose code is not part of the key; else empty.
+    `tensors` are shape, strides and type of each input; `threads` the CPU threads for which its work is divided; `parts` the
+    number of micro-batches processed in parallel: with several, what is compiled computes loss and gradients of one
+    (`cpu_parallel`), with 1 the whole step. `unique` is a new random text for a custom network, whose code is not part of the
+    key.
     """
 
     model: ResolvedModelConfig
@@ -181,13 +169,7 @@ def _batch(passing: Sequence[Tensor]) -> Batch:
 
 
 def compile_to(package: Path, key: CompileKey) -> None:
-    """Compile the step of `key` to a package, and compare it with the plain step.
-
-    Raises
-    ------
-    Exception
-        Whatever PyTorch and the C++ compiler raise.
-    """
+    """Compile the step of `key` to a package, and compare it with the plain step; raises whatever the compiler raises."""
     from torch._inductor import aoti_compile_and_package, aoti_load_package
     from torch.fx.experimental.proxy_tensor import make_fx
 

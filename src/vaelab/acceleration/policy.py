@@ -31,14 +31,9 @@ Plan = Literal["never", "before", "beside"]
 
 
 def plan(config: ResolvedConfig, steps: int | None) -> Plan:
-    """Return when to compile.
+    """Return when to compile a training of `steps` compilable steps, or None if its budget counts seconds.
 
     A custom network is compiled only on request: it is traced once, and may do other things at the next step.
-
-    Parameters
-    ----------
-    steps
-        Compilable steps of the whole training; None if the budget counts seconds.
     """
     device, wish = torch.device(config.train.device).type, config.train.compile
     if wish == "no" or (wish == "auto" and (is_custom(config) or device not in ("cpu", "cuda"))):

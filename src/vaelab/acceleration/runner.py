@@ -40,13 +40,7 @@ LOOK_EVERY = 0.1
 
 
 class AcceleratedRunner:
-    """Takes the steps of `plain` faster; see `vaelab.optim.step.StepRunner`.
-
-    Attributes
-    ----------
-    compiled
-        Whether the present step is compiled.
-    """
+    """Takes the steps of `plain` faster; see `vaelab.optim.step.StepRunner`. `compiled` tells whether the step is compiled."""
 
     def __init__(self, plain: PlainRunner, config: ResolvedConfig, batches: BatchStream, steps: int | None) -> None:
         """Accelerate `plain`, for `steps` steps in all, or None if the budget counts seconds."""
@@ -113,13 +107,7 @@ class AcceleratedRunner:
             torch.set_num_threads(self.threads)
 
     def compile(self) -> None:
-        """Compile the step and wait for it; on a GPU at the next step.
-
-        Raises
-        ------
-        NotCompiledError
-            If it cannot be compiled.
-        """
+        """Compile the step and wait for it (on a GPU at the next step); a NotCompiledError if it cannot be compiled."""
         self.plan = "before"
         self._key = self.key() if self.on_cpu else None
         for _ in self.prepare():

@@ -29,13 +29,7 @@ class CompileJob:
     """A process that compiles a step into the cache; it ends with this process, or when it is closed."""
 
     def __init__(self, key: CompileKey) -> None:
-        """Start it.
-
-        Raises
-        ------
-        NotCompiledError
-            If it cannot be started, or there is no C++ compiler.
-        """
+        """Start it; a NotCompiledError if it cannot be started, or there is no C++ compiler."""
         if getattr(sys, "frozen", False) or not Path(sys.executable or "").name.startswith(("python", "pypy")):
             raise NotCompiledError("this program is not run by a Python interpreter that could be started again")
         expect_compiler()
@@ -66,13 +60,7 @@ class CompileJob:
             raise NotCompiledError(str(error)) from error
 
     def done(self) -> bool:
-        """Return whether the step is compiled.
-
-        Raises
-        ------
-        NotCompiledError
-            If it could not be.
-        """
+        """Return whether the step is compiled; a NotCompiledError if it could not be."""
         status = self._process.poll()
         if status is None:
             return False

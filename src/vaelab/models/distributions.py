@@ -100,7 +100,9 @@ class Likelihood(ABC):
     @staticmethod
     @abstractmethod
     def initial(mean: Tensor, variance: Tensor) -> Tensor:
-        """Return the constant decoder output, (n_parameters, *shape), that fits data of this mean and variance (of x's shape)."""
+        """Return the constant decoder output, (n_parameters, *shape), that fits data of this mean and variance (of x's
+        shape).
+        """
 
 
 @final
@@ -158,7 +160,8 @@ class ContinuousBernoulli(Likelihood):
         return torch.where(small, 0.5 + eta / 12 - eta**3 / 720, -1 / torch.expm1(-safe) - 1 / safe)
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        # Inverse of the distribution function (e^{ηx} − 1)/(e^η − 1); for η > 0 by the mirror image x → 1 − x, to avoid overflow.
+        # Inverse of the distribution function (e^{ηx} − 1)/(e^η − 1); for η > 0 by the mirror image x → 1 − x, to avoid
+        # overflow.
         eta = self.plane(0)
         uniform = torch.rand(eta.shape, generator=generator, device=eta.device)
         small = eta.abs() < 1e-3
@@ -182,8 +185,8 @@ class ContinuousBernoulli(Likelihood):
 class DiscretisedLogistic(Likelihood):
     """Grey levels 0…255, as x = level/255, of a logistic distribution with 256 bins (Salimans et al. 2017, eq. 2).
 
-    The decoder outputs the logistic's mean minus ½, in units of [0, 1], and the logarithm of its scale, which is bounded
-    below by a softplus. The bins of 0 and 255 include the tails, so the 256 probabilities sum to one. Channels are independent given z.
+    The decoder outputs the logistic's mean minus ½, in units of [0, 1], and the logarithm of its scale, which a softplus bounds
+    below. The bins of 0 and 255 include the tails, so the 256 probabilities sum to one. Channels are independent given z.
     """
 
     n_parameters = 2
@@ -233,7 +236,8 @@ class DiscretisedLogistic(Likelihood):
 
 @final
 class GaussianLikelihood(Likelihood):
-    """Real values; the decoder outputs mean and log-variance of (x − location) / scale, with `location` and `scale` of x's shape.
+    """Real values; the decoder outputs mean and log-variance of (x − location) / scale, with `location` and `scale` of x's
+    shape.
 
     `log_prob` is a density in the units of x, so −log p may be negative. Training does not depend on the units.
     """
