@@ -82,8 +82,9 @@ def _of_kind(config: Config, kind: ModelName) -> Config:
 
 
 def _sibling(main: Config, kind: ModelName, dataset: Dataset) -> Config:
-    """Return the configuration of the main run for another kind of model, with that kind's default size of the latent vector
-    if the main run has its own default.
+    """Return the configuration of the main run for another kind of model.
+
+    A latent size that is the default of the main run becomes the default of the other kind.
     """
     from vaelab.training.resolve import resolve
 
