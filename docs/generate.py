@@ -33,15 +33,9 @@ Spatial mixing connects the positions: `free` by a learned matrix over positions
 on the offset between two positions (a convolution as large as the grid), `conv` by 3×3 convolutions.
 """,
     "Objective": """
-<<<<<<< HEAD
-The objective is −ELBO = distortion + β · rate in nats per image. Reported figures always use β = 1. With `--iwae-samples` above
-1, the last part of the training minimises the importance-weighted bound instead. That part ignores `--beta` and `--free-bits`
-and is not compiled.
-=======
 The objective is −ELBO = distortion + β · rate in nats per image. Reported figures always use β = 1. With `--iwae-samples`
 above 1, the last part of the training minimises the importance-weighted bound instead; that part ignores `--beta` and
 `--free-bits` and is not compiled.
->>>>>>> h-cli
 """,
     "Training": """
 The budget is `--seconds` or `--epochs`. Seconds count from the start of the command, loading included, and over all sittings of
