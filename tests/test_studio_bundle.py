@@ -53,7 +53,7 @@ def points_of(bundle: Bundle, kind: str) -> tuple[np.ndarray, np.ndarray]:
     return places.reshape(-1, columns) * points["scale"], labels.view("<u2")
 
 
-def test_the_manifest_names_files_that_are_there(bundle: Bundle, studio_run: Path) -> None:
+def test_the_manifest_names_existing_files(bundle: Bundle, studio_run: Path) -> None:
     manifest = json.loads((bundle.folder / "manifest.json").read_text(encoding="utf-8"))
     assert manifest == json.loads(json.dumps(bundle.manifest))
     assert bundle.folder == studio_run / "studio"
@@ -82,7 +82,7 @@ def test_the_manifest_names_files_that_are_there(bundle: Bundle, studio_run: Pat
 
 
 @pytest.mark.parametrize("kind", ["cvae", "ae", "vae"])
-def test_points_are_where_the_model_sees_the_test_images(bundle: Bundle, studio_run: Path, kind: str) -> None:
+def test_points_are_the_encoded_test_images(bundle: Bundle, studio_run: Path, kind: str) -> None:
     model, facts = load(bundle.runs[kind]), bundle.manifest["models"][kind]
     test = load_dataset(studio_run.parent / "tiny.npz").test
     order = np.random.default_rng(0).permutation(30)
@@ -102,7 +102,7 @@ def test_points_are_where_the_model_sees_the_test_images(bundle: Bundle, studio_
     np.testing.assert_allclose(facts["spread"]["deviation"], spread, rtol=1e-4)
 
 
-def test_points_far_out_are_kept_in_larger_steps() -> None:
+def test_distant_points_use_larger_steps() -> None:
     places = np.array([[100.0, -3.0], [0.5, 1.0]])
     step = model_facts.STEP * 8
     assert model_facts.step_of(places) == step
@@ -125,7 +125,7 @@ def test_surprise_is_the_nats_that_the_page_computes(bundle: Bundle, studio_run:
     assert figures["nats"] == figures["rate"] + figures["distortion"]
 
 
-def test_pictures_show_what_they_say(bundle: Bundle, studio_run: Path) -> None:
+def test_pictures_match_the_manifest(bundle: Bundle, studio_run: Path) -> None:
     first = bundle.manifest["first"]
     with Image.open(bundle.folder / first["file"]) as image:
         shown = np.asarray(image).reshape(3, 8, 10, 8).swapaxes(1, 2)
@@ -139,7 +139,7 @@ def test_pictures_show_what_they_say(bundle: Bundle, studio_run: Path) -> None:
     assert np.array_equal(thumbs[:30], test[:, 0])
 
 
-def test_the_onnx_files_are_those_of_export(bundle: Bundle, studio_run: Path) -> None:
+def test_the_onnx_files_match_the_model(bundle: Bundle, studio_run: Path) -> None:
     z, labels = np.ones((3, 2), np.float32), np.eye(3, dtype=np.float32)
     session = onnxruntime.InferenceSession(bundle.folder / "cvae-decoder.onnx")
     (decoded,) = session.run(["decoded"], {"z": z, "labels": labels})
@@ -147,7 +147,7 @@ def test_the_onnx_files_are_those_of_export(bundle: Bundle, studio_run: Path) ->
     assert np.abs(np.rint(255 * np.asarray(decoded)[:, 0]) - expected).max() <= 1
 
 
-def test_a_second_opening_finds_what_the_first_made(alone: Path) -> None:
+def test_the_second_opening_uses_the_cache(alone: Path) -> None:
     first, again = (open_bundle(alone, source="tiny.npz") for _ in range(2))
     assert first.fresh
     assert not again.fresh
@@ -155,7 +155,7 @@ def test_a_second_opening_finds_what_the_first_made(alone: Path) -> None:
     assert again.key == first.key
 
 
-def test_what_has_changed_is_made_anew(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_inputs_rebuild_the_bundle(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = open_bundle(alone)
     assert first.manifest["models"]["cvae"]["points"] is not None
     assert not open_bundle(alone).fresh
@@ -170,7 +170,7 @@ def test_what_has_changed_is_made_anew(alone: Path, monkeypatch: pytest.MonkeyPa
     assert sorted(path.name for path in alone.iterdir() if path.name.startswith(".")) == []
 
 
-def test_without_its_data_there_are_no_points_and_a_note(alone: Path) -> None:
+def test_without_data_there_are_no_points_but_a_note(alone: Path) -> None:
     Path("tiny.npz").rename("moved.npz")
     bundle = open_bundle(alone)
     facts = bundle.manifest["models"]["cvae"]
@@ -184,7 +184,7 @@ def test_without_its_data_there_are_no_points_and_a_note(alone: Path) -> None:
     assert there.manifest["models"]["cvae"]["points"]["count"] == 30
 
 
-def test_other_data_of_the_same_name_are_none(alone: Path, tiny: Dataset) -> None:
+def test_other_data_of_the_same_name_are_rejected(alone: Path, tiny: Dataset) -> None:
     np.savez(
         "tiny.npz", images=tiny.test.images, labels=np.array(["<img src=x onerror=alert(1)>", "down", "frame"] * 10)
     )
@@ -197,7 +197,7 @@ def test_other_data_of_the_same_name_are_none(alone: Path, tiny: Dataset) -> Non
         open_bundle(alone, source="nowhere")
 
 
-def test_what_was_chosen_of_the_source_need_not_be_typed_again(
+def test_the_selection_from_the_source_is_derived_from_the_run(
     tiny: Dataset, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -228,7 +228,7 @@ def test_a_sibling_of_other_data_is_left_out(alone: Path, tiny: Dataset, tiny_co
     assert "'vae'" in note
 
 
-def test_a_run_that_cannot_be_written_to_is_shown_all_the_same(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_run_is_shown(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = bundles.tempfile.mkdtemp
 
     def refused(prefix: str, dir: Path | None = None) -> str:  # noqa: A002 - as it is called
@@ -242,7 +242,7 @@ def test_a_run_that_cannot_be_written_to_is_shown_all_the_same(alone: Path, monk
     assert (bundle.folder / "manifest.json").is_file()
 
 
-def test_a_run_in_training_is_empty_until_something_is_learnt(alone: Path) -> None:
+def test_a_run_in_training_is_empty_before_the_first_weights(alone: Path) -> None:
     (alone / runs.WEIGHTS).unlink()
     bundle = open_bundle(alone, training=True)
     assert (bundle.manifest["models"], bundle.manifest["first"]) == ({}, None)
@@ -251,7 +251,7 @@ def test_a_run_in_training_is_empty_until_something_is_learnt(alone: Path) -> No
         open_bundle(alone)
 
 
-def test_what_cannot_be_shown_says_why(alone: Path, tmp_path: Path) -> None:
+def test_unsupported_runs_are_rejected(alone: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"^nowhere: no such folder"):
         open_bundle(Path("nowhere"))
     rows = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)).numpy()

@@ -25,7 +25,7 @@ SHIFTED, SCALED = 0.05, 0.2
 """Largest change of μ on any axis in σ for a shift by 4 pixels and a scaling by 20 %; two styles are about 3.7 σ apart."""
 
 
-def test_a_drawing_is_read_and_restyled_as_python_does(opened: Opener, served: str, models: Models) -> None:
+def test_a_drawing_is_read_and_restyled_as_in_python(opened: Opener, served: str, models: Models) -> None:
     page = opened(served).ready()
     page.page.get_by_text("Draw a digit", exact=True).wait_for()  # an empty sheet shows a hint, never a digit
     assert page.page.locator(SEEN).count() == 0
@@ -184,7 +184,7 @@ DROP = """async ([text, seen, rebuilt]) => {
 }"""
 
 
-def test_every_digit_in_the_hand_of_a_hundred_drawings(
+def test_every_digit_in_the_style_of_a_hundred_drawings(
     opened: Opener, served: str, reader: ReferenceClassifier, note: Callable[[str], None]
 ) -> None:
     drawings = strokes().test[:100]

@@ -83,7 +83,7 @@ COMPLAINTS = """axe.run(document, {resultTypes: ['violations'], rules: {'target-
 
 
 @pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
-def test_each_view_fits_and_can_be_read_and_hit(opened: Opener, served: str, size: tuple[int, int]) -> None:
+def test_layout_and_accessibility_of_each_view(opened: Opener, served: str, size: tuple[int, int]) -> None:
     """Nothing overflows, no text or target is too small, and axe-core finds no violation in the light and dark schemes."""
     page = there(opened(served, size=size, has_touch=size == PHONE), VIEWS[0])
     if AXE.is_file():
@@ -194,7 +194,7 @@ def test_two_fingers_zoom_the_map(opened: Opener, served: str) -> None:
 # Keyboard only.
 
 
-def test_a_journey_by_keys_alone(opened: Opener, served: str, models: Models) -> None:
+def test_the_page_works_by_keyboard_only(opened: Opener, served: str, models: Models) -> None:
     page = opened(served, state(POINT)).ready()
     press, model = page.page.keyboard.press, models["cvae"]
     order = manifest_of(served)["models"]["cvae"]["order"]
@@ -289,7 +289,7 @@ MISSED = """() => [...document.querySelectorAll('button, select, input, textarea
 
 
 @pytest.mark.parametrize("view", [VIEWS[0], VIEWS[1], VIEWS[8]])
-def test_tab_reaches_everything_and_is_seen_to(opened: Opener, served: str, view: str) -> None:
+def test_tab_reaches_everything_with_a_visible_focus(opened: Opener, served: str, view: str) -> None:
     page = there(opened(served, view), view)
     hidden = []
     for _ in range(250):
@@ -303,7 +303,7 @@ def test_tab_reaches_everything_and_is_seen_to(opened: Opener, served: str, view
     assert hidden == []
 
 
-def test_a_gentle_motion_until_touched_and_none_for_who_asks(opened: Opener, served: str) -> None:
+def test_animation_until_the_first_interaction_unless_reduced(opened: Opener, served: str) -> None:
     still = opened(served).ready()
     moving = opened(served, reduced_motion="no-preference").ready()
     before = moving.grey()

@@ -14,7 +14,7 @@ from vaelab.inference.trained import load
 pytestmark = pytest.mark.browser
 
 
-def test_a_name_that_is_html_is_a_name(opened: Opener, studio_run: Path) -> None:
+def test_html_in_a_class_name_is_text(opened: Opener, studio_run: Path) -> None:
     name = "<img src=x onerror=alert(1)>"
     with serving(studio_run, str(studio_run.parent / "tiny.npz")) as (address, _):
         page = opened(address).ready()
@@ -92,7 +92,7 @@ def test_models_without_labels(opened: Opener, served: str, models: Models, kind
         ("bundle/cvae-points.bin", {"status": 200, "body": "few"}, "holds 3 bytes"),
     ],
 )
-def test_what_is_broken_or_missing_is_said(
+def test_broken_or_missing_files_are_reported(
     browser: Any, served: str, name: str, answer: dict[str, Any], words: str
 ) -> None:
     page = Page(browser, "about:blank")
@@ -109,7 +109,7 @@ def test_what_is_broken_or_missing_is_said(
     page.context.close()
 
 
-def test_what_is_damaged_in_one_file_is_said(opened: Opener, one_file: Path, tmp_path: Path) -> None:
+def test_damage_in_the_exported_file_is_reported(opened: Opener, one_file: Path, tmp_path: Path) -> None:
     text = one_file.read_text(encoding="utf-8")
     found = re.search(r'data-name="cvae-decoder.onnx">', text)
     assert found is not None

@@ -20,7 +20,7 @@ CLIPBOARD = "navigator.clipboard.readText()"
 # Labels, points and controls.
 
 
-def test_a_label_shows_what_python_decodes(opened: Opener, where: str, models: Models) -> None:
+def test_labels_show_what_python_decodes(opened: Opener, where: str, models: Models) -> None:
     page = opened(where, state(POINT)).ready()
     pictures = decoded(models["cvae"], POINT, *range(10))
     apart = np.abs(pictures[:, None].astype(int) - pictures[None]).max((2, 3))
@@ -37,7 +37,7 @@ def test_a_label_shows_what_python_decodes(opened: Opener, where: str, models: M
     assert until(page.state, lambda found: found.get("label") == "9")["z"].split(",")[0] == "0.7"
 
 
-def test_another_draw_and_the_point_is_copied_exactly(opened: Opener, served: str, models: Models) -> None:
+def test_random_points_and_exact_copies_of_them(opened: Opener, served: str, models: Models) -> None:
     page = opened(served, "label=3", permissions=["clipboard-read", "clipboard-write"]).ready()
     first = manifest_of(served)["first"]["z"][0]
     page.shows(decoded(models["cvae"], np.array(first), 3))
@@ -57,7 +57,7 @@ def test_another_draw_and_the_point_is_copied_exactly(opened: Opener, served: st
     page.ready().shows(decoded(models["cvae"], points[1], 3))
 
 
-def test_sliders_stand_by_rate_and_move_the_point(opened: Opener, served: str, models: Models) -> None:
+def test_sliders_are_ordered_by_rate_and_move_the_point(opened: Opener, served: str, models: Models) -> None:
     page = opened(served, state(POINT, label=5)).ready()
     rates = np.array(manifest_of(served)["models"]["cvae"]["axes"]["rate"])
     order = np.argsort(-rates, kind="stable")
@@ -183,7 +183,7 @@ def test_a_dot_shows_its_image(opened: Opener, served: str) -> None:
     assert card.inner_text().startswith(str(labels[dot]))
 
 
-def test_far_out_the_picture_dims_and_says_why(opened: Opener, served: str) -> None:
+def test_far_from_the_centre_the_image_dims_with_a_reason(opened: Opener, served: str) -> None:
     page = opened(served, state(np.zeros(7))).ready()
     assert page.page.get_by_test_id("map-outside").count() == 0
     assert page.page.evaluate("query => getComputedStyle(document.querySelector(query)).opacity", CURRENT) == "1"
@@ -221,7 +221,7 @@ def test_zoom_pan_and_the_plane(opened: Opener, served: str, models: Models) -> 
     page.page.get_by_text("The other 5 axes are held at the current z.").wait_for()
 
 
-def test_tiles_lie_behind_the_dots_and_a_label_hides_its_own(opened: Opener, served: str) -> None:
+def test_tiles_are_behind_the_dots_and_labels_can_be_hidden(opened: Opener, served: str) -> None:
     page = opened(served, state(np.zeros(7))).ready()
     before = settled(page)
     page.click("Tiles")

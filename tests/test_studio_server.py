@@ -108,7 +108,7 @@ def test_nothing_else_is_served(client: Client, path: str) -> None:
     assert client.get(path).status_code == 404
 
 
-def test_a_report_that_is_made_later_is_there(client: Client, studio_run: Path) -> None:
+def test_a_report_written_later_is_served(client: Client, studio_run: Path) -> None:
     assert client.get("/bundle/report.json").status_code == 404
     (studio_run / "report.json").write_text('{"schema": 1}')
     try:
@@ -119,7 +119,7 @@ def test_a_report_that_is_made_later_is_there(client: Client, studio_run: Path) 
 
 
 @pytest.mark.parametrize("path", ["/", "/bundle/manifest.json", "/nothing", "/status.json"])
-def test_every_answer_says_what_the_page_may_do(client: Client, path: str) -> None:
+def test_every_response_has_the_security_headers(client: Client, path: str) -> None:
     headers = client.get(path).headers
     assert headers["content-security-policy"] == POLICY
     assert "unsafe-inline" not in POLICY
@@ -141,7 +141,7 @@ def test_another_host_is_refused(client: Client, host: str, status: int) -> None
         assert "http://127.0.0.1:8000/" in answer.text
 
 
-def test_nothing_can_be_written(client: Client) -> None:
+def test_requests_that_write_are_rejected(client: Client) -> None:
     assert {client.request(method, "/status.json").status_code for method in ("POST", "PUT", "DELETE")} == {405}
 
 
@@ -185,7 +185,7 @@ def test_the_pictures_of_a_training_are_of_fixed_points(young: Callable[[], runs
     assert np.array_equal(shown, model.decode(np.tile(z, (3, 1)), np.repeat(np.arange(3), 10)).reshape(3, 10, 8, 8))
 
 
-def test_a_training_that_fails_to_be_shown_says_why(young: Callable[[], runs.Run]) -> None:
+def test_an_error_after_training_is_reported(young: Callable[[], runs.Run]) -> None:
     followed = Following(young(), lambda: (_ for _ in ()).throw(StudioError("why")))
     young()
     young()
@@ -193,7 +193,7 @@ def test_a_training_that_fails_to_be_shown_says_why(young: Callable[[], runs.Run
     assert followed.events[-1] == Event("done", {"error": "why"})
 
 
-def test_a_run_without_news_for_long_is_not_in_training(
+def test_a_run_without_recent_changes_is_not_in_training(
     young: Callable[[], runs.Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = young()
@@ -201,7 +201,7 @@ def test_a_run_without_news_for_long_is_not_in_training(
     assert not is_training(run)
 
 
-def test_the_page_of_a_training_is_told(
+def test_a_training_is_followed_over_http(
     young: Callable[[], runs.Run], stand_in: Path, monkeypatch: pytest.MonkeyPatch, studio_run: Path
 ) -> None:
     """Over HTTP: the training, its events and pictures, and the finished model with a new version."""
@@ -259,7 +259,7 @@ def test_events_are_sent_once_and_in_order(site: Site, monkeypatch: pytest.Monke
     assert streamed(followed, "4", 2, lambda: None) == [": here\n\n"] * 3
 
 
-def test_a_port_that_cannot_be_had_says_so() -> None:
+def test_an_unavailable_port_is_reported() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -270,7 +270,7 @@ def test_a_port_that_cannot_be_had_says_so() -> None:
         pass
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+def error_output(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     with pytest.raises(SystemExit) as end:
         main([str(argument) for argument in arguments])
     assert end.value.code == 2
@@ -282,16 +282,16 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_mistakes_are_one_line(
     studio_run: Path, stand_in: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "nowhere: no such folder" in told(capsys, "studio", "nowhere")
+    assert "nowhere: no such folder" in error_output(capsys, "studio", "nowhere")
     (stand_in / "ort.wasm").unlink()
-    line = told(capsys, "studio", studio_run)
+    line = error_output(capsys, "studio", studio_run)
     assert line.startswith(f"vaelab: {stand_in}: ort.wasm missing; ")
     assert "make studio" in line
     assert line.count("\n") == 1
     monkeypatch.setattr(page, "DIST", stand_in / "none")
-    assert "the page is not built" in told(capsys, "studio", studio_run)
+    assert "the page is not built" in error_output(capsys, "studio", studio_run)
     monkeypatch.setattr(page, "find_spec", lambda name: None if name in ("fastapi", "uvicorn") else True)
-    line = told(capsys, "studio", studio_run)
+    line = error_output(capsys, "studio", studio_run)
     assert line.startswith("vaelab: fastapi and uvicorn not installed; ")
     assert line.endswith('pip install "vaelab[studio]"\n')
 

@@ -67,7 +67,7 @@ def blocks_of(elements: Elements) -> dict[str, bytes]:
     return {str(name): gzip.decompress(base64.b64decode(text)) for name, text in packed.items()}
 
 
-def test_everything_is_inside(elements: Elements, studio_run: Path, source: str, stand_in: Path) -> None:
+def test_the_file_contains_everything(elements: Elements, studio_run: Path, source: str, stand_in: Path) -> None:
     blocks, bundle = blocks_of(elements), open_bundle(studio_run, source=source)
     assert sorted(blocks) == sorted([*bundle.files, "worker.js", "ort.wasm", "licences.txt"])
     for name in ("worker.js", "ort.wasm"):
@@ -78,7 +78,7 @@ def test_everything_is_inside(elements: Elements, studio_run: Path, source: str,
     assert blocks["cvae-points.bin"] == (bundle.folder / "cvae-points.bin").read_bytes()
 
 
-def test_the_policy_allows_what_is_inside_and_asks_nobody(elements: Elements) -> None:
+def test_the_policy_allows_only_the_contents(elements: Elements) -> None:
     style, *_, script = elements.found
     digests = re.findall(r"'sha256-([^']+)'", elements.policy)
     texts = [script[2], style[2]]
@@ -89,7 +89,7 @@ def test_the_policy_allows_what_is_inside_and_asks_nobody(elements: Elements) ->
     assert "http" not in elements.policy
 
 
-def test_no_script_ends_where_it_should_not(elements: Elements) -> None:
+def test_scripts_cannot_end_their_element(elements: Elements) -> None:
     """A string that contains the end of an element keeps its value and stays inside the element."""
     style, *_, script = elements.found
     assert script[2] == 'const text = "\\x3C/script>\\x3C!-- no comment";\nconst price = "\\1 $&";'
@@ -98,7 +98,7 @@ def test_no_script_ends_where_it_should_not(elements: Elements) -> None:
         page_of("<html></html>", "", "", {})
 
 
-def test_points_and_their_images_are_thinned_alike(
+def test_points_and_images_are_reduced_together(
     studio_run: Path, source: str, stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert stand_in.is_dir()
@@ -120,7 +120,7 @@ def decoded(model: bytes) -> np.ndarray:
     return np.asarray(onnxruntime.InferenceSession(model).run(["decoded"], given)[0])
 
 
-def test_halved_weights_draw_the_same_in_half_the_bytes(studio_run: Path, source: str) -> None:
+def test_float16_weights_give_the_same_images(studio_run: Path, source: str) -> None:
     bundle, model = open_bundle(studio_run, source=source), load(studio_run)
     whole = [(bundle.folder / f"cvae-{part}.onnx").read_bytes() for part in ("encoder", "decoder")]
     encoder, decoder = halved_if_alike(model, *whole)
@@ -130,7 +130,7 @@ def test_halved_weights_draw_the_same_in_half_the_bytes(studio_run: Path, source
     assert 0 < np.abs(decoded(decoder) - decoded(whole[1])).max() <= halved.MOST_PIXEL
 
 
-def test_weights_that_halving_would_spoil_stay_whole(
+def test_weights_stay_float32_beyond_the_tolerance(
     studio_run: Path, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle, model = open_bundle(studio_run, source=source), load(studio_run)
@@ -146,7 +146,7 @@ def test_weights_that_halving_would_spoil_stay_whole(
     assert np.array_equal(decoded(halved_if_alike(model, encoder, decoder)[1]), decoded(decoder))
 
 
-def test_what_is_too_large_for_float16_stays(tmp_path: Path) -> None:
+def test_values_too_large_for_float16_stay_float32(tmp_path: Path) -> None:
     values = np.full(300, 1e6, np.float32)
     tensor = onnx.numpy_helper.from_array(values, "w")
     out = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [300])
@@ -155,18 +155,18 @@ def test_what_is_too_large_for_float16_stays(tmp_path: Path) -> None:
     assert halved.halved(model.SerializeToString()) == model.SerializeToString()
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: object, status: int) -> list[str]:
+def error_output(capsys: pytest.CaptureFixture[str], *arguments: object, status: int) -> list[str]:
     with pytest.raises(SystemExit) as end:
         main([str(argument) for argument in arguments])
     assert end.value.code == status
     return capsys.readouterr().err.splitlines()
 
 
-def test_the_command_writes_it_and_says_its_size(
+def test_the_command_writes_the_file_and_prints_its_size(
     studio_run: Path, source: str, stand_in: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "page.HTML"
-    (line,) = told(capsys, "export", studio_run, source, "--out", out, status=0)
+    (line,) = error_output(capsys, "export", studio_run, source, "--out", out, status=0)
     size = f"{out.stat().st_size / 1e6:.2f} MB"
     assert line.startswith(f"{out}: {size}")
     assert stand_in.is_dir()
@@ -186,15 +186,15 @@ def test_mistakes_are_one_line(
         ("--out", out, "--licence", "MIT"): ("--licence", str(out), ".onnx"),
         ("digits", "--out", "m.onnx"): ("'digits'", "m.onnx", "images"),
     }.items():
-        (line,) = told(capsys, "export", studio_run, *words, status=2)
+        (line,) = error_output(capsys, "export", studio_run, *words, status=2)
         assert line.startswith("vaelab: ")
         assert [part for part in parts if part not in line] == []
     (stand_in / "index.html").unlink()
-    (line,) = told(capsys, "export", studio_run, "--out", out, status=2)
+    (line,) = error_output(capsys, "export", studio_run, "--out", out, status=2)
     assert line.startswith(f"vaelab: {stand_in}: index.html missing; ")
     (stand_in / "index.html").write_text("")
     monkeypatch.setattr("vaelab.studio.page.find_spec", lambda _: None)
-    (line,) = told(capsys, "export", studio_run, "--out", out, status=2)
+    (line,) = error_output(capsys, "export", studio_run, "--out", out, status=2)
     assert line.endswith('pip install "vaelab[studio]"')
     with pytest.raises(OutputError, match=r"out.*page\.onnx.*\.html"):
         export_page(studio_run, "page.onnx")

@@ -260,7 +260,7 @@ DRAGS = """async ([query, count]) => {
 }"""
 
 
-def test_nothing_piles_up_in_10000_drags(opened: Opener, served: str, note: Callable[[str], None]) -> None:
+def test_no_memory_leak_in_10000_drags(opened: Opener, served: str, note: Callable[[str], None]) -> None:
     page = opened(served).ready()
     session = page.context.new_cdp_session(page.page)
 
@@ -284,7 +284,7 @@ def test_nothing_piles_up_in_10000_drags(opened: Opener, served: str, note: Call
     assert page.page.locator(CURRENT).count() == 1
 
 
-def test_it_is_served_strictly_and_alone(opened: Opener, served: str) -> None:
+def test_the_security_policy_is_enforced(opened: Opener, served: str) -> None:
     with urllib.request.urlopen(served) as answer:
         policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy

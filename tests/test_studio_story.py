@@ -53,7 +53,7 @@ def settled(page: Page, label: str, other: np.ndarray | None = None) -> np.ndarr
     return until(drawn, lambda found: found is not None)
 
 
-def rebuilt(model: TrainedModel, image: np.ndarray) -> np.ndarray:
+def reconstruction(model: TrainedModel, image: np.ndarray) -> np.ndarray:
     return model.decode(model.encode(image, binarised=False).mean)
 
 
@@ -67,13 +67,13 @@ def numbers(text: str) -> list[float]:
     return [float(one.replace("−", "-")) for one in re.findall(r"[-−]?\d+\.\d+", text)]
 
 
-def test_step_1_an_autoencoder_rebuilds(opened: Opener, alone: str, models: Models) -> None:
+def test_step_1_an_autoencoder_reconstructs(opened: Opener, alone: str, models: Models) -> None:
     page = at_step(opened, alone, 1)
     image = settled(page, "x, a test image")
-    page.shows(rebuilt(models["ae"], image), canvas("x̂, the image reconstructed from its code"))
+    page.shows(reconstruction(models["ae"], image), canvas("x̂, the image reconstructed from its code"))
     page.click("Another image")
     other = settled(page, "x, a test image", image)
-    page.shows(rebuilt(models["ae"], other), canvas("x̂, the image reconstructed from its code"))
+    page.shows(reconstruction(models["ae"], other), canvas("x̂, the image reconstructed from its code"))
     first = settled(page, "Image decoded from the point")
     page.click("Random point")
     second = settled(page, "Image decoded from the point", first)
@@ -111,7 +111,7 @@ def test_step_3_every_draw_is_nearly_the_image(opened: Opener, alone: str) -> No
     settled(page, "x, a test image", image)
 
 
-def test_step_4_the_nats_of_the_clouds(opened: Opener, alone: str, served: str, models: Models) -> None:
+def test_step_4_the_divergences_of_the_posteriors(opened: Opener, alone: str, served: str, models: Models) -> None:
     facts = manifest_of(served)["models"]["vae"]
     sheet = np.asarray(Image.open(io.BytesIO(get(served, facts["points"]["thumbs"]))).convert("L"))
     images = np.stack([sheet[:28, 28 * at : 28 * (at + 1)] for at in range(100)])
@@ -150,14 +150,14 @@ def test_step_5_z_follows_epsilon(opened: Opener, alone: str, models: Models) ->
         page.page.keyboard.press("ArrowLeft")
     z, mu, _, epsilon = numbers(page.text(".formula .number"))
     assert (z, epsilon) == (mu, 0.0)
-    page.shows(rebuilt(models["vae"], image), canvas("Image decoded from z"))
+    page.shows(reconstruction(models["vae"], image), canvas("Image decoded from z"))
     page.page.keyboard.press("End")
     assert np.abs(settled(page, "Image decoded from z", before).astype(int) - before).max() > 20
     page.click("Draw ε")
     until(lambda: numbers(page.text(".formula .number"))[3], lambda got: got != 3.0)
 
 
-def test_step_6_random_points_of_both(opened: Opener, alone: str, served: str) -> None:
+def test_step_6_random_points_of_both_models(opened: Opener, alone: str, served: str) -> None:
     facts = manifest_of(served)["models"]["vae"]["figures"]
     page = at_step(opened, alone, 6)
     names = [f"30 random points decoded by {who}" for who in ("the VAE", "the autoencoder")]
@@ -169,7 +169,7 @@ def test_step_6_random_points_of_both(opened: Opener, alone: str, served: str) -
     assert numbers(page.text(".sum")) == [round(facts[key], 1) for key in ("distortion", "rate", "nats")]
 
 
-def test_step_7_one_point_every_label_and_on_to_play(opened: Opener, alone: str, models: Models) -> None:
+def test_step_7_one_point_with_every_label(opened: Opener, alone: str, models: Models) -> None:
     page = at_step(opened, alone, 7)
     name = f"One point with 10 labels: {', '.join(map(str, range(10)))}"
     before = settled(page, name)
@@ -184,7 +184,7 @@ def test_step_7_one_point_every_label_and_on_to_play(opened: Opener, alone: str,
     page.shows(tiles(moved, 5), STRIP)
 
 
-def test_the_story_is_read_on_skipped_and_linked(opened: Opener, where: str) -> None:
+def test_navigation_through_the_story(opened: Opener, where: str) -> None:
     page = at_step(opened, where, 1)
     for step in range(2, 8):
         page.click("Next →") if step % 2 else page.page.keyboard.press("ArrowRight")
