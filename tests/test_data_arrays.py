@@ -1,4 +1,6 @@
-"""Axes, label numbers and notes of what a source's arrays become."""
+"""Conversion of arrays to a dataset: axes, label indices, splits and notes."""
+
+import re
 
 import numpy as np
 import pytest
@@ -32,13 +34,13 @@ def test_channels_come_second(shape: tuple[int, ...], ordered: tuple[int, ...]) 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 4), (5, 4, 6, 2), (5, 2, 4, 6), (5, 1, 1, 4, 6)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(DataError, match=r"here: got images of shape .*; expected \(N, H, W\), \(N, H, W, C\) or"):
+    with pytest.raises(DataError, match=r"^here: got images of shape .*expected \(N, H, W\)"):
         channels_first(np.zeros(shape), "here")
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 6), (5, 0, 6), (5, 4, 0), (5, 4, 0, 3)])
 def test_images_without_pixels_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(DataError, match="expected at least one image of one pixel"):
+    with pytest.raises(DataError, match=r"^here: .*at least one image"):
         channels_first(np.zeros(shape), "here")
 
 
@@ -57,10 +59,9 @@ def test_given_parts_are_honoured_and_the_others_held_out() -> None:
     labels = np.arange(100) % 2
     dataset = assemble("d", Part(grey(100), labels), test=Part(grey(7), labels[:7]), seed=5)
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (90, 10, 7)
-    assert dataset.notes == (
-        "Took the source's own test set of 7 images.",
-        "Held out 10 of 100 images as the validation set (10%, stratified by class, seed 5).",
-    )
+    source_note, held_out_note = dataset.notes
+    assert "test set of 7 images" in source_note
+    assert held_out_note == "Held out 10 of 100 images as the validation set (10%, stratified by class, seed 5)."
 
 
 def test_unlabelled_images_are_parted_at_random() -> None:
@@ -74,16 +75,16 @@ def test_unlabelled_images_are_parted_at_random() -> None:
 def test_a_handful_of_images_is_not_parted_and_the_notes_say_so() -> None:
     dataset = assemble("d", Part(grey(3), np.array([0, 1, 1])), seed=0)
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (3, 0, 0)
-    assert dataset.notes[0] == "Held out no test set: 3 images are too few to part."
+    assert re.search("no test set: 3 images .* too few", dataset.notes[0])
 
 
 def test_labels_that_do_not_match_in_number_are_refused() -> None:
-    with pytest.raises(DataError, match=r"d: got 3 training images and labels of shape \(2,\); expected shape \(3,\)"):
+    with pytest.raises(DataError, match=r"^d: got 3 training images .*\(2,\); expected shape \(3,\)"):
         assemble("d", Part(grey(3), np.array([0, 1])), seed=0)
 
 
 def test_labels_of_only_one_part_are_refused() -> None:
-    with pytest.raises(DataError, match="d: got no labels for the test images and some for the training images"):
+    with pytest.raises(DataError, match=r"^d: got labels for the training images but not for the test images"):
         assemble("d", Part(grey(3), np.array([0, 1, 1])), test=Part(grey(3), None), seed=0)
-    with pytest.raises(DataError, match="d: got labels for the test images and none for the training images"):
+    with pytest.raises(DataError, match=r"^d: got labels for the test images but not for the training images"):
         assemble("d", Part(grey(3), None), test=Part(grey(3), np.array([0, 1, 1])), seed=0)

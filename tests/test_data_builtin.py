@@ -1,4 +1,4 @@
-"""Built-in sources: published sets from a folder, the cache or a mirror, verified on every way; digits from scikit-learn."""
+"""Built-in sources: published data sets from a folder, the cache or a mirror, always verified; digits from scikit-learn."""
 
 import gzip
 import hashlib
@@ -125,9 +125,8 @@ def test_the_named_folder_needs_no_network(
     assert np.array_equal(dataset.validation.images[:, 0], images[20:])
     assert dataset.validation.labels is not None
     assert np.array_equal(dataset.validation.labels, labels[20:])
-    assert dataset.notes == (
-        "Took the last 10 training images for validation, and the 5 test images for the test set.",
-    )
+    (note,) = dataset.notes
+    assert re.search("last 10 training images for validation.* 5 test images", note)
     assert not (tmp_path / "cache").exists()
 
 
@@ -151,7 +150,7 @@ def test_a_file_with_another_hash_is_refused(
     url, served = mirror
     alter(monkeypatch, "mnist", mirrors=(url,))
     (served / "train-images-idx3-ubyte.gz").write_bytes(b"not what was published")
-    with pytest.raises(DataError, match=r"mnist: got wrong SHA-256 when downloading train-images-idx3-ubyte\.gz"):
+    with pytest.raises(DataError, match=r"^mnist: train-images-idx3-ubyte\.gz .*wrong SHA-256"):
         load_published("mnist")
     assert list((tmp_path / "cache" / "mnist").iterdir()) == []
 
@@ -174,11 +173,10 @@ def test_without_network_it_is_said_where_to_put_which_files(
         folder = tmp_path / named / "mnist"
     with pytest.raises(DataError) as caught:
         load_published("mnist")
-    assert str(caught.value) == (
-        "mnist: got ConnectionError when downloading train-images-idx3-ubyte.gz; expected a network or the four files; "
-        "put train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, "
-        f"t10k-labels-idx1-ubyte.gz into {folder}"
-    )
+    message = str(caught.value)
+    assert re.match(r"mnist: train-images-idx3-ubyte\.gz .*ConnectionError", message)
+    assert all(f"{file}.gz" in message for file in SMALL)
+    assert message.endswith(f" into {folder}")
     write_small(folder, spelling="{}")
     assert len(load_published("mnist").train) == 20
 
@@ -188,19 +186,16 @@ def test_a_folder_without_all_four_is_passed_over_and_noted(tmp_path: Path, monk
     write_small(tmp_path / "data")
     (tmp_path / "data" / "t10k-images-idx3-ubyte.gz").unlink()
     monkeypatch.setenv("VAELAB_DATA_DIR", str(tmp_path / "data"))
-    assert load_published("mnist").notes[0] == (
-        f"VAELAB_DATA_DIR ({tmp_path / 'data'}) does not hold MNIST's four files; "
-        f"read them from {tmp_path / 'cache' / 'mnist'}."
-    )
+    note = load_published("mnist").notes[0]
+    assert note.startswith(f"VAELAB_DATA_DIR ({tmp_path / 'data'}) ")
+    assert note.endswith(f" {tmp_path / 'cache' / 'mnist'}.")
 
 
 def test_another_set_under_the_same_names_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAELAB_DATA_DIR", str(write_small(tmp_path / "fashion")))
     files = {name: file._replace(values_sha256="0" * 64) for name, file in PUBLISHED["mnist"].files.items()}
     alter(monkeypatch, "mnist", files=files)
-    with pytest.raises(
-        DataError, match=r"got values of shape \(30, 28, 28\) that are not MNIST's train-images-idx3-ubyte; expected"
-    ):
+    with pytest.raises(DataError, match=r"\(30, 28, 28\) that are not .*train-images-idx3-ubyte of MNIST; .*`source`"):
         load_published("mnist")
 
 
@@ -225,7 +220,7 @@ def test_sets_in_mnists_form_are_downloaded_and_verified(
 @pytest.mark.parametrize("name", ["fashion-mnist", "kmnist"])
 def test_a_set_is_not_looked_for_among_mnists_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("VAELAB_DATA_DIR", str(write_small(tmp_path / "data")))
-    with pytest.raises(DataError, match=rf"{name}: got ConnectionError when .* into {tmp_path / 'data' / name}$"):
+    with pytest.raises(DataError, match=rf"^{name}: .*ConnectionError.* into {tmp_path / 'data' / name}$"):
         load_builtin(name)
     write_small(tmp_path / "data" / name, spelling="{}")
     assert len(load_builtin(name).train) == 20
@@ -236,7 +231,7 @@ def test_a_gzip_that_is_not_the_published_one_is_refused(tmp_path: Path, monkeyp
     monkeypatch.setenv("VAELAB_DATA_DIR", str(tmp_path / "data"))
     path = folder / "train-images-idx3-ubyte.gz"
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-1] + b"x"))
-    with pytest.raises(DataError, match=r"that are not KMNIST's train-images-idx3-ubyte; expected the published ones"):
+    with pytest.raises(DataError, match=r"not .*train-images-idx3-ubyte of KMNIST; .*`source`"):
         load_builtin("kmnist")
 
 
@@ -262,7 +257,7 @@ def test_without_network_it_is_said_which_letters_to_put_where(tmp_path: Path) -
     with pytest.raises(DataError) as caught:
         load_builtin("emnist-letters")
     message = str(caught.value)
-    assert message.startswith("emnist-letters: got ConnectionError when downloading gzip.zip; expected a network or")
+    assert re.match(r"emnist-letters: gzip\.zip .*ConnectionError", message)
     assert f"put {', '.join(f'{name}.gz' for name in EMNIST)} into {tmp_path / 'cache' / 'emnist-letters'} (" in message
     assert message.endswith("gzip.zip)")
 
@@ -273,7 +268,7 @@ def test_labels_out_of_range_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
     for name, small in zip(EMNIST, SMALL, strict=True):  # labels from 0, as no letter has
         (folder / f"{name}.gz").write_bytes((tmp_path / "published" / f"{small}.gz").read_bytes())
     monkeypatch.setenv("VAELAB_DATA_DIR", str(tmp_path / "data"))
-    with pytest.raises(DataError, match=r"that are not EMNIST's emnist-letters-train-labels-idx1-ubyte"):
+    with pytest.raises(DataError, match=r"not .*emnist-letters-train-labels-idx1-ubyte of EMNIST; "):
         load_builtin("emnist-letters")
 
 

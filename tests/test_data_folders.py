@@ -1,5 +1,6 @@
-"""Folders of images load as they look, and what is broken in them is named."""
+"""Folders of images: layouts, image modes, and errors that name the broken file."""
 
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_the_images_keep_their_labels_and_order(tmp_path: Path) -> None:
     ):
         assert split.labels is not None
         assert split.labels.tolist() == labels
-    assert "Took the source's own test set of 2 images." in dataset.notes
+    assert any("test set of 2 images" in note for note in dataset.notes)
 
 
 def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_other_files_are_ignored_and_counted(tmp_path: Path) -> None:
     (tmp_path / ".cache").mkdir()
     dataset = load_image_folder(tmp_path)
     assert dataset.classes == ("ant", "bee")
-    assert dataset.notes[0] == f"Ignored what is no {KINDS} image: 2 .svg, 1 .txt, 1 empty folder, 1 hidden."
+    assert re.match(r"Ignored .*: 2 \.svg, 1 \.txt, 1 empty folder, 1 hidden\.$", dataset.notes[0])
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_transparency_is_laid_on_white_and_noted(tmp_path: Path) -> None:
     dataset = load_image_folder(tmp_path)
     assert dataset.train.images[0, :, 0, 0].tolist() == [127] * 3
     assert dataset.train.images[1, :, 0, 0].tolist() == [255] * 3
-    assert dataset.notes[0] == "Laid 2 images with transparency on white."
+    assert re.search("2 images with transparency on white", dataset.notes[0])
 
 
 def test_grey_images_among_colour_become_rgb(tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ def test_grey_images_among_colour_become_rgb(tmp_path: Path) -> None:
     save(tmp_path / "1.png", "RGB", colour="#102030")
     dataset = load_image_folder(tmp_path)
     assert dataset.train.images[:, :, 0, 0].tolist() == [[0x77] * 3, [0x10, 0x20, 0x30]]
-    assert dataset.notes[0] == "Read 1 grey images as RGB, like the other 1."
+    assert re.search("1 grey images to RGB", dataset.notes[0])
 
 
 def test_cmyk_is_read_as_rgb(tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_mixed_sizes_need_a_size(tmp_path: Path) -> None:
     fill(tmp_path, "ant", 4)
     save(tmp_path / "bee" / "wide.png", size=(30, 9))
     save(tmp_path / "bee" / "small.png", size=(2, 3))
-    with pytest.raises(DataError, match=r"got images of 3 sizes, from 3×2 to 9×30 .*; type for instance --size 64"):
+    with pytest.raises(DataError, match=r"3 sizes, from 3×2 to 9×30 .*`size=64`"):
         load_image_folder(tmp_path)
     calls: list[tuple[str, int, int]] = []
     dataset = load_image_folder(tmp_path, size=(4, 6), progress=lambda *call: calls.append(call))
@@ -185,9 +186,9 @@ def make_flipped(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "make", "message"),
     [
-        ("bad.png", lambda path: path.write_bytes(b""), f"not {KINDS} inside"),
-        ("bad.jpg", lambda path: path.write_text("no image"), f"not {KINDS} inside"),
-        ("bad.png", lambda path: Image.new("L", (6, 4)).save(path, "PPM"), f"not {KINDS} inside"),
+        ("bad.png", lambda path: path.write_bytes(b""), f"not {KINDS}"),
+        ("bad.jpg", lambda path: path.write_text("no image"), f"not {KINDS}"),
+        ("bad.png", lambda path: Image.new("L", (6, 4)).save(path, "PPM"), f"not {KINDS}"),
         ("bad.png", make_truncated, "truncated"),
         ("bad.jpg", make_truncated, "truncated"),
         ("bad.png", make_flipped, "broken"),
@@ -201,7 +202,7 @@ def test_a_broken_image_is_named(
     if message == "truncated" or size:
         save(tmp_path / "good.png", size=(64, 64))
     make(tmp_path / name)
-    with pytest.raises(DataError, match=f"{name}: cannot be read .*{message}.*; expected a whole {KINDS} image"):
+    with pytest.raises(DataError, match=f"{name}: cannot be read .*{message}.*; .*`skip_broken=True`"):
         load_image_folder(tmp_path, size=size)
 
 
@@ -228,12 +229,12 @@ def test_no_image_is_half_read_when_memory_is_short(tmp_path: Path, monkeypatch:
 
     save(tmp_path / "a.png")
     monkeypatch.setattr(np, "empty", refuse)
-    with pytest.raises(DataError, match=r"got 1 images of 1×4×6, more than memory holds; .* type for instance --size"):
+    with pytest.raises(DataError, match=r"1 images of 1×4×6 .*memory; .*`size=64`"):
         load_image_folder(tmp_path)
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=f"got nothing; expected {KINDS} images, or a folder of them for each"):
+    with pytest.raises(DataError, match=f"got nothing; expected {KINDS} images"):
         load_image_folder(tmp_path)
     (tmp_path / "a.txt").touch()
     (tmp_path / "b").mkdir()
@@ -246,26 +247,26 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     [
         (
             "ant/1.png loose.png",
-            r"got 1 loose images \(loose\.png, …\) beside class folders \(ant, …\); expected one",
+            r"1 images \(loose\.png, …\) beside class folders \(ant, …\); ",
         ),
-        ("test/ant/1.png ant/2.png", "got the folders ant, test; expected train/ and beside it only test/"),
-        ("train/1.png car/2.png", "got the folders car, train; expected train/ and beside it only test/"),
-        ("train/1.png val/1.png validation/1.png", "got the folders train, val, validation; expected train/"),
+        ("test/ant/1.png ant/2.png", "got the folders ant, test; expected only train/"),
+        ("train/1.png car/2.png", "got the folders car, train; expected only train/"),
+        ("train/1.png val/1.png validation/1.png", "got the folders train, val, validation; expected only train/"),
         (
             "train/ant/1.png test/1.png",
-            "got class folders in only one of train/ and test/; expected them in both",
+            "class folders in only one of train/ and test/; ",
         ),
         (
             "train/1.png test/ant/1.png",
-            "got class folders in only one of train/ and test/; expected them in both",
+            "class folders in only one of train/ and test/; ",
         ),
         (
             "train/ant/1.png test/bee/1.png",
-            "got the class 'bee' in test/ but not in train/; expected only ant",
+            "class 'bee' in test/ but not in train/; expected only ant",
         ),
         (
             "train/1.png 2.png",
-            "got loose images beside train/; expected all images in train/ or the other folders",
+            "got images beside train/; .*move them",
         ),
     ],
 )

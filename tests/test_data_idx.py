@@ -1,4 +1,4 @@
-"""IDX files come back as they were written, and no broken one is half read."""
+"""IDX files: round trips, and errors for every kind of broken file."""
 
 import gzip
 import struct
@@ -48,32 +48,35 @@ def test_every_cut_is_noticed(values: np.ndarray, zipped: bool, data: st.DataObj
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "values"
         path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
-        with pytest.raises(DataError, match=r"expected|promises"):
+        with pytest.raises(DataError, match=r"expected|header states"):
             read_idx(path)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"got the first bytes \(none\); expected an IDX file, which begins 00 00 08 03"),
+        (b"", r"got the first bytes \(none\); expected an IDX file, .* 00 00 08 03"),
         (b"\x89PNG1234", "got the first bytes 89 50 4e 47; expected an IDX file"),
         (b"\0\0\x08\x00", "got the first bytes 00 00 08 00; expected an IDX file"),
         (b"\0\0\x0d\x01\0\0\0\1\0\0\0\0", "got IDX values of type float32; expected uint8"),
         (b"\0\0\x08\x03\0\0", "got a header of 6 bytes; expected 16; the file is cut off"),
         (
             to_idx(random_images(2, 3, 4))[:-1],
-            "promises 2 × 3 × 4 = 24 bytes, got fewer; the file is cut off",
+            "2 × 3 × 4 = 24 bytes, got fewer; the file is cut off",
         ),
         (
             to_idx(random_images(2, 3, 4)) + b"x",
-            "promises 2 × 3 × 4 = 24 bytes, got more; data follow its end",
+            "2 × 3 × 4 = 24 bytes, got more; .*trailing data",
         ),
         (gzip.compress(to_idx(random_images(2, 3, 4))[:-1], mtime=0), "= 24 bytes, got 23; the file is cut off"),
-        (gzip.compress(to_idx(random_images(2, 3, 4)) + b"x", mtime=0), "= 24 bytes, got more; data follow its end"),
-        (gzip.compress(to_idx(random_images(99, 9, 9)), mtime=0)[:-9], "cannot be read .*; expected a whole IDX file"),
+        (gzip.compress(to_idx(random_images(2, 3, 4)) + b"x", mtime=0), "= 24 bytes, got more; .*trailing data"),
+        (
+            gzip.compress(to_idx(random_images(99, 9, 9)), mtime=0)[:-9],
+            "cannot be read .*; expected a complete IDX file",
+        ),
         (
             gzip.compress(to_idx(random_images(2, 3, 4)), mtime=0) + b"junk",
-            "cannot be read .*; expected a whole IDX file",
+            "cannot be read .*; expected a complete IDX file",
         ),
     ],
 )
@@ -90,7 +93,7 @@ def test_a_lying_header_takes_no_memory(tmp_path: Path, zipped: bool) -> None:
     path = tmp_path / "liar"
     path.write_bytes(gzip.compress(content, mtime=0) if zipped else content)
     tracemalloc.start()
-    with pytest.raises(DataError, match=r"its header promises 2147483648 × .* got fewer"):
+    with pytest.raises(DataError, match=r"header states 2147483648 × .* got fewer"):
         read_idx(path)
     assert tracemalloc.get_traced_memory()[1] < 5e6
     tracemalloc.stop()
@@ -100,7 +103,7 @@ def test_a_gzip_that_inflates_past_its_header_is_not_inflated(tmp_path: Path) ->
     path = tmp_path / "bomb"
     path.write_bytes(gzip.compress(to_idx(np.zeros(200_000_000, dtype=np.uint8), shape=(10, 4, 4)), 1))
     tracemalloc.start()
-    with pytest.raises(DataError, match="promises 10 × 4 × 4 = 160 bytes, got more"):
+    with pytest.raises(DataError, match="10 × 4 × 4 = 160 bytes, got more"):
         read_idx(path)
     assert tracemalloc.get_traced_memory()[1] < 5e6
     tracemalloc.stop()
@@ -143,7 +146,7 @@ def test_rgb_is_of_rank_four(tmp_path: Path, shape: tuple[int, ...]) -> None:
         (
             "train-labels-idx1-ubyte",
             np.zeros(39, np.uint8),
-            r"labels of shape \(39,\) for 40 images; expected shape",
+            r"labels of shape \(39,\) for 40 images; expected shape \(40,\)",
         ),
         ("train-labels-idx1-ubyte", np.zeros((40, 1), np.uint8), r"labels of shape \(40, 1\) for 40 images"),
         (
@@ -154,7 +157,7 @@ def test_rgb_is_of_rank_four(tmp_path: Path, shape: tuple[int, ...]) -> None:
         (
             "train-images-idx3-ubyte",
             np.zeros((40, 0, 5), np.uint8),
-            "got a header of shape 40 × 0 × 5; expected up to 4 sides, none of them 0",
+            "header of shape 40 × 0 × 5; expected up to 4 dimensions, none of them 0",
         ),
         (
             "train-images-idx3-ubyte",
@@ -176,13 +179,13 @@ def test_files_that_do_not_match_are_refused(folder: Path, name: str, values: np
 
 def test_a_folder_without_training_images_is_refused(folder: Path) -> None:
     (folder / "train-images-idx3-ubyte").unlink()
-    with pytest.raises(DataError, match=r"expected train-images-idx3-ubyte \(or .gz\) among them"):
+    with pytest.raises(DataError, match=r"expected train-images-idx3-ubyte \(or \.gz\)"):
         load_idx_folder(folder)
 
 
 def test_labels_of_the_training_images_alone_are_refused(folder: Path) -> None:
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(DataError, match="got no labels for the test images and some for the training images"):
+    with pytest.raises(DataError, match="labels for the training images but not for the test images"):
         load_idx_folder(folder)
 
 
@@ -210,5 +213,7 @@ def test_idx_files_are_known_by_name(name: str, is_one: bool) -> None:
 def test_a_header_of_no_image_is_refused(tmp_path: Path, sides: tuple[int, ...]) -> None:
     path = tmp_path / "train-images-idx3-ubyte"
     path.write_bytes(bytes([0, 0, 8, len(sides)]) + struct.pack(f">{len(sides)}I", *sides) + b"\0")
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte: got a header of shape .*; expected up to 4 sides"):
+    with pytest.raises(
+        DataError, match=r"train-images-idx3-ubyte: got a header of shape .*; expected up to 4 dimensions"
+    ):
         read_idx(path)

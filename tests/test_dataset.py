@@ -1,4 +1,4 @@
-"""What is asked of a whole data set: the share of its values that are neither ink nor paper, in little memory."""
+"""The share of intermediate grey levels and the default likelihood of a dataset, computed in little memory."""
 
 import tracemalloc
 

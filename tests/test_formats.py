@@ -1,5 +1,6 @@
-"""Files of every format, mode and depth load with the pixels that they show."""
+"""Files of every format, mode and depth load with the pixels that viewers show."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,9 +135,7 @@ def test_sixteen_bits_keep_their_upper_half(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
 def test_numbers_without_a_known_white_are_refused(tmp_path: Path, dtype: type) -> None:
     Image.fromarray(np.full((2, 3), 70_000, dtype=dtype)).save(tmp_path / "a.tif")
-    with pytest.raises(
-        DataError, match=r"a\.tif: cannot be read \(its pixels are 32-bit numbers, .* 8 or 16 bits a pix"
-    ):
+    with pytest.raises(DataError, match=r"a\.tif: cannot be read \(.*32-bit .*8 or 16 bits"):
         load_dataset(tmp_path)
 
 
@@ -161,7 +160,7 @@ def test_of_several_frames_the_first_is_taken_and_noted(tmp_path: Path, name: st
     frames[1].save(tmp_path / "b.png")
     dataset = load_dataset(tmp_path)
     assert dataset.train.images[:, 0].tolist() == [GREY.tolist(), np.roll(GREY, 1).tolist()]
-    assert dataset.notes[0] == "Took the first frame of 1 files that hold several (animations, or pages)."
+    assert re.search("first frame .*1 files", dataset.notes[0])
 
 
 def test_the_content_decides_not_the_name(tmp_path: Path) -> None:
@@ -175,15 +174,13 @@ def test_other_files_are_passed_over(tmp_path: Path) -> None:
         (tmp_path / name).write_text("no image")
     dataset = load_dataset(tmp_path)
     assert len(dataset.train) == 1
-    assert dataset.notes[0] == f"Ignored what is no {KINDS} image: 1 .db, 1 .txt, 1 hidden, 1 without extension."
+    assert re.match(r"Ignored .*: 1 \.db, 1 \.txt, 1 hidden, 1 without extension\.$", dataset.notes[0])
 
 
 @pytest.mark.parametrize("extension", sorted(EXTENSIONS))
 def test_a_broken_file_of_every_kind_is_named(tmp_path: Path, extension: str) -> None:
     (tmp_path / f"a{extension}").write_bytes(b"no image")
-    with pytest.raises(
-        DataError, match=rf"a\{extension}: cannot be read \(not {KINDS} inside\); .* or give --skip-broken"
-    ):
+    with pytest.raises(DataError, match=rf"a\{extension}: cannot be read \(.*not {KINDS}\); .*`skip_broken=True`"):
         load_dataset(tmp_path)
 
 
@@ -194,5 +191,5 @@ def test_a_truncated_file_of_every_kind_is_named(tmp_path: Path) -> None:
         path.parent.mkdir()
         noise.save(path)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        with pytest.raises(DataError, match=rf"{name}: cannot be read \(.*\); expected a whole"):
+        with pytest.raises(DataError, match=rf"{name}: cannot be read \(.*\); expected a valid"):
             load_dataset(path.parent)

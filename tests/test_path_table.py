@@ -1,6 +1,7 @@
-"""A table of paths and labels, CSV or Parquet, loads as the folder would, and what is wrong with it is named."""
+"""Tables of paths and labels, CSV or Parquet: columns, splits, skipped files, and errors that name the row."""
 
 import builtins
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def test_splits_are_honoured_and_missing_ones_held_out(tmp_path: Path, kind: str
 
 def test_other_columns_are_ignored_and_noted(tmp_path: Path) -> None:
     dataset = load_dataset(write(tmp_path, "csv", id=list(range(40)), path=PATHS, who=["x"] * 40))
-    assert dataset.notes[0] == "Ignored the columns 'id', 'who'."
+    assert re.match("Ignored .*'id', 'who'", dataset.notes[0])
 
 
 def test_absolute_paths_a_byte_order_mark_empty_lines_and_quotes_are_read(tmp_path: Path) -> None:
@@ -101,48 +102,32 @@ def test_missing_and_broken_files_can_be_skipped(tmp_path: Path) -> None:
     table = write(tmp_path, "csv", path=[*PATHS, "images/40.png"], label=["a"] * 41)
     (tmp_path / "images" / "0.png").write_text("no image")
     dataset = load_dataset(table, skip_broken=True)
-    left = "31 training, 4 validation and 4 test images are left"
-    assert f"Left out 2 broken files of these: images/0.png, images/40.png; {left}." in dataset.notes
+    message = "2 broken files: images/0.png, images/40.png; 31 training, 4 validation and 4 test images"
+    assert any(message in note for note in dataset.notes)
     assert sum(map(len, (dataset.train, dataset.validation, dataset.test))) == 39
 
 
-EXPECTED = "expected a column 'path', and beside it only what is wanted of 'label' and 'split'"
+COLUMNS = "expected a column 'path'.*'label'.*'split'"
 CSV = {
-    "nothing": (b"", f"{{path}}: got an empty table; {EXPECTED}, and a row for each image"),
-    "a header alone": (b"path,label\n", "{path}: got no rows; expected one for each image"),
-    "no path": (b"file,label\n1.png,a\n", f"{{path}}: got the columns 'file', 'label'; {EXPECTED}"),
-    "no header": (b"1.png,a\n2.png,b\n", f"{{path}}: got the columns '1.png', 'a'; {EXPECTED}"),
-    "two columns of a name": (b"path,path\n1.png,a\n", f"{{path}}: got the columns 'path', 'path'; {EXPECTED}"),
-    "semicolons": (
-        b"path;label\n1.png;a\n",
-        f"{{path}}: got the columns 'path;label'; {EXPECTED}; put commas between the columns",
-    ),
-    "too many values": (
-        b"path,label\n1.png,a\n2.png,a,b\n",
-        "{path}: got 3 values in line 3; expected 2, one for each column; put quotes around a value with a comma in it",
-    ),
-    "too few values": (
-        b"path,label\n1.png\n",
-        "{path}: got 1 values in line 2; expected 2, one for each column; put quotes around a value with a comma in it",
-    ),
-    "no label": (b"path,label\n1.png,\n", "{path}: got no label in line 2; expected one in every row"),
-    "an empty path": (b"path,label\n1.png,a\n,b\n", "{path}: got no path in line 3; expected one in every row"),
-    "another encoding": (
-        "path\nété.png\n".encode("latin-1"),
-        "{path}: cannot be read (not UTF-8); expected CSV in UTF-8; save it anew",
-    ),
-    "an open quote": (
-        b'path\n"1.png\n',
-        "{path}: cannot be read (unexpected end of data); expected CSV in UTF-8; save it anew",
-    ),
+    "nothing": (b"", f"empty table; {COLUMNS}"),
+    "a header alone": (b"path,label\n", "no rows; expected one"),
+    "no path": (b"file,label\n1.png,a\n", f"columns 'file', 'label'; {COLUMNS}"),
+    "no header": (b"1.png,a\n2.png,b\n", rf"columns '1\.png', 'a'; {COLUMNS}"),
+    "two columns of a name": (b"path,path\n1.png,a\n", f"columns 'path', 'path'; {COLUMNS}"),
+    "semicolons": (b"path;label\n1.png;a\n", f"columns 'path;label'; {COLUMNS}.*commas between"),
+    "too many values": (b"path,label\n1.png,a\n2.png,a,b\n", "3 values in line 3; expected 2, .*quotes"),
+    "too few values": (b"path,label\n1.png\n", "1 values in line 2; expected 2, .*quotes"),
+    "no label": (b"path,label\n1.png,\n", "no label in line 2; expected"),
+    "an empty path": (b"path,label\n1.png,a\n,b\n", "no path in line 3; expected"),
+    "another encoding": ("path\nété.png\n".encode("latin-1"), r"cannot be read \(not UTF-8\); expected CSV in UTF-8"),
+    "an open quote": (b'path\n"1.png\n', r"cannot be read \(unexpected end of data\); expected CSV in UTF-8"),
     "an unknown split": (
         b"path,split\n1.png,trian\n",
-        "{path}: got the split 'trian' in line 2; expected train, validation or test. Did you mean 'train'?",
+        r"split 'trian' in line 2; expected train, validation or test\. Did you mean 'train'\?",
     ),
     "missing files": (
         b"path\nimages/1.png\nx.png\ny.png\nimages\n",
-        "{path}: got no file 'x.png' (line 3) and 2 more; expected paths relative to {folder}; mend them, or give "
-        "--skip-broken",
+        r"'x\.png' \(line 3\) and 2 more .*{folder}; .*`skip_broken=True`",
     ),
 }
 
@@ -151,31 +136,31 @@ CSV = {
 def test_bad_tables_are_refused_alike_in_python_and_on_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
 ) -> None:
-    content, expected = CSV[case]
+    content, hint = CSV[case]
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "1.png").touch()
     if case == "an unknown split":
         (tmp_path / "1.png").touch()
     path = tmp_path / "labels.csv"
     path.write_bytes(content)
-    message = expected.format(path=path, folder=tmp_path)
-    with pytest.raises(DataError) as caught:
+    message = f"{re.escape(str(path))}: .*{hint.replace('{folder}', re.escape(str(tmp_path)))}"
+    with pytest.raises(DataError, match=f"^{message}"):
         load_dataset(path)
-    assert str(caught.value) == message
     with pytest.raises(SystemExit) as stopped:
         main(["data", str(path)])
     assert stopped.value.code == 2
-    assert capsys.readouterr().err == f"vaelab: {message}\n"
+    message = message.replace("`skip_broken=True`", "--skip-broken")
+    assert re.fullmatch(f"vaelab: {message}.*\n", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
         ({"file": PATHS}, "got the columns 'file'; expected a column 'path'"),
-        ({"path": [*PATHS[:39], None]}, "got no path in row 40; expected one in every row"),
-        ({"path": PATHS, "label": ["a"] * 5 + [None] * 35}, "got no label in row 6; expected one in every row"),
-        ({"path": [*PATHS[:39], "x.png"]}, r"got no file 'x\.png' \(row 40\); expected paths relative to"),
-        ({"path": []}, "got no rows; expected one for each image"),
+        ({"path": [*PATHS[:39], None]}, "got no path in row 40; expected"),
+        ({"path": PATHS, "label": ["a"] * 5 + [None] * 35}, "got no label in row 6; expected"),
+        ({"path": [*PATHS[:39], "x.png"]}, r".*'x\.png' \(row 40\) .*expected paths relative to"),
+        ({"path": []}, "got no rows; expected one"),
     ],
 )
 def test_bad_parquet_is_refused(tmp_path: Path, columns: dict[str, list[Any]], message: str) -> None:
@@ -186,7 +171,7 @@ def test_bad_parquet_is_refused(tmp_path: Path, columns: dict[str, list[Any]], m
 def test_broken_parquet_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "labels.parquet"
     path.write_bytes(b"no Parquet")
-    with pytest.raises(DataError, match=r"labels\.parquet: cannot be read \(.*\); expected a whole Parquet file; save"):
+    with pytest.raises(DataError, match=r"labels\.parquet: cannot be read \(.*\); expected a valid Parquet file"):
         load_dataset(path)
 
 
@@ -200,12 +185,8 @@ def test_without_pyarrow_it_is_said_what_to_install(tmp_path: Path, monkeypatch:
         return real(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=r"labels\.parquet: .*pyarrow; .*pip install 'vaelab\[parquet\]'.*CSV"):
         load_dataset(table)
-    assert str(caught.value) == (
-        f"{table}: got Parquet, which needs pyarrow; expected it to be installed: pip install 'vaelab[parquet]', or save "
-        "the table as CSV"
-    )
 
 
 def test_a_table_trains_as_any_source_does(tmp_path: Path) -> None:

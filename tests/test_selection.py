@@ -1,6 +1,7 @@
-"""Classes, limits, broken files and sparse sources: every option on every kind of source, and what is said of it."""
+"""Classes, limits, broken files and sparse sources: every option with every kind of source, and its notes."""
 
 import os
+import re
 import struct
 import unicodedata
 from collections.abc import Callable
@@ -82,7 +83,7 @@ def test_classes_are_kept_in_the_order_asked_for(tmp_path: Path, kind: Callable[
         dataset = load_dataset(source, classes=classes)
         assert dataset.classes == tuple(asked)
         assert everything(dataset) == {image: at for image, at in whole.items() if at[1] in asked}
-        assert f"Took the classes {asked[0]!r}, {asked[1]!r}: 70 of 100 images." in dataset.notes
+        assert any(f"classes {asked[0]!r}, {asked[1]!r}: 70 of 100 images" in note for note in dataset.notes)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -97,7 +98,7 @@ def test_a_limit_thins_the_training_images_alone_and_every_class_alike(
     for split in ("validation", "test"):
         assert np.array_equal(getattr(dataset, split).images, getattr(whole, split).images)
     N = len(whole.train)
-    assert f"Took 20 of {N} training images (stratified by class, seed 0)." in dataset.notes
+    assert f"Selected 20 of {N} training images (stratified by class, seed 0)." in dataset.notes
     assert load_dataset(source, limit=20).fingerprint == dataset.fingerprint
     assert load_dataset(source, limit=20, seed=1).fingerprint != dataset.fingerprint
     assert load_dataset(source, limit=N).fingerprint == whole.fingerprint
@@ -124,7 +125,7 @@ def test_unlabelled_images_are_limited_at_random(tmp_path: Path) -> None:
     np.savez(tmp_path / "set.npz", images=IMAGES)
     dataset = load_dataset(tmp_path / "set.npz", limit=7)
     assert len(dataset.train) == 7
-    assert "Took 7 of 81 training images (at random, seed 0)." in dataset.notes
+    assert "Selected 7 of 81 training images (at random, seed 0)." in dataset.notes
 
 
 labels_of_any_kind = st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=200).map(np.array)
@@ -143,64 +144,42 @@ def test_a_choice_has_its_size_and_keeps_the_proportions(labels: np.ndarray, cou
     assert np.array_equal(choose(labels, count, seed=seed), chosen)
 
 
-BAD: dict[str, tuple[dict[str, Any], list[str], str]] = {
-    "an unknown class": (
-        {"classes": "ant,bea"},
-        ["--classes", "ant,bea"],
-        "classes: got 'bea'; expected some of 'ant', 'bee', 'cat'. Did you mean 'bee'?",
-    ),
-    "a class in another case": (
-        {"classes": "Ant"},
-        ["--classes", "Ant"],
-        "classes: got 'Ant'; expected some of 'ant', 'bee', 'cat'. Did you mean 'ant'?",
-    ),
-    "a class twice": (
-        {"classes": "ant,ant"},
-        ["--classes", "ant,ant"],
-        "classes: got 'ant' twice; expected each class once",
-    ),
-    "no class": (
-        {"classes": " "},
-        ["--classes", " "],
-        "classes: got ' '; expected names of classes; type for instance --classes cat,dog",
-    ),
-    "no image": (
-        {"limit": 0},
-        ["--limit", "0"],
-        "limit: got 0; expected a whole number of at least 1; type for instance --limit 1000",
-    ),
-    "a negative limit": (
-        {"limit": -3},
-        ["--limit", "-3"],
-        "limit: got -3; expected a whole number of at least 1; type for instance --limit 1000",
-    ),
+BAD: dict[str, tuple[dict[str, Any], str, str]] = {
+    "an unknown class": ({"classes": "ant,bea"}, r"got 'bea'; .*'ant', 'bee', 'cat'\. Did you mean 'bee'\?", ""),
+    "a class in another case": ({"classes": "Ant"}, r"got 'Ant'; .*'ant', 'bee', 'cat'\. Did you mean 'ant'\?", ""),
+    "a class twice": ({"classes": "ant,ant"}, "got 'ant' more than once; ", ""),
+    "no class": ({"classes": " "}, "got ' '; ", "classes='cat,dog'"),
+    "no image": ({"limit": 0}, "got 0; .*at least 1", "limit=1000"),
+    "a negative limit": ({"limit": -3}, "got -3; .*at least 1", "limit=1000"),
 }
+"""Wrong options, what the message states about them, and the example that it gives."""
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_options_are_refused_alike_in_python_and_on_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
 ) -> None:
-    options, arguments, message = BAD[case]
+    options, hint, example = BAD[case]
+    ((name, value),) = options.items()
     source = as_npz(tmp_path)
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=f"^`{name}`: {hint}.*{f'`{example}`' if example else ''}$"):
         load_dataset(source, **options)
-    assert str(caught.value) == message
     with pytest.raises(SystemExit) as stopped:
-        main(["data", str(source), *arguments])
+        main(["data", str(source), f"--{name}", str(value)])
     assert stopped.value.code == 2
-    assert capsys.readouterr().err == f"vaelab: {message}\n"
+    typed = f"--{example}".replace("=", " ").replace("'", "") if example else ""
+    assert re.fullmatch(f"vaelab: --{name}: {hint}.*{typed}\n", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("limit", [True, 2.5, "7"])
 def test_a_limit_is_a_whole_number(tmp_path: Path, limit: Any) -> None:
-    with pytest.raises(ConfigError, match=f"limit: got {limit!r}; expected a whole number"):
+    with pytest.raises(ConfigError, match=f"^`limit`: got {limit!r}; expected a whole number"):
         load_dataset(as_npz(tmp_path), limit=limit)
 
 
 def test_classes_of_unlabelled_images_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "set.npz", images=IMAGES)
-    with pytest.raises(ConfigError, match="classes: got 'ant' for images without labels; expected no classes"):
+    with pytest.raises(ConfigError, match="^`classes`: got 'ant' for images without labels; "):
         load_dataset(tmp_path / "set.npz", classes="ant")
 
 
@@ -210,15 +189,11 @@ def test_broken_files_are_left_out_counted_and_named(tmp_path: Path) -> None:
     for i in range(7):
         (folder / "ant" / f"x{i}.png").write_bytes(b"no image")
     (folder / "bee" / "gone.png").symlink_to("nowhere")
-    with pytest.raises(DataError, match=r"x0\.png: cannot be read .* or give --skip-broken"):
+    with pytest.raises(DataError, match=r"x0\.png: cannot be read .*`skip_broken=True`"):
         load_dataset(folder)
     dataset = load_dataset(folder, skip_broken=True)
     names = [f"ant{os.sep}x{i}.png" for i in range(5)]
-    broken = [
-        note
-        for note in dataset.notes
-        if note.startswith(f"Left out 8 broken files of these: {', '.join(names)} and 3 more; ")
-    ]
+    broken = [note for note in dataset.notes if f" 8 broken files: {', '.join(names)} and 3 more; " in note]
     assert len(broken) == 1
     assert everything(dataset).keys() == whole.keys()
     assert broken[0] in load_dataset(folder, skip_broken=True, size=8).notes
@@ -227,7 +202,7 @@ def test_broken_files_are_left_out_counted_and_named(tmp_path: Path) -> None:
 def test_nothing_but_broken_files_is_an_error(tmp_path: Path) -> None:
     for i in range(3):
         (tmp_path / f"{i}.png").touch()
-    with pytest.raises(DataError, match=r"got 3 files, none of which can be read; expected images: look at .*0\.png"):
+    with pytest.raises(DataError, match=r"3 files, none of which can be read; .*0\.png"):
         load_dataset(tmp_path, skip_broken=True)
 
 
@@ -239,7 +214,7 @@ def test_the_command_line_says_what_was_left_out(tmp_path: Path, capsys: pytest.
         main(["data", str(folder), "--skip-broken", "--classes", "cat,ant", "--limit", "58", "--out", out])
     assert stopped.value.code == 0
     printed = capsys.readouterr()
-    assert f"Left out 1 broken file of these: ant{os.sep}x.png; 57 training, 6 validation" in printed.err
+    assert f" 1 broken file: ant{os.sep}x.png; 57 training, 6 validation" in printed.err
     assert printed.out.startswith("classes: 57 train, 6 validation, 7 test images")
 
 
@@ -267,7 +242,7 @@ def test_inner_folders_belong_to_their_class(tmp_path: Path) -> None:
     assert len(dataset.train) + len(dataset.test) == 5  # none of them twice
     classes = {image[0]: name for image, (_, name) in everything(dataset).items()}
     assert classes == {0: "ant", 1: "ant", 2: "ant", 3: "ant", 4: "bee"}
-    assert dataset.notes[0] == "Counted the images of 4 inner folders to the class folders that they are in."
+    assert "4 subfolders" in dataset.notes[0]
 
 
 AWKWARD = ["A", "a", "été", "ε δ", "two words", " x", "7", "07", "日本", "😀", "no.dot", "O'Neill"]
@@ -300,7 +275,7 @@ def test_a_class_with_one_image_is_learnt_from(tmp_path: Path) -> None:
     dataset = load_dataset(tmp_path / "set.npz")
     assert dataset.train.labels is not None
     assert (dataset.train.labels == 1).sum() == 1
-    assert dataset.notes[-1] == "The class 'one' has one image, which is for training."
+    assert re.match("The class 'one' has a single image", dataset.notes[-1])
 
 
 def test_a_thousand_classes(tmp_path: Path) -> None:
@@ -318,10 +293,8 @@ def test_a_thousand_classes(tmp_path: Path) -> None:
     np.savez(tmp_path / "set.npz", images=images[:1000], labels=labels[:1000])
     dataset = load_dataset(tmp_path / "set.npz")
     assert (len(dataset.train), len(dataset.test)) == (1000, 0)
-    assert dataset.notes[0] == "Held out no test set: 1,000 images of 1,000 classes are too few to part."
-    assert dataset.notes[-1] == (
-        "1,000 classes ('0', '1', '2', '3', '4' and 995 more) have one image, which is for training."
-    )
+    assert re.search("no test set: 1,000 images of 1,000 classes .* too few", dataset.notes[0])
+    assert re.match(r"1,000 classes \('0', '1', '2', '3', '4' and 995 more\) have a single image", dataset.notes[-1])
 
 
 def test_a_single_class(tmp_path: Path) -> None:
@@ -358,14 +331,12 @@ def test_a_source_of_test_images_alone_can_be_tried_but_not_learnt_from(tmp_path
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (0, 0, 100)
     assert len(dataset.classes) == 3
     assert dataset.shape == (1, 8, 8)
-    assert (
-        "The source has no training images: a trained model can be tried on it, none can be trained." in dataset.notes
-    )
+    assert any("no training images" in note for note in dataset.notes)
     assert next(describe_dataset(dataset)) == f"{dataset.name}: 0 train, 0 validation, 100 test images"
     assert contact_sheet(dataset).width > 8
     from vaelab.config import Config
 
-    with pytest.raises(DataError, match="got no training images; expected at least one to learn from"):
+    with pytest.raises(DataError, match="no training images"):
         next(fit(Config(), dataset))
 
 

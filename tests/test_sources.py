@@ -1,4 +1,4 @@
-"""One call loads every kind of source, and says what is wrong with what is none."""
+"""`load_dataset` with every kind of source, and its errors."""
 
 import os
 import shutil
@@ -118,7 +118,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"table\.tsv: got a file of kind \.tsv; {KINDS}$"):
         load_dataset(tmp_path / "table.tsv")
     (tmp_path / "train-images-idx3-ubyte").touch()
-    with pytest.raises(DataError, match=f"got a file of kind .none.; {KINDS}; type its folder, {tmp_path}$"):
+    with pytest.raises(DataError, match=f"got a file of kind .none.; {KINDS}; .*folder, {tmp_path}$"):
         load_dataset(tmp_path / "train-images-idx3-ubyte")
 
 
@@ -163,20 +163,20 @@ def test_a_folder_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: p
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(os, "listdir", refuse)
-    with pytest.raises(DataError, match=r"cannot be read \(Permission denied\); .*; check its name and permissions"):
+    with pytest.raises(DataError, match=r"cannot be read \(Permission denied\); .*permissions"):
         load_dataset(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 0}, r"size: got 0; expected one side or two \(HxW\), each 1…4096 pixels; type"),
-        ({"fit": "crpo"}, r"fit: got 'crpo'; expected crop or pad\. Did you mean 'crop'\?"),
-        ({"seed": -1}, "seed: got -1; expected 0 or more"),
+        ({"size": 0}, "`size`: got 0; expected .*1…4096 pixels"),
+        ({"fit": "crpo"}, r"`fit`: got 'crpo'; expected crop or pad\. Did you mean 'crop'\?"),
+        ({"seed": -1}, "`seed`: got -1; expected .*at least 0"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
         load_dataset("digits", **options)
 
 

@@ -1,4 +1,4 @@
-"""Drawings follow from (seed, i) alone, sit as MNIST's digits do, and show the factors that they come with."""
+"""Drawings depend on (seed, i) only, are placed like the digits of MNIST, and show their factors of variation."""
 
 import gzip
 import os
@@ -105,11 +105,11 @@ def test_no_two_drawings_are_alike(drawn: Split) -> None:
 
 
 def test_numbers_below_zero_are_refused() -> None:
-    with pytest.raises(DataError, match="got count 1, seed -1, start 0; expected whole numbers ≥ 0"):
+    with pytest.raises(DataError, match=r"`seed`.*got 1, -1, 0; expected .*at least 0"):
         draw_strokes(1, seed=-1)
-    with pytest.raises(DataError, match="got count -1"):
+    with pytest.raises(DataError, match=r"`count`.*got -1, 0, 0"):
         draw_strokes(-1, seed=0)
-    with pytest.raises(DataError, match="start -5"):
+    with pytest.raises(DataError, match=r"`start`.*got 1, 0, -5"):
         draw_strokes(1, seed=0, start=-5)
 
 
@@ -122,7 +122,7 @@ def test_progress_adds_up() -> None:
 def test_digits_are_balanced(drawn: Split) -> None:
     assert drawn.labels is not None
     assert np.bincount(drawn.labels).tolist() == [600] * 10
-    # Not in an order: the first digit tells nothing of the second.
+    # The order is random: a digit does not depend on the previous one.
     assert np.count_nonzero(np.diff(drawn.labels) == 1) < 1000
 
 
@@ -144,7 +144,7 @@ def test_the_ink_fills_a_box_about_its_centre_of_mass(drawn: Split) -> None:
     assert longer.mean() > 19
     mass = images.sum(axis=(1, 2))
     centres = np.stack([images.sum(axis=1) @ PIXELS, images.sum(axis=2) @ PIXELS]) / mass
-    # Only a very lopsided drawing stops at the picture's edge before its centre is in the middle.
+    # Only very asymmetric drawings reach the edge of the image before they are centred.
     off = np.abs(centres - 14).max(axis=0)
     assert (off <= 0.5).mean() > 0.995
     assert off.max() < 2
@@ -255,7 +255,7 @@ def test_skeletons_pass_through_their_points() -> None:
             ends = np.concatenate([middles - extents / 2, middles + extents / 2])
             nearest = np.linalg.norm(points[:, None] - ends, axis=2).min(axis=1)
             assert nearest.max() < 2.5 / DASHES
-            # The dashes hang together, but where the pen is lifted.
+            # The dashes are connected except where the pen is lifted.
             gaps = np.linalg.norm((middles + extents / 2)[:-1] - (middles - extents / 2)[1:], axis=1)
             assert np.count_nonzero(gaps > 1e-5) == PATHS[digit][name][1].count("/")
 
@@ -311,7 +311,7 @@ def test_another_seed_number_or_code_is_drawn_anew(few: Path, monkeypatch: pytes
     first, both, three, after = kept
     assert [len(each) for each in kept] == [1, 2, 3, 3]
     assert first < both < three
-    assert len(after - three) == 1  # in place of what the other code drew
+    assert len(after - three) == 1  # replaces the drawings of the other code
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip"])
@@ -335,7 +335,7 @@ def test_drawings_that_cannot_be_kept_are_no_error(few: Path, tmp_path: Path, mo
     assert not few.exists()
 
 
-def test_what_pixels_hang_on_is_the_code_and_numpy() -> None:
+def test_the_cache_key_is_the_code_and_numpy() -> None:
     assert b"def _ink" in strokes._code()
     assert b"PATHS: dict" in strokes._code()
     assert strokes._code().endswith(np.__version__.encode())

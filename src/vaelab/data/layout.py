@@ -1,4 +1,4 @@
-"""Images in whatever layout they come, and in the one that is shown: uint8 (N, H, W) for grey, (N, H, W, 3) for RGB."""
+"""Conversion of image arrays between the layouts that users pass, the stored one and the displayed one."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from vaelab.errors import DataError
 
 
 def as_stored(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Images (N, H, W), (N, H, W, C) or (N, C, H, W), or rows (N, D), as (N, *shape), uint8 or float32, contiguous.
+    """Convert images (N, H, W), (N, H, W, C) or (N, C, H, W), or rows (N, D), to (N, *shape), contiguous.
+
+    Images stay uint8; rows become float32.
 
     Raises
     ------
     DataError
-        If they are not of `shape`, (C, H, W) or (D,), or there are none, or images are not uint8.
+        If the array is empty or not of `shape`, (C, H, W) or (D,), or if images are not uint8.
     """
     raw = np.asarray(images)
     if len(shape) == 3 and raw.shape[1:] != tuple(shape):
@@ -33,24 +35,24 @@ def as_stored(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
 
 def expect_levels(images: np.ndarray, where: str = "") -> None:
-    """Refuse images that are not uint8; `where` begins the error."""
+    """Raise DataError if the images are not uint8; `where` is a prefix of the message."""
     if images.dtype == np.uint8:
         return
-    mend = ""
+    remedy = ""
     if images.dtype.kind == "f" and images.size and 0 <= images.min() <= images.max() <= 1:
-        mend = ': type (255 * X).round().astype("uint8")'
-    raise DataError(f"{where}got images of type {images.dtype}; expected uint8 levels 0…255{mend}")
+        remedy = '; pass (255 * X).round().astype("uint8")'
+    raise DataError(f"{where}got images of type {images.dtype}; expected uint8 levels 0…255{remedy}")
 
 
 def as_shown(stored: np.ndarray) -> np.ndarray:
-    """Stored images (N, C, H, W) as (N, H, W) or (N, H, W, 3); rows of a table stay as they are."""
+    """Convert stored images (N, C, H, W) to (N, H, W) if grey, (N, H, W, 3) if RGB; return rows of a table unchanged."""
     if stored.ndim != 4:
         return stored
     return stored[:, 0] if stored.shape[1] == 1 else np.ascontiguousarray(np.moveaxis(stored, 1, -1))
 
 
 def describe_shape(shape: Sequence[int]) -> str:
-    """A shape in words, such as `grey images of 28×28` (height × width)."""
+    """Describe a shape in words, such as `grey images of 28×28` (height × width)."""
     if len(shape) == 3 and shape[0] in (1, 3):
         return f"{'grey' if shape[0] == 1 else 'RGB'} images of {shape[1]}×{shape[2]}"
     if len(shape) == 1:

@@ -1,4 +1,7 @@
-"""NumPy archives: `images`, optionally `labels`, `test_images`, `test_labels`; or the last two alone. Nothing is unpickled."""
+"""NumPy archives of `images` and optionally `labels`, `test_images`, `test_labels`; or of the last two only.
+
+Pickled objects are not loaded.
+"""
 
 from __future__ import annotations
 
@@ -13,28 +16,28 @@ from vaelab.data.dataset import Dataset
 from vaelab.errors import DataError
 
 KEYS = ("images", "labels", "test_images", "test_labels")
-HOW_TO_SAVE = "type np.savez(path, images=images, labels=labels)"
+HOW_TO_SAVE = "save it with np.savez(path, images=images, labels=labels)"
 
 
 def load_npz(path: Path, *, seed: int = 0) -> Dataset:
-    """The dataset of an archive.
+    """Load an archive.
 
-    Images are uint8, or floats in [0, 1], which are scaled to 0…255 and rounded; of shape (N, H, W), (N, H,
-    W, C) or (N, C, H, W). Labels are integers or text, shape (N,); the classes are the distinct labels in
-    order. An archive of test images alone has nothing to train on. Raises `DataError` for a broken archive, pickled
-    objects, wrong types, shapes or ranges, and labels that do not match.
+    Images are uint8, or floats in [0, 1], which are scaled to 0…255 and rounded; the shape is (N, H, W), (N, H, W, C) or
+    (N, C, H, W). Labels are integers or text, shape (N,); the classes are the sorted distinct labels. An archive with test
+    images only has no training images. Raises `DataError` for a broken archive, pickled objects, wrong types, shapes or
+    ranges, and labels that do not match the images.
     """
     arrays = _read_arrays(path)
     if "images" not in arrays and ("test_images" not in arrays or "labels" in arrays):
         got = ", ".join(arrays) or "no array"
-        raise DataError(f"{path}: got {got}; expected an array called 'images'; {HOW_TO_SAVE}")
+        raise DataError(f"{path}: got {got}; expected an array named 'images'; {HOW_TO_SAVE}")
     if "test_labels" in arrays and "test_images" not in arrays:
         raise DataError(f"{path}: got test_labels without test_images; expected both; {HOW_TO_SAVE}")
     notes = []
     if ignored := sorted(arrays.keys() - set(KEYS)):
-        notes.append(f"Ignored the arrays {', '.join(ignored)}: only {', '.join(KEYS)} are read.")
+        notes.append(f"Ignored the arrays {', '.join(ignored)}; only {', '.join(KEYS)} are read.")
     if any(key in arrays and arrays[key].dtype.kind == "f" for key in ("images", "test_images")):
-        notes.append("Scaled images given as floats from [0, 1] to 0…255 and rounded them.")
+        notes.append("Scaled floating-point images from [0, 1] to 0…255 and rounded them.")
 
     train = test = None
     if "images" in arrays:
@@ -44,19 +47,21 @@ def load_npz(path: Path, *, seed: int = 0) -> Dataset:
     if train is not None and test is not None:
         if test.images.shape[1:] != train.images.shape[1:]:
             raise DataError(
-                f"{path}: got test_images of shape {test.images.shape[1:]} each; expected that of images, "
+                f"{path}: got test_images of shape {test.images.shape[1:]} each; expected the shape of images, "
                 f"{train.images.shape[1:]}"
             )
         kinds = [part.labels.dtype.kind == "U" for part in (train, test) if part.labels is not None]
         if len(set(kinds)) > 1:
-            raise DataError(f"{path}: got labels of text and of integers; expected one kind in labels and test_labels")
+            raise DataError(
+                f"{path}: got text labels and integer labels; expected the same type in labels and test_labels"
+            )
     return assemble(path.absolute().stem, train, test=test, seed=seed, notes=notes)
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of the archive by name; those that are not among `KEYS` are not loaded but empty."""
+    """Read the arrays of an archive by name; arrays not in `KEYS` are not loaded, but replaced by empty ones."""
     try:
-        with path.open("rb") as file:  # opened here, as NumPy leaves it open where it raises
+        with path.open("rb") as file:  # opened here, because NumPy does not close it after an error
             archive = np.load(file, allow_pickle=False)
             if isinstance(archive, np.ndarray):
                 raise DataError(f"{path}: got a single .npy array; expected an .npz archive; {HOW_TO_SAVE}")
@@ -64,7 +69,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
                 return {key: archive[key] if key in KEYS else np.empty(0) for key in archive.files}
     except DataError:
         raise
-    # A broken archive surfaces as any of these, from zipfile, zlib and NumPy's header parser.
+    # Errors that zipfile, zlib and NumPy's header parser raise on broken archives.
     except (
         OSError,
         EOFError,
@@ -77,19 +82,19 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     ) as error:
         if str(error).startswith("Object arrays"):
             raise DataError(
-                f"{path}: got pickled Python objects, which can run code; expected plain arrays of uint8 "
+                f"{path}: got pickled Python objects, which can execute code; expected plain arrays of uint8 "
                 f"images and integer or text labels; {HOW_TO_SAVE}"
             ) from None
-        # NumPy takes whatever is neither .npz nor .npy for a pickle.
+        # NumPy assumes that a file which is neither .npz nor .npy is a pickle.
         reason = "not a zip archive" if "pickle" in str(error) else str(error) or type(error).__name__
-        raise DataError(f"{path}: cannot be read ({reason}); expected a whole .npz archive; {HOW_TO_SAVE}") from None
+        raise DataError(f"{path}: cannot be read ({reason}); expected a complete .npz archive; {HOW_TO_SAVE}") from None
 
 
 def _pixels(images: np.ndarray, where: str) -> np.ndarray:
-    """`images` as uint8 (N, C, H, W)."""
+    """Convert images to uint8 (N, C, H, W)."""
     images = channels_first(images, where)
     if images.dtype.kind == "f":
-        low, high = float(images.min()), float(images.max())  # NaN if there is one
+        low, high = float(images.min()), float(images.max())  # NaN if any value is NaN
         if not 0 <= low <= high <= 1:
             got = "NaN" if np.isnan(low) else f"floats from {low:g} to {high:g}"
             raise DataError(f"{where}: got {got}; expected uint8 in 0…255 or floats in [0, 1]")
@@ -97,19 +102,19 @@ def _pixels(images: np.ndarray, where: str) -> np.ndarray:
     if images.dtype != np.uint8:
         raise DataError(
             f"{where}: got type {images.dtype}; expected uint8 in 0…255 or floats in [0, 1]; "
-            "type images.astype(np.uint8) if they are in 0…255"
+            "if the values are in 0…255, convert with images.astype(np.uint8)"
         )
     return images
 
 
 def _label_values(arrays: dict[str, np.ndarray], key: str, path: Path) -> np.ndarray | None:
-    """The labels as they stand in the archive, integers or text of shape (N,), or None."""
+    """Return the labels of the archive, integers or text of shape (N,), or None."""
     labels = arrays.get(key)
     if labels is None:
         return None
     if labels.dtype.kind not in "iuU":
         raise DataError(
-            f"{path}: {key}: got type {labels.dtype}; expected integers or text; type {key}.astype(int) or "
+            f"{path}: {key}: got type {labels.dtype}; expected integers or text; convert with {key}.astype(int) or "
             f"{key}.astype(str)"
         )
     return labels if labels.dtype.kind == "U" else labels.astype(np.int64)

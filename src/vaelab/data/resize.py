@@ -1,4 +1,4 @@
-"""Images of any size brought to one: scaled, then cropped or padded about the centre.
+"""Resize images: scale, then crop or pad around the centre.
 
 Sizes are (H, W) in pixels throughout; Pillow's own order is (W, H).
 """
@@ -18,14 +18,14 @@ from vaelab.errors import ConfigError
 
 Fit: TypeAlias = Literal["crop", "pad"]
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is in all."""
+"""Progress callback: called with a description, the number of items done, and the total."""
 
-LARGEST_SIDE = 4096
+MAX_SIDE = 4096
 SCALING = Image.Resampling.LANCZOS
 
 
 def parse_size(size: int | tuple[int, int] | str | None) -> tuple[int, int] | None:
-    """A size as the user gives it (one side for a square, two, or text such as "32" or "32x48") as (H, W).
+    """Convert a size, given as one side of a square, two sides, or text such as "32" or "32x48", to (H, W).
 
     Raises `ConfigError` for anything else and for a side outside 1…4096.
     """
@@ -38,19 +38,19 @@ def parse_size(size: int | tuple[int, int] | str | None) -> tuple[int, int] | No
         sides = (int(size), int(size))
     if isinstance(sides, tuple | list) and len(sides) == 2:
         height, width = sides
-        if all(isinstance(side, int | np.integer) and 1 <= side <= LARGEST_SIDE for side in sides):
+        if all(isinstance(side, int | np.integer) and 1 <= side <= MAX_SIDE for side in sides):
             return int(height), int(width)
     raise ConfigError(
-        f"size: got {size!r}; expected one side or two (HxW), each 1…{LARGEST_SIDE} pixels; "
-        "type for instance --size 32 or --size 32x48"
+        f"`size`: got {size!r}; expected one side or HxW, each 1…{MAX_SIDE} pixels; "
+        "pass for instance `size=32` or `size='32x48'`"
     )
 
 
 def fit_image(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
-    """`image`, grey or RGB, at `size`.
+    """Resize a grey or RGB image to `size`.
 
-    "crop" scales so that the image just covers the size, and cuts off what stands over on both sides alike.
-    "pad" scales so that it just fits in, and fills the rest with the median colour of its border.
+    "crop" scales the image so that it covers the size and crops it around the centre. "pad" scales it so that it fits inside
+    and fills the rest with the median colour of its border.
     """
     height, width = size
     if image.size == (width, height):
@@ -70,7 +70,7 @@ def fit_image(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Imag
 
 
 def fit_note(sizes: Sequence[tuple[int, int]], size: tuple[int, int], fit: Fit) -> str | None:
-    """The sentence that says what `fit_image` does to images of these `sizes`, or None for nothing."""
+    """Return a note on what `fit_image` does to images of these sizes, or None if it changes nothing."""
     height, width = size
     changed = [(h, w) for h, w in sizes if (h, w) != size]
     if not changed:
@@ -91,7 +91,7 @@ def fit_note(sizes: Sequence[tuple[int, int]], size: tuple[int, int], fit: Fit) 
 
 
 def resize_dataset(dataset: Dataset, size: tuple[int, int], fit: Fit, progress: Progress | None = None) -> Dataset:
-    """`dataset` with its images, all of one size, at `size`, and a note that says so."""
+    """Resize the images of a dataset, which all have the same size, and add a note."""
     old = (dataset.shape[1], dataset.shape[2])
     splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     total = sum(map(len, splits.values()))
@@ -112,11 +112,11 @@ def resize_dataset(dataset: Dataset, size: tuple[int, int], fit: Fit, progress: 
 
 
 def to_image(pixels: np.ndarray) -> Image.Image:
-    """A Pillow image of uint8 `pixels` (C, H, W)."""
+    """Convert uint8 pixels (C, H, W) to a Pillow image."""
     return Image.fromarray(np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)))
 
 
 def to_pixels(image: Image.Image) -> np.ndarray:
-    """The uint8 pixels (C, H, W) of a grey ("L") or RGB image."""
+    """Convert a grey ("L") or RGB image to uint8 pixels (C, H, W)."""
     pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

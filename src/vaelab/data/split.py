@@ -1,4 +1,4 @@
-"""Seeded draws that thin every class alike: what is held out of training, and what a limit leaves of it.
+"""Stratified random sampling: images held out of training, and subsets of the training images.
 
 Symbols: N images, K classes, n_k images of class k.
 """
@@ -8,27 +8,26 @@ from __future__ import annotations
 import numpy as np
 
 HELD_OUT_SHARE = 0.1
-"""Share of the images, 0…1, that is held out where a source brings no such part itself."""
+"""Share of the images, 0…1, held out for a split that the source does not have."""
 
 
 def hold_out(labels: np.ndarray | int, *, seed: int, share: float = HELD_OUT_SHARE) -> tuple[np.ndarray, np.ndarray]:
-    """Part the images in two; each part keeps the order of the source.
+    """Split the images in two, stratified by class; both parts keep the order of the source.
 
-    Of each class, `share` · n_k images are held out, rounded up or down so that the whole comes nearest to
-    `share` · N (the largest remainders are rounded up, ties are drawn). At least one image of each class is
-    kept.
+    Of each class, `share` · n_k images are held out, rounded up or down so that the total is as close as possible to
+    `share` · N (largest remainders are rounded up, ties are broken at random). At least one image of each class is kept.
 
     Parameters
     ----------
     labels
-        Of shape (N,), of any type that sorts; or the number N of unlabelled images.
+        Shape (N,), any sortable type; or the number N of unlabelled images.
     seed
-        The parts follow from the labels and the seed alone.
+        The result depends on the labels and the seed only.
 
     Returns
     -------
     kept, held_out
-        Indices, ascending: disjoint, and together 0…N−1.
+        Ascending indices; disjoint, with union 0…N−1.
     """
     classes, counts = _counted(labels)
     generator = np.random.default_rng(seed)
@@ -38,10 +37,10 @@ def hold_out(labels: np.ndarray | int, *, seed: int, share: float = HELD_OUT_SHA
 
 
 def choose(labels: np.ndarray | int, count: int, *, seed: int) -> np.ndarray:
-    """At most `count` of the images, as indices in ascending order, with the classes in the proportions of the source.
+    """Select at most `count` images with the class proportions of the source; return ascending indices.
 
-    The largest remainders are rounded up (ties are drawn). Where `count` ≥ K every class keeps an image, and those with a
-    share of less than one are left out of the proportion. Parameters as for `hold_out`.
+    Largest remainders are rounded up (ties are broken at random). If `count` ≥ K, every class keeps at least one image;
+    classes with a quota below one get one, and the rest is divided among the others. Parameters as for `hold_out`.
     """
     classes, counts = _counted(labels)
     N, K = len(classes), len(counts)
@@ -49,31 +48,31 @@ def choose(labels: np.ndarray | int, count: int, *, seed: int) -> np.ndarray:
         return np.arange(N)
     generator = np.random.default_rng(seed)
     small = np.zeros(K, dtype=bool)
-    wanted = count * counts / N
-    while count >= K and (wanted < 1).any():
-        small |= wanted < 1
-        wanted = np.where(small, 1, (count - small.sum()) * counts / counts[~small].sum())
-    return np.flatnonzero(_drawn(classes, counts, _rounded(wanted, count, generator), generator))
+    quota = count * counts / N
+    while count >= K and (quota < 1).any():
+        small |= quota < 1
+        quota = np.where(small, 1, (count - small.sum()) * counts / counts[~small].sum())
+    return np.flatnonzero(_drawn(classes, counts, _rounded(quota, count, generator), generator))
 
 
 def _counted(labels: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
-    """The class of each image, 0…K−1, and n_k."""
+    """Return the class index of each image, 0…K−1, and the counts n_k."""
     values = np.zeros(labels, np.int64) if isinstance(labels, int) else labels
     _, classes, counts = np.unique(values, return_inverse=True, return_counts=True)
     return classes, counts
 
 
-def _rounded(wanted: np.ndarray, total: int, generator: np.random.Generator) -> np.ndarray:
-    """`wanted` as integers of sum `total`, or of a larger one where the floors alone exceed it."""
-    quota = np.floor(wanted).astype(np.int64)
-    rounded_up = max(0, total - int(quota.sum()))
-    ties = generator.permutation(len(wanted))
-    quota[np.lexsort((ties, quota - wanted))[:rounded_up]] += 1
-    return quota
+def _rounded(quota: np.ndarray, total: int, generator: np.random.Generator) -> np.ndarray:
+    """Round to integers with sum `total`; the sum is larger if that of the floors already is."""
+    rounded = np.floor(quota).astype(np.int64)
+    rounded_up = max(0, total - int(rounded.sum()))
+    ties = generator.permutation(len(quota))
+    rounded[np.lexsort((ties, rounded - quota))[:rounded_up]] += 1
+    return rounded
 
 
 def _drawn(classes: np.ndarray, counts: np.ndarray, quota: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Whether each image is among the `quota` that are drawn of its class."""
+    """Draw `quota` images of each class at random; return a mask over the images."""
     N = len(classes)
     order = generator.permutation(N)
     by_class = order[np.argsort(classes[order], kind="stable")]

@@ -1,6 +1,6 @@
-"""A table of paths, CSV or Parquet: `path`, and where they are wanted `label` and `split` (train, validation, test).
+"""Tables of image paths, CSV or Parquet, with the column `path` and optionally `label` and `split`.
 
-Paths are relative to the table's folder. CSV is UTF-8 with a header line and commas.
+Splits are train, validation and test. Paths are relative to the folder of the table. CSV is UTF-8 with a header line and commas.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from vaelab.errors import DataError, did_you_mean
 
 SUFFIXES = (".csv", ".parquet")
 COLUMNS = ("path", "label", "split")
-EXPECTED = "expected a column 'path', and beside it only what is wanted of 'label' and 'split'"
+EXPECTED = "expected a column 'path' and optionally 'label' and 'split', each at most once"
 
 
 class _Table(NamedTuple):
-    """The columns that are read, each a list of text of one length; the names of the others; what each row is called."""
+    """The columns used, as sequences of text of equal length; the names of the other columns; a name for each row."""
 
     columns: Mapping[str, Sequence[str]]
     others: list[str]
@@ -44,19 +44,19 @@ def load_path_table(
     selection: Selection = EVERYTHING,
     progress: Progress | None = None,
 ) -> Dataset:
-    """The dataset of a table of image files, each row an image.
+    """Load a table of image files with one row per image.
 
-    The classes are the distinct labels in natural order. Without `split`, or where it names no validation or test image,
-    those are held out of the training images. Raises `DataError` for a broken table, a missing column, a row without path
-    or label, an unknown split, a missing file, and for images as `load_image_files` does.
+    The classes are the distinct labels in natural order. Validation or test images that `split` does not define are held out
+    of the training images. Raises `DataError` for a broken table, a missing column, a row without path or label, an unknown
+    split, a missing file, and in the cases of `load_image_files`.
     """
     table = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
     if not table.rows:
-        raise DataError(f"{path}: got no rows; expected one for each image")
+        raise DataError(f"{path}: got no rows; expected one row per image")
     for column, values in table.columns.items():
         if "" in values:
             row = table.rows[values.index("")]
-            raise DataError(f"{path}: got no {column} in {row}; expected one in every row")
+            raise DataError(f"{path}: got no {column} in {row}; expected a {column} in every row")
     files = [os.path.join(path.parent, name) for name in table.columns["path"]]  # noqa: PTH118
     if not skip_broken:
         _expect_files(path, table, files)
@@ -66,10 +66,10 @@ def load_path_table(
         classes = tuple(sorted(set(names), key=natural_order))
         number = {name: k for k, name in enumerate(classes)}
         labels = np.array([number[name] for name in names], dtype=np.int64)
-    of = np.array(_splits(path, table))
+    split_of_row = np.array(_splits(path, table))
     splits = {}
     for split in ("train", "validation", "test"):
-        if len(rows := np.flatnonzero(of == split)):
+        if len(rows := np.flatnonzero(split_of_row == split)):
             splits[split] = Files([files[i] for i in rows], None if labels is None else labels[rows])
     notes = [f"Ignored the columns {listed(table.others)}."] if table.others else []
     reading = Reading(size, fit, seed, skip_broken, selection, progress)
@@ -87,14 +87,14 @@ def _read_csv(path: Path) -> _Table:
                     continue  # an empty line
                 if len(row) != len(header):
                     raise DataError(
-                        f"{path}: got {len(row)} values in line {reader.line_num}; expected {len(header)}, one for each "
-                        "column; put quotes around a value with a comma in it"
+                        f"{path}: got {len(row)} values in line {reader.line_num}; expected {len(header)}, one per "
+                        "column; put quotes around values that contain a comma"
                     )
                 lines.append(f"line {reader.line_num}")
                 rows.append(row)
     except (UnicodeDecodeError, csv.Error) as error:
         reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error
-        raise DataError(f"{path}: cannot be read ({reason}); expected CSV in UTF-8; save it anew") from None
+        raise DataError(f"{path}: cannot be read ({reason}); expected CSV in UTF-8; save it again") from None
     columns = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
     return _Table({name: columns[name] for name in COLUMNS if name in columns}, _others(header), lines)
 
@@ -105,8 +105,7 @@ def _read_parquet(path: Path) -> _Table:
         from pyarrow import parquet
     except ImportError:
         raise DataError(
-            f"{path}: got Parquet, which needs pyarrow; expected it to be installed: pip install 'vaelab[parquet]', or "
-            "save the table as CSV"
+            f"{path}: got Parquet, which needs pyarrow; install it with pip install 'vaelab[parquet]', or save the table as CSV"
         ) from None
     try:
         with parquet.ParquetFile(path) as file:
@@ -115,7 +114,7 @@ def _read_parquet(path: Path) -> _Table:
     except (pyarrow.ArrowException, OSError) as error:
         if isinstance(error, PermissionError):
             raise
-        raise DataError(f"{path}: cannot be read ({error}); expected a whole Parquet file; save it anew") from None
+        raise DataError(f"{path}: cannot be read ({error}); expected a valid Parquet file; save it again") from None
     columns = {
         name: ["" if value is None else str(value) for value in table[name].to_pylist()] for name in table.column_names
     }
@@ -123,9 +122,9 @@ def _read_parquet(path: Path) -> _Table:
 
 
 def _expect_columns(path: Path, header: Sequence[str]) -> Sequence[str]:
-    """The names of the columns, if the one that must be there is, and none of those that are read is there twice."""
+    """Return the column names; raise `DataError` if `path` is missing or a column that is used occurs twice."""
     if not header:
-        raise DataError(f"{path}: got an empty table; {EXPECTED}, and a row for each image")
+        raise DataError(f"{path}: got an empty table; {EXPECTED}, and one row per image")
     if header.count("path") != 1 or max(map(header.count, COLUMNS)) > 1:
         hint = "; put commas between the columns" if len(header) == 1 and ";" in header[0] else ""
         raise DataError(f"{path}: got the columns {listed(header, 10)}; {EXPECTED}{hint}")
@@ -142,21 +141,21 @@ def _expect_files(path: Path, table: _Table, files: Sequence[str]) -> None:
         first = missing[0]
         more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
         raise DataError(
-            f"{path}: got no file {table.columns['path'][first]!r} ({table.rows[first]}){more}; expected paths relative to "
-            f"{path.parent}; mend them, or give --skip-broken"
+            f"{path}: file {table.columns['path'][first]!r} ({table.rows[first]}){more} not found; expected paths relative to "
+            f"{path.parent}; correct them, or pass `skip_broken=True`"
         )
 
 
 def _splits(path: Path, table: _Table) -> list[str]:
-    """The split of each row."""
-    given = table.columns.get("split")
-    if given is None:
+    """Return the split of each row."""
+    names = table.columns.get("split")
+    if names is None:
         return ["train"] * len(table.rows)
-    for row, name in zip(table.rows, given, strict=True):
+    for row, name in zip(table.rows, names, strict=True):
         if name not in SPLIT_FOLDERS:
             choices = ("train", "validation", "test")
             raise DataError(
                 f"{path}: got the split {name!r} in {row}; expected {', '.join(choices[:-1])} or {choices[-1]}."
                 f"{did_you_mean(name, choices)}"
             )
-    return [SPLIT_FOLDERS[name] for name in given]
+    return [SPLIT_FOLDERS[name] for name in names]
