@@ -1,13 +1,18 @@
 """A preset fills what was left open, gives way to what was said, and says what it costs."""
 
+from contextlib import suppress
+from pathlib import Path
 from typing import get_args
 
 import pytest
 from building import resolve_model
 
 from vaelab.config import Config, ModelConfig, TrainConfig
+from vaelab.data import Dataset
 from vaelab.errors import ConfigError
 from vaelab.presets import PRESETS, PresetName, with_preset
+from vaelab.training.fit import fit
+from vaelab.training.resolve import resolve
 
 
 @pytest.mark.parametrize("name", get_args(PresetName))
@@ -46,3 +51,35 @@ def test_a_preset_is_for_images() -> None:
     config = with_preset("quick").model
     table = ModelConfig(**{**vars(config), "model": "vae", "likelihood": "gaussian"})
     assert resolve_model(table, (9,)).patch == 0  # a table's ladder has one position
+
+
+def test_an_explicit_value_equal_to_a_default_goes_before_the_preset(tiny: Dataset) -> None:
+    """`best` has a weight decay of 1e-2; 1e-4 is the default of a training without a preset."""
+    asked = with_preset("best", Config(train=TrainConfig(weight_decay=1e-4, ema=0.998)))
+    assert (asked.train.weight_decay, asked.train.ema) == (1e-4, 0.998)
+    assert resolve(asked, tiny).train.weight_decay == 1e-4
+    assert with_preset("best").train.weight_decay == 1e-2
+
+
+def test_the_command_line_keeps_an_explicit_default_too(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from vaelab.cli import main, train
+
+    asked: list[Config] = []
+    monkeypatch.setattr(train, "load_source", lambda *_: tiny)
+    monkeypatch.setattr(train, "train_one", lambda config, *_, **__: asked.append(config))
+    words = ["--preset", "best", "--weight-decay", "1e-4", "--network", "ladder", "--out", str(tmp_path / "run")]
+    with suppress(SystemExit):
+        main(["train", "digits", *words])
+    assert asked[0].train.weight_decay == 1e-4
+    assert asked[0].train.learning_rate == PRESETS["best"].train["learning_rate"]
+
+
+def test_an_explicit_default_is_not_ignored_on_resuming(tiny: Dataset, tmp_path: Path) -> None:
+    for _ in fit(Config(train=TrainConfig(epochs=1, beta=0.5)), tiny, out=tmp_path / "run"):
+        pass
+    with pytest.raises(ConfigError, match=r"`beta`: got 1\.0, but the run was trained with 0\.5"):
+        next(fit(Config(train=TrainConfig(epochs=2, beta=1.0)), tiny, out=tmp_path / "run", resume=True))
+    *_, last = fit(Config(train=TrainConfig(epochs=2, beta=0.5)), tiny, out=tmp_path / "run", resume=True)
+    assert last.epoch >= 2

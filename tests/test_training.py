@@ -58,18 +58,70 @@ def test_training_lowers_the_nats_and_ends_with_the_best_weights(tiny: Dataset, 
     assert not last.model.training
 
 
+class Clock:
+    """Wall time that passes by `tick` seconds each time it is read."""
+
+    def __init__(self, tick: float) -> None:
+        self.now, self.tick = 100.0, tick
+
+    def __call__(self) -> float:
+        self.now += self.tick
+        return self.now
+
+
 def test_progress_comes_often(tiny: Dataset, tiny_config: Config) -> None:
-    config = with_train(tiny_config, epochs=None, seconds=2.0)
-    times = [progress.seconds for progress in fit(config, tiny)]
-    assert len(times) >= 5
+    """A step takes some readings of the clock; progress is yielded once at least 0.2 s have passed."""
+    config = with_train(tiny_config, epochs=None, seconds=20.0)
+    times = [progress.seconds for progress in fit(config, tiny, clock=Clock(0.01))]
+    assert len(times) >= 50
     assert max(b - a for a, b in itertools.pairwise(times)) < 1.0
 
 
 def test_a_budget_in_seconds_is_kept_from_the_given_start(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
-    started = time.perf_counter() - 1.0  # the command has already taken a second
-    last = run_through(with_train(tiny_config, epochs=None, seconds=2.5), tiny, out=tmp_path / "run", started=started)
-    assert 2.0 < last.seconds < 2.8
+    clock = Clock(0.001)
+    started = clock() - 1.0  # the command has already taken a second
+    config = with_train(tiny_config, epochs=None, seconds=2.5)
+    last = list(fit(config, tiny, out=tmp_path / "run", started=started, clock=clock))[-1]
+    assert 2.4 < last.seconds < 2.6
     assert (tmp_path / "run" / runs.WEIGHTS).is_file()
+
+
+@pytest.mark.parametrize(("tick", "least"), [(1e-4, 20), (3e-2, 2)])
+def test_a_training_shorter_than_an_epoch_is_validated_on_its_way(
+    tiny: Dataset, tiny_config: Config, tmp_path: Path, tick: float, least: int
+) -> None:
+    """Every 4 % of the seconds; less often where a validation, some readings of the clock, takes more than 2 % of them."""
+    images = np.tile(tiny.train.images, (200, 1, 1, 1))
+    labels = np.tile(np.asarray(tiny.train.labels), 200)
+    long = replace(tiny, train=Split(images, labels))
+    config = with_train(tiny_config, epochs=None, seconds=0.2 if tick < 1e-3 else 20.0)
+    *_, last = fit(config, long, out=tmp_path / "run", clock=Clock(tick))
+    assert last.epoch < 1
+    steps = [line["step"] for line in runs.read_metrics(runs.open_run(tmp_path / "run"))]
+    assert least <= len(steps) <= 26
+    assert steps == sorted(set(steps))
+
+
+def test_ctrl_c_in_a_loop_over_fit_saves_what_was_reached(
+    tiny: Dataset, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it comes within a step or in the body of the loop; nothing since the last periodic save is lost."""
+    take = Trainer.take_step
+
+    def interrupted(self: Trainer, fraction: float) -> None:
+        if self.step == 30:
+            raise KeyboardInterrupt
+        take(self, fraction)
+
+    monkeypatch.setattr(Trainer, "take_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_through(with_train(tiny_config, epochs=20), tiny, out=tmp_path / "run")
+    monkeypatch.setattr(Trainer, "take_step", take)
+    _, facts = runs.load_resume(runs.open_run(tmp_path / "run"))
+    assert facts["step"] == 30
+    whole = run_through(with_train(tiny_config, epochs=20), tiny)
+    resumed = run_through(with_train(tiny_config, epochs=20), tiny, out=tmp_path / "run", resume=True)
+    assert same(whole.model, resumed.model)
 
 
 def test_a_budget_that_loading_has_used_up_is_refused(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
