@@ -291,12 +291,11 @@ def test_threads_spin_for_long_where_waking_is_slow_and_the_cores_are_free(
 def test_only_a_training_looks_how_its_threads_had_best_wait(
     command: list[str], trains: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vaelab import cli
 
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(name, raising=False)
     asked: list[bool] = []
-    monkeypatch.setattr(cli, "wait_policy", lambda *, trains: asked.append(trains) or {})
+    monkeypatch.setattr(openmp, "wait_policy", lambda *, trains: asked.append(trains) or {})
     with pytest.raises(SystemExit):
         main(command)
     assert asked == [trains]
@@ -367,7 +366,7 @@ BAD = {
     "resume without a run": (["train", "digits", "--resume"], "^--resume: got no run; .*--out"),
     "resume of no run": (["train", "digits", "--resume", "--out", "none"], "^none: .*run folder"),
     "resume with a preset": (["train", "digits", "--resume", "--preset", "best"], "^--preset: got best .*--resume"),
-    "a missing run": (["sample", "none", "--out", "x.png"], "^none: .*run folder, as `vaelab train`"),
+    "a missing run": (["sample", "none", "--out", "x.png"], "^none: .*run folder, as vaelab train"),
     "an output of no kind": (["sample", "none", "--out", "x.gif"], r"^--out: got x\.gif; .*\.png or"),
     "no output": (["sample", "none"], "^--out: .*vaelab sample --help"),
 }

@@ -198,7 +198,7 @@ def test_one_image_has_no_error(here: Path, tiny: Dataset) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nowhere",), "nowhere: .*run folder, as `vaelab train`"),
+        (("nowhere",), "nowhere: .*run folder, as vaelab train"),
         (("vae", "--importance-samples", 0), "--importance-samples: got 0; .*at least 1"),
         (("ae", "--importance-samples", 0), "--importance-samples: got 0; .*at least 1"),
         (("vae", "--seed", -1), "--seed: got -1; "),

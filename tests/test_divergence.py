@@ -67,7 +67,7 @@ def test_a_hopeless_learning_rate_is_one_line_and_leaves_no_run(
     line = capsys.readouterr().err.splitlines()[-1]
     assert line == (
         "vaelab: the validation figures are NaN or infinite, at step 46; try a smaller --learning-rate (it is 1e+09) or --beta "
-        f"(it is 1); nothing was learned, and {out} is not kept"
+        f"(it is 1); nothing was learned, and {out} is removed"
     )
     assert not out.exists()  # so that the same command with another rate works
 

@@ -11,7 +11,7 @@ import torch
 from vaelab import Config, Dataset
 from vaelab.objectives.batch import Batch
 from vaelab.objectives.elbo import elbo
-from vaelab.optim.adamw import fused_adamw, plain_adamw
+from vaelab.optim.adamw import adamw_for, fused_adamw, plain_adamw
 from vaelab.optim.schedule import Schedule, schedule_at
 from vaelab.optim.state import TrainState
 from vaelab.optim.step import loss_and_grad
@@ -66,6 +66,12 @@ def test_a_bad_step_moves_neither_weights_nor_moments(move: Callable[..., None])
     move(ours, gradients, torch.tensor(torch.nan), torch.ones(()), Schedule(1.0, 0.01), 0.1)
     after = [tensor for part in (ours.weights, ours.means, ours.squares) for tensor in part]
     assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", fused_adamw), ("cuda", fused_adamw), ("mps", plain_adamw)])
+def test_the_fused_kernel_is_used_only_where_it_skips_bad_steps(device: str, expected: Callable[..., None]) -> None:
+    """PyTorch's fused kernel for MPS takes `grad_scale` and `found_inf` and ignores them: NaN steps would be taken."""
+    assert adamw_for(torch.device(device)) is expected
 
 
 def test_average_follows_the_weights(monkeypatch: pytest.MonkeyPatch, tiny: Dataset, tiny_config: Config) -> None:

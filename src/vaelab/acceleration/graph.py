@@ -176,7 +176,8 @@ def compile_to(package: Path, key: CompileKey) -> None:
     model = build_model(key.model, key.shape, key.classes).train()
     function = (as_step if key.parts == 1 else as_gradients)(model, key.train)
     examples = example_inputs(key, model)
-    exported = torch.export.export(make_fx(function, tracing_mode="fake")(*examples), tuple(examples))
+    traced = make_fx(function, tracing_mode="fake", decomposition_table={torch.ops.aten.clone.default: _copied_once})
+    exported = torch.export.export(traced(*examples), tuple(examples))
     # Without debug information and optimisation of the code around the kernels, compiling takes half the time.
     off = ("enable_line_tables", "enable_frame_pointer", "precompile_headers")
     options: dict[str, object] = {f"aot_inductor.{name}": False for name in off}
@@ -185,6 +186,15 @@ def compile_to(package: Path, key: CompileKey) -> None:
     options["realize_cpu_opcount_threshold"] = 30  # as on GPUs: binarised images are stored, not recomputed at each use
     aoti_compile_and_package(exported, package_path=str(package), inductor_configs=options)
     expect_same(aoti_load_package(str(package)), function, examples, coarse=key.train.precision == "bfloat16")
+
+
+def _copied_once(values: Tensor, *, memory_format: torch.memory_format | None = None) -> Tensor:
+    """Copy to another memory layout in a kernel of its own; fused into its readers, it would run value by value."""
+    if memory_format is not torch.contiguous_format or values.is_contiguous():
+        return NotImplemented
+    from torch._inductor import inductor_prims
+
+    return inductor_prims.force_stride_order(values, values.new_empty(values.shape).stride())
 
 
 def example_inputs(key: CompileKey, model: torch.nn.Module) -> list[Tensor]:
