@@ -179,7 +179,7 @@ def test_a_limit_is_a_whole_number(tmp_path: Path, limit: Any) -> None:
 
 def test_classes_of_unlabelled_images_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "set.npz", images=IMAGES)
-    with pytest.raises(ConfigError, match="^`classes`: got 'ant' for images without labels; "):
+    with pytest.raises(ConfigError, match=r"^`classes`: got 'ant' for images without labels; "):
         load_dataset(tmp_path / "set.npz", classes="ant")
 
 
