@@ -139,9 +139,8 @@ def _read_image(header: list[Any], size: tuple[int, int], source: IO[bytes]) -> 
     pixels = None
     if channels:
         content = source.read(channels * size[0] * size[1])
-        pixels = np.frombuffer(content, dtype=np.uint8).reshape(
-            channels, *size
-        )  # raises ValueError if the result is cut off
+        # Raises ValueError if the result is cut off.
+        pixels = np.frombuffer(content, dtype=np.uint8).reshape(channels, *size)
     return Decoded(pixels, (height, width), transparent, several, error)
 
 

@@ -16,9 +16,9 @@ def doubts(dataset: Dataset, *, conditional: bool) -> Iterator[str]:
     images = dataset.train.images
     noun = "image" if images.ndim == 4 else "row"
     if len(images) == 1:
-        yield f"There is only 1 training {noun}: the model can learn nothing else."
+        yield f"There is only 1 training {noun}: the model can learn only this {noun}."
     elif all(np.array_equal(image, images[0]) for image in images):
-        yield f"All {len(images):,} training {noun}s are identical: the model can learn nothing else."
+        yield f"All {len(images):,} training {noun}s are identical: the model can learn only this {noun}."
     labels = dataset.train.labels
     if conditional and labels is not None and (labels == labels[0]).all():
         yield (

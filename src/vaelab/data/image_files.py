@@ -212,7 +212,7 @@ def _first_size(paths: Sequence[str], skip_broken: bool) -> tuple[int, int]:
 
 
 def _different_sizes(source: Path, paths: Sequence[str], decoded_size: tuple[int, int]) -> DataError:
-    """Return the error for images of different sizes; `decoded_size` is one that may differ from the image's header."""
+    """Return the error for images of different sizes; `decoded_size` is a size that the headers may not show."""
     sizes = {decoded_size}
     for path in paths:
         try:

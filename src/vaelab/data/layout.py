@@ -27,7 +27,7 @@ def as_stored(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
             raw = np.moveaxis(raw, -1, 1)
     if raw.shape[1:] != tuple(shape) or len(raw) == 0:
         raise DataError(
-            f"got {describe_shape(raw.shape[1:])}; expected {describe_shape(shape)}, as the model was trained on"
+            f"got {describe_shape(raw.shape[1:])}; expected {describe_shape(shape)}, the shape of the training data"
         )
     if len(shape) == 3:
         expect_levels(raw)
