@@ -19,8 +19,7 @@ SHORT_SPIN, LONG_SPIN = 100, 3_000
 SLOW_WAKING = 25e-6
 """Seconds for waking a thread and being woken by it, from which on long spinning is faster."""
 
-ROUNDS = 40
-"""Number of times that waking is measured; each takes 10 to 70 µs."""
+ROUNDS = 40  # of waking, each 10 to 70 µs
 
 LOOKS, LOOK_INTERVAL = 5, 0.004
 """Looks at what runs, and seconds between two: many programs run for a moment only."""

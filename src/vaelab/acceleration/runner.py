@@ -35,8 +35,7 @@ from vaelab.optim.batches import BatchStream
 from vaelab.optim.schedule import Schedule
 from vaelab.optim.step import PlainRunner, train_step
 
-LOOK_EVERY = 0.1
-"""Seconds between two looks at a compiler that is waited for."""
+LOOK_EVERY = 0.1  # seconds between two looks at a compiler that is waited for
 
 
 class AcceleratedRunner:

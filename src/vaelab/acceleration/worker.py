@@ -21,8 +21,7 @@ import torch
 from vaelab.acceleration.cache import keep
 from vaelab.acceleration.graph import CompileKey, NotCompiledError, compile_to
 
-NICENESS = 5
-"""Added to the worker's niceness, so that the training has priority."""
+NICENESS = 5  # added to the worker's, so that the training has priority
 
 
 class CompileJob:
