@@ -21,9 +21,7 @@ from jaxtyping import Float, Int
 
 from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.results import Estimate, Quantity, Section
-from vaelab.memory import map_batches
-from vaelab.objectives.batch import to_unit
-from vaelab.objectives.bounds import images_at_once
+from vaelab.objectives.bounds import map_held_out
 from vaelab.random import generator_for
 
 FOLDS = 5
@@ -177,10 +175,8 @@ def _draws(context: EvaluationContext) -> np.ndarray:
     model, levels, labels = context.model.model, context.levels, context.labels
     noise = torch.randn(len(levels), model.latent_dim, generator=generator_for("leakage", context.settings.seed, 0))
 
-    def drawn(part: slice) -> torch.Tensor:
-        return model(to_unit(levels[part]), None if labels is None else labels[part], noise[part]).latent
-
-    return torch.cat(map_batches(len(noise), images_at_once(model.shape), drawn)).numpy()
+    parts = map_held_out(model, levels, labels, lambda part, _, infer: infer(noise[part]).latent)
+    return torch.cat(parts).numpy()
 
 
 def _sizes(counts: np.ndarray) -> str:

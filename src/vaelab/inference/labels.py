@@ -9,11 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vaelab.memory import map_batches
 from vaelab.models.base import Model
-from vaelab.objectives import bounds
-from vaelab.objectives.batch import to_unit
-from vaelab.objectives.bounds import images_at_once
+from vaelab.objectives.bounds import held_out_terms
 
 
 def likeliest_labels(model: Model, images: Tensor) -> Int[Tensor, " n"]:
@@ -24,7 +21,6 @@ def likeliest_labels(model: Model, images: Tensor) -> Int[Tensor, " n"]:
     return label_nats(model, images).argmin(1)
 
 
-@torch.no_grad()
 def label_nats(model: Model, images: Tensor) -> Float[Tensor, "n k"]:
     """Return distortion + rate of each image under each label, in nats, at z = μ(x, y), hence without noise.
 
@@ -37,11 +33,6 @@ def label_nats(model: Model, images: Tensor) -> Float[Tensor, "n k"]:
     images
         Levels as returned by `held_out_levels`, (N, *shape).
     """
-
-    def nats_of(part: slice) -> Tensor:
-        x = to_unit(images[part])
-        noise, labels = torch.zeros(len(x), model.latent_dim), [torch.full((len(x),), y) for y in range(model.classes)]
-        nats = [bounds.held_out_terms(model, x, y, noise).negative_elbo() for y in labels]
-        return torch.stack(nats, dim=1)
-
-    return torch.cat(map_batches(len(images), images_at_once(model.shape), nats_of))
+    noise = torch.zeros(len(images), model.latent_dim)
+    every = (torch.full((len(images),), label) for label in range(model.classes))
+    return torch.stack([held_out_terms(model, images, labels, noise).negative_elbo() for labels in every], dim=1)

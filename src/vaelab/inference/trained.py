@@ -23,7 +23,7 @@ from vaelab.models.base import Model
 from vaelab.models.distributions import Likelihood
 from vaelab.objectives import elbo
 from vaelab.objectives.batch import held_out_levels, to_unit
-from vaelab.objectives.bounds import images_at_once, negative_importance_bound
+from vaelab.objectives.bounds import Infer, images_at_once, map_held_out, negative_importance_bound
 from vaelab.random import generator_for, latent_noise
 from vaelab.training import runs
 
@@ -235,14 +235,13 @@ class TrainedModel:
         raw = self.levels(images)
         indices = self._label_tensor(labels, len(raw))
         noise = latent_noise(len(raw), self.model.latent_dim, seed)
-        decoded, distortion, rate = [], [], []
-        for part in self._chunks(len(raw)):
-            x = to_unit(raw[part])
-            inference = self.model(x, None if indices is None else indices[part], noise[part])
+
+        def decode_part(part: slice, x: Tensor, infer: Infer) -> tuple[np.ndarray, Tensor, Tensor]:
+            inference = infer(noise[part])
             terms = elbo.terms(inference, x)
-            decoded.append(self._to_images(inference.likelihood))
-            distortion.append(terms.distortion)
-            rate.append(terms.rate.sum(-1))
+            return self._to_images(inference.likelihood), terms.distortion, terms.rate.sum(-1)
+
+        decoded, distortion, rate = zip(*map_held_out(self.model, raw, indices, decode_part), strict=True)
         originals = as_shown(raw.numpy())
         return Reconstructions(
             originals, np.concatenate(decoded), torch.cat(distortion).numpy(), torch.cat(rate).numpy()

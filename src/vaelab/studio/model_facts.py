@@ -7,6 +7,7 @@ at z = μ, for binarised images if the likelihood is Bernoulli, as in `inference
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +18,7 @@ from vaelab.inference import latents
 from vaelab.inference.trained import Encoded, TrainedModel
 from vaelab.models.distributions import LIKELIHOODS
 from vaelab.objectives import bounds, elbo
-from vaelab.objectives.batch import held_out_levels, to_unit
-from vaelab.objectives.bounds import images_at_once
+from vaelab.objectives.batch import held_out_levels
 from vaelab.studio.held_out import HeldOut, Work
 from vaelab.training import runs
 from vaelab.training.runs import Run
@@ -151,15 +151,14 @@ def surprise(trained: TrainedModel, held_out: HeldOut, work: Work) -> np.ndarray
     model = trained.model
     levels = held_out_levels(held_out.images[:MOST_SURPRISE], trained.likelihood)
     labels = None if not trained.conditional else torch.from_numpy(np.asarray(held_out.labels))
-    at_once, nats = images_at_once(model.shape), []
-    for first in range(0, len(levels), at_once):
-        part = slice(first, first + at_once)
-        x = to_unit(levels[part])
-        noise = torch.zeros(len(x), model.latent_dim)
-        terms = bounds.held_out_terms(model, x, None if labels is None else labels[part], noise)
-        nats.append(terms.negative_elbo())
-        work(f"measuring surprise ({trained.kind})", min(first + at_once, len(levels)), len(levels))
-    return np.quantile(torch.cat(nats).numpy(), np.linspace(0, 1, 101))
+    parts = bounds.map_held_out(
+        model,
+        levels,
+        labels,
+        lambda _, x, infer: elbo.terms(infer(torch.zeros(len(x), model.latent_dim)), x).negative_elbo(),
+        progress=partial(work, f"measuring surprise ({trained.kind})"),
+    )
+    return np.quantile(torch.cat(parts).numpy(), np.linspace(0, 1, 101))
 
 
 def _figures(run: Run) -> dict[str, float] | None:
