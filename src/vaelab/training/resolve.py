@@ -6,8 +6,6 @@ import math
 from dataclasses import fields
 from typing import Any
 
-import torch
-
 from vaelab.config import (
     DEFAULT_SECONDS,
     LADDER_FIELDS,
@@ -245,8 +243,3 @@ def resolve_resumed(recorded: ResolvedConfig, asked: Config, budget: Budget) -> 
     if train.compile is not None:
         changed["compile"] = train.compile
     return ResolvedConfig(recorded.model, ResolvedTrainConfig(**(vars(recorded.train) | changed)))
-
-
-def device_of(config: ResolvedTrainConfig) -> torch.device:
-    """Return the device to train on."""
-    return torch.device(config.device)

@@ -85,7 +85,7 @@ class Validator:
     def negative_bound(self, model: Model) -> float:
         """Return minus the importance-weighted bound, which IWAE fine-tuning minimises, in nats per image.
 
-        It uses one in K of the images, which takes as long as one draw for each of them, but at least `FEWEST_FOR_BOUND`.
+        It uses the first 1/K of the images, which takes as long as one draw for each of them, but at least `FEWEST_FOR_BOUND`.
         """
         count = min(len(self), max(FEWEST_FOR_BOUND, len(self) // self.iwae_samples))
         noise = latent_noise(self.iwae_samples * count, self.latent_dim, self.seed)
