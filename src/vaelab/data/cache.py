@@ -14,6 +14,7 @@ import mmap
 import os
 import shutil
 import struct
+import warnings
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -38,7 +39,9 @@ def cache_folder() -> Path:
     """Return the folder of downloads and cached images: `VAELAB_CACHE_DIR`, or the user's cache folder."""
     if named := os.environ.get("VAELAB_CACHE_DIR"):
         return Path(named)
-    import pooch
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # in a notebook without ipywidgets, its progress bar warns when it is imported
+        import pooch
 
     return Path(pooch.os_cache("vaelab"))
 
