@@ -54,7 +54,7 @@ def test_only_fit_and_the_command_line_import_it() -> None:
 
 
 def test_private_names_of_pytorch_stay_in_it() -> None:
-    """But for the documented `torch._foreach_*` operations."""
+    """Except the documented `torch._foreach_*` operations."""
     private = re.compile(r"torch\._(?!foreach_)[a-z]|ctypes|mallopt")
     found = [
         f"{path.relative_to(SOURCE)}: {line.strip()}"

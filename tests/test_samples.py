@@ -1,4 +1,4 @@
-"""The samples section: real images in place of generated ones score like real ones, and worse images score worse."""
+"""The samples section: real images instead of generated ones score like real ones, and worse images score worse."""
 
 import math
 from collections.abc import Callable
