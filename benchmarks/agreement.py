@@ -22,7 +22,7 @@ PER_LABEL = 1000
 
 
 def main() -> None:
-    """Print the agreement, overall and per label, and the judge's accuracy on real images."""
+    """Print the agreement, overall and per label, and the reference classifier's accuracy on real images."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sources", nargs="*", default=["mnist", "strokes"])
     parser.add_argument("--seeds", type=int, default=1, help="models to train per source")
@@ -32,9 +32,12 @@ def main() -> None:
     print(machine())
     for source in arguments.sources:
         dataset = vaelab.load_dataset(source)
-        judge = reference_classifier_for(dataset)
+        classifier = reference_classifier_for(dataset)
         assert dataset.test.labels is not None
-        print(f"{source}: the judge reads {judge.accuracy:.2%} of the {len(dataset.test):,} real test images correctly")
+        print(
+            f"{source}: the reference classifier reads {classifier.accuracy:.2%} of the {len(dataset.test):,} real test images "
+            "correctly"
+        )
         for seed in range(arguments.seeds):
             options = [
                 "--model",
@@ -47,7 +50,7 @@ def main() -> None:
             ]
             model = vaelab.load(train_run(f"agreement-{source}-{seed}", source, *options))
             samples = model.grid(count=PER_LABEL, seed=seed)
-            right = judge.read(samples.images) == samples.labels
+            right = classifier.read(samples.images) == samples.labels
             each = right.reshape(len(dataset.classes), PER_LABEL).mean(1)
             text = "  ".join(f"{name} {share:.1%}" for name, share in zip(dataset.classes, each, strict=True))
             n, share = right.size, float(np.mean(right))

@@ -15,8 +15,8 @@ from machine import machine
 from train_run import train_run
 
 import vaelab
-from vaelab.objectives.batch import held_out_input
-from vaelab.objectives.bounds import negative_elbo, negative_importance_bound
+from vaelab.objectives.batch import held_out_levels
+from vaelab.objectives.bounds import held_out_terms, negative_bounds
 
 SAMPLES, BOUND_IMAGES = 500, 1000
 
@@ -43,7 +43,7 @@ def main() -> None:
                 *arguments.options.split(),
             ]
             model = vaelab.load(train_run(f"likelihood-{arguments.source}-{kind}-{seed}", arguments.source, *options))
-            images = held_out_input(dataset.test.images, model.likelihood)
+            images = held_out_levels(dataset.test.images, model.likelihood)
             result = model.reconstruct(dataset.test.images)
             distortion, rate = result.distortion.mean(), result.rate.mean()
             if kind == "ae":
@@ -52,8 +52,8 @@ def main() -> None:
                     flush=True,
                 )
                 continue
-            elbo = negative_elbo(model.model, images)
-            bound = negative_importance_bound(model.model, images[:BOUND_IMAGES], samples=SAMPLES)
+            elbo = held_out_terms(model.model, images).negative_elbo()
+            bound = negative_bounds(model.model, images[:BOUND_IMAGES], samples=[SAMPLES])[:, 0]
             print(
                 f"vae seed {seed}: test −ELBO {elbo.mean():.2f} ± {_error(elbo):.2f} nats per image (n = {len(images):,}; "
                 f"distortion {distortion:.2f} + rate {rate:.2f}); bound K = {SAMPLES}: {bound.mean():.2f} ± "

@@ -34,12 +34,12 @@ from machine import machine
 from train_run import train_run
 
 import vaelab
+from vaelab import runs
 from vaelab.data.cache import cache_folder
 from vaelab.objectives.batch import held_out_levels
-from vaelab.objectives.bounds import negative_elbo, negative_importance_bound
+from vaelab.objectives.bounds import held_out_terms, negative_bounds
 from vaelab.precision import pick_device
 from vaelab.presets import PRESETS
-from vaelab.training import runs
 
 SAMPLES, EVERY = 5000, 10
 ON_CPU, ON_GPU = [name for name in PRESETS if name != "gpu"], ["gpu"]
@@ -117,11 +117,11 @@ def _measured(folder: Path, dataset: vaelab.Dataset, samples: int, every: int) -
     levels = levels.to(device)
     if trained.conditional and dataset.test.labels is not None:
         labels = torch.from_numpy(dataset.test.labels).to(device)
-    elbo = negative_elbo(model, levels, labels).double().cpu().numpy()
+    elbo = held_out_terms(model, levels, labels).negative_elbo().double().cpu().numpy()
     subset = slice(None, None, every)
     y = None if labels is None else labels[subset]
     at_once = 500 if device.type == "cpu" else 5000
-    bound = negative_importance_bound(model, levels[subset], y, samples=samples, most_at_once=at_once).cpu().numpy()
+    bound = negative_bounds(model, levels[subset], y, samples=[samples], most_at_once=at_once)[:, 0].cpu().numpy()
     gap = elbo[subset] - bound
     error = math.hypot(_error(elbo), _error(gap))
     return (

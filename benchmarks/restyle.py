@@ -38,7 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(machine())
     dataset = vaelab.load_dataset(arguments.source)
-    judge = reference_classifier_for(dataset)
+    classifier = reference_classifier_for(dataset)
     options = ["--model", "cvae", "--seconds", str(arguments.seconds), "--seed", str(arguments.seed)]
     run = arguments.run or train_run(f"restyle-{arguments.source}-{arguments.seed}", arguments.source, *options)
     model = vaelab.load(run)
@@ -46,14 +46,15 @@ def main() -> None:
     assert test.labels is not None
     originals, labels, K = test.images[:, 0], test.labels, len(dataset.classes)
     print(
-        f"{dataset.name}: the judge reads {judge.accuracy:.2%} of the {judge.held_out:,} real test images correctly",
+        f"{dataset.name}: the reference classifier reads {classifier.accuracy:.2%} of the {classifier.held_out:,} real test "
+        "images correctly",
         flush=True,
     )
 
     restyled = styles(model, originals, labels)
     other = np.arange(K) != labels[:, None]  # (N, K)
     flat = restyled.reshape(-1, *originals.shape[1:])
-    as_requested = judge.read(flat).reshape(-1, K) == np.arange(K)
+    as_requested = classifier.read(flat).reshape(-1, K) == np.arange(K)
     right = as_requested[other]
     error = (right.mean() * (1 - right.mean()) / right.size) ** 0.5
     each = [as_requested[other[:, k], k].mean() for k in range(K)]

@@ -90,9 +90,8 @@ def conv_step(scale: Scale) -> Iterator[str]:
     }
     given = take_turns(contestants, scale.rounds)
     yield (
-        f"{weights:,} weights, {plain.model.latent_dim} latent dimensions, {limit.flops / 1e6:.1f} MFLOP an image. "
-        "The limit is that of eager PyTorch convolutions; "
-        "a compiled step may choose another memory layout and exceed it."
+        f"{weights:,} weights, {plain.model.latent_dim} latent dimensions, {limit.flops / 1e6:.1f} MFLOP an image. The "
+        "limit is that of eager PyTorch convolutions; a compiled step may choose another memory layout and exceed it."
     )
     yield _table(given, f"textbook loop, {BATCH}", [])
 

@@ -21,9 +21,9 @@ from vaelab.evaluation.reference_classifier import ReferenceClassifier, referenc
 COUNT = 60_000
 
 
-def report(judge: ReferenceClassifier, trained_on: str, dataset: Dataset) -> None:
-    """Print the judge's accuracy on the test images of a data set, overall and per class."""
-    right = judge.read(dataset.test.images) == dataset.test.labels
+def report(classifier: ReferenceClassifier, trained_on: str, dataset: Dataset) -> None:
+    """Print the reference classifier's accuracy on the test images of a data set, overall and per class."""
+    right = classifier.read(dataset.test.images) == dataset.test.labels
     assert dataset.test.labels is not None
     each = [f"{name} {right[dataset.test.labels == k].mean():.1%}" for k, name in enumerate(dataset.classes)]
     print(f"trained on {trained_on}, reading {dataset.name}: {np.mean(right):.2%}   {'  '.join(each)}", flush=True)
@@ -39,9 +39,9 @@ def main() -> None:
     for name, dataset in sets.items():
         print(f"{name}: {between_share(dataset.train.images):.2%} of the pixels between 10 % and 90 % of white")
     for trained_on in sets:
-        judge = reference_classifier_for(sets[trained_on])
+        classifier = reference_classifier_for(sets[trained_on])
         for dataset in sets.values():
-            report(judge, trained_on, dataset)
+            report(classifier, trained_on, dataset)
 
 
 if __name__ == "__main__":

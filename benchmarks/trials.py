@@ -31,17 +31,16 @@ from torch import Tensor
 
 import vaelab
 import vaelab.optim.schedule
-from vaelab.config import Config, ModelConfig, ResolvedTrainConfig, TrainConfig
+from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data.dataset import Dataset
 from vaelab.models.base import Model
 from vaelab.models.spatial import MixerBlock
-from vaelab.objectives.batch import Batch, held_out_levels
-from vaelab.objectives.bounds import negative_elbo, negative_importance_bound
-from vaelab.objectives.elbo import Objective
+from vaelab.objectives.batch import held_out_levels
+from vaelab.objectives.bounds import held_out_terms, negative_bounds
+from vaelab.optim.adamw import Descent
 from vaelab.optim.ema import update_average
-from vaelab.optim.schedule import Schedule
 from vaelab.optim.state import TrainState
-from vaelab.optim.step import PlainRunner, apply_update, loss_and_grad
+from vaelab.optim.step import PlainRunner
 from vaelab.presets import with_preset
 from vaelab.training.fit import make_trainer
 from vaelab.training.resolve import resolve
@@ -128,35 +127,20 @@ class OwnAverage(Protocol):
         """Set the final weights."""
 
 
-class OwnSteps(PlainRunner):
-    """A runner that uses another optimiser."""
+class OtherAdamW:
+    """Another optimiser instead of AdamW, with its own weight decay."""
 
-    def __init__(self, trainer: Trainer, config: ResolvedTrainConfig, optimiser: torch.optim.Optimizer) -> None:
-        super().__init__(trainer.model, trainer.state, trainer.stats, config)
-        self.trainer, self.optimiser = trainer, optimiser
+    def __init__(self, optimiser: torch.optim.Optimizer) -> None:
+        self.optimiser = optimiser
 
-    def step(self, batch: Batch, schedule: Schedule, objective: Objective) -> None:
-        """Take one step."""
-        trainer = self.trainer
-        found = loss_and_grad(trainer.model, trainer.state.weights, batch, schedule, self.config, objective)
-        apply_update(trainer.state, trainer.stats, found, schedule, self.config, self._step)
-
-    def _step(
-        self,
-        state: TrainState,
-        gradients: Sequence[Tensor],
-        divisor: Tensor,
-        bad: Tensor,
-        schedule: Schedule,
-        weight_decay: float,
-    ) -> None:
-        # the optimiser applies its own weight decay
-        if bad > 0:
+    def __call__(self, state: TrainState, descent: Descent) -> None:
+        """Update the weights, unless the step is bad."""
+        if descent.bad > 0:
             return
-        for weight, gradient in zip(state.weights, gradients, strict=True):
-            weight.grad = gradient / divisor
+        for weight, gradient in zip(state.weights, descent.gradients, strict=True):
+            weight.grad = gradient / descent.divisor
         for group in self.optimiser.param_groups:
-            group["lr"] = schedule.learning_rate
+            group["lr"] = descent.learning_rate
         self.optimiser.step()
 
 
@@ -195,7 +179,9 @@ def run(name: str, trial: Trial, dataset: Dataset, steps: int, to_beat: float) -
     optimiser = None
     if trial.optimiser is not None:
         optimiser = trial.optimiser(trainer.state.weights, config.train.learning_rate)
-        trainer.runner = OwnSteps(trainer, config.train, optimiser)
+        runner = PlainRunner(trainer.model, trainer.state, trainer.stats, config.train)
+        runner.train_step = replace(runner.train_step, adamw=OtherAdamW(optimiser))
+        trainer.runner = runner
     elif not trial.dropout:  # a compiled step would ignore the hooks of the dropout
         runner_of(trainer).compile()
     others = averages_beside(trainer) if name == "baseline" else {}
@@ -207,7 +193,7 @@ def run(name: str, trial: Trial, dataset: Dataset, steps: int, to_beat: float) -
             for length, moving in others.items():
                 update_average(moving.averaged, moving.weights, 1 - min(length, (1 + step) / (10 + step)))
             if step + 1 == steps // 2:
-                half = negative_elbo(trainer.averaged, levels[:1000]).mean().item()
+                half = held_out_terms(trainer.averaged, levels[:1000]).negative_elbo().mean().item()
                 trainer.read()
                 if half > to_beat + FAR_BEHIND and not trial.few:
                     print(
@@ -232,8 +218,8 @@ def run(name: str, trial: Trial, dataset: Dataset, steps: int, to_beat: float) -
 
 def measured(model: Model, levels: Tensor) -> str:
     """Return −ELBO and bound as two table cells."""
-    elbo, few = negative_elbo(model, levels).double(), levels[:BOUND_IMAGES]
-    gap = elbo[:BOUND_IMAGES] - negative_importance_bound(model, few, samples=SAMPLES).double()
+    elbo, few = held_out_terms(model, levels).negative_elbo().double(), levels[:BOUND_IMAGES]
+    gap = elbo[:BOUND_IMAGES] - negative_bounds(model, few, samples=[SAMPLES])[:, 0]
     return f"{elbo.mean():.2f} | {elbo.mean() - gap.mean():.2f}"
 
 

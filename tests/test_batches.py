@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from building import held_out_input
 from conftest import generator
 
 from vaelab.config import LikelihoodName
-from vaelab.objectives.batch import held_out_input, held_out_levels, to_unit, training_input
+from vaelab.objectives.batch import held_out_levels, to_unit, training_input
 from vaelab.optim.batches import BatchStream, ShuffledOrder, mean_and_variance
 from vaelab.random import binarisation_key, generator_for, latent_noise, random_bits
 
@@ -154,15 +155,16 @@ def test_latent_noise_is_standard_normal_and_follows_from_the_seed() -> None:
     assert not torch.equal(noise, latent_noise(20_000, 3, seed=5))
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 10_000])
-def test_mean_and_variance_are_those_of_the_whole(chunk: int) -> None:
+@pytest.mark.parametrize("values", [1, 7 * 60, 10_000])
+def test_mean_and_variance_are_those_of_the_whole(values: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vaelab.optim.batches.VALUES_AT_ONCE", values)
     images = torch.randint(0, 256, (50, 3, 4, 5), generator=generator(1)).to(torch.uint8)
-    mean, variance = mean_and_variance(images, chunk)
+    mean, variance = mean_and_variance(images)
     unit = images.double() / 255
     torch.testing.assert_close(mean, unit.mean(0).float())
     torch.testing.assert_close(variance, unit.var(0, correction=0).float())
     table = 1000 + torch.randn(50, 3, generator=generator(1))
-    mean, variance = mean_and_variance(table, chunk)
+    mean, variance = mean_and_variance(table)
     torch.testing.assert_close(mean, table.double().mean(0).float())
     torch.testing.assert_close(variance, table.double().var(0, correction=0).float(), rtol=1e-5, atol=0)
 

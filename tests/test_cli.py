@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 import vaelab
+from vaelab import runs
 from vaelab.acceleration import openmp
 from vaelab.cli import main
 from vaelab.data import Dataset
-from vaelab.training import runs
 from vaelab.training.fit import Config, fit
 
 VAELAB = Path(sys.executable).parent / "vaelab"

@@ -19,7 +19,7 @@ import torch
 from building import trainer_of
 from safetensors.torch import load_file
 
-from vaelab import Config, Dataset, fit
+from vaelab import Config, Dataset, fit, runs
 from vaelab.acceleration import cache, policy
 from vaelab.acceleration.cpu_parallel import ParallelStep
 from vaelab.acceleration.graph import CompileKey, NotCompiledError, as_step, expect_same, step_inputs
@@ -38,7 +38,6 @@ from vaelab.errors import ConfigError
 from vaelab.objectives.elbo import elbo
 from vaelab.optim.schedule import Schedule, schedule_at
 from vaelab.optim.step import PlainRunner
-from vaelab.training import runs
 from vaelab.training.fit import Progress
 from vaelab.training.trainer import Trainer
 

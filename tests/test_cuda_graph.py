@@ -52,7 +52,7 @@ def test_what_is_replayed_is_the_step(tiny: Dataset, tiny_config: Config, kind: 
 
         return replay
 
-    runner._fast = recorded(runner._plain_step(runner.plain.adamw), record)
+    runner._fast = recorded(runner._plain_step(runner.plain.train_step.adamw), record)
     for step in range(WARM_UP + 5):
         trainer.take_step(step / 8)
         plain.take_step(step / 8)
@@ -69,7 +69,7 @@ def test_a_step_that_cannot_be_recorded_is_taken_as_it_stands(tiny: Dataset, tin
     def refuse(_: object) -> Callable[[], object]:
         raise RuntimeError("operation not permitted when stream is capturing\nand much more")
 
-    runner._fast = recorded(runner._plain_step(runner.plain.adamw), refuse)
+    runner._fast = recorded(runner._plain_step(runner.plain.train_step.adamw), refuse)
     for _ in range(WARM_UP + 2):
         trainer.take_step(0.5)
         plain.take_step(0.5)
@@ -119,7 +119,7 @@ def test_weights_that_are_cast_at_once_are_those_that_autocast_casts(
     found = []
     with torch.autocast("cpu", torch.bfloat16):
         for made in (model(*given), torch.func.functional_call(model, rounded_weights(model), given)):
-            loss = elbo.loss(elbo.terms(made, batch.images))
+            loss = elbo.loss(elbo.terms_of(made, batch.images))
             found.append((loss, *torch.autograd.grad(loss, weights)))
     for one, other in zip(*found, strict=True):
         assert one.dtype == other.dtype == torch.float32

@@ -19,7 +19,7 @@ from vaelab.cli import main
 from vaelab.config import ModelConfig, import_path
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
-from vaelab.models.custom import build_decoder, build_encoder, import_network
+from vaelab.models.custom import CustomNetwork, build_decoder, build_encoder
 from vaelab.models.networks import with_labels
 
 SHAPE = (1, 8, 8)
@@ -185,7 +185,7 @@ def test_building_leaves_the_global_random_state_alone() -> None:
 def test_a_class_becomes_its_import_path() -> None:
     assert config(encoder=Encoder).encoder == "test_custom_networks:Encoder"
     assert config(encoder="package.module:Outer.Inner").encoder == "package.module:Outer.Inner"
-    assert import_network("encoder", "test_custom_networks:Encoder") is Encoder
+    assert CustomNetwork("encoder", "test_custom_networks:Encoder").imported() is Encoder
 
 
 def _local() -> type:

@@ -14,12 +14,12 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 import vaelab
+from vaelab import runs
 from vaelab.cli import main
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, Split
 from vaelab.errors import ConfigError, TrainingError
 from vaelab.models.custom import build_encoder
-from vaelab.training import runs
 from vaelab.training.fit import fit
 from vaelab.training.trainer import Trainer
 

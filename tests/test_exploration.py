@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import vaelab
-from vaelab import load
+from vaelab import load, runs
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, Split
 from vaelab.data.strokes import draw_strokes
@@ -19,7 +19,6 @@ from vaelab.figures.pictures import Pictures, beside
 from vaelab.inference.explore import interpolate, manifold, posterior, restyle, slerp, styles, traverse
 from vaelab.inference.latents import label_probabilities, measured, place
 from vaelab.inference.trained import TrainedModel
-from vaelab.training import runs
 from vaelab.training.fit import fit
 
 

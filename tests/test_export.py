@@ -26,8 +26,8 @@ from vaelab.inference.onnx import OPSET, export_onnx
 from vaelab.inference.trained import TrainedModel
 from vaelab.models.distributions import LIKELIHOODS
 from vaelab.models.networks import with_labels
+from vaelab.runs import open_run
 from vaelab.training.fit import fit
-from vaelab.training.runs import open_run
 
 OPTIONS = onnxruntime.SessionOptions()
 OPTIONS.intra_op_num_threads = 1

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from building import held_out_input, negative_importance_bound
 
 from vaelab import load
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError, DataError, LabelError
 from vaelab.inference.trained import TrainedModel
-from vaelab.objectives.batch import held_out_input, held_out_levels
-from vaelab.objectives.bounds import negative_importance_bound
+from vaelab.objectives.batch import held_out_levels
 from vaelab.training.fit import fit
 
 

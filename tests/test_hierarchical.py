@@ -23,12 +23,12 @@ from vaelab.config import (
 from vaelab.errors import ConfigError
 from vaelab.models.base import Model
 from vaelab.models.distributions import Gaussian
-from vaelab.models.hierarchical import Ladder
+from vaelab.models.hierarchical import Ladder, LatentLevel
 from vaelab.models.vae import SingleLatentVAE
 from vaelab.objectives import elbo
 from vaelab.objectives.batch import Batch
 from vaelab.objectives.elbo import loss as elbo_loss
-from vaelab.objectives.elbo import terms
+from vaelab.objectives.elbo import terms_of
 from vaelab.objectives.importance import importance_weighted, importance_weighted_bound, log_weights
 
 SHAPES: list[tuple[tuple[int, ...], LikelihoodName, int | None, SpatialMixingName, str]] = [
@@ -96,10 +96,10 @@ def test_forward_and_decode_agree(
         decoded = model.decode(inference.latent, LABELS)
         assert inference.likelihood.parameters.shape[: len(samples) + 1] == (*samples, 4)
         torch.testing.assert_close(decoded.parameters, inference.likelihood.parameters)
-        figures = terms(inference, images)
+        figures = terms_of(inference, images)
         assert figures.distortion.shape == (*samples, 4)
         assert figures.rate.shape == (*samples, 4, model.latent_dim)
-    loss = elbo.loss(terms(model(images, LABELS, torch.zeros(4, model.latent_dim)), images))
+    loss = elbo.loss(terms_of(model(images, LABELS, torch.zeros(4, model.latent_dim)), images))
     gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
     dead = [name for (name, _), g in zip(model.named_parameters(), gradients, strict=True) if g is None or not g.any()]
     assert not dead
@@ -184,7 +184,7 @@ def test_the_value_of_the_loss_is_the_bound() -> None:
     drawn = model(images, LABELS, noise)
     expected = -importance_weighted_bound(log_weights(drawn, images)).mean()
     torch.testing.assert_close(value, expected)
-    torch.testing.assert_close(figures.negative_elbo(), terms(drawn, images).negative_elbo())
+    torch.testing.assert_close(figures.negative_elbo(), terms_of(drawn, images).negative_elbo())
 
 
 def test_free_bits_are_per_level() -> None:
@@ -215,9 +215,10 @@ def test_the_whitened_rate_is_the_kl_to_the_prior() -> None:
 
 
 def test_latents_enter_the_state_in_units_of_the_prior() -> None:
-    level, *_ = next(ladder((1, 8, 8), "bernoulli", levels="3,2", patch=4)._lower_levels())
+    level = ladder((1, 8, 8), "bernoulli", levels="3,2", patch=4).rungs[0]
+    assert isinstance(level, LatentLevel)
     state = torch.randn(4, 5, 8, generator=generator(0))  # positions, images, channels
-    noise = torch.randn(5, level.latent_dim, generator=generator(1))
+    noise = torch.randn(5, level.dims * level.positions, generator=generator(1))
     mean, log_scale = level.prior(F.silu(state)).chunk(2, dim=-1)
     latent = mean + torch.exp(4 * torch.tanh(log_scale / 4)) * noise.view(5, 4, 2).transpose(0, 1)
     moved = level.update(state.permute(2, 0, 1), noise)
@@ -236,7 +237,7 @@ def test_log_weights_average_to_the_elbo_and_the_bound_approaches_the_evidence()
         evidence = torch.logsumexp(inside + prior[:, None], 0) + 3 * math.log(10 / 60)
         inference = model(images, None, torch.randn(20_000, 4, 3, generator=generator(0)))
         weights = log_weights(inference, images)
-        elbo = -terms(inference, images).negative_elbo()
+        elbo = -terms_of(inference, images).negative_elbo()
     # Two estimates of the same ELBO: from log-densities, and from distortion and closed-form rates.
     error = (weights - elbo).std(0) / math.sqrt(len(weights))
     assert ((weights.mean(0) - elbo.mean(0)).abs() < 4 * error).all()
@@ -254,10 +255,10 @@ def test_images_of_a_batch_are_independent(kind: ModelName, levels: str, spatial
     model = ladder((1, 8, 8), "bernoulli", model=kind, levels=levels, spatial_mixing=spatial_mixing)
     images = images_for("bernoulli", (1, 8, 8))
     noise = torch.randn(4, model.latent_dim, generator=generator(0))
-    whole = terms(model(images, LABELS, noise), images)
+    whole = terms_of(model(images, LABELS, noise), images)
     for index in range(4):
         part = slice(index, index + 1)
-        alone = terms(model(images[part], LABELS[part], noise[part]), images[part])
+        alone = terms_of(model(images[part], LABELS[part], noise[part]), images[part])
         torch.testing.assert_close(alone.negative_elbo(), whole.negative_elbo()[part], atol=1e-4, rtol=1e-5)
 
 

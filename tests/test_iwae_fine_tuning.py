@@ -5,17 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from building import trainer_of
+from building import loss_and_grad, negative_elbo, negative_importance_bound, trainer_of
 
+from vaelab import runs
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
 from vaelab.objectives.batch import held_out_levels
-from vaelab.objectives.bounds import negative_elbo, negative_importance_bound
 from vaelab.objectives.importance import importance_weighted
 from vaelab.optim.schedule import Schedule
-from vaelab.optim.step import loss_and_grad
-from vaelab.training import runs
 from vaelab.training.fit import fit
 from vaelab.training.resolve import resolve
 
@@ -72,7 +70,7 @@ def test_interrupted_within_it_the_training_is_the_same(tiny: Dataset, tmp_path:
 def test_parts_add_up_to_the_whole(tiny: Dataset) -> None:
     made = trainer_of(config(epochs=1, iwae_samples=3, precision="float32"), tiny)
     batch = made.batches.at(made.step, 3)
-    given = made.model, made.state.weights, batch, Schedule(1.0, 1e-3), made.config, importance_weighted
+    given = made, batch, Schedule(1.0, 1e-3), importance_weighted
     whole, parts = loss_and_grad(*given), loss_and_grad(*given, at_once=7)
     for one, other in zip(
         (whole.loss, whole.distortion, whole.rate), (parts.loss, parts.distortion, parts.rate), strict=True

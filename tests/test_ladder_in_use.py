@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import vaelab
+from vaelab import runs
 from vaelab.cli import main
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset
@@ -14,7 +15,6 @@ from vaelab.evaluation.latent_section import LADDER, latent_section
 from vaelab.evaluation.likelihood import likelihood_section
 from vaelab.inference.explore import manifold, posterior, restyle, traverse
 from vaelab.inference.trained import TrainedModel
-from vaelab.training import runs
 from vaelab.training.fit import fit
 
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from vaelab.training import runs
+from vaelab import runs
 
 
 def test_a_program_that_ends_in_the_middle_saves_and_ends_well(tmp_path: Path) -> None:

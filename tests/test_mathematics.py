@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from building import build_model, trainer_of
+from building import build_model, held_out_input, negative_importance_bound, trainer_of
 from conftest import LinearGaussian, flat, generator, posterior_grid
 from torch import Tensor, nn
 from torch.autograd import gradcheck
@@ -24,8 +24,6 @@ from vaelab.models.distributions import (
 )
 from vaelab.models.vae import SingleLatentVAE
 from vaelab.objectives import bounds, elbo, importance
-from vaelab.objectives.batch import held_out_input
-from vaelab.objectives.bounds import negative_importance_bound
 from vaelab.optim.batches import ShuffledOrder, mean_and_variance
 from vaelab.random import latent_noise
 from vaelab.training.fit import fit
@@ -236,7 +234,7 @@ def gradients_over_noise(model: Model, x: Tensor, output: Tensor, count: int) ->
     with torch.no_grad():
         model.head.weight.copy_(torch.eye(len(output)))
     images = x.expand(count, -1)
-    loss = elbo.terms(model(images, None, noise_of(count, len(output) // 2, seed=7)), images).negative_elbo()
+    loss = elbo.terms_of(model(images, None, noise_of(count, len(output) // 2, seed=7)), images).negative_elbo()
     (gradient,) = torch.autograd.grad(loss.sum(), features)
     return gradient
 

@@ -11,16 +11,16 @@ import pytest
 from PIL import Image
 
 import vaelab
+from vaelab import runs
 from vaelab.cli import app, main
 from vaelab.config import Config, import_path
 from vaelab.data import Dataset, Split, load_dataset
 from vaelab.data.describe import doubts
 from vaelab.errors import ConfigError, DataError, LabelError, RunError, counted
 from vaelab.inference.trained import TrainedModel
-from vaelab.models.custom import import_network
-from vaelab.training import runs
+from vaelab.models.custom import CustomNetwork
+from vaelab.runs import Run
 from vaelab.training.fit import fit
-from vaelab.training.runs import Run
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -192,10 +192,10 @@ def test_a_module_that_fails_is_told_from_one_that_is_not_there(
     monkeypatch.syspath_prepend(str(tmp_path))
     message = f"`encoder='{module}:Encoder'`: .*import fails.*{re.escape(what)}.*python -c 'import {module}'"
     with pytest.raises(ConfigError, match=message):
-        import_network("encoder", f"{module}:Encoder")
+        CustomNetwork("encoder", f"{module}:Encoder").imported()
     for missing in ("nowhere", "nowhere.inside", f"{module}_2.inside"):
         with pytest.raises(ConfigError, match=r"cannot import .*add its folder to the path"):
-            import_network("encoder", f"{missing}:Encoder")
+            CustomNetwork("encoder", f"{missing}:Encoder").imported()
 
 
 def test_a_file_is_no_module() -> None:

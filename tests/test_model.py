@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from building import build_model
+from building import build_model, held_out_input
 from conftest import flat, generator
 from torch import Tensor, nn
 
@@ -15,7 +15,6 @@ from vaelab.errors import ConfigError
 from vaelab.models.base import MAX_LOG_VARIANCE, MIN_LOG_VARIANCE, Model, bounded_gaussian
 from vaelab.models.vae import SingleLatentVAE
 from vaelab.objectives import elbo
-from vaelab.objectives.batch import held_out_input
 from vaelab.optim.batches import mean_and_variance
 
 IMAGE_LIKELIHOODS = ["bernoulli", "continuous-bernoulli", "logistic"]
@@ -64,7 +63,7 @@ def test_gradients_reach_every_parameter(network: str, kind: str, likelihood: st
     inference = model(x, LABELS, torch.randn(6, 3, generator=generator(2)))
     assert inference.posterior.mean.shape == inference.rate.shape == inference.latent.shape == (6, 3)
     assert inference.likelihood.mean().shape == x.shape
-    elbo.loss(elbo.terms(inference, x)).backward()
+    elbo.loss(elbo.terms_of(inference, x)).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -78,7 +77,7 @@ def test_images_of_a_batch_are_independent(network: str, kind: str, likelihood: 
 
     def figures(x: Tensor, labels: Tensor, noise: Tensor) -> Tensor:
         inference = model(x, labels, noise)
-        terms = elbo.terms(inference, x)
+        terms = elbo.terms_of(inference, x)
         decoded = inference.likelihood.mean().flatten(1)
         return torch.cat([terms.distortion[:, None], terms.rate, inference.latent, decoded], dim=1)
 
@@ -244,7 +243,7 @@ def test_training_starts_at_the_nats_of_the_best_model_without_a_latent(tiny: Da
     entropy = -(p * p.log() + (1 - p) * (1 - p).log()).sum().item()
     model = fitted("mlp", "bernoulli", tiny)
     inference = model(x, None, torch.randn(len(x), 3, generator=generator(1)))
-    assert elbo.terms(inference, x).distortion.mean().item() == pytest.approx(entropy, rel=0.04)
+    assert elbo.terms_of(inference, x).distortion.mean().item() == pytest.approx(entropy, rel=0.04)
 
 
 def test_the_encoder_sees_deviations_from_the_mean() -> None:
@@ -309,7 +308,7 @@ def test_a_constant_column_has_scale_1() -> None:
     shifted = table + torch.tensor([0.0, 1.0, 0.0])
     without_latent(model)
     before, after = (
-        elbo.terms(model(rows, None, torch.zeros(400, 3)), rows).negative_elbo() for rows in (table, shifted)
+        elbo.terms_of(model(rows, None, torch.zeros(400, 3)), rows).negative_elbo() for rows in (table, shifted)
     )
     assert (after - before).min() > 100
     assert after.max() < 12_000  # (1/2) e^10 at the smallest variance

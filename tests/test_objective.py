@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from building import build_model
+from building import build_model, held_out_input
 from conftest import LinearGaussian, generator
 from torch import Tensor
 
@@ -10,9 +10,8 @@ from vaelab.config import ModelConfig
 from vaelab.data import Dataset
 from vaelab.models.base import Model
 from vaelab.models.distributions import Gaussian, standard_normal_log_prob
-from vaelab.objectives.batch import held_out_input
 from vaelab.objectives.bounds import held_out_terms
-from vaelab.objectives.elbo import Terms, loss, terms
+from vaelab.objectives.elbo import Terms, loss, terms_of
 from vaelab.objectives.importance import importance_weighted_bound, log_weights
 from vaelab.optim.batches import mean_and_variance
 
@@ -72,7 +71,7 @@ def test_beta_and_free_bits_leave_the_distortion_alone() -> None:
 def test_terms_are_minus_log_likelihood_and_the_rate(model: Model, tiny: Dataset) -> None:
     x, labels = batch_of(tiny)
     inference = model(x, labels, torch.randn(37, 2, generator=generator(1)))
-    got = terms(inference, x)
+    got = terms_of(inference, x)
     p = inference.likelihood.mean()
     expected = -(x * p.log() + (1 - x) * (1 - p).log()).sum((1, 2, 3))
     torch.testing.assert_close(got.distortion, expected, rtol=1e-5, atol=1e-4)
@@ -128,7 +127,7 @@ def test_held_out_terms_do_not_depend_on_the_batch_size(
     if not labelled:
         model = build_model(ModelConfig("vae", "mlp", 2, "bernoulli", 16, 1), tiny.shape, 3)
     noise = torch.randn(37, 2, generator=generator(1))
-    whole = terms(model(x, labels, noise), x)
+    whole = terms_of(model(x, labels, noise), x)
     monkeypatch.setattr("vaelab.objectives.bounds.images_at_once", lambda _: batch_size)
     got = held_out_terms(model, x, labels if labelled else None, noise)
     assert not got.distortion.requires_grad

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vaelab import runs
 from vaelab.config import Budget, Config, TrainConfig
 from vaelab.data import load_dataset
 from vaelab.errors import ConfigError
 from vaelab.inference.trained import load
-from vaelab.training import runs
 from vaelab.training.fit import fit
 
 OLD = Path(__file__).parent / "runs-0.1"

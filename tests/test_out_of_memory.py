@@ -15,7 +15,7 @@ from vaelab.inference.labels import label_nats
 from vaelab.memory import half, is_out_of_memory, map_batches, retry_halved
 from vaelab.models.base import Model
 from vaelab.objectives.batch import held_out_levels
-from vaelab.objectives.bounds import held_out_terms, negative_bound_curve
+from vaelab.objectives.bounds import held_out_terms, negative_bounds
 from vaelab.training.trainer import Trainer
 
 ON_A_GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -136,7 +136,7 @@ def test_the_remark_is_made_once(tiny: Dataset, tiny_config: Config, monkeypatch
 
 def test_validation_continues_in_smaller_batches(tiny: Dataset, tiny_config: Config, trainer: Trainer) -> None:
     sizes = limit_memory(trainer.averaged, 10)
-    assert trainer.validate() == trainer_of(tiny_config, tiny).validate()
+    assert trainer.validate(0.0) == trainer_of(tiny_config, tiny).validate(0.0)
     assert sizes == [30, 15, 8, 8, 8, 6]
 
 
@@ -153,7 +153,7 @@ def test_scores_do_not_depend_on_the_batch_size(tiny: Dataset, trainer: Trainer,
 
     def scores() -> list[torch.Tensor]:
         terms = held_out_terms(model, images, labels, noise)
-        curve = negative_bound_curve(model, images, labels, samples=(1, 5, 20))
+        curve = negative_bounds(model, images, labels, samples=(1, 5, 20))
         return [terms.distortion, terms.rate, curve, label_nats(model, images)]
 
     before = scores()
@@ -168,7 +168,7 @@ def test_progress_of_the_bound_counts_each_image_once(tiny: Dataset, model: Mode
     images, labels = held_out_levels(tiny.test.images, "bernoulli"), torch.from_numpy(tiny.test.labels)
     limit_memory(model, 50)
     reported: list[tuple[int, int]] = []
-    negative_bound_curve(model, images, labels, samples=(20,), progress=lambda *counts: reported.append(counts))
+    negative_bounds(model, images, labels, samples=(20,), progress=lambda *counts: reported.append(counts))
     assert [done for done, _ in reported] == sorted({done for done, _ in reported})
     assert reported[-1] == (30, 30)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from building import trainer_of
+from building import loss_and_grad, trainer_of
 from torch import Tensor
 
 from vaelab import precision
@@ -16,10 +16,9 @@ from vaelab.errors import ConfigError
 from vaelab.objectives.elbo import elbo
 from vaelab.objectives.importance import importance_weighted
 from vaelab.optim.schedule import Schedule
-from vaelab.optim.step import loss_and_grad
+from vaelab.runs import open_run
 from vaelab.training.fit import fit
 from vaelab.training.resolve import resolve, resolve_resumed
-from vaelab.training.runs import open_run
 from vaelab.training.trainer import Trainer
 
 
@@ -35,7 +34,7 @@ def found(made: Trainer, samples: int | None) -> tuple[float, Tensor]:
         made.take_step(0.3)
     objective = elbo if samples is None else importance_weighted
     batch = made.batches.at(made.step, samples)
-    result = loss_and_grad(made.model, made.state.weights, batch, Schedule(1.0, 1e-3), made.config, objective)
+    result = loss_and_grad(made, batch, Schedule(1.0, 1e-3), objective)
     assert all(gradient.dtype == torch.float32 for gradient in result.gradients)
     return result.loss.item(), torch.cat([gradient.flatten() for gradient in result.gradients])
 
@@ -60,8 +59,8 @@ def test_distributions_and_figures_are_float32(tiny: Dataset, network: NetworkNa
         inference = made.model(batch.images, batch.labels, batch.noise)
     kinds = {inference.latent.dtype, inference.rate.dtype, inference.likelihood.parameters.dtype}
     assert kinds == {torch.float32}
-    averages = made.validate()
-    exact = trainer(tiny, network, "float32").validate()
+    averages = made.validate(0.0)
+    exact = trainer(tiny, network, "float32").validate(0.0)
     assert averages == exact
 
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from building import build_model
+from building import build_model, held_out_input, negative_elbo, negative_importance_bound
 from conftest import LinearGaussian
 
 from vaelab.config import ModelConfig
@@ -13,8 +13,7 @@ from vaelab.data import Dataset
 from vaelab.errors import ConfigError
 from vaelab.models.base import Model
 from vaelab.objectives import importance
-from vaelab.objectives.batch import held_out_input
-from vaelab.objectives.bounds import held_out_terms, negative_bound_curve, negative_elbo, negative_importance_bound
+from vaelab.objectives.bounds import held_out_terms, negative_bounds
 from vaelab.random import generator_for, latent_noise
 
 
@@ -125,14 +124,14 @@ def test_a_curve_is_the_bounds_of_its_first_draws(linear_gaussian: LinearGaussia
     weights = importance.log_weights(model(x, None, noise.double()), x).detach()
     expected = torch.stack([-torch.log(torch.exp(weights[:k]).mean(0)) for k in (1, 3, 20)], 1)
     for most_at_once in (1, 7, 5000):
-        got = negative_bound_curve(model, x, samples=(1, 3, 20), most_at_once=most_at_once)
+        got = negative_bounds(model, x, samples=(1, 3, 20), most_at_once=most_at_once)
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("samples", [(), (0,), (5, 5), (5, 2)])
 def test_samples_of_a_curve_must_rise_from_one(linear_gaussian: LinearGaussian, samples: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match=r"`samples`: got .*; expected whole numbers of at least 1"):
-        negative_bound_curve(linear_gaussian.model, linear_gaussian.draw(3)[0], samples=samples)
+        negative_bounds(linear_gaussian.model, linear_gaussian.draw(3)[0], samples=samples)
 
 
 def naive(model: Model, images: torch.Tensor, noise: torch.Tensor) -> tuple[list[float], list[float]]:

@@ -3,10 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from building import resolve_model
 from conftest import generator
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vaelab.config import ModelConfig
 from vaelab.models.spatial import (
     ConvBlock,
     Grid,
@@ -43,10 +45,11 @@ def test_a_patch_is_a_square_of_the_image() -> None:
     ("shape", "patch", "rows", "columns"),
     [((1, 28, 28), 4, 7, 7), ((3, 32, 32), 4, 8, 8), ((1, 8, 8), 2, 4, 4), ((3, 128, 96), 16, 8, 6), ((7,), 0, 1, 1)],
 )
-def test_patches_are_as_small_as_max_positions_allows(
+def test_patches_are_by_default_as_small_as_64_positions_allow(
     shape: tuple[int, ...], patch: int, rows: int, columns: int
 ) -> None:
-    grid = Grid.over(shape)
+    config = resolve_model(ModelConfig(model="vae", network="ladder", likelihood="logistic"), shape)
+    grid = Grid.over(shape, config.patch)
     assert (grid.patch, grid.rows, grid.columns) == (patch, rows, columns)
 
 
@@ -61,7 +64,7 @@ def test_mixer_block_matches_its_formula() -> None:
         mixed[channel] = mix.between[channel // 2] @ state[channel] + mix.place.view(5, 1)
     expected = state + mix.outer(F.silu(mix.inner(mixed.movedim(0, -1)))).movedim(-1, 0)
     torch.testing.assert_close(mix(state), expected)
-    assert MixerBlock(Grid.over((3,)), 8).between is None
+    assert MixerBlock(Grid.over((3,), 0), 8).between is None
 
 
 def test_relative_mixing_is_a_convolution_with_a_kernel_as_large_as_the_grid() -> None:

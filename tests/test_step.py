@@ -1,7 +1,6 @@
 """The step: what it moves follows AdamW's formula, a bad one moves nothing, and in parts it is the same step."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import building
@@ -11,10 +10,9 @@ import torch
 from vaelab import Config, Dataset
 from vaelab.objectives.batch import Batch
 from vaelab.objectives.elbo import elbo
-from vaelab.optim.adamw import adamw_for, fused_adamw, plain_adamw
+from vaelab.optim.adamw import AdamW, Descent, adamw_for, fused_adamw, plain_adamw
 from vaelab.optim.schedule import Schedule, schedule_at
 from vaelab.optim.state import TrainState
-from vaelab.optim.step import loss_and_grad
 from vaelab.training.trainer import Trainer
 
 
@@ -26,7 +24,7 @@ def moving(count: int = 3) -> TrainState:
 
 
 @pytest.mark.parametrize("move", [plain_adamw, fused_adamw])
-def test_adamw_is_that_of_pytorch(move: Callable[..., None]) -> None:
+def test_adamw_is_that_of_pytorch(move: AdamW) -> None:
     """Ten steps with decay and a divided gradient, against torch.optim.AdamW in its plainest form."""
     ours = moving()
     theirs = [torch.nn.Parameter(weight.clone()) for weight in ours.weights]
@@ -38,13 +36,13 @@ def test_adamw_is_that_of_pytorch(move: Callable[..., None]) -> None:
             weight.grad = gradient / (1 + step)
         optimiser.step()
         ours.updates.add_(1)
-        move(ours, gradients, torch.tensor(1.0 + step), torch.zeros(()), Schedule(1.0, 0.01), 0.1)
+        move(ours, Descent(gradients, torch.tensor(1.0 + step), torch.zeros(()), 0.01, 0.1))
     for mine, other in zip(ours.weights, theirs, strict=True):
         torch.testing.assert_close(mine, other.detach(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("move", [plain_adamw, fused_adamw])
-def test_weights_kept_by_column_move_as_others(move: Callable[..., None]) -> None:
+def test_weights_kept_by_column_move_as_others(move: AdamW) -> None:
     """Whichever way their gradients lie."""
     rows, columns = (moving() for _ in range(2))
     for part in (columns.weights, columns.averaged, columns.means, columns.squares):
@@ -53,23 +51,23 @@ def test_weights_kept_by_column_move_as_others(move: Callable[..., None]) -> Non
     gradients = [torch.randn(weight.shape, generator=torch.Generator().manual_seed(3)) for weight in rows.weights]
     for each in (rows, columns):
         each.updates.add_(1)
-        move(each, gradients, torch.ones(()), torch.zeros(()), Schedule(1.0, 0.01), 0.1)
+        move(each, Descent(gradients, torch.ones(()), torch.zeros(()), 0.01, 0.1))
     for one, other in zip(rows.weights + rows.squares, columns.weights + columns.squares, strict=True):
         torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("move", [plain_adamw, fused_adamw])
-def test_a_bad_step_moves_neither_weights_nor_moments(move: Callable[..., None]) -> None:
+def test_a_bad_step_moves_neither_weights_nor_moments(move: AdamW) -> None:
     ours = moving()
     before = [tensor.clone() for part in (ours.weights, ours.means, ours.squares) for tensor in part]
     gradients = [torch.full_like(weight, torch.nan) for weight in ours.weights]
-    move(ours, gradients, torch.tensor(torch.nan), torch.ones(()), Schedule(1.0, 0.01), 0.1)
+    move(ours, Descent(gradients, torch.tensor(torch.nan), torch.ones(()), 0.01, 0.1))
     after = [tensor for part in (ours.weights, ours.means, ours.squares) for tensor in part]
     assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize(("device", "expected"), [("cpu", fused_adamw), ("cuda", fused_adamw), ("mps", plain_adamw)])
-def test_the_fused_kernel_is_used_only_where_it_skips_bad_steps(device: str, expected: Callable[..., None]) -> None:
+def test_the_fused_kernel_is_used_only_where_it_skips_bad_steps(device: str, expected: AdamW) -> None:
     """PyTorch's fused kernel for MPS takes `grad_scale` and `found_inf` and ignores them: NaN steps would be taken."""
     assert adamw_for(torch.device(device)) is expected
 
@@ -108,8 +106,8 @@ def test_in_parts_a_batch_has_the_same_loss_and_gradients(
     for _ in range(20):
         trainer.take_step(0.5)
     batch, schedule = taken(trainer)
-    given = trainer.model, trainer.state.weights, batch, schedule, trainer.config, elbo
-    whole, parts = loss_and_grad(*given), loss_and_grad(*given, at_once=at_once)
+    given = trainer, batch, schedule, elbo
+    whole, parts = building.loss_and_grad(*given), building.loss_and_grad(*given, at_once=at_once)
     for one, other in zip((*whole[:3], *whole.gradients), (*parts[:3], *parts.gradients), strict=True):
         torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-6)
     assert any(gradient.abs().max() > 1e-2 for gradient in whole.gradients)
@@ -117,8 +115,10 @@ def test_in_parts_a_batch_has_the_same_loss_and_gradients(
 
 def test_an_autoencoder_is_taken_in_parts_too(tiny: Dataset, tiny_config: Config) -> None:
     trainer = trainer_of(replace(tiny_config, model=replace(tiny_config.model, model="ae")), tiny)
-    given = trainer.model, trainer.state.weights, *taken(trainer), trainer.config, elbo
-    for one, other in zip(loss_and_grad(*given).gradients, loss_and_grad(*given, at_once=10).gradients, strict=True):
+    given = trainer, *taken(trainer), elbo
+    for one, other in zip(
+        building.loss_and_grad(*given).gradients, building.loss_and_grad(*given, at_once=10).gradients, strict=True
+    ):
         torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-6)
 
 

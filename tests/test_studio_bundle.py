@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from vaelab import runs
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, load_dataset
 from vaelab.errors import DataError, RunError
@@ -19,7 +20,6 @@ from vaelab.studio import bundle as bundles
 from vaelab.studio import model_facts
 from vaelab.studio.bundle import Bundle, open_bundle
 from vaelab.studio.held_out import HeldOut, held_out
-from vaelab.training import runs
 from vaelab.training.fit import fit
 
 

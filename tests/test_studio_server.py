@@ -20,6 +20,7 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
+from vaelab import runs
 from vaelab.cli import main
 from vaelab.config import Config
 from vaelab.data import load_dataset
@@ -29,7 +30,6 @@ from vaelab.studio import bundle as bundles
 from vaelab.studio import following, page
 from vaelab.studio.following import Event, Following, as_text, is_training, seconds_left
 from vaelab.studio.server import POLICY, Site, _listening, _stream, open_site, studio_app
-from vaelab.training import runs
 from vaelab.training.fit import fit
 
 HOSTS = ("127.0.0.1:8000", "localhost:8000")

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vaelab import runs
 from vaelab.cli import main, train_all
 from vaelab.config import Budget, Config, ModelConfig
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
-from vaelab.training import runs
 from vaelab.training.resolve import resolve
 
 FAST = ("--width", "8", "--depth", "1", "--batch-size", "32", "--compile", "no")

@@ -11,21 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from building import trainer_of
+from building import held_out_input, trainer_of
 from conftest import flat
 
+from vaelab import runs
 from vaelab.config import Budget, Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, Split, load_dataset
 from vaelab.errors import ConfigError, LabelError, RunError, TrainingError
 from vaelab.inference.trained import load
 from vaelab.models.base import Inference
 from vaelab.objectives import bounds
-from vaelab.objectives.batch import held_out_input
 from vaelab.optim import adamw
 from vaelab.optim.schedule import learning_rate_factor
 from vaelab.precision import pick_device
 from vaelab.random import latent_noise
-from vaelab.training import runs
 from vaelab.training.fit import Progress, fit, make_trainer
 from vaelab.training.resolve import resolve
 from vaelab.training.trainer import MAX_BAD_STEPS, Trainer
@@ -187,7 +186,7 @@ def test_reported_figures_ignore_beta_and_free_bits(tiny: Dataset, tiny_config: 
     """The objective changes what is learnt, never what is reported: at step 0 all objectives report the same."""
 
     def at_the_start(**changes: float) -> object:
-        return trainer_of(with_train(tiny_config, **changes), tiny).validate()
+        return trainer_of(with_train(tiny_config, **changes), tiny).validate(0.0)
 
     assert at_the_start() == at_the_start(beta=7.0, free_bits=3.0, kl_warmup=0.5)
 
@@ -375,7 +374,7 @@ def test_the_last_figures_are_those_of_the_last_weights(tiny: Dataset, tiny_conf
     assert last.validation is not None
     trainer = trainer_of(config, few)
     trainer.averaged.load_state_dict(last.model.state_dict())
-    assert trainer.validate() == last.validation
+    assert trainer.validate(0.0) == last.validation
     assert before.validation is not None
     assert last.validation.nats < before.validation.nats
 
@@ -520,7 +519,7 @@ def test_validation_in_parts_is_validation_of_all(tiny: Dataset, tiny_config: Co
     index = np.arange(2530) % 30
     many = replace(tiny, validation=tiny.validation[index])
     trainer = trainer_of(tiny_config, many)
-    averages = trainer.validate()
+    averages = trainer.validate(0.0)
     assert many.validation.labels is not None
     terms = bounds.held_out_terms(
         trainer.averaged,

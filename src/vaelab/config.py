@@ -294,10 +294,9 @@ def import_path(name: str, network: object) -> str:
     if module == "__main__" or "<" in qualified:
         place = "a function" if "<" in qualified else "a script or notebook"
         raise ConfigError(
-            f"`{name}`: got {qualified}, which is defined in {place} and cannot be imported again; expected a class "
-            "at the "
-            f"top level of a module: put it into my_networks.py and write "
-            f"from my_networks import {qualified.rpartition('.')[2].strip('<>')}"
+            f"`{name}`: got {qualified}, which is defined in {place} and cannot be imported again; expected a class at "
+            "the top level of a module: put it into my_networks.py and write from my_networks import "
+            f"{qualified.rpartition('.')[2].strip('<>')}"
         )
     if not isinstance(network, str) and _imported(module, qualified) is not network:
         raise ConfigError(
@@ -320,8 +319,7 @@ def _levels(levels: object) -> str:
     if not texts or not all(re.fullmatch(r"[1-9]\d{0,3}(@[1-9]\d{0,3})?", text) for text in texts) or "@" in texts[0]:
         raise ConfigError(
             f"`levels`: got {levels if isinstance(levels, str) else parts!r}; expected whole numbers of at least 1 "
-            "with commas, "
-            "such as 16,1,1 or 16,4@8,2@4"
+            "with commas, such as 16,1,1 or 16,4@8,2@4"
         )
     return ",".join(texts)
 

@@ -80,8 +80,7 @@ def with_preset(name: str, config: Config | None = None) -> Config:
     if config.model.network not in (None, preset.model["network"]):
         raise ConfigError(
             f"`network`: got {config.model.network} with `preset={name}`, which is a {preset.model['network']}; "
-            "expected one of the two "
-            "left out"
+            "expected one of the two left out"
         )
     train = dict(preset.train)
     if config.train.epochs is not None:

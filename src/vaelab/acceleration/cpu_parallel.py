@@ -27,7 +27,7 @@ from vaelab.config import ResolvedConfig
 from vaelab.objectives.batch import Batch
 from vaelab.optim.schedule import Schedule
 from vaelab.optim.state import LossAndGrad
-from vaelab.optim.step import PlainRunner, apply_update
+from vaelab.optim.step import PlainRunner
 
 FEWEST_IMAGES = 32
 """Images in a part, at least: with fewer, matrix products are too small to be fast."""
@@ -75,7 +75,7 @@ class ParallelStep:
         ]
         for done in [self._pool.submit(self._library.run, tensors) for tensors in inputs]:
             done.result()
-        apply_update(plain.state, plain.stats, self._averaged(), schedule, plain.config, plain.adamw)
+        plain.train_step.apply_update(plain.state, plain.stats, self._averaged(), schedule)
 
     @torch.no_grad()
     def _averaged(self) -> LossAndGrad:

@@ -24,7 +24,7 @@ from vaelab.objectives.elbo import elbo
 from vaelab.optim.adamw import plain_adamw
 from vaelab.optim.schedule import Schedule
 from vaelab.optim.state import StepStats, TrainState
-from vaelab.optim.step import call_with_weights, loss_and_grad, train_step
+from vaelab.optim.step import TrainStep, call_with_weights
 
 BUILT_IN = ("gradient_clip", "weight_decay", "free_bits")
 """Fields of the training that are constants of a compiled step; the others reach it as tensors, or not at all."""
@@ -66,10 +66,7 @@ class CompileKey:
     ) -> CompileKey:
         """Return the key of a step on such tensors."""
         default = ResolvedTrainConfig(Budget(0, "epochs"), config.train.batch_size, config.train.precision, "cpu")
-        fixed = replace(
-            default,
-            **{n: v for n, v in vars(config.train).items() if n in ("gradient_clip", "weight_decay", "free_bits")},
-        )
+        fixed = replace(default, **{name: getattr(config.train, name) for name in BUILT_IN})
         described = tuple((tuple(t.shape), tuple(t.stride()), str(t.dtype).removeprefix("torch.")) for t in tensors)
         unique = uuid.uuid4().hex if config.model.encoder or config.model.decoder else ""
         threads = max(1, torch.get_num_threads() // parts)
@@ -132,7 +129,7 @@ def as_step(model: Model, config: ResolvedTrainConfig) -> Callable[..., tuple[()
         schedule, batch = Schedule(*passing[:2]), _batch(passing[2:])
 
         def work(model: Model) -> None:
-            train_step(model, state, stats, batch, schedule, config, elbo, plain_adamw)
+            TrainStep(model, config, plain_adamw)(state, stats, batch, schedule, elbo)
 
         call_with_weights(model, dict(zip([*names, *buffers], [*weights, *own], strict=True)), work)
         return ()
@@ -152,7 +149,8 @@ def as_gradients(model: Model, config: ResolvedTrainConfig) -> Callable[..., tup
         figures, beta, _, *passing = rest
 
         def work(model: Model) -> None:
-            found = loss_and_grad(model, weights, _batch(passing), Schedule(beta, 0.0), config, elbo)
+            step = TrainStep(model, config, plain_adamw)
+            found = step.loss_and_grad(weights, _batch(passing), Schedule(beta, 0.0), elbo)
             for target, gradient in zip(gradients, found.gradients, strict=True):
                 target.copy_(gradient)
             figures.copy_(torch.stack([found.distortion, found.rate, found.loss]))

@@ -10,6 +10,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -33,17 +34,18 @@ from vaelab.objectives.elbo import Objective, elbo
 from vaelab.optim.adamw import AdamW, plain_adamw
 from vaelab.optim.batches import BatchStream
 from vaelab.optim.schedule import Schedule
-from vaelab.optim.step import PlainRunner, train_step
+from vaelab.optim.step import PlainRunner, StepRunner
 
 LOOK_EVERY = 0.1  # seconds between two looks at a compiler that is waited for
 
 
-class AcceleratedRunner:
+class AcceleratedRunner(StepRunner):
     """Takes the steps of `plain` faster; see `vaelab.optim.step.StepRunner`. `compiled` tells whether the step is compiled."""
 
     def __init__(self, plain: PlainRunner, config: ResolvedConfig, batches: BatchStream, steps: int | None) -> None:
         """Accelerate `plain`, for `steps` steps in all, or None if the budget counts seconds."""
         self.plain, self.config, self.batches = plain, config, batches
+        self.model, self.state, self.stats = plain.model, plain.state, plain.stats
         self.on_cpu, self.remarks = plain.device.type == "cpu", plain.remarks
         if steps is not None and config.train.iwae_samples > 1:
             steps = int(steps * (1 - config.train.iwae_fraction))
@@ -78,7 +80,7 @@ class AcceleratedRunner:
     def prepare(self) -> Iterator[None]:
         """Record or load the step, or wait for the compiler if steps must all be compiled."""
         if self.plain.device.type == "cuda" and not policy.is_custom(self.config):
-            self._fast = recorded(self._plain_step(self.plain.adamw))
+            self._fast = recorded(self._plain_step(self.plain.train_step.adamw))
         if self.plan == "never" or self._load():
             return
         if self.plan == "before":
@@ -127,12 +129,8 @@ class AcceleratedRunner:
         return CompileKey.of(self.config, model.shape, model.classes, tensors, parts)
 
     def _plain_step(self, adamw: AdamW) -> Step:
-        plain = self.plain
-
-        def step(batch: Batch, schedule: Schedule) -> None:
-            train_step(plain.model, plain.state, plain.stats, batch, schedule, plain.config, elbo, adamw)
-
-        return step
+        train_step, state, stats = replace(self.plain.train_step, adamw=adamw), self.plain.state, self.plain.stats
+        return lambda batch, schedule: train_step(state, stats, batch, schedule, elbo)
 
     def _as_tensors(self, schedule: Schedule) -> Schedule:
         if self.on_cpu:

@@ -17,7 +17,7 @@ from vaelab.errors import DataError, RunError, counted
 if TYPE_CHECKING:
     from vaelab.data import Dataset
     from vaelab.evaluation.comparison import Comparison
-    from vaelab.training.runs import Run
+    from vaelab.runs import Run
 
 PAGE, SECTIONS = "report.html", "evaluation"
 """Names in a run folder: the page, and the folder of finished sections."""
@@ -57,12 +57,12 @@ def evaluate(
     out
         Folder for report.html and report.json. Default: the run folder.
     """
+    from vaelab import runs
     from vaelab.evaluation.page import save_page
     from vaelab.evaluation.report import FINISHED, REPORT
     from vaelab.evaluation.report import evaluate as measure
     from vaelab.inference.trained import load
     from vaelab.progress import console, say, work_bar
-    from vaelab.training import runs
 
     record, model = runs.open_run(run), load(run)
     folder = out or run

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vaelab import runs
 from vaelab.data.dataset import Dataset
 from vaelab.errors import OutputError
 from vaelab.figures.plots import label_rows, reconstruction_sheet, save_picture, tiles, training_curve
 from vaelab.files import atomic_write, cannot_write, expect_suffix
 from vaelab.inference.trained import Samples, TrainedModel, load
-from vaelab.training import runs
 
 SHEET_COLUMNS = 16
 GRID_TEMPERATURE = 0.8

@@ -97,7 +97,7 @@ def train(
                 f"--preset: got {preset} with --resume; leave it out: a run continues with its own settings"
             )
         config = with_preset(preset, config)
-    from vaelab.training import runs
+    from vaelab import runs
 
     if resume and out is None:
         raise ConfigError("--resume: got no run; expected the run folder to continue: give --out")

@@ -42,8 +42,8 @@ def train_all(config: Config, dataset: Dataset, folder: Path, resume: bool, comm
     ConfigError
         If a configuration is invalid for one of the models, or no time is left for the next one.
     """
+    from vaelab import runs
     from vaelab.progress import say
-    from vaelab.training import runs
     from vaelab.training.resolve import resolve
 
     main = runs.open_run(folder).config.as_config() if resume else None

@@ -17,7 +17,7 @@ from vaelab.errors import counted
 if TYPE_CHECKING:
     from vaelab.config import Config
     from vaelab.data import Dataset
-    from vaelab.training.runs import Run
+    from vaelab.runs import Run
 
 SLOW_LOADING = 0.2
 """Fraction of a budget in seconds above which the loading time is reported."""
@@ -48,9 +48,9 @@ def train_one(
     SystemExit
         After Ctrl-C or a termination signal; the run is saved.
     """
+    from vaelab import runs
     from vaelab.cli.outputs import run_pictures
     from vaelab.progress import TrainingDisplay, say
-    from vaelab.training import runs
     from vaelab.training.fit import fit as fit_model
 
     loading = time.perf_counter() - started

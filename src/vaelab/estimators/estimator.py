@@ -26,6 +26,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
 
+from vaelab import runs
 from vaelab.config import Config, ModelConfig, ModelName, ResolvedConfig, TrainConfig
 from vaelab.data import Dataset, Split
 from vaelab.data.arrays import channels_first, label_values
@@ -39,7 +40,7 @@ from vaelab.inference.latents import place
 from vaelab.inference.trained import Decode, Reconstructions, TrainedModel, load
 from vaelab.models.factory import build_model
 from vaelab.progress import TrainingDisplay
-from vaelab.training import fit, runs
+from vaelab.training import fit
 from vaelab.training.fit import Progress
 from vaelab.training.resolve import resolve
 from vaelab.training.validation import Averages

@@ -20,7 +20,7 @@ from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.results import Estimate, Quantity, Section
 from vaelab.inference.labels import label_nats
 from vaelab.models.base import Model
-from vaelab.objectives.bounds import negative_bound_curve
+from vaelab.objectives.bounds import negative_bounds
 
 IMAGES, SAMPLES = 1_000, 50
 QUICK_IMAGES, QUICK_SAMPLES = 200, 20
@@ -48,7 +48,7 @@ def bounds_under_labels(
     model
         A conditional model of K labels.
     images, samples, seed, most_at_once
-        As for `vaelab.objectives.bounds.negative_bound_curve`. The noise of an image is the same under every label.
+        As for `vaelab.objectives.bounds.negative_bounds`. The noise of an image is the same under every label.
     progress
         Called with the number of labels done, and their total.
     """
@@ -57,7 +57,7 @@ def bounds_under_labels(
         if progress is not None:
             progress(label, model.classes)
         labels = torch.full((len(images),), label)
-        curve = negative_bound_curve(model, images, labels, samples=(samples,), seed=seed, most_at_once=most_at_once)
+        curve = negative_bounds(model, images, labels, samples=(samples,), seed=seed, most_at_once=most_at_once)
         columns.append(curve[:, 0])
     if progress is not None:
         progress(model.classes, model.classes)

@@ -13,7 +13,7 @@ import numpy as np
 from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.formatting import rounded
 from vaelab.evaluation.results import Estimate, Lines, Quantity, Section, Series
-from vaelab.objectives.bounds import held_out_terms, negative_bound_curve
+from vaelab.objectives.bounds import held_out_terms, negative_bounds
 from vaelab.random import latent_noise
 
 QUICK_IMAGES, QUICK_SAMPLES = 1000, 50
@@ -39,7 +39,7 @@ def likelihood_section(context: EvaluationContext) -> Section:
     curve_count = min(count, QUICK_IMAGES) if settings.quick else count
     most = min(settings.importance_samples, QUICK_SAMPLES) if settings.quick else settings.importance_samples
     samples = tuple(sorted({*(k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if k < most), most}))
-    bounds = negative_bound_curve(
+    bounds = negative_bounds(
         model,
         context.levels[:curve_count],
         None if context.labels is None else context.labels[:curve_count],

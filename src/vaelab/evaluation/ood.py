@@ -23,7 +23,7 @@ from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.results import Estimate, Lines, Quantity, Section, Series, Sheet
 from vaelab.inference.labels import likeliest_labels
 from vaelab.objectives.batch import held_out_levels
-from vaelab.objectives.bounds import held_out_terms, negative_importance_bound
+from vaelab.objectives.bounds import held_out_terms, negative_bounds
 from vaelab.random import latent_noise
 
 IMAGES, QUICK_IMAGES = 2_000, 500
@@ -106,15 +106,15 @@ def ood_section(context: EvaluationContext) -> Section:
     scores = {"reconstruction": held_out_terms(model, levels, labels, noise).distortion.double().numpy()}
     if model.stochastic:
         samples = min(settings.importance_samples, QUICK_SAMPLES if settings.quick else SAMPLES)
-        raw = negative_importance_bound(
+        raw = negative_bounds(
             model,
             levels,
             labels,
-            samples=samples,
+            samples=[samples],
             seed=settings.seed,
             most_at_once=settings.most_decoded,
             progress=lambda done, total: context.work("scoring outliers", done, total),
-        ).numpy()
+        )[:, 0].numpy()
         scores = {"likelihood": raw, **scores}
         if len(model.shape) == 3:
             corrected = raw - math.log(2) * png_bits(levels.numpy())

@@ -30,14 +30,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vaelab import runs
 from vaelab.errors import ExportError
 from vaelab.files import atomic_write, expect_suffix
 from vaelab.inference import latents
 from vaelab.inference.trained import TrainedModel, load
 from vaelab.models.base import Model
 from vaelab.models.distributions import LIKELIHOODS
-from vaelab.training import runs
-from vaelab.training.runs import DataCard
+from vaelab.runs import DataCard
 from vaelab.version import __version__
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaelab import runs
 from vaelab.config import LikelihoodName, ModelName
 from vaelab.data.layout import as_shown, as_stored
 from vaelab.errors import ConfigError, DataError, LabelError, counted, expect_list, unknown_label
@@ -23,9 +24,8 @@ from vaelab.models.base import Model
 from vaelab.models.distributions import Likelihood
 from vaelab.objectives import elbo
 from vaelab.objectives.batch import held_out_levels, to_unit
-from vaelab.objectives.bounds import Infer, images_at_once, map_held_out, negative_importance_bound
+from vaelab.objectives.bounds import Infer, images_at_once, map_held_out, negative_bounds
 from vaelab.random import generator_for, latent_noise
-from vaelab.training import runs
 
 Decode = Literal["mean", "sample"]
 Labels: TypeAlias = Sequence[str | int] | np.ndarray
@@ -238,7 +238,7 @@ class TrainedModel:
 
         def decode_part(part: slice, x: Tensor, infer: Infer) -> tuple[np.ndarray, Tensor, Tensor]:
             inference = infer(noise[part])
-            terms = elbo.terms(inference, x)
+            terms = elbo.terms_of(inference, x)
             return self._to_images(inference.likelihood), terms.distortion, terms.rate.sum(-1)
 
         decoded, distortion, rate = zip(*map_held_out(self.model, raw, indices, decode_part), strict=True)
@@ -278,8 +278,8 @@ class TrainedModel:
             return np.logaddexp.reduce(each, axis=0) - np.log(len(each))
         raw = self.levels(images)
         indices = self._label_tensor(labels, len(raw))
-        nats = negative_importance_bound(self.model, raw, indices, samples=samples, seed=seed, shared=True)
-        return -nats.numpy()
+        nats = negative_bounds(self.model, raw, indices, samples=[samples], seed=seed, shared=True)
+        return -nats[:, 0].numpy()
 
     @torch.inference_mode()
     def encode(

@@ -1,6 +1,7 @@
 """Base class of all models: encode → reparameterise → decode, with optional labels.
 
-Symbols: x an image, y its label (an integer 0…K−1, one-hot inside the model), z the latent of dimension d, ε ~ N(0, I).
+Symbols: x an image, y its label, z the latent of dimension d, ε ~ N(0, I). Arguments named `labels` are integers 0…K−1, (batch,),
+or weights of the classes, (batch, K); the networks receive them as `one_hot`, (batch, K), or None without labels.
 
 A variant is a choice of parts, not a class. The conditional VAE is the VAE whose networks also receive the label; the
 autoencoder is the VAE without noise and without a rate. Latents are whitened: under the prior of every model z ~ N(0, I),
@@ -21,34 +22,27 @@ from torch import Tensor, nn
 from vaelab.config import LikelihoodName
 from vaelab.models.distributions import LIKELIHOODS, Gaussian, GaussianLikelihood, Likelihood, at_least_float32
 
+# Bounds of the log-variance of q(z|x) relative to the prior's, enforced by a tanh on either side of 0. They keep its exponential
+# from overflowing. The upper bound is tight because observing x hardly ever makes z less certain than the prior: an encoder that
+# claims so is extrapolating. If it may reach e¹² instead of e, one such image costs a million nats.
 MIN_LOG_VARIANCE, MAX_LOG_VARIANCE = -12.0, 1.0
-"""Bounds of the log-variance of q(z|x) relative to the prior's, enforced by a tanh on either side of 0.
-
-They keep its exponential from overflowing. The upper bound is tight because observing x hardly ever makes z less certain than
-the prior: an encoder that claims so is extrapolating. If it may reach e¹² instead of e, one such image costs a million nats.
-"""
 
 
 @dataclass(frozen=True)
 class Inference:
-    """Result of one forward pass.
-
-    Attributes
-    ----------
-    posterior
-        q(z|x), whitened, (batch, d). In a hierarchy, that of each level given the sampled levels above, (..., batch, d).
-    latent
-        The sample of z that was decoded, (..., batch, d).
-    rate
-        KL(q(z|x) ‖ N(0, I)) of each latent dimension in nats, of the posterior's shape; zero for an autoencoder.
-    likelihood
-        p(x|z) at that sample.
-    """
+    """Result of one forward pass."""
 
     posterior: Gaussian
+    """q(z|x), whitened, (batch, d). In a hierarchy, that of each level given the sampled levels above, (..., batch, d)."""
+
     latent: Float[Tensor, "*samples batch d"]
+    """The sample of z that was decoded."""
+
     rate: Float[Tensor, "*drawn batch d"]
+    """KL(q(z|x) ‖ N(0, I)) of each latent dimension in nats, of the posterior's shape; zero for an autoencoder."""
+
     likelihood: Likelihood
+    """p(x|z) at that sample."""
 
 
 class ModelArguments(TypedDict):
@@ -107,9 +101,9 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def likelihood_parameters(
-        self, latent: Float[Tensor, "batch d"], labels: Tensor | None
+        self, latent: Float[Tensor, "batch d"], one_hot: Float[Tensor, "batch k"] | None
     ) -> Float[Tensor, "batch *planes"]:
-        """Return the likelihood's parameters for latents and one-hot labels, (batch, planes, *shape)."""
+        """Return the likelihood's parameters, (batch, planes, *shape)."""
 
     @abstractmethod
     def forward(self, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "*samples batch d"]) -> Inference:
@@ -126,10 +120,7 @@ class Model(nn.Module, ABC):
     def one_hot(
         self, labels: Int[Tensor, " batch"] | Float[Tensor, "batch k"] | None
     ) -> Float[Tensor, "batch k"] | None:
-        """Return labels as the networks receive them: one-hot in a conditional model, None in an unconditional one.
-
-        Floating-point labels are weights of the classes, (batch, K), for interpolation; they are returned unchanged.
-        """
+        """Return labels as the networks receive them; weights of the classes, for interpolation, are returned unchanged."""
         if self.classes == 0:
             return None
         assert labels is not None, "a conditional model needs labels"
@@ -140,7 +131,7 @@ class Model(nn.Module, ABC):
         return (images - self.location) / self.scale
 
     def decode(self, latent: Float[Tensor, "*samples batch d"], labels: Tensor | None = None) -> Likelihood:
-        """Return p(x|z[, y]) for whitened latents; labels are (batch,), or weights of the classes, (batch, K)."""
+        """Return p(x|z[, y]) for whitened latents."""
         samples = latent.shape[:-2]
         flat = latent.flatten(0, -2)
         if labels is not None and samples:

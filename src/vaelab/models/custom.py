@@ -20,7 +20,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,89 +29,44 @@ from vaelab.config import ResolvedModelConfig
 from vaelab.errors import ConfigError, did_you_mean
 from vaelab.models.networks import ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder
 
-NETWORKS = {"mlp": (DenseEncoder, DenseDecoder), "conv": (ConvEncoder, ConvDecoder)}
-"""Encoder and decoder by the value of `ResolvedModelConfig.network`."""
-
-TRIAL_BATCH = 2
-"""Number of random inputs on which a custom network is tried when the model is built."""
+NETWORKS = {"mlp": (DenseEncoder, DenseDecoder), "conv": (ConvEncoder, ConvDecoder)}  # by `ResolvedModelConfig.network`
+TRIAL_BATCH = 2  # random inputs on which a custom network is tried when the model is built
 
 
 def build_encoder(config: ResolvedModelConfig, shape: tuple[int, ...], classes: int) -> tuple[nn.Module, int]:
-    """Return the encoder of a complete `config` and its number of features.
+    """Return the encoder of `config` and its number of features.
 
-    Raises
-    ------
-    ConfigError
-        If it cannot be imported or constructed, or does not return features (batch, features) for images of `shape`.
+    A ConfigError if it cannot be imported or constructed, or does not return (batch, features) for images of `shape`.
     """
     arguments = {"shape": shape, "classes": classes, "width": config.width, "depth": config.depth}
     if not config.encoder:
         encoder = _construct(NETWORKS[config.network][0], arguments)
         return encoder, encoder.features
-    network = _construct_custom("encoder", config.encoder, arguments)
-    output = _trial_output("encoder", config.encoder, network, "images", (TRIAL_BATCH, *shape), classes)
+    custom = CustomNetwork("encoder", config.encoder)
+    network = custom.construct(arguments)
+    inputs = (TRIAL_BATCH, *shape)
+    output = custom.trial_output(network, "images", inputs, classes)
     if output.ndim != 2 or len(output) != TRIAL_BATCH or output.shape[1] == 0:
-        inputs = f"images {(TRIAL_BATCH, *shape)}"
-        raise _wrong_shape("encoder", config.encoder, output, f"({TRIAL_BATCH}, features)", inputs)
+        raise custom.wrong_shape(output, f"({TRIAL_BATCH}, features)", f"images {inputs}")
     return network, output.shape[1]
 
 
 def build_decoder(config: ResolvedModelConfig, shape: tuple[int, ...], planes: int, classes: int) -> nn.Module:
-    """Return the decoder of a complete `config`, which outputs `planes` parameters per value of an image of `shape`.
+    """Return the decoder of `config`, which outputs `planes` parameters per value of an image of `shape`.
 
-    Raises
-    ------
-    ConfigError
-        If it cannot be imported or constructed, or does not return (batch, planes, *shape) for latents.
+    A ConfigError if it cannot be imported or constructed, or does not return (batch, planes, *shape) for latents.
     """
     arguments = {"shape": shape, "planes": planes, "latent_dim": config.latent_dim, "classes": classes}
     arguments |= {"width": config.width, "depth": config.depth}
     if not config.decoder:
         return _construct(NETWORKS[config.network][1], arguments)
-    network = _construct_custom("decoder", config.decoder, arguments)
+    custom = CustomNetwork("decoder", config.decoder)
+    network = custom.construct(arguments)
     latents = (TRIAL_BATCH, config.latent_dim)
-    output = _trial_output("decoder", config.decoder, network, "latents", latents, classes)
+    output = custom.trial_output(network, "latents", latents, classes)
     if output.shape != (expected := (TRIAL_BATCH, planes, *shape)):
-        raise _wrong_shape("decoder", config.decoder, output, str(expected), f"latents {latents}")
+        raise custom.wrong_shape(output, str(expected), f"latents {latents}")
     return network
-
-
-def import_network(name: str, path: str) -> Callable[..., Any]:
-    """Import the class that an import path such as `my_networks:Encoder` names; `name` is the parameter it was given for.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such module, it fails on import, or it has no such name.
-    """
-    module_name, qualified = path.split(":")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except Exception as error:
-        reason, missing = _one_line(error), error.name if isinstance(error, ModuleNotFoundError) else None
-        if missing is None or not f"{module_name}.".startswith(f"{missing}."):
-            raise _error(
-                name,
-                path,
-                f"module {module_name} was found, but its import fails ({reason}); "
-                f"correct it and check it with python -c 'import {module_name}'",
-            ) from error
-        raise _error(
-            name,
-            path,
-            f"cannot import {module_name} ({reason}); add its folder to the path, with PYTHONPATH=FOLDER vaelab … or, "
-            "in Python, sys.path.insert(0, 'FOLDER')",
-        ) from error
-    for part in qualified.split("."):
-        if not hasattr(found, part):
-            hint = did_you_mean(part, vars(found))
-            raise _error(
-                name, path, f"module {module_name} has no {qualified}; expected the name of a class in it.{hint}"
-            )
-        found = getattr(found, part)
-    if not callable(found):
-        raise _error(name, path, f"got an object of type {type(found).__name__}; expected a class")
-    return found
 
 
 def _construct(make: Callable[..., Any], arguments: dict[str, Any]) -> Any:
@@ -123,66 +78,90 @@ def _construct(make: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     return make(**{name: value for name, value in arguments.items() if name in names})
 
 
-def _construct_custom(name: str, path: str, arguments: dict[str, Any]) -> nn.Module:
-    """Import and construct a custom network, and check its layers and weights."""
-    make = import_network(name, path)
-    try:
-        network = _construct(make, arguments)
-    except Exception as error:
-        accepted = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-        raise _error(
-            name,
-            path,
-            f"cannot be constructed ({_one_line(error)}); expected a class that takes only these: {accepted}",
-        ) from error
-    if not isinstance(network, nn.Module):
-        raise _error(name, path, f"got an object of type {type(network).__name__}; expected a torch.nn.Module")
-    for place, layer in network.named_modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats:
-            raise _error(
-                name,
-                path,
-                f"contains {type(layer).__name__} ({place or 'the network itself'}), whose running statistics do not match "
-                "averaged weights; use nn.GroupNorm or nn.LayerNorm",
+class CustomNetwork(NamedTuple):
+    """A custom network: the parameter it was given for, and its import path. Every method raises a ConfigError that says why."""
+
+    name: str
+    path: str
+
+    def error(self, text: str) -> ConfigError:
+        """Return the error that says `text` of this network."""
+        return ConfigError(f"`{self.name}='{self.path}'`: {text}")
+
+    def wrong_shape(self, output: Tensor, expected: str, given: str) -> ConfigError:
+        """Return the error for an output of another shape than expected."""
+        return self.error(f"given {given}, it returned shape {tuple(output.shape)}; expected {expected}")
+
+    def imported(self) -> Callable[..., Any]:
+        """Import the class or function that makes the network."""
+        module_name, qualified = self.path.split(":")
+        try:
+            found: Any = importlib.import_module(module_name)
+        except Exception as error:
+            reason, missing = _one_line(error), error.name if isinstance(error, ModuleNotFoundError) else None
+            text = (
+                f"module {module_name} was found, but its import fails ({reason}); correct it and check it with python -c "
+                f"'import {module_name}'"
             )
-    for place, weight in network.named_parameters():
-        if not weight.requires_grad:
-            raise _error(
-                name,
-                path,
-                f"weight {place} has requires_grad=False; all weights are trained: use register_buffer for a constant",
-            )
-    return network
+            if missing is not None and f"{module_name}.".startswith(f"{missing}."):
+                text = (
+                    f"cannot import {module_name} ({reason}); add its folder to the path, with PYTHONPATH=FOLDER vaelab … "
+                    "or, in Python, sys.path.insert(0, 'FOLDER')"
+                )
+            raise self.error(text) from error
+        for part in qualified.split("."):
+            if not hasattr(found, part):
+                hint = did_you_mean(part, vars(found))
+                raise self.error(f"module {module_name} has no {qualified}; expected the name of a class in it.{hint}")
+            found = getattr(found, part)
+        if not callable(found):
+            raise self.error(f"got an object of type {type(found).__name__}; expected a class")
+        return found
 
+    def construct(self, arguments: dict[str, Any]) -> nn.Module:
+        """Import and construct the network, and check its layers and weights."""
+        make = self.imported()
+        try:
+            network = _construct(make, arguments)
+        except Exception as error:
+            accepted = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+            text = f"cannot be constructed ({_one_line(error)}); expected a class that takes only these: {accepted}"
+            raise self.error(text) from error
+        if not isinstance(network, nn.Module):
+            raise self.error(f"got an object of type {type(network).__name__}; expected a torch.nn.Module")
+        for place, layer in network.named_modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats:
+                raise self.error(
+                    f"contains {type(layer).__name__} ({place or 'the network itself'}), whose running statistics do not "
+                    "match averaged weights; use nn.GroupNorm or nn.LayerNorm"
+                )
+        for place, weight in network.named_parameters():
+            if not weight.requires_grad:
+                raise self.error(
+                    f"weight {place} has requires_grad=False; all weights are trained: use register_buffer for a constant"
+                )
+        return network
 
-def _trial_output(name: str, path: str, network: nn.Module, kind: str, shape: tuple[int, ...], classes: int) -> Tensor:
-    """Return the output of `network` for noise of `shape` and label 0; its training mode is restored."""
-    inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    labels = torch.eye(classes)[:1].expand(len(inputs), -1) if classes else None
-    given = f"given {kind} {shape} and labels {None if labels is None else tuple(labels.shape)}"
-    training = {layer: layer.training for layer in network.modules()}
-    try:
-        with torch.no_grad():
-            output = network.eval()(inputs, labels)
-    except Exception as error:
-        raise _error(name, path, f"{given}, it failed ({_one_line(error)}); expected it to accept these") from error
-    for layer, mode in training.items():
-        layer.training = mode
-    if not isinstance(output, Tensor):
-        raise _error(name, path, f"{given}, it returned a {type(output).__name__}; expected a tensor")
-    if output.dtype != torch.float32:
-        raise _error(name, path, f"{given}, it returned {output.dtype}; expected torch.float32")
-    if not output.isfinite().all():
-        raise _error(name, path, f"{given}, it returned NaN or infinity; expected finite numbers")
-    return output
-
-
-def _wrong_shape(name: str, path: str, output: Tensor, expected: str, given: str) -> ConfigError:
-    return _error(name, path, f"given {given}, it returned shape {tuple(output.shape)}; expected {expected}")
-
-
-def _error(name: str, path: str, text: str) -> ConfigError:
-    return ConfigError(f"`{name}='{path}'`: {text}")
+    def trial_output(self, network: nn.Module, kind: str, shape: tuple[int, ...], classes: int) -> Tensor:
+        """Return the output of `network` for noise of `shape` and label 0; its training mode is restored."""
+        inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        labels = torch.eye(classes)[:1].expand(len(inputs), -1) if classes else None
+        given = f"given {kind} {shape} and labels {None if labels is None else tuple(labels.shape)}"
+        training = {layer: layer.training for layer in network.modules()}
+        try:
+            with torch.no_grad():
+                output = network.eval()(inputs, labels)
+        except Exception as error:
+            raise self.error(f"{given}, it failed ({_one_line(error)}); expected it to accept these") from error
+        for layer, mode in training.items():
+            layer.training = mode
+        if not isinstance(output, Tensor):
+            raise self.error(f"{given}, it returned a {type(output).__name__}; expected a tensor")
+        if output.dtype != torch.float32:
+            raise self.error(f"{given}, it returned {output.dtype}; expected torch.float32")
+        if not output.isfinite().all():
+            raise self.error(f"{given}, it returned NaN or infinity; expected finite numbers")
+        return output
 
 
 def _one_line(error: Exception) -> str:

@@ -85,9 +85,9 @@ class Likelihood(ABC):
     def log_prob(self, x: Tensor) -> Tensor:
         """Return the log-probability or log-density of each x in nats, (..., batch); x is (batch, *shape)."""
 
-    @abstractmethod
     def distribution_parameters(self) -> Tensor:
         """Return the parameters of the distribution's formula on x's scale, (..., batch, len(parameter_names), *shape of x)."""
+        return self.parameters
 
     @abstractmethod
     def mean(self) -> Tensor:
@@ -100,9 +100,7 @@ class Likelihood(ABC):
     @staticmethod
     @abstractmethod
     def initial(mean: Tensor, variance: Tensor) -> Tensor:
-        """Return the constant decoder output, (n_parameters, *shape), that fits data of this mean and variance (of x's
-        shape).
-        """
+        """Return the constant decoder output, (n_parameters, *shape), that fits data of this mean and variance per value."""
 
 
 @final
@@ -115,9 +113,6 @@ class Bernoulli(Likelihood):
     def log_prob(self, x: Tensor) -> Tensor:
         logits = self.plane(0)
         return -self._sum(F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none"))
-
-    def distribution_parameters(self) -> Tensor:
-        return self.parameters
 
     def mean(self) -> Tensor:
         return torch.sigmoid(self.plane(0))
@@ -148,9 +143,6 @@ class ContinuousBernoulli(Likelihood):
         square = eta.square()
         near = square * (-1 / 24 + square / 2880)
         return self._sum(eta * (x - 0.5) + torch.where(small, near, far))
-
-    def distribution_parameters(self) -> Tensor:
-        return self.parameters
 
     def mean(self) -> Tensor:
         # 1/(1 − e^−η) − 1/η; near η = 0: ½ + η/12 − η³/720.
@@ -192,8 +184,7 @@ class DiscretisedLogistic(Likelihood):
     n_parameters = 2
     parameter_names = ("centre", "log_scale")
     half_bin = 0.5 / 255
-    min_log_scale = -7.0
-    """About a quarter of a grey level; with a smaller scale the level is all but certain."""
+    min_log_scale = -7.0  # a quarter of a grey level; with a smaller scale the level is all but certain
 
     def _centre_and_log_scale(self) -> tuple[Tensor, Tensor]:
         return self.plane(0) + 0.5, F.softplus(self.plane(1) - self.min_log_scale) + self.min_log_scale

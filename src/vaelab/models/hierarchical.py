@@ -12,7 +12,9 @@ single latent vector; with one level it is that model.
 The top level has latent dimensions for the whole image. Every other level has some dimensions at each position of a grid;
 coarse grids come first.
 
-Attribute names of the modules (`rungs`, `look`, `place`, `enter`, …) are part of the checkpoint format.
+Attribute names of the modules are part of the checkpoint format, and some are older than the terms used here: `rungs` are the
+levels below the top, `look` embeds what a posterior or the encoder reads, `place` is a position embedding, and `enter` maps
+latents into the state.
 
 Sources: Sønderby et al. 2016 (Ladder VAE); Kingma et al. 2016, section 4 and Maaløe et al. 2019 (top-down posterior);
 Vahdat & Kautz 2020, section 3.2 (posterior relative to the prior).
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Unpack, cast, final
 
 import torch
@@ -32,6 +34,7 @@ from torch import Tensor, nn
 
 from vaelab.models.base import Inference, Model, ModelArguments, bounded_gaussian
 from vaelab.models.distributions import Gaussian, at_least_float32
+from vaelab.models.networks import with_labels
 from vaelab.models.spatial import (
     INIT_STD,
     Grid,
@@ -44,8 +47,7 @@ from vaelab.models.spatial import (
     channel_linear,
 )
 
-MAX_LOG_SCALE = 4.0
-"""Bound of |log s|, the logarithm of a prior's scale, enforced by a tanh."""
+MAX_LOG_SCALE = 4.0  # bound of |log s|, the logarithm of a prior's scale, enforced by a tanh
 
 
 @final
@@ -54,7 +56,6 @@ class TopLevel(nn.Module):
 
     def __init__(self, latent_dim: int, classes: int, grid: Grid, channels: int, width: int) -> None:
         super().__init__()
-        self.latent_dim = latent_dim
         self.gather = PositionsToVector(grid.positions, channels, width)
         self.posterior = nn.Linear(width, 2 * latent_dim)
         _zero_init(self.posterior)
@@ -64,28 +65,21 @@ class TopLevel(nn.Module):
         """Return the posterior of each image, (batch, latent_dim)."""
         return bounded_gaussian(self.posterior(self.gather(features)))
 
-    def first_state(self, latent: Float[Tensor, "batch d"], labels: Tensor | None) -> State:
-        """Return the state on the coarsest grid, given the latent and one-hot labels."""
-        return self.spread(latent if labels is None else torch.cat([latent, labels], dim=1))
+    def first_state(self, latent: Float[Tensor, "batch d"], one_hot: Tensor | None) -> State:
+        """Return the state on the coarsest grid."""
+        return self.spread(with_labels(latent, one_hot))
 
 
 @final
 class LatentLevel(nn.Module):
     """A level below the top: prior and posterior given the state, and the update of the state.
 
-    Parameters
-    ----------
-    block
-        Applied to features plus state before the posterior is read off.
-    dims
-        Latent dimensions at each position.
-    positions, channels
-        N and C of the state.
+    `block` is applied to features plus state before the posterior is read off; `dims` are latent dimensions at each position.
     """
 
     def __init__(self, block: nn.Module, dims: int, positions: int, channels: int) -> None:
         super().__init__()
-        self.dims, self.positions, self.latent_dim = dims, positions, dims * positions
+        self.dims, self.positions = dims, positions
         self.look = block
         self.posterior, self.prior = nn.Linear(channels, 2 * dims), nn.Linear(channels, 2 * dims)
         self.enter = nn.Linear(dims, channels)
@@ -124,8 +118,7 @@ class Ladder(Model):
     top_dim
         Latent dimensions of the top level.
     lower_levels
-        For each other level, from the top: latent dimensions per position, and the index of its grid in `grids`, which
-        must not increase.
+        For each other level, from the top: latent dimensions per position, and the index of its grid, which must not increase.
     block
         Makes a residual block for states on a grid.
     channels
@@ -134,8 +127,6 @@ class Ladder(Model):
         Encoder blocks on each grid. The decoder has one block after each level and after each step to a finer grid.
     width
         Units of the dense layers of the top level.
-    common
-        Arguments that all models share, see `Model`; `latent_dim` is the total over all levels.
     """
 
     def __init__(
@@ -174,18 +165,18 @@ class Ladder(Model):
         level_grids = [coarsest, *(grids[index] for index in self.grid_of_level)]
         self.blocks = nn.ModuleList([nn.Sequential(block(grid)) for grid in level_grids])
         self.finer = nn.ModuleList([nn.Sequential(PatchExpand(grid, channels), block(grid)) for grid in grids[:-1]])
-        self.groups = tuple(self._level_dims())
+        self.groups = (top_dim, *(dims * grids[index].positions for dims, index in lower_levels))
         assert self.latent_dim == sum(self.groups)
         self.output = nn.Linear(channels, self.likelihood.n_parameters * self.grid.values, bias=False)
         nn.init.normal_(self.output.weight, std=INIT_STD)
         self.bias = nn.Parameter(torch.zeros(self.likelihood.n_parameters, *self.shape))
 
-    def features(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None) -> list[State]:
-        """Return e(x, y) on every grid, the finest first; labels are one-hot."""
+    def features(self, images: Float[Tensor, "batch *shape"], one_hot: Tensor | None) -> list[State]:
+        """Return e(x, y) on every grid, the finest first."""
         patches = self.grid.patchify(self.standardise(images))
         state = add_to_state(channel_linear(self.look, patches), self.place.permute(2, 0, 1))
         if self.label is not None:
-            state = state + self.label(labels).unflatten(1, (self.grid.positions, -1)).permute(2, 1, 0)
+            state = state + self.label(one_hot).unflatten(1, (self.grid.positions, -1)).permute(2, 1, 0)
         states = [self.encoder(state)]
         for coarser in self.coarser:
             states.append(coarser(states[-1]))
@@ -193,91 +184,81 @@ class Ladder(Model):
 
     def posterior(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None = None) -> Gaussian:
         """Return q(z|x[, y]), (batch, d): each level's posterior given the posterior means of the levels above."""
-        noise = images.new_zeros(images.shape[0], self.latent_dim)
-        return self._infer_top_down(images, labels, noise)[0]
+        return self.forward(images, labels, images.new_zeros(images.shape[0], self.latent_dim)).posterior
 
     def likelihood_parameters(
-        self, latent: Float[Tensor, "batch d"], labels: Tensor | None
+        self, latent: Float[Tensor, "batch d"], one_hot: Float[Tensor, "batch k"] | None
     ) -> Float[Tensor, "batch *planes"]:
-        """Run the top-down pass with all latents given."""
-        first, *others = latent.split(self._level_dims(), dim=-1)
-        state, index = self.blocks[0](self.top.first_state(first, labels)), len(self.finer)
-        for (level, block, level_index), values in zip(self._lower_levels(), others, strict=True):
-            state, index = self._to_finer(state, index, level_index), level_index
-            state = block(level.update(state, values))
-        return self._output_parameters(self._to_finer(state, index, 0))
+        parts = latent.split(self.groups, dim=-1)
+        return self._top_down(lambda number, *_: parts[number], one_hot)
 
     def forward(self, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "*samples batch d"]) -> Inference:
         """Sample each level given those above, z_l = μ_l + σ_l·`noise`_l, and decode in the same pass."""
-        posterior, latent, parameters = self._infer_top_down(images, labels, noise)
-        return Inference(posterior, latent, posterior.rate(), self.likelihood_of(parameters))
+        return self._infer(images, labels, noise, Gaussian.sample)
 
     def infer_at(self, images: Tensor, labels: Tensor | None, latent: Float[Tensor, "*samples batch d"]) -> Inference:
         """Return the pass that would have sampled `latent`: each level's posterior given the latents above."""
-        posterior, _, parameters = self._infer_top_down(images, labels, latent, are_latents=True)
-        return Inference(posterior, latent, posterior.rate(), self.likelihood_of(parameters))
+        return self._infer(images, labels, latent, lambda _, latent: latent)
 
     def output_bias(self) -> Tensor | None:
-        """Return the bias, which has one number per value and parameter."""
+        """Return the bias: one number per value and parameter."""
         return self.bias
 
-    def _infer_top_down(
-        self,
-        images: Tensor,
-        labels: Tensor | None,
-        values: Float[Tensor, "*samples batch d"],
-        *,
-        are_latents: bool = False,
-    ) -> tuple[Gaussian, Tensor, Tensor]:
-        """Return posterior, latents and likelihood parameters; `values` are noise, or with `are_latents` the latents.
+    def _infer(
+        self, images: Tensor, labels: Tensor | None, values: Tensor, sample: Callable[[Gaussian, Tensor], Tensor]
+    ) -> Inference:
+        """Return the pass whose latents are `sample(posterior, values)` of each level.
 
         The encoder runs once per image, however many samples of z there are.
         """
-
-        def sample(posterior: Gaussian, values: Tensor) -> Tensor:
-            return values if are_latents else posterior.sample(values)
-
-        samples = values.shape[:-2]
-        one_hot = self.one_hot(labels)
+        samples, one_hot = values.shape[:-2], self.one_hot(labels)
         features = self.features(images, one_hot)
         if samples:
             count = math.prod(samples)
             features = [self.grid.repeat_batch(each, count) for each in features]
             one_hot = None if one_hot is None else one_hot.repeat(count, 1)
-        first, *others = values.flatten(0, -2).split(self._level_dims(), dim=-1)
-        posteriors = [self.top.infer(features[-1])]
-        latents = [sample(posteriors[0], first)]
-        state, index = self.blocks[0](self.top.first_state(latents[0], one_hot)), len(self.finer)
-        for (level, block, level_index), level_values in zip(self._lower_levels(), others, strict=True):
-            state, index = self._to_finer(state, index, level_index), level_index
-            posteriors.append(level.infer(features[index], state))
-            latents.append(sample(posteriors[-1], level_values))
-            state = block(level.update(state, latents[-1]))
+        parts = values.flatten(0, -2).split(self.groups, dim=-1)
+        means, log_variances, latents = list[Tensor](), list[Tensor](), list[Tensor]()
 
-        def joined(parts: list[Tensor]) -> Tensor:
-            return torch.cat(parts, dim=-1).unflatten(0, values.shape[:-1])
+        def latent_of(number: int, grid: int, state: State | None) -> Tensor:
+            if state is None:
+                posterior = self.top.infer(features[grid])
+            else:
+                posterior = cast(LatentLevel, self.rungs[number - 1]).infer(features[grid], state)
+            means.append(posterior.mean)
+            log_variances.append(posterior.log_variance)
+            latents.append(sample(posterior, parts[number]))
+            return latents[-1]
 
-        mean, log_variance = joined([p.mean for p in posteriors]), joined([p.log_variance for p in posteriors])
-        parameters = self._output_parameters(self._to_finer(state, index, 0)).unflatten(0, values.shape[:-1])
-        return Gaussian(mean, log_variance), joined(latents), parameters
+        parameters = self._top_down(latent_of, one_hot).unflatten(0, values.shape[:-1])
+        mean, log_variance, latent = (
+            torch.cat(each, dim=-1).unflatten(0, values.shape[:-1]) for each in (means, log_variances, latents)
+        )
+        posterior = Gaussian(mean, log_variance)
+        return Inference(posterior, latent, posterior.rate(), self.likelihood_of(parameters))
+
+    def _top_down(
+        self, latent_of: Callable[[int, int, State | None], Tensor], one_hot: Tensor | None
+    ) -> Float[Tensor, "batch planes *shape"]:
+        """Return the likelihood's parameters, from the top level down.
+
+        `latent_of` returns the latents of a level, (batch, d), from its number, the index of its grid, and the state before it
+        (None for the top level).
+        """
+        index = len(self.finer)
+        state = self.blocks[0](self.top.first_state(latent_of(0, index, None), one_hot))
+        for number, (level, target) in enumerate(zip(self.rungs, self.grid_of_level, strict=True), start=1):
+            state, index = self._to_finer(state, index, target), target
+            state = cast(LatentLevel, level).update(state, latent_of(number, index, state))
+            state = self.blocks[number](state)
+        patches = channel_linear(self.output, F.silu(self._to_finer(state, index, 0)))
+        return self.grid.unpatchify(patches, self.likelihood.n_parameters) + self.bias
 
     def _to_finer(self, state: State, index: int, target: int) -> State:
         """Bring a state from the grid with this index to the finer one with index `target`."""
         for finer in reversed(self.finer[target:index]):
             state = finer(state)
         return state
-
-    def _lower_levels(self) -> Iterator[tuple[LatentLevel, nn.Module, int]]:
-        """Yield each level below the top, the block that follows it, and the index of its grid."""
-        for level, block, index in zip(self.rungs, self.blocks[1:], self.grid_of_level, strict=True):
-            yield cast(LatentLevel, level), block, index
-
-    def _level_dims(self) -> list[int]:
-        return [self.top.latent_dim, *(cast(LatentLevel, level).latent_dim for level in self.rungs)]
-
-    def _output_parameters(self, state: State) -> Float[Tensor, "batch planes *shape"]:
-        patches = channel_linear(self.output, F.silu(state))
-        return self.grid.unpatchify(patches, self.likelihood.n_parameters) + self.bias
 
 
 def _zero_init(layer: nn.Linear) -> None:

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from vaelab.errors import ConfigError
 
-MIN_SIDE, MAX_SIDE = 8, 128
-"""Smallest and largest number of pixels per side that the convolutional networks accept."""
+MIN_SIDE, MAX_SIDE = 8, 128  # pixels per side that the convolutional networks accept
 
 
 def with_labels(values: Float[Tensor, "batch n"], labels: Float[Tensor, "batch k"] | None) -> Float[Tensor, "batch m"]:
@@ -80,10 +79,7 @@ class DenseDecoder(nn.Module):
 def conv_sizes(shape: tuple[int, ...]) -> list[tuple[int, int]]:
     """Return the sizes (H, W) of the feature maps, from the image down to at most 4×4: each half the last, rounded up.
 
-    Raises
-    ------
-    ConfigError
-        If `shape` is not (C, H, W) with sides of 8 to 128 pixels.
+    A ConfigError if `shape` is not (C, H, W) with sides of 8 to 128 pixels.
     """
     if len(shape) != 3 or not all(MIN_SIDE <= side <= MAX_SIDE for side in shape[1:]):
         got = "×".join(map(str, shape[1:])) if len(shape) == 3 else f"rows of {shape[0]} numbers"
@@ -111,16 +107,11 @@ class ConvEncoder(nn.Module):
         sizes = conv_sizes(shape)
         counts = [shape[0] + classes, *channel_counts(width, len(sizes) - 1)]
         self.features = 8 * width
-        self.stack = nn.Sequential(
-            *[
-                layer
-                for n, m in itertools.pairwise(counts)
-                for layer in (nn.Conv2d(n, m, 3, stride=2, padding=1), nn.SiLU())
-            ],
-            nn.Flatten(),
-            nn.Linear(counts[-1] * sizes[-1][0] * sizes[-1][1], self.features),
-            nn.SiLU(),
-        )
+        stack: list[nn.Module] = []
+        for n, m in itertools.pairwise(counts):
+            stack += [nn.Conv2d(n, m, 3, stride=2, padding=1), nn.SiLU()]
+        last = nn.Linear(counts[-1] * sizes[-1][0] * sizes[-1][1], self.features)
+        self.stack = nn.Sequential(*stack, nn.Flatten(), last, nn.SiLU())
 
     def forward(self, images: Float[Tensor, "batch c h w"], labels: Tensor | None) -> Float[Tensor, "batch features"]:
         if labels is not None:

@@ -23,20 +23,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-MAX_POSITIONS = 64
-"""Maximum number of positions of a grid whose patch size is chosen automatically."""
-
 State = Float[Tensor, "c n batch"]
 """C channels at N positions of each image."""
 
-FREE_HEADS = 4
-"""Number of groups of channels in a `MixerBlock`, each with its own free N×N matrix over positions."""
-
-RELATIVE_HEADS = 16
-"""The same for relative matrices: they have fewer weights, so that more groups pay off."""
-
-INIT_STD = 0.02
-"""Standard deviation of the initial weights of a block's last layer; small, so that a block starts near the identity."""
+# Groups of channels in a `MixerBlock`, each with its own matrix over positions: free N×N matrices, and relative matrices, which
+# have fewer weights, so that more groups pay off.
+FREE_HEADS, RELATIVE_HEADS = 4, 16
+INIT_STD = 0.02  # of the initial weights of a block's last layer; small, so that a block starts near the identity
 
 
 @final
@@ -63,20 +56,11 @@ class Grid:
     channels_last: bool = False
 
     @staticmethod
-    def over(shape: tuple[int, ...], patch: int | None = None, *, channels_last: bool = False) -> Grid:
-        """Return the grid for images of `shape`; by default with the smallest even patch size that gives ≤ `MAX_POSITIONS`."""
+    def over(shape: tuple[int, ...], patch: int, *, channels_last: bool = False) -> Grid:
+        """Return the grid of patches of this side for images of `shape`."""
         if len(shape) == 1 or patch == 0:
             return Grid(shape, 1, 1, 0, channels_last)
-        height, width = shape[1:]
-
-        def positions(size: int) -> int:
-            return math.ceil(height / size) * math.ceil(width / size)
-
-        if patch is None:
-            patch = 2
-            while positions(patch) > MAX_POSITIONS:
-                patch += 2
-        return Grid(shape, math.ceil(height / patch), math.ceil(width / patch), patch, channels_last)
+        return Grid(shape, math.ceil(shape[1] / patch), math.ceil(shape[2] / patch), patch, channels_last)
 
     def coarser(self) -> Grid:
         """Return the grid of patches twice as wide and high."""
@@ -96,33 +80,29 @@ class Grid:
         """Divide images into patches, padded with zeros to the right and below."""
         if not self.patch:
             return images.flatten(1).t().unsqueeze(1)
-        below = self.rows * self.patch - images.shape[-2]
-        right = self.columns * self.patch - images.shape[-1]
+        below, right = self.rows * self.patch - self.shape[1], self.columns * self.patch - self.shape[2]
         if below or right:
             images = F.pad(images, (0, right, 0, below))
         sizes = (self.shape[0], self.rows, self.patch, self.columns, self.patch)
         if self.channels_last:
-            split = images.view(-1, *sizes)
-            return split.permute(0, 2, 4, 1, 3, 5).reshape(-1, self.positions, self.values).permute(2, 1, 0)
+            split = images.view(-1, *sizes).permute(0, 2, 4, 1, 3, 5)
+            return split.reshape(-1, self.positions, self.values).permute(2, 1, 0)
         batch_last = images.flatten(1).t().contiguous()  # two simple copies are faster than a combined one
-        split = batch_last.view(*sizes, -1)
-        return split.permute(0, 2, 4, 1, 3, 5).reshape(self.values, self.positions, -1)
+        return batch_last.view(*sizes, -1).permute(0, 2, 4, 1, 3, 5).reshape(self.values, self.positions, -1)
 
     def unpatchify(self, patches: Float[Tensor, "values n batch"], planes: int) -> Float[Tensor, "batch planes *shape"]:
         """Invert `patchify`; a patch holds `planes` images, one after another as if they were colour channels."""
         batch = patches.shape[-1]
         if not self.patch:
             return patches.flatten(1).t().reshape(batch, planes, *self.shape)
-        sizes = (planes, self.shape[0], self.rows * self.patch, self.columns * self.patch)
+        values = (planes, self.shape[0], self.patch, self.patch)
         if self.channels_last:
-            split = patches.permute(2, 1, 0).reshape(
-                batch, self.rows, self.columns, planes, self.shape[0], self.patch, self.patch
-            )
-            images = split.permute(0, 3, 4, 1, 5, 2, 6).reshape(batch, *sizes)
+            split = patches.permute(2, 1, 0).reshape(batch, self.rows, self.columns, *values)
+            images = split.permute(0, 3, 4, 1, 5, 2, 6)
         else:
-            split = patches.view(planes, self.shape[0], self.patch, self.patch, self.rows, self.columns, batch)
-            batch_last = split.permute(0, 1, 4, 2, 5, 3, 6).contiguous().view(-1, batch)
-            images = batch_last.t().reshape(batch, *sizes)
+            split = patches.view(*values, self.rows, self.columns, batch).permute(0, 1, 4, 2, 5, 3, 6)
+            images = split.contiguous().view(-1, batch).t()
+        images = images.reshape(batch, *values[:2], self.rows * self.patch, self.columns * self.patch)
         return images[..., : self.shape[1], : self.shape[2]]
 
     def to_memory_order(self, state: State) -> State:
@@ -241,7 +221,7 @@ class ConvBlock(nn.Module):
 
 @final
 class PatchMerge(nn.Module):
-    """Bring a state to the next coarser grid: concatenate 2×2 positions, zero-padded, and apply one dense layer."""
+    """Bring a state on `grid` to the next coarser one: concatenate 2×2 positions, zero-padded, and apply one dense layer."""
 
     def __init__(self, grid: Grid, channels: int) -> None:
         super().__init__()
@@ -257,15 +237,7 @@ class PatchMerge(nn.Module):
 
 @final
 class PatchExpand(nn.Module):
-    """Bring a state to the next finer grid: one dense layer makes 2×2 positions of each; add a position embedding.
-
-    Parameters
-    ----------
-    grid
-        The finer grid.
-    channels
-        C, on both grids.
-    """
+    """Bring a state to `grid` from the next coarser one: a dense layer makes 2×2 positions of each; add a position embedding."""
 
     def __init__(self, grid: Grid, channels: int) -> None:
         super().__init__()
@@ -285,8 +257,7 @@ class PatchExpand(nn.Module):
 class PositionsToVector(nn.Module):
     """Map a state to one vector per image: reduce the channels of each position, concatenate, and apply one dense layer."""
 
-    REDUCTION = 4
-    """Factor by which the channels are reduced."""
+    REDUCTION = 4  # factor by which the channels are reduced
 
     @staticmethod
     def reduced_channels(positions: int, channels: int) -> int:

@@ -22,14 +22,7 @@ from vaelab.models.distributions import Gaussian, at_least_float32
 class SingleLatentVAE(Model):
     """Encoder, one latent vector, decoder: the textbook autoencoder, VAE and conditional VAE.
 
-    Parameters
-    ----------
-    encoder, decoder
-        Networks with the signatures documented in `vaelab.models.networks`.
-    features
-        Size of the encoder's output.
-    common
-        Arguments that all models share, see `Model`.
+    `encoder` and `decoder` are as described in `vaelab.models.networks`; `features` is the size of the encoder's output.
     """
 
     def __init__(
@@ -48,22 +41,22 @@ class SingleLatentVAE(Model):
         return bounded_gaussian(output)
 
     def likelihood_parameters(
-        self, latent: Float[Tensor, "batch d"], labels: Tensor | None
+        self, latent: Float[Tensor, "batch d"], one_hot: Float[Tensor, "batch k"] | None
     ) -> Float[Tensor, "batch *planes"]:
-        """Return the decoder's output."""
-        return self.decoder(latent, labels)
+        return self.decoder(latent, one_hot)
 
     def forward(self, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "*samples batch d"]) -> Inference:
         """Decode z = μ + σ·`noise`."""
         posterior = self.posterior(images, labels)
-        latent = posterior.sample(noise)
-        rate = posterior.rate() if self.stochastic else torch.zeros_like(posterior.mean)
-        return Inference(posterior, latent, rate, self.decode(latent, labels))
+        return self._decoded(posterior, posterior.sample(noise), labels)
 
     def infer_at(self, images: Tensor, labels: Tensor | None, latent: Float[Tensor, "*samples batch d"]) -> Inference:
         """Return the pass that would have sampled `latent`, on which the posterior does not depend."""
-        posterior = self.posterior(images, labels)
-        return Inference(posterior, latent, posterior.rate(), self.decode(latent, labels))
+        return self._decoded(self.posterior(images, labels), latent, labels)
+
+    def _decoded(self, posterior: Gaussian, latent: Tensor, labels: Tensor | None) -> Inference:
+        rate = posterior.rate() if self.stochastic else torch.zeros_like(posterior.mean)
+        return Inference(posterior, latent, rate, self.decode(latent, labels))
 
     def output_bias(self) -> Tensor | None:
         """Return the bias of the decoder's layer `output`, if it is a linear layer with an output per value or a convolution."""

@@ -18,12 +18,7 @@ from vaelab.random import binarise, offset_key
 class Batch:
     """Images (batch, *shape), labels (batch,) and noise ε (batch, d), or (K, batch, d) for K draws of z per image.
 
-    Attributes
-    ----------
-    images
-        Raw data if there is a `key`, else as the likelihood takes them.
-    key
-        Binarises the images; None if that is done already.
+    The images are raw data if there is a `key` to binarise them, else `prepared` as the likelihood takes them.
     """
 
     images: Tensor
@@ -46,38 +41,21 @@ class Batch:
         return [Batch(*part) for part in zip(images, labels, noise, keys, strict=True)]
 
 
-def to_unit(values: Tensor) -> Tensor:
-    """Return raw data as a likelihood takes them: uint8 levels as level/255, float32; reals unchanged."""
-    return values.to(torch.float32) / 255 if values.dtype == torch.uint8 else values
-
-
-def is_binarised(raw: Tensor, likelihood: LikelihoodName) -> bool:
-    """Return whether such data are binarised for `likelihood`."""
-    return likelihood == "bernoulli" and raw.dtype == torch.uint8
+def to_unit(raw: Tensor) -> Tensor:
+    """Return raw data in the units of a likelihood: uint8 levels as level/255, float32; reals unchanged."""
+    return raw.to(torch.float32) / 255 if raw.dtype == torch.uint8 else raw
 
 
 def training_input(raw: Tensor, likelihood: LikelihoodName, key: Int32[Tensor, "2"]) -> Tensor:
-    """Return raw training data as the likelihood takes them: float32 of the same shape.
-
-    Parameters
-    ----------
-    raw
-        uint8 images (batch, C, H, W), or float32 rows of a table (batch, D), which pass unchanged.
-    likelihood
-        `bernoulli` binarises at random (see `vaelab.random.binarise`); the others take level/255.
-    key
-        From `vaelab.random.binarisation_key`; unused if nothing is binarised.
+    """Return raw training data as the likelihood takes them: for `bernoulli` uint8 images binarised at random by `key`, else
+    `to_unit`.
     """
-    return binarise(raw, key).to(torch.float32) if is_binarised(raw, likelihood) else to_unit(raw)
+    binarises = likelihood == "bernoulli" and raw.dtype == torch.uint8
+    return binarise(raw, key).to(torch.float32) if binarises else to_unit(raw)
 
 
 def held_out_levels(images: np.ndarray, likelihood: LikelihoodName) -> Tensor:
-    """Return raw held-out data as they are compared with: binarised once (0 or 255) for `bernoulli`, else unchanged."""
+    """Return raw held-out data, for `bernoulli` uint8 images binarised once to 0 or 255. `to_unit` gives the model's input."""
     if images.dtype != np.uint8 or likelihood != "bernoulli":
         return torch.from_numpy(images)
     return torch.from_numpy(binarise_once(images))
-
-
-def held_out_input(images: np.ndarray, likelihood: LikelihoodName) -> Tensor:
-    """Return `held_out_levels` as the likelihood takes them: float32 of the same shape."""
-    return to_unit(held_out_levels(images, likelihood))

@@ -17,9 +17,9 @@ from torch import Tensor
 from vaelab.errors import ConfigError
 from vaelab.memory import map_batches
 from vaelab.models.base import Inference, Model
-from vaelab.objectives import importance
 from vaelab.objectives.batch import to_unit
-from vaelab.objectives.elbo import Terms, terms
+from vaelab.objectives.elbo import Terms, terms_of
+from vaelab.objectives.importance import log_weights
 from vaelab.precision import exact_convolutions
 from vaelab.random import generator_for, latent_noise
 
@@ -39,30 +39,22 @@ def map_held_out(
     at_once: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Result]:
-    """Apply `work` to consecutive parts of held-out images: the one loop behind every held-out figure.
+    """Return the results of `work` on consecutive parts of held-out images: the one loop behind every held-out figure.
 
     Images are evaluated without gradients, in float32, and fewer at a time after an out-of-memory error. Since noise belongs
     to an image and not to its batch, the size of a part changes no figure.
 
     Parameters
     ----------
-    model
-        In evaluation mode.
-    images
-        Raw data as `held_out_levels` gives them, (N, *shape), or as the likelihood takes them.
-    labels
-        (N,), or weights (N, K), for a conditional model.
+    images, labels
+        Raw data as `held_out_levels` gives them, or in units of the likelihood, (N, *shape); labels (N,), or weights (N, K).
     work
-        Called with the part's slice, its images as the likelihood takes them, and a function that passes them through the
+        Called with the part's slice, its images in units of the likelihood, and a function that passes them through the
         model with given noise, (part, d) or (K, part, d).
     at_once
         Images per part; by default `images_at_once`.
     progress
         Called with images done and images in all.
-
-    Returns
-    -------
-    What `work` returned for each part, in order.
     """
 
     def part_of(part: slice) -> Result:
@@ -81,51 +73,18 @@ def images_at_once(shape: tuple[int, ...]) -> int:
     return max(1, min(1000, 2**20 // math.prod(shape)))
 
 
-def negative_elbo(model: Model, images: Tensor, labels: Tensor | None = None, *, seed: int = 0) -> Float[Tensor, " n"]:
-    """Return distortion + rate of each image with one draw of z, nats, (N,).
-
-    Parameters
-    ----------
-    model, images, labels
-        As for `map_held_out`.
-    seed
-        Seed of the draws.
+def held_out_terms(
+    model: Model, images: Tensor, labels: Tensor | None = None, noise: Float[Tensor, "n d"] | None = None
+) -> Terms:
+    """Return distortion and rate of every image, with one draw of z each from its own `noise`, by default `latent_noise` of
+    seed 0; see `map_held_out`.
     """
-    return held_out_terms(model, images, labels, latent_noise(len(images), model.latent_dim, seed)).negative_elbo()
-
-
-def held_out_terms(model: Model, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "n d"]) -> Terms:
-    """Return distortion and rate of every image, with one draw of z each from its own `noise`; see `map_held_out`."""
-    parts = map_held_out(model, images, labels, lambda part, x, infer: terms(infer(noise[part]), x))
+    noise = latent_noise(len(images), model.latent_dim, seed=0) if noise is None else noise
+    parts = map_held_out(model, images, labels, lambda part, x, infer: terms_of(infer(noise[part]), x))
     return Terms(torch.cat([part.distortion for part in parts]), torch.cat([part.rate for part in parts]))
 
 
-def negative_importance_bound(
-    model: Model,
-    images: Tensor,
-    labels: Tensor | None = None,
-    *,
-    samples: int,
-    seed: int = 0,
-    shared: bool = False,
-    most_at_once: int = 500,
-    progress: Callable[[int, int], None] | None = None,
-) -> Float[Tensor, " n"]:
-    """Return −log of the mean of K = `samples` importance weights of each image, nats, (N,); see `negative_bound_curve`."""
-    curve = negative_bound_curve(
-        model,
-        images,
-        labels,
-        samples=(samples,),
-        seed=seed,
-        shared=shared,
-        most_at_once=most_at_once,
-        progress=progress,
-    )
-    return curve[:, 0]
-
-
-def negative_bound_curve(
+def negative_bounds(
     model: Model,
     images: Tensor,
     labels: Tensor | None = None,
@@ -142,20 +101,16 @@ def negative_bound_curve(
 
     Parameters
     ----------
-    model, images, labels
+    model, images, labels, progress
         As for `map_held_out`.
     samples
-        The values of K, draws of z per image, increasing.
-    seed
-        Seed of the draws.
+        The values of K, draws of z per image, increasing from at least 1.
     shared
         Whether all images use the same draws. Each figure is then a function of its image alone, but the errors of the
         figures are correlated, and their mean has no standard error as that of independent ones.
     most_at_once
         Decoded images in memory at a time. Weights of one image from several chunks are combined by log-sum-exp, so the result
         does not depend on it.
-    progress
-        Called with images done and images in all.
 
     Raises
     ------
@@ -170,13 +125,12 @@ def negative_bound_curve(
     def weights_of(draws: Tensor, x: Tensor, infer: Infer) -> list[Tensor]:
         size = max(1, most_at_once // len(x))
         if len(x) == 1:  # fewer draws at a time if memory is short; with several images, fewer of those
-            return map_batches(len(draws), size, lambda part: importance.log_weights(infer(draws[part]), x))
-        return [importance.log_weights(infer(chunk), x) for chunk in draws.split(size)]
+            return map_batches(len(draws), size, lambda part: log_weights(infer(draws[part]), x))
+        return [log_weights(infer(chunk), x) for chunk in draws.split(size)]
 
-    def curve(part: slice, x: Tensor, infer: Infer) -> Tensor:
-        noise = torch.stack(
-            [_noise(model, samples[-1], seed, 0 if shared else index) for index in range(part.start, part.stop)], dim=1
-        )
+    def bounds(part: slice, x: Tensor, infer: Infer) -> Tensor:
+        indices = [0 if shared else index for index in range(part.start, part.stop)]
+        noise = torch.stack([_noise(model, samples[-1], seed, index) for index in indices], dim=1)
         total = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)
         columns, first = [], 0
         for k in samples:
@@ -187,7 +141,7 @@ def negative_bound_curve(
         return torch.stack(columns, dim=1)
 
     at_once = max(1, most_at_once // samples[-1])
-    return torch.cat(map_held_out(model, images, labels, curve, at_once=at_once, progress=progress))
+    return torch.cat(map_held_out(model, images, labels, bounds, at_once=at_once, progress=progress))
 
 
 def _noise(model: Model, samples: int, seed: int, index: int) -> Float[Tensor, "k d"]:

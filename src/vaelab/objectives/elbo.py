@@ -21,25 +21,24 @@ from vaelab.objectives.batch import Batch
 
 @dataclass(frozen=True)
 class Terms:
-    """What an objective computes of a batch, per image.
-
-    Attributes
-    ----------
-    distortion
-        −log p(x|z) in nats, (batch,), or (K, batch) for K draws of z per image.
-    rate
-        KL of each latent dimension in nats, (batch, d) or (K, batch, d).
-    surrogate
-        Loss per image, (batch,), of an objective that is not a function of distortion and rate; None for the ELBO.
-    """
+    """What an objective computes of a batch, per image."""
 
     distortion: Float[Tensor, "*batch"]
+    """−log p(x|z) in nats, (batch,), or (K, batch) for K draws of z per image."""
+
     rate: Float[Tensor, "*batch d"]
+    """KL of each latent dimension in nats, (batch, d) or (K, batch, d)."""
+
     surrogate: Float[Tensor, " batch"] | None = None
+    """Loss per image, (batch,), of an objective that is not a function of distortion and rate; None for the ELBO."""
 
     def negative_elbo(self) -> Float[Tensor, "*batch"]:
         """Return distortion + rate in nats per image, whatever the objective."""
         return self.distortion + self.rate.sum(-1)
+
+    def tensors(self) -> list[Tensor]:
+        """Return the terms in order, without a surrogate that is None."""
+        return [self.distortion, self.rate, *([] if self.surrogate is None else [self.surrogate])]
 
 
 Objective = Callable[[Model, Batch], Terms]
@@ -48,10 +47,10 @@ Objective = Callable[[Model, Batch], Terms]
 
 def elbo(model: Model, batch: Batch) -> Terms:
     """Return distortion and rate of each image, with one draw of z (Kingma & Welling 2014, eq. 7)."""
-    return terms(model(batch.images, batch.labels, batch.noise), batch.images)
+    return terms_of(model(batch.images, batch.labels, batch.noise), batch.images)
 
 
-def terms(inference: Inference, images: Tensor) -> Terms:
+def terms_of(inference: Inference, images: Tensor) -> Terms:
     """Return distortion and rate of `images` (batch, *shape), given one pass through the model."""
     return Terms(-inference.likelihood.log_prob(images), inference.rate)
 
@@ -63,10 +62,6 @@ def loss(
 
     Parameters
     ----------
-    terms
-        Of the whole batch.
-    beta
-        Weight of the rate.
     free_bits
         λ in nats. A dimension whose rate, averaged over the batch, is below λ counts as λ and gets no gradient (Kingma et al.
         2016, eq. 15).
@@ -87,14 +82,8 @@ def loss(
 
 @dataclass(frozen=True)
 class LatentStats:
-    """Statistics of each of the d latent dimensions over held-out images.
-
-    Attributes
-    ----------
-    rate
-        Mean rate in nats per image, ≥ 0; all 0 for an autoencoder, which has none.
-    mean, deviation
-        Mean and standard deviation, over the images, of the mean of q(z|x).
+    """Statistics of each of the d latent dimensions over held-out images: mean rate in nats per image (0 for an autoencoder),
+    and mean and standard deviation of the mean of q(z|x).
     """
 
     rate: tuple[float, ...]

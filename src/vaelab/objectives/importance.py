@@ -39,7 +39,7 @@ def importance_weighted(model: Model, batch: Batch) -> Terms:
     """
     images, labels = batch.images, batch.labels
     drawn = model(images, labels, batch.noise)
-    with torch.enable_grad():
+    with torch.enable_grad():  # the gradient by z is needed even where no gradient by θ is
         latent = drawn.latent.detach().requires_grad_()
         inference = model.infer_at(images, labels, latent)
         weights = log_weights(inference, images)

@@ -9,35 +9,31 @@ Source: Loshchilov & Hutter 2019, algorithm 2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from vaelab.optim.schedule import Schedule
 from vaelab.optim.state import TrainState
 
-BETA1, BETA2, EPSILON = 0.9, 0.99, 1e-8
-"""AdamW's decay rates of the moments, and the constant in its denominator."""
-
-FUSED_DEVICES = ("cpu", "cuda")
-"""Devices whose fused kernel honours `grad_scale` and `found_inf`."""
+BETA1, BETA2, EPSILON = 0.9, 0.99, 1e-8  # decay rates of the moments, and the constant in the denominator
+FUSED_DEVICES = ("cpu", "cuda")  # devices whose fused kernel honours `grad_scale` and `found_inf`
 
 
-class AdamW(Protocol):
-    """Updates weights and moments with gradients / divisor; leaves both unchanged if `bad` is 1."""
+class Descent(NamedTuple):
+    """What AdamW follows: gradients / `divisor` at `learning_rate`, or nothing if `bad` is 1."""
 
-    def __call__(
-        self,
-        state: TrainState,
-        gradients: Sequence[Tensor],
-        divisor: Tensor,
-        bad: Tensor,
-        schedule: Schedule,
-        weight_decay: float,
-    ) -> None: ...
+    gradients: Sequence[Tensor]
+    divisor: Tensor
+    bad: Tensor
+    learning_rate: float | Tensor
+    weight_decay: float
+
+
+AdamW = Callable[[TrainState, Descent], None]
+"""Updates weights and moments in place, unless the step is bad. `state.updates` counts this step already if it is good."""
 
 
 def adamw_for(device: torch.device) -> AdamW:
@@ -45,66 +41,33 @@ def adamw_for(device: torch.device) -> AdamW:
     return fused_adamw if device.type in FUSED_DEVICES else plain_adamw
 
 
-def fused_adamw(
-    state: TrainState,
-    gradients: Sequence[Tensor],
-    divisor: Tensor,
-    bad: Tensor,
-    schedule: Schedule,
-    weight_decay: float,
-) -> None:
-    """Update by PyTorch's fused kernel. `state.updates` already counts this step if it is good."""
-    before = (state.updates - (1 - bad)).expand(len(gradients)).clone()  # the kernel's wrapper adds 1
-    adamw(
-        state.weights,
-        _laid_out_as(gradients, state.weights),
-        state.means,
-        state.squares,
-        [],
-        list(before.unbind()),
-        fused=True,
-        capturable=state.weights[0].is_cuda,
-        grad_scale=divisor,
-        found_inf=bad,
-        amsgrad=False,
-        maximize=False,
-        beta1=BETA1,
-        beta2=BETA2,
-        lr=schedule.learning_rate,
-        weight_decay=weight_decay,
-        eps=EPSILON,
-    )
+def fused_adamw(state: TrainState, descent: Descent) -> None:
+    """Update by PyTorch's fused kernel."""
+    weights, gradients = state.weights, list(descent.gradients)
+    for index, (gradient, weight) in enumerate(zip(gradients, weights, strict=True)):
+        if gradient.stride() != weight.stride():  # the kernel reads both in the order of memory
+            gradients[index] = torch.empty_like(weight).copy_(gradient)
+    # The kernel counts a good step itself, so it gets the number of updates before this step, one tensor per weight.
+    before = (state.updates - (1 - descent.bad)).expand(len(weights)).clone()
+    options: dict[str, Any] = {"beta1": BETA1, "beta2": BETA2, "eps": EPSILON, "amsgrad": False, "maximize": False}
+    options |= {"lr": descent.learning_rate, "weight_decay": descent.weight_decay, "capturable": weights[0].is_cuda}
+    options |= {"fused": True, "grad_scale": descent.divisor, "found_inf": descent.bad}
+    adamw(weights, gradients, state.means, state.squares, [], list(before.unbind()), **options)
 
 
-def _laid_out_as(gradients: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-    """Return `gradients` with the strides of `weights`, as the fused kernel requires."""
-    return [
-        gradient if gradient.stride() == weight.stride() else torch.empty_like(weight).copy_(gradient)
-        for gradient, weight in zip(gradients, weights, strict=True)
-    ]
-
-
-def plain_adamw(
-    state: TrainState,
-    gradients: Sequence[Tensor],
-    divisor: Tensor,
-    bad: Tensor,
-    schedule: Schedule,
-    weight_decay: float,
-) -> None:
+def plain_adamw(state: TrainState, descent: Descent) -> None:
     """Update by single operations, which a compiler fuses into one pass over each parameter and its moments."""
-    updates, rate = state.updates.clamp_min(1), schedule.learning_rate
-    scalars = [
-        1 / divisor,
-        1 - bad,
-        rate / (1 - BETA1**updates),
-        1 / (1 - BETA2**updates).sqrt(),
-        1 - rate * weight_decay,
-    ]
-    # A product with the identity: the compiler cannot fuse it, so it computes these numbers once and not for every weight.
-    once = torch.nan_to_num(torch.stack([torch.as_tensor(scalar, device=bad.device) for scalar in scalars]))[None]
-    scale, good, pace, square_scale, keep = (once @ torch.eye(5, device=once.device)).squeeze(0).unbind()
-    for weight, mean, square, gradient in zip(state.weights, state.means, state.squares, gradients, strict=True):
+    updates, rate, bad = state.updates.clamp_min(1), descent.learning_rate, descent.bad
+    corrections = [rate / (1 - BETA1**updates), 1 / (1 - BETA2**updates).sqrt()]
+    scalars = [1 / descent.divisor, 1 - bad, *corrections, 1 - rate * descent.weight_decay]
+    stacked = torch.stack([torch.as_tensor(scalar, device=bad.device) for scalar in scalars])[None]
+    # The product with the identity is not fused, so these numbers are computed once and not for every weight. In it a NaN,
+    # such as the scale of a bad step, would reach the other numbers.
+    once = torch.nan_to_num(stacked) @ torch.eye(len(scalars), device=bad.device)
+    scale, good, pace, square_scale, keep = once.squeeze(0).unbind()
+    for weight, mean, square, gradient in zip(
+        state.weights, state.means, state.squares, descent.gradients, strict=True
+    ):
         scaled = gradient * scale
         new_mean = mean + (1 - BETA1) * (scaled - mean)
         new_square = square + (1 - BETA2) * (scaled.square() - square)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int, Int32
 from torch import Tensor
@@ -16,8 +15,10 @@ from torch import Tensor
 from vaelab.objectives.batch import Batch
 from vaelab.random import binarisation_key, generator_for
 
+# Most steps whose batches are drawn together, and most bytes of their images. One by one takes 6 % more of a small model's step.
+# A block of steps has one generator, so that changing these numbers changes the noise of a seed.
 MAX_AHEAD, MAX_BYTES_AHEAD = 16, 2**22
-"""Steps whose batches are drawn together, and bytes of their images, at most."""
+VALUES_AT_ONCE = 2**22  # for mean and variance
 
 
 class ShuffledOrder:
@@ -49,15 +50,7 @@ class ShuffledOrder:
 
 
 class BatchStream:
-    """Raw images, labels and noise of every step, on the device of the images.
-
-    Several steps are drawn at a time; one by one takes 6 % more of a small model's step.
-
-    Attributes
-    ----------
-    ahead
-        Steps drawn together, the first of them a multiple of this.
-    """
+    """Raw images, labels and noise of every step, on the device of the images; `ahead` steps are drawn together."""
 
     def __init__(
         self, images: Tensor, labels: Int[Tensor, " n"] | None, batch_size: int, latent_dim: int, seed: int
@@ -65,45 +58,26 @@ class BatchStream:
         """Batches of `batch_size` of `images` (n, *shape) and `labels`, with noise of dimension `latent_dim`."""
         self.images, self.labels, self.latent_dim, self.seed = images, labels, latent_dim, seed
         self.order = ShuffledOrder(len(images), batch_size, seed, images.device)
-        batch_bytes = max(1, batch_size * images[:1].nbytes)
-        self.ahead = max(1, min(MAX_AHEAD, MAX_BYTES_AHEAD // batch_bytes))
+        self.ahead = max(1, min(MAX_AHEAD, MAX_BYTES_AHEAD // max(1, batch_size * images[:1].nbytes)))
         self._first = -1
-        self._drawn: tuple[Tensor, Tensor | None, Tensor, Tensor]
-
-    @staticmethod
-    def of(
-        images: np.ndarray,
-        labels: np.ndarray | None,
-        *,
-        batch_size: int,
-        latent_dim: int,
-        seed: int,
-        device: torch.device,
-    ) -> BatchStream:
-        """Return the batches of a data set's training images, moved to `device` as they are."""
-        own = None if labels is None else torch.from_numpy(labels).to(device)
-        return BatchStream(torch.from_numpy(images).to(device), own, batch_size, latent_dim, seed)
+        self._block: tuple[Tensor, Tensor | None, Float[Tensor, "steps batch d"], Int32[Tensor, "steps 2"]]
 
     def at(self, step: int, samples: int | None = None) -> Batch:
         """Return the batch of a step; with `samples`, its noise holds that many draws of z per image."""
-        images, labels, noise, key = self._raw(step)
-        if samples is not None:
-            device = self.images.device
-            generator = generator_for("draws", self.seed, step, device)
-            noise = torch.randn((samples, *noise.shape), generator=generator, device=device)
-        return Batch(images, labels, noise, key)
-
-    def _raw(
-        self, step: int
-    ) -> tuple[Tensor, Int[Tensor, " batch"] | None, Float[Tensor, "batch d"], Int32[Tensor, "2"]]:
-        position = step % self.ahead
-        if step - position != self._first:
-            self._first = step - position
-            self._drawn = self._draw(self._first)
-        images, labels, noise, keys = self._drawn
-        return images[position], None if labels is None else labels[position], noise[position], keys[position]
+        index = step % self.ahead
+        if step - index != self._first:
+            self._first = step - index
+            self._block = self._draw(self._first)
+        images, labels, noise, keys = self._block
+        batch = Batch(images[index], None if labels is None else labels[index], noise[index], keys[index])
+        if samples is None:
+            return batch
+        generator = generator_for("draws", self.seed, step, images.device)
+        noise = torch.randn((samples, *batch.noise.shape), generator=generator, device=images.device)
+        return Batch(batch.images, batch.labels, noise, batch.key)
 
     def _draw(self, first: int) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+        """Return images, labels, noise and keys of the `ahead` steps from `first` on, a row per step."""
         index, device = self.order.at(first, self.ahead), self.images.device
         each = (self.ahead, self.order.batch_size)
         labels = None if self.labels is None else self.labels.index_select(0, index).unflatten(0, each)
@@ -114,11 +88,11 @@ class BatchStream:
         return images, labels, noise, keys.to(device, non_blocking=True)
 
 
-def mean_and_variance(images: Tensor, chunk: int | None = None) -> tuple[Tensor, Tensor]:
+def mean_and_variance(images: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and variance of every pixel (in units of 0…1) or column over the images, float32, of an image's shape."""
     total = torch.zeros(images.shape[1:], dtype=torch.float64, device=images.device)
     squares = torch.zeros_like(total)
-    for part in images.split(chunk or max(1, 2**22 // math.prod(images.shape[1:]))):
+    for part in images.split(max(1, VALUES_AT_ONCE // math.prod(images.shape[1:]))):
         values = part.to(torch.float64) / (255 if images.dtype == torch.uint8 else 1)
         total += values.sum(0)
         squares += values.square().sum(0)

@@ -8,12 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+# The average is updated after each of the first 256 steps, then every 16 steps: the same to within noise, while an update at
+# every step takes a seventh of a small model's step.
 EVERY_STEP_UNTIL, UPDATE_EVERY = 256, 16
-"""The average is updated after each of the first steps, and every so many steps from then on.
-
-An average over hundreds of steps is the same to within noise, and updating it at every step takes a seventh of a small
-model's step.
-"""
 
 
 def is_due(step: int) -> bool:

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from vaelab.config import ResolvedTrainConfig
 
-FINAL_LEARNING_RATE = 0.01
-"""Learning rate at the end, as a fraction of its peak."""
+INITIAL_LEARNING_RATE, FINAL_LEARNING_RATE = 1e-3, 0.01  # fractions of the peak
 
 
 class Schedule(NamedTuple):
@@ -32,7 +31,7 @@ def schedule_at(config: ResolvedTrainConfig, fraction: float) -> Schedule:
 def learning_rate_factor(fraction: float, warmup: float) -> float:
     """Return the learning rate relative to its peak: a linear rise over `warmup`, then a cosine decay to 1 %."""
     if fraction < warmup:
-        return fraction / warmup + 1e-3
+        return INITIAL_LEARNING_RATE + fraction / warmup
     remaining = (fraction - warmup) / max(1 - warmup, 1e-9)
     cosine = 0.5 * (1 + math.cos(math.pi * min(remaining, 1.0)))
     return FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * cosine

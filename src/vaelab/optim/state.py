@@ -31,21 +31,16 @@ class TrainState:
 
 @dataclass(frozen=True)
 class StepStats:
-    """Counters that a training keeps on its device and reads seldom.
-
-    Attributes
-    ----------
-    sums
-        Distortion and rate in nats per image, summed over the good steps since the last reading, and their number, (3,).
-    bad
-        Steps skipped because loss or gradient was NaN or infinite: in all, and in a row, (2,).
-    usual_norm
-        Running average of the gradient norm; 0 before the first step.
-    """
+    """Counters that a training keeps on its device and reads seldom."""
 
     sums: Float[Tensor, "3"]
+    """Distortion and rate in nats per image, summed over the good steps since the last reading, and their number."""
+
     bad: Float[Tensor, "2"]
+    """Steps skipped because loss or gradient was NaN or infinite: in all, and in a row."""
+
     usual_norm: Float[Tensor, ""]
+    """Running average of the gradient norm; 0 before the first step."""
 
     @staticmethod
     def zeros(device: torch.device) -> StepStats:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vaelab import runs
 from vaelab.data.layout import as_shown, describe_shape
 from vaelab.data.sources import found_again
 from vaelab.errors import RunError
@@ -28,10 +29,9 @@ from vaelab.files import atomic_write
 from vaelab.inference import latents
 from vaelab.inference.onnx import export_onnx
 from vaelab.inference.trained import TrainedModel, load
+from vaelab.runs import Run
 from vaelab.studio.held_out import HeldOut, Work, held_out
 from vaelab.studio.model_facts import model_facts, rounded
-from vaelab.training import runs
-from vaelab.training.runs import Run
 from vaelab.version import __version__
 
 FORMAT = 1

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple, final
 
+from vaelab import runs
 from vaelab.errors import RunError, VaelabError
 from vaelab.inference.trained import load
+from vaelab.runs import Run
 from vaelab.studio.bundle import first_picture, has_weights
-from vaelab.training import runs
-from vaelab.training.runs import Run
 
 LOOK_EVERY = 0.5
 """Seconds between two polls."""

@@ -15,7 +15,7 @@ from vaelab.data import BUILTIN, Dataset, load_dataset
 from vaelab.data.resize import Fit
 from vaelab.data.sources import found_again
 from vaelab.errors import DataError, VaelabError
-from vaelab.training.runs import DataCard, Run
+from vaelab.runs import DataCard, Run
 
 Work = Callable[[str, int, int], None]
 """Progress callback: what is being done, the number of units done, and their total."""

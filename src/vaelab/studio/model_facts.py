@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from vaelab import runs
 from vaelab.inference import latents
 from vaelab.inference.trained import Encoded, TrainedModel
 from vaelab.models.distributions import LIKELIHOODS
 from vaelab.objectives import bounds, elbo
 from vaelab.objectives.batch import held_out_levels
+from vaelab.runs import Run
 from vaelab.studio.held_out import HeldOut, Work
-from vaelab.training import runs
-from vaelab.training.runs import Run
 
 MOST_AXES = 12
 """Maximum number of axes with coordinates on the map, by descending rate."""
@@ -155,7 +155,7 @@ def surprise(trained: TrainedModel, held_out: HeldOut, work: Work) -> np.ndarray
         model,
         levels,
         labels,
-        lambda _, x, infer: elbo.terms(infer(torch.zeros(len(x), model.latent_dim)), x).negative_elbo(),
+        lambda _, x, infer: elbo.terms_of(infer(torch.zeros(len(x), model.latent_dim)), x).negative_elbo(),
         progress=partial(work, f"measuring surprise ({trained.kind})"),
     )
     return np.quantile(torch.cat(parts).numpy(), np.linspace(0, 1, 101))

@@ -22,14 +22,14 @@ from fastapi import FastAPI, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vaelab import runs
 from vaelab.errors import ConfigError
 from vaelab.evaluation.report import REPORT
+from vaelab.runs import Run
 from vaelab.studio.bundle import CURVE, MANIFEST, Bundle, open_bundle
 from vaelab.studio.following import Following, as_text, is_training
 from vaelab.studio.held_out import Work
 from vaelab.studio.page import CONTENT_TYPES, page_files
-from vaelab.training import runs
-from vaelab.training.runs import Run
 
 HOST = "127.0.0.1"
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import torch
 
-from vaelab.config import Budget, Config, ResolvedConfig
+from vaelab import runs
+from vaelab.config import Config, ResolvedConfig
 from vaelab.data.dataset import Dataset
-from vaelab.errors import ConfigError, RunError
+from vaelab.errors import ConfigError
 from vaelab.memory import is_out_of_memory
 from vaelab.models.factory import build_model
 from vaelab.objectives.elbo import elbo
@@ -23,7 +24,6 @@ from vaelab.objectives.importance import importance_weighted
 from vaelab.optim.batches import BatchStream, mean_and_variance
 from vaelab.optim.state import StepStats, TrainState
 from vaelab.optim.step import PlainRunner, StepRunner
-from vaelab.training import runs
 from vaelab.training.loop import Loop, Progress, steps_in
 from vaelab.training.resolve import resolve, resolve_resumed
 from vaelab.training.trainer import Trainer
@@ -71,65 +71,50 @@ def fit(
     """
     started = clock() if started is None else started
     folder = None if out is None else Path(out)
-    run, tensors, facts = None, {}, {}
-    if resume:
+    if not resume:
+        resolved = resolve(config, dataset)
+        loop = Loop(resolved.train, make_trainer(resolved, dataset), started, clock)
+        loop.expect_time_left()
+        run = None if folder is None else runs.create_run(folder, resolved, runs.DataCard.of(dataset))
+    else:
         if folder is None:
             raise ConfigError("`resume`: got no run; expected the run folder to continue in `out`")
         run = runs.open_run(folder)
-        expect_same_data(run, dataset.fingerprint, dataset.name)
+        runs.expect_same_data(run, dataset.fingerprint, dataset.name)
         tensors, facts = runs.load_resume(run)
-        resolved = resolve_resumed(run.config, config, _budget(facts, run.config.train.budget))
-    else:
-        resolved = resolve(config, dataset)
-    trainer = make_trainer(resolved, dataset)
-    loop = Loop(resolved.train, trainer, started, clock)
-    if run is not None:
-        trainer.restore(tensors, facts)
+        resolved = resolve_resumed(run.config, config, runs.last_budget(run, facts))
+        loop = Loop(resolved.train, make_trainer(resolved, dataset), started, clock)
+        loop.trainer.restore(tensors, facts)
         loop.continue_from(facts)
-        runs.read_metrics(run, up_to_step=trainer.step)
-    else:
-        loop.expect_time_left()
-        if folder is not None:
-            run = runs.create_run(folder, resolved, runs.DataCard.of(dataset))
+        runs.drop_metrics_after(run, loop.trainer.step)
     yield from loop.run_to_end(run)
 
 
 def make_trainer(config: ResolvedConfig, dataset: Dataset) -> Trainer:
     """Return the trainer of `config` before its first step, with all its parts on the training device.
 
-    Raises
-    ------
-    ConfigError
-        If there is not enough memory for images and model, or a custom network does not fit.
+    A ConfigError if there is not enough memory for images and model, or a custom network does not fit.
     """
-    model_config, train, device = config.model, config.train, torch.device(config.train.device)
+    train, split, device = config.train, dataset.train, torch.device(config.train.device)
     try:
-        model = build_model(model_config, dataset.shape, len(dataset.classes), seed=train.seed)
-        model.initialise_from_data(*mean_and_variance(torch.from_numpy(dataset.train.images)))
+        images = torch.from_numpy(split.images)
+        labels = None if split.labels is None else torch.from_numpy(split.labels).to(device)
+        model = build_model(config.model, dataset.shape, len(dataset.classes), seed=train.seed)
+        model.initialise_from_data(*mean_and_variance(images))
         model.to(device).train()
         averaged = copy.deepcopy(model).eval().requires_grad_(False)
         state = TrainState.of(list(model.parameters()), list(averaged.parameters()))
-        stats = StepStats.zeros(device)
-        batches = BatchStream.of(
-            dataset.train.images,
-            dataset.train.labels,
-            batch_size=train.batch_size,
-            latent_dim=model.latent_dim,
-            seed=train.seed,
-            device=device,
-        )
-        validator = Validator.of(dataset.validation, config, device)
+        batches = BatchStream(images.to(device), labels, train.batch_size, model.latent_dim, train.seed)
+        validator = Validator(dataset.validation, config, device)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         raise ConfigError(
-            f"`device`: {device} has too little memory for {len(dataset.train):,} images and the model; free some, "
-            "or use fewer images "
-            "(`limit`), smaller ones (`size`) or another `device`"
+            f"`device`: {device} has too little memory for {len(split):,} images and the model; free some, or use fewer "
+            "images (`limit`), smaller ones (`size`) or another `device`"
         ) from error
-    plain = PlainRunner(model, state, stats, train)
-    runner = accelerated(plain, config, batches)
-    return Trainer(model, averaged, batches, elbo, importance_weighted, state, stats, validator, runner, train)
+    runner = accelerated(PlainRunner(model, state, StepStats.zeros(device), train), config, batches)
+    return Trainer(averaged, batches, elbo, importance_weighted, validator, runner, train)
 
 
 def accelerated(plain: PlainRunner, config: ResolvedConfig, batches: BatchStream) -> StepRunner:
@@ -143,18 +128,3 @@ def accelerated(plain: PlainRunner, config: ResolvedConfig, batches: BatchStream
             raise
         return plain
     return AcceleratedRunner(plain, config, batches, steps_in(config.train, batches.order))
-
-
-def expect_same_data(run: runs.Run, fingerprint: str, name: str) -> None:
-    """Raise a RunError if these are not the data that a run was trained on."""
-    if fingerprint != run.data.fingerprint:
-        raise RunError(
-            f"{run.folder}: the data {name} differ from those it was trained on ({run.data.source}); expected the "
-            "same data"
-        )
-
-
-def _budget(facts: dict[str, object], recorded: Budget) -> Budget:
-    """Return the budget that a run had last; vaelab 0.1 stored epochs and seconds."""
-    kept = facts.get("budget")
-    return recorded if not isinstance(kept, dict) else runs.read_budget(kept)

@@ -9,74 +9,65 @@ from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from vaelab import runs
 from vaelab.config import ResolvedTrainConfig
 from vaelab.errors import ConfigError, TrainingError
 from vaelab.models.base import Model
 from vaelab.objectives.elbo import LatentStats
 from vaelab.optim.batches import ShuffledOrder
-from vaelab.training import runs
-from vaelab.training.trainer import Sums, Trainer
-from vaelab.training.validation import Averages
+from vaelab.training.trainer import Trainer
+from vaelab.training.validation import Averages, Sums
 
-PROGRESS_EVERY = 0.2
-"""Seconds between two yields of progress."""
+PROGRESS_EVERY = 0.2  # seconds between two yields of progress
+SAVE_EVERY = 20.0  # seconds between two saves of what resuming needs: the most that a killed process loses
 
-VALIDATE_EVERY = 0.04
-"""Fraction of the training between two validations, at least; and an epoch, if the budget counts epochs."""
+# A validation is due after this fraction of the training, and in a budget of epochs after a whole epoch; in a budget of seconds,
+# validations take at most this share of it.
+VALIDATE_EVERY, VALIDATION_SHARE = 0.04, 0.02
 
-VALIDATION_SHARE = 0.02
-"""Largest share of a budget in seconds that validations may take."""
-
-SAVE_EVERY = 20.0
-"""Seconds between two saves of what resuming needs: the most that a killed process loses."""
-
-CLOSING_MARGIN = 1.3
-"""Time kept free at the end of a budget in seconds, relative to the longest validation and save so far."""
+CLOSING_MARGIN = (
+    1.3  # time kept free at the end of a budget in seconds, relative to the longest validation and save so far
+)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """State of a training.
-
-    Attributes
-    ----------
-    step, epoch
-        Steps taken, and passes over the images (fractional).
-    fraction
-        Fraction of the budget that is used up, 0…1.
-    seconds, seconds_left
-        Wall time so far, and the estimate of the time left; infinite before the first step.
-    images_per_second
-        Training speed since the last progress; 0 if no step was taken since.
-    train
-        Figures over the training images since the last progress, with the weights as they changed.
-    validation
-        Figures of the averaged weights at the last validation; None before the first one, or without validation images.
-    skipped
-        Steps skipped because loss or gradient was NaN or infinite.
-    finished
-        Whether this is the last progress, and the weights are saved.
-    model
-        The model, with averaged weights; at the end the best that were validated. It changes as training continues.
-    axes
-        Statistics of the latent dimensions of the best weights; None without validation images.
-    remark
-        A line for the user since the last progress, such as that memory is short or that compiling failed.
-    """
+    """State of a training."""
 
     step: int
     epoch: float
+    """Passes over the images, fractional."""
+
     fraction: float
+    """Fraction of the budget that is used up, 0…1."""
+
     seconds: float
     seconds_left: float
+    """Wall time so far, and the estimate of the time left; infinite before the first step."""
+
     images_per_second: float
+    """Training speed since the last progress; 0 if no step was taken since."""
+
     train: Averages
+    """Figures over the training images since the last progress, with the weights as they changed."""
+
     validation: Averages | None
+    """Figures of the averaged weights at the last validation; None before the first one, or without validation images."""
+
     skipped: int
+    """Steps skipped because loss or gradient was NaN or infinite."""
+
     finished: bool
+    """Whether this is the last progress, and the weights are saved."""
+
     model: Model
+    """The model, with averaged weights; at the end the best that were validated. It changes as training continues."""
+
     axes: LatentStats | None = None
+    """Statistics of the latent dimensions of the best weights; None without validation images."""
+
     remark: str | None = None
+    """A line for the user since the last progress, such as that memory is short or that compiling failed."""
 
 
 def steps_in(config: ResolvedTrainConfig, order: ShuffledOrder) -> int | None:
@@ -87,24 +78,22 @@ def steps_in(config: ResolvedTrainConfig, order: ShuffledOrder) -> int | None:
 
 
 class Loop:
-    """Runs a trainer until its budget is used up."""
+    """Runs a trainer until its budget is used up, and writes `run`, if there is one."""
 
     def __init__(
         self, config: ResolvedTrainConfig, trainer: Trainer, started: float, clock: Callable[[], float]
     ) -> None:
         self.config, self.trainer, self.started, self.clock = config, trainer, started, clock
-        self.batch_size = trainer.batches.order.batch_size
-        self.steps = steps_in(config, trainer.batches.order)
+        self.order = trainer.batches.order
+        self.steps = steps_in(config, self.order)
         self.run: runs.Run | None = None
         self.closing = 0.0  # seconds that a validation and a save take
-        self.validated_step, self.validated_fraction = 0, 0.0
         self.validation_ended = self.validation_took = 0.0
         self.since_validation = Sums()
 
     def continue_from(self, facts: dict[str, Any]) -> None:
         """Continue the clock of a saved training."""
         self.started -= facts["seconds"]
-        self.validated_step, self.validated_fraction = facts["validated"]
         self.closing = facts.get("closing", 0.0)
 
     def expect_time_left(self) -> None:
@@ -112,8 +101,8 @@ class Loop:
         budget = self.config.budget
         if budget.unit == "seconds" and self.elapsed() >= budget.amount:
             raise ConfigError(
-                f"`seconds`: got {budget.amount:g}, but loading took {self.elapsed():.1f} s of them; expected time "
-                "to train: give more"
+                f"`seconds`: got {budget.amount:g}, but loading took {self.elapsed():.1f} s of them; expected time to train: "
+                "give more"
             )
 
     def elapsed(self) -> float:
@@ -129,24 +118,19 @@ class Loop:
     def run_to_end(self, run: runs.Run | None) -> Generator[Progress]:
         """Take steps until the budget is used up; save at the end, when interrupted, and every `SAVE_EVERY` seconds."""
         self.run, trainer = run, self.trainer
-        opening, fresh = self.elapsed(), trainer.best is None
-        train, speed = Sums().averages(), 0.0
+        fresh, train, speed = trainer.best is None, Sums().averages(), 0.0
         atexit.register(self._save)  # for a program that ends in the middle
         try:
-            if fresh:  # the first figures, and a first measure of how long closing takes
-                trainer.validate()
-                if self.config.iwae_samples > 1 and len(trainer.validator):
-                    trainer.validator.negative_bound(trainer.averaged)  # the last validation computes it too
-                self._save()
-                self.closing = self.elapsed() - opening
+            if fresh:
+                self._open()
             if self.fraction() < 1.0:
                 for _ in trainer.runner.prepare():
-                    yield replace(self._progress(train, speed, finished=False), seconds_left=math.inf)
+                    yield replace(self._progress(train, speed), seconds_left=math.inf)
             saved_at = reported_at = self.elapsed()
             while True:
                 if (fraction := self.fraction()) < 1.0 or trainer.step == 0:
                     trainer.take_step(fraction)
-                fraction = self.fraction()
+                    fraction = self.fraction()  # after the step
                 ended = fraction >= 1.0
                 due = ended or self._validation_due(fraction)
                 elapsed = self.elapsed() - reported_at
@@ -155,7 +139,7 @@ class Loop:
                 sums = trainer.read(ended=ended)
                 self.since_validation += sums
                 if sums.steps:
-                    train, speed = sums.averages(), sums.steps * self.batch_size / max(elapsed, 1e-9)
+                    train, speed = sums.averages(), sums.steps * self.order.batch_size / max(elapsed, 1e-9)
                 if due:
                     self._validate(fraction, speed)
                 if ended:
@@ -164,7 +148,7 @@ class Loop:
                     self._save()
                     saved_at = self.elapsed()
                 reported_at = self.elapsed()
-                yield self._progress(train, speed, finished=False)
+                yield self._progress(train, speed)
                 trainer.runner.tend(self._seconds_left())
         except (GeneratorExit, KeyboardInterrupt):
             if not sys.is_finalizing():
@@ -179,37 +163,46 @@ class Loop:
         trainer.take_best()
         yield self._progress(train, speed, finished=True)
 
+    def _open(self) -> None:
+        """Validate and save once before the first step: the first figures, and a first measure of how long closing takes."""
+        began, trainer = self.elapsed(), self.trainer
+        trainer.validate(0.0)
+        if self.config.iwae_samples > 1 and len(trainer.validator):
+            trainer.validator.negative_bound(
+                trainer.averaged
+            )  # for its duration only: the last validation computes it too
+        self._save()
+        self.closing = self.elapsed() - began
+
     def _seconds_left(self) -> float:
         """Return the seconds until IWAE fine-tuning or the end; 0 if the budget counts epochs."""
-        config = self.config
         if self.steps is not None:
             return 0.0
-        last = config.iwae_fraction if config.iwae_samples > 1 else 0.0
-        return config.budget.amount * (1 - last) - self.elapsed()
+        last = self.config.iwae_fraction if self.config.iwae_samples > 1 else 0.0
+        return self.config.budget.amount * (1 - last) - self.elapsed()
 
     def _validation_due(self, fraction: float) -> bool:
-        if fraction - min(self.validated_fraction, fraction) < VALIDATE_EVERY:
+        step, before = self.trainer.validated
+        if fraction - min(before, fraction) < VALIDATE_EVERY:
             return False
         if self.steps is None:
             return self.elapsed() - self.validation_ended >= self.validation_took / VALIDATION_SHARE
-        order = self.trainer.batches.order
-        return int(self.trainer.epochs_done) > self.validated_step * order.batch_size // order.count
+        return int(self.trainer.epochs_done) > step * self.order.batch_size // self.order.count
 
     def _validate(self, fraction: float, speed: float) -> None:
-        began, step = self.elapsed(), self.trainer.step
-        averages = self.trainer.validate()
+        began, trainer = self.elapsed(), self.trainer
+        seen_before = trainer.validated[0] == trainer.step
+        averages = trainer.validate(fraction)
         self.validation_ended = self.elapsed()
         self.validation_took = self.validation_ended - began
         self.closing = max(self.closing, self.validation_took)
-        seen_before = self.validated_step == step
-        self.validated_step, self.validated_fraction = step, fraction
         if self.run is not None and not seen_before:
             line: dict[str, Any] = {
-                "step": step,
-                "epoch": round(self.trainer.epochs_done, 4),
+                "step": trainer.step,
+                "epoch": round(trainer.epochs_done, 4),
                 "seconds": round(self.elapsed(), 3),
                 "images_per_second": round(speed),
-                "skipped": self.trainer.skipped,
+                "skipped": trainer.skipped,
             }
             if self.since_validation.steps:
                 line["train"] = _figures(self.since_validation.averages())
@@ -222,13 +215,8 @@ class Loop:
         if self.run is None:
             return
         tensors, facts = self.trainer.state_to_save()
-        facts |= {
-            "seconds": self.elapsed(),
-            "validated": (self.validated_step, self.validated_fraction),
-            "budget": asdict(self.config.budget),
-            "closing": self.closing,
-            "fraction": self.fraction(),
-        }
+        facts |= {"seconds": self.elapsed(), "budget": asdict(self.config.budget)}
+        facts |= {"closing": self.closing, "fraction": self.fraction()}
         if (weights := self.trainer.weights_to_use()) is not None:
             runs.save_weights(self.run, *weights)
         runs.save_resume(self.run, tensors, facts)
@@ -245,7 +233,7 @@ class Loop:
             runs.discard(self.run)
         return f"; nothing was learned, and {self.run.folder} is {'removed' if fresh else 'unchanged'}"
 
-    def _progress(self, train: Averages, speed: float, *, finished: bool) -> Progress:
+    def _progress(self, train: Averages, speed: float, *, finished: bool = False) -> Progress:
         fraction, elapsed, trainer = self.fraction(), self.elapsed(), self.trainer
         remark = "; ".join(trainer.runner.remarks) or None
         trainer.runner.remarks.clear()

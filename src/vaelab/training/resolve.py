@@ -26,28 +26,21 @@ from vaelab.config import (
 )
 from vaelab.data.dataset import Dataset, default_likelihood
 from vaelab.errors import ConfigError, DataError, LabelError
-from vaelab.models.factory import ladder_grids
 from vaelab.precision import default_precision, pick_device
 
-SMALL_DATA = 5000
-"""Number of training images below which batches are small by default."""
+BATCH_SIZE, SMALL_BATCH_SIZE, SMALL_DATA = 128, 32, 5000  # the small batches for fewer than 5,000 training images
+TABLE_EPOCHS, TABLE_STEPS = 20, 1000  # passes over a table, and steps that they must make
 
-BATCH_SIZE, SMALL_BATCH_SIZE = 128, 32
-
-TABLE_EPOCHS, TABLE_STEPS = 20, 1000
-"""Default number of passes over a table, and the number of steps it should make at least."""
-
+# Units or channels, and layers or blocks.
 WIDTHS: dict[NetworkName, int] = {"mlp": 256, "conv": 32, "ladder": 64}
-"""Default units or channels of a network."""
-
 DEPTHS: dict[NetworkName, int] = {"mlp": 3, "conv": 3, "ladder": 2}
-"""Default layers or blocks of a network."""
 
-LEVELS = "16,1,1"
-"""Default latent dimensions of a ladder's levels."""
+# Latent dimensions. A conditional model needs fewer, because the decoder receives the class as a label.
+LATENT_DIM, CONDITIONAL_LATENT_DIM, CONDITIONAL_COLOUR_LATENT_DIM = 32, 7, 16
 
-MAX_POSITIONS = 1024
-"""Largest number of grid positions of a ladder: its mixing matrices have as many rows and columns."""
+# A ladder's levels, and its finest patches: the smallest even side, from 2 on, that makes at most 64 positions.
+LEVELS, DEFAULT_PATCH, DEFAULT_POSITIONS = "16,1,1", 2, 64
+MAX_POSITIONS = 1024  # at any patch: a ladder's mixing matrices have as many rows and columns
 
 
 def resolve(config: Config, dataset: Dataset) -> ResolvedConfig:
@@ -79,8 +72,7 @@ def _model_kind(config: ModelConfig, dataset: Dataset) -> ModelName:
     if model == "cvae" and not dataset.labelled:
         raise LabelError(
             f"`model`: got cvae for {dataset.name}, which has no labels; expected a label for every image: put the "
-            "images into one folder "
-            "per class, or use `model=vae`"
+            "images into one folder per class, or use `model=vae`"
         )
     return model
 
@@ -96,13 +88,7 @@ def _likelihood(config: ModelConfig, dataset: Dataset) -> LikelihoodName:
 def resolve_model(
     config: ModelConfig, kind: ModelName, likelihood: LikelihoodName, shape: tuple[int, ...]
 ) -> ResolvedModelConfig:
-    """Return the model's configuration for data of `shape`; its kind and likelihood are known.
-
-    Raises
-    ------
-    ConfigError
-        If fields exclude each other, or one of a ladder is given for another network.
-    """
+    """Return the model's configuration for data of `shape`; a ConfigError if fields exclude each other."""
     table = len(shape) == 1
     colour = not table and shape[0] == 3
     small = table or (shape[0] == 1 and max(shape[1:]) <= 32)
@@ -128,8 +114,8 @@ def resolve_model(
 
 def _latent_dim(kind: ModelName, colour: bool) -> int:
     if kind != "cvae":
-        return 32
-    return 16 if colour else 7
+        return LATENT_DIM
+    return CONDITIONAL_COLOUR_LATENT_DIM if colour else CONDITIONAL_LATENT_DIM
 
 
 def _ladder(config: ModelConfig, kind: ModelName, shape: tuple[int, ...]) -> tuple[str, int, SpatialMixingName, int]:
@@ -151,31 +137,61 @@ def _ladder(config: ModelConfig, kind: ModelName, shape: tuple[int, ...]) -> tup
             "left out"
         )
     levels = str(config.levels or LEVELS)
-    grids = ladder_grids(levels, config.patch, shape)
-    finest = grids[0]
-    mixing = config.spatial_mixing or ("relative" if finest.positions > 1 else "free")
-    if mixing == "conv" and finest.positions == 1:
+    finest = _finest_patch(levels, config.patch, shape)
+    positions = _positions(shape, finest)
+    mixing = config.spatial_mixing or ("relative" if positions > 1 else "free")
+    if mixing == "conv" and positions == 1:
         raise ConfigError(
             "`spatial_mixing`: got conv for a single position; expected it left out, or a smaller `patch`"
         )
-    if finest.positions > MAX_POSITIONS:
+    if positions > MAX_POSITIONS:
         raise ConfigError(
-            f"`patch`: got {config.patch}, which makes {finest.rows}×{finest.columns} positions; expected at most "
-            f"{MAX_POSITIONS:,}: "
-            "use a larger patch"
+            f"`patch`: got {config.patch}, which makes {positions:,} positions; expected at most {MAX_POSITIONS:,}: use a "
+            "larger patch"
         )
-    positions, ((first, _), *below) = {grid.patch: grid.positions for grid in grids}, level_parts(levels)
-    dims = first + sum(each * positions[finest.patch if patch is None else patch] for each, patch in below)
+    (first, _), *below = level_parts(levels)
+    dims = first + sum(each * _positions(shape, finest if patch is None else patch) for each, patch in below)
     if dims > MAX_DIMENSIONS:
         raise ConfigError(
-            f"`levels`: got {levels}, which is {dims:,} dimensions at {finest.positions} positions; expected at "
-            f"most {MAX_DIMENSIONS:,}"
+            f"`levels`: got {levels}, which is {dims:,} dimensions at {positions} positions; expected at most "
+            f"{MAX_DIMENSIONS:,}"
         )
     if config.latent_dim not in (None, dims):
         raise ConfigError(
             f"`latent_dim`: got {config.latent_dim}, but `levels={levels}` makes {dims}; expected it left out"
         )
-    return levels, finest.patch, mixing, dims
+    return levels, finest, mixing, dims
+
+
+def _finest_patch(levels: str, patch: int | None, shape: tuple[int, ...]) -> int:
+    """Return the side of a ladder's finest patches, which those that `levels` names must double; 0: one patch per image."""
+    sides = [side for _, side in level_parts(levels)[1:]]
+    named = [side for side in sides if side is not None]
+    if named and (len(shape) == 1 or patch == 0):
+        data = "a table" if len(shape) == 1 else f"`patch={patch}`"
+        raise ConfigError(f"`levels`: got {levels} for {data}, which has no positions; expected numbers without @")
+    if len(shape) == 1 or patch == 0:
+        return 0
+    finest = patch or min(named, default=0) or DEFAULT_PATCH
+    while not (patch or named) and _positions(shape, finest) > DEFAULT_POSITIONS:
+        finest += 2
+    doubled = [finest]
+    while _positions(shape, doubled[-1]) > 1:
+        doubled.append(2 * doubled[-1])
+    if unknown := [side for side in named if side not in doubled]:
+        raise ConfigError(
+            f"`levels`: got {levels}, with patches of {unknown[0]} pixels; expected the finest, {finest}, doubled, up to the "
+            f"side of the image: {', '.join(map(str, doubled))}"
+        )
+    sizes = [finest if side is None else side for side in sides]
+    if sizes != sorted(sizes, reverse=True):
+        raise ConfigError(f"`levels`: got {levels}; expected the largest patches first, from coarse to fine")
+    return finest
+
+
+def _positions(shape: tuple[int, ...], patch: int) -> int:
+    """Return the number of patches of this side that an image of `shape` is cut into."""
+    return math.ceil(shape[1] / patch) * math.ceil(shape[2] / patch) if patch else 1
 
 
 def _resolve_training(
@@ -202,26 +218,13 @@ def _resolve_training(
     return ResolvedTrainConfig(budget, batch_size, precision, str(device), **{**TRAIN_DEFAULTS, **chosen})
 
 
-CHANGEABLE = ("epochs", "seconds", "device", "compile")
-"""Fields of `TrainConfig` that a resumed run may change."""
+CHANGEABLE = ("epochs", "seconds", "device", "compile")  # fields of `TrainConfig` that a resumed run may change
 
 
 def resolve_resumed(recorded: ResolvedConfig, asked: Config, budget: Budget) -> ResolvedConfig:
-    """Return the configuration of a resumed run: the recorded one, with the budget, device and `compile` of `asked` if given.
+    """Return the configuration of a resumed run: the `recorded` one, with the budget, device and `compile` of `asked` if given.
 
-    Parameters
-    ----------
-    recorded
-        What the run's `config.json` says.
-    asked
-        What the user gave now.
-    budget
-        The budget that the run had last.
-
-    Raises
-    ------
-    ConfigError
-        If `asked` gives another value for any other field, or the device is not available.
+    `budget` is the one that the run had last. A ConfigError if `asked` gives another value for any other field.
     """
     for given, own in ((asked.model, recorded.model), (asked.train, recorded.train)):
         for field in fields(given):
@@ -231,8 +234,7 @@ def resolve_resumed(recorded: ResolvedConfig, asked: Config, budget: Budget) -> 
             if value != getattr(own, field.name):
                 raise ConfigError(
                     f"`{field.name}`: got {value!r}, but the run was trained with {getattr(own, field.name)!r}; "
-                    "expected it left out with "
-                    "`resume=True`, or a new run"
+                    "expected it left out with `resume=True`, or a new run"
                 )
     train = asked.train
     if train.epochs is not None:

@@ -11,7 +11,6 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vaelab.config import ResolvedTrainConfig
@@ -22,55 +21,22 @@ from vaelab.objectives.elbo import LatentStats, Objective
 from vaelab.optim import ema
 from vaelab.optim.batches import BatchStream
 from vaelab.optim.schedule import schedule_at
-from vaelab.optim.state import StepStats, TrainState
 from vaelab.optim.step import StepRunner
 from vaelab.precision import exact_convolutions
-from vaelab.training.validation import Averages, Validator
+from vaelab.training.validation import Averages, Sums, Validator
 
-MAX_BAD_STEPS = 50
-"""Steps in a row with a loss that is NaN or infinite, after which training stops."""
-
-
-@dataclass(frozen=True)
-class Sums:
-    """Distortion and rate in nats per image, summed over steps of equal size."""
-
-    distortion: float = 0.0
-    rate: float = 0.0
-    steps: int = 0
-
-    def __add__(self, other: Sums) -> Sums:
-        return Sums(self.distortion + other.distortion, self.rate + other.rate, self.steps + other.steps)
-
-    def averages(self) -> Averages:
-        """Return the averages per step; NaN if there was none."""
-        if not self.steps:
-            return Averages(math.nan, math.nan)
-        return Averages(self.distortion / self.steps, self.rate / self.steps)
+MAX_BAD_STEPS = 50  # steps in a row with a loss that is NaN or infinite, after which training stops
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best weights so far.
-
-    Attributes
-    ----------
-    weights
-        By name, as in the model's state dict.
-    step
-        The step after which they were validated.
-    value
-        What the weights are compared by: distortion + β · rate, or in IWAE fine-tuning minus the bound; infinite without
-        validation.
-    fine_tuned
-        Whether they come from IWAE fine-tuning; such weights replace all others.
-    averages, stats
-        Validation figures and statistics of the latent dimensions; None without validation images.
-    """
+    """The best weights so far, by name, and their validation figures, which are None without validation images."""
 
     weights: dict[str, Tensor]
     step: int
     value: float
+    """Compared between weights: distortion + β · rate, or minus the bound in IWAE fine-tuning; infinite without validation."""
+
     fine_tuned: bool
     averages: Averages | None
     stats: LatentStats | None
@@ -86,36 +52,24 @@ class Trainer:
 
     def __init__(
         self,
-        model: Model,
         averaged: Model,
         batches: BatchStream,
         objective: Objective,
         fine_tuning: Objective,
-        state: TrainState,
-        stats: StepStats,
         validator: Validator,
         runner: StepRunner,
         config: ResolvedTrainConfig,
     ) -> None:
-        """Make a trainer of these parts.
+        """Train the model of `runner`, whose moving average is `averaged`.
 
-        Parameters
-        ----------
-        model, averaged
-            The model in training mode, and the one that holds the moving average of its weights.
-        objective, fine_tuning
-            What is minimised, and what is minimised in the final phase if `config.iwae_samples` is above 1.
-        state, stats
-            What `runner` updates.
+        `objective` is minimised, and `fine_tuning` in the final phase if `config.iwae_samples` is above 1.
         """
-        self.model, self.averaged, self.batches, self.config = model, averaged, batches, config
+        self.averaged, self.batches, self.validator, self.config = averaged, batches, validator, config
         self.objective, self.fine_tuning_objective = objective, fine_tuning
-        self.state, self.stats, self.validator, self.runner = state, stats, validator, runner
-        self.step = 0
-        self.validated_step = 0
-        self.fine_tuning = False
+        self.runner, self.model, self.state, self.stats = runner, runner.model, runner.state, runner.stats
+        self.step, self.skipped, self.fine_tuning = 0, 0, False
+        self.validated: tuple[int, float] = (0, 0.0)  # step and fraction of the training at the last validation
         self.best: Best | None = None
-        self.skipped = 0
         self.last_validation: Averages | None = None
 
     @property
@@ -139,10 +93,7 @@ class Trainer:
     def read(self, *, ended: bool = False) -> Sums:
         """Return the figures of the good steps since the last reading; `ended` marks the last reading.
 
-        Raises
-        ------
-        TrainingError
-            If the last `MAX_BAD_STEPS` steps were all bad, or at the end the later half of the steps.
+        A TrainingError if the last `MAX_BAD_STEPS` steps were all bad, or at the end the later half of the steps.
         """
         distortion, rate, steps = self.stats.sums.tolist()
         self.stats.sums.zero_()
@@ -153,15 +104,12 @@ class Trainer:
             raise self._diverged("the loss exceeds the range of float32")
         return Sums(distortion, rate, int(steps))
 
-    def validate(self) -> Averages | None:
-        """Return held-out figures of the averaged weights, and keep the weights if they are the best so far.
+    def validate(self, fraction: float) -> Averages | None:
+        """Return held-out figures of the averaged weights, `fraction` of the way through, and keep the weights if they are best.
 
-        Raises
-        ------
-        TrainingError
-            If the figures are not finite; without validation images, those of a batch of training images.
+        A TrainingError if the figures are not finite; without validation images, those of a batch of training images.
         """
-        self.validated_step = self.step
+        self.validated = (self.step, fraction)
         weights = {name: tensor.clone() for name, tensor in self.averaged.state_dict().items()}
         if len(self.validator) == 0:
             if not self._averaged_is_finite():
@@ -188,11 +136,12 @@ class Trainer:
             self.last_validation = self.best.averages
 
     def weights_to_use(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return the best weights and the numbers beside them; the averaged ones if only the initial ones were validated.
+        """Return the best weights and the numbers beside them.
 
-        None if their figures are not finite.
+        Before the first validation after a step, the best are the initial ones, and the averaged ones are returned instead; None
+        if their figures are not finite.
         """
-        if self.best is not None and (self.validated_step > 0 or self.step == 0):
+        if self.best is not None and (self.validated[0] > 0 or self.step == 0):
             return self.best.weights, self.best.facts()
         return (self.averaged.state_dict(), {"step": self.step}) if self._averaged_is_finite() else None
 
@@ -202,11 +151,10 @@ class Trainer:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
         tensors |= {} if best is None else {f"best.{name}": value for name, value in best.weights.items()}
-        tensors |= self._counters_and_moments()
         value = None if best is None or not math.isfinite(best.value) else best.value
         facts = {"step": self.step, "best_objective": value, "best": {"step": 0} if best is None else best.facts()}
-        facts["best_of_finish"] = best is not None and best.fine_tuned
-        return tensors, facts
+        facts |= {"best_of_finish": best is not None and best.fine_tuned, "validated": self.validated}
+        return tensors | self._counters_and_moments(), facts
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Restore what `state_to_save` returned."""
@@ -220,15 +168,13 @@ class Trainer:
         self.averaged.load_state_dict(part("averaged."))
         for name, tensor in self._counters_and_moments().items():
             tensor.copy_(tensors[name])
-        self.step, best = facts["step"], facts["best"]
+        self.step, self.validated, best = facts["step"], tuple(facts["validated"]), facts["best"]
         if weights := part("best."):
             value = math.inf if facts["best_objective"] is None else facts["best_objective"]
             averages = Averages(best["distortion"], best["rate"]) if "rate" in best else None
-            fine_tuned = facts.get("best_of_finish", False)
             stats = LatentStats.read(best.get("axes"))
-            self.best = Best(weights, best["step"], value, fine_tuned, averages, stats)
+            self.best = Best(weights, best["step"], value, facts.get("best_of_finish", False), averages, stats)
             self.last_validation = averages if best["step"] else None
-        self.validated_step = facts["validated"][0]
 
     def _counters_and_moments(self) -> dict[str, Tensor]:
         """Return what resuming needs beside the weights, by name; these tensors change in place as training continues."""
@@ -237,24 +183,20 @@ class Trainer:
             found |= {f"{name}.{index}": moment for index, moment in enumerate(moments)}
         return found
 
-    @torch.no_grad()
     def _averaged_is_finite(self) -> bool:
         """Return whether the averaged weights give finite figures for a batch of training images."""
         batch = self.batches.at(self.step).prepared(self.model.likelihood_name)
-        return bool(
-            held_out_terms(self.averaged, batch.images, batch.labels, batch.noise).negative_elbo().isfinite().all()
-        )
+        terms = held_out_terms(self.averaged, batch.images, batch.labels, batch.noise)
+        return bool(terms.negative_elbo().isfinite().all())
 
     def _diverged(self, what: str) -> TrainingError:
         """Return the error for figures that are not finite: `what` happened, and what to do."""
         if self.skipped == self.step:  # not one good step, so the learning rate is not the cause
             return TrainingError(
-                f"{what}, from the first step on; check for very large values in the data, or for a division by 0 "
-                "in a custom `encoder` "
-                "or `decoder`"
+                f"{what}, from the first step on; check for very large values in the data, or for a division by 0 in a custom "
+                "`encoder` or `decoder`"
             )
-        config = self.config
+        rate, beta = self.config.learning_rate, self.config.beta
         return TrainingError(
-            f"{what}, at step {self.step}; try a smaller `learning_rate` (it is {config.learning_rate:g}) or `beta` "
-            f"(it is {config.beta:g})"
+            f"{what}, at step {self.step}; try a smaller `learning_rate` (it is {rate:g}) or `beta` (it is {beta:g})"
         )

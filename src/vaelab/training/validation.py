@@ -5,24 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from vaelab.config import LikelihoodName, NetworkName, ResolvedConfig
+from vaelab.config import NetworkName, ResolvedConfig
 from vaelab.data.dataset import Split
 from vaelab.models.base import Model
-from vaelab.objectives import importance
 from vaelab.objectives.batch import held_out_levels
 from vaelab.objectives.bounds import Infer, images_at_once, map_held_out
-from vaelab.objectives.elbo import LatentStats, terms
+from vaelab.objectives.elbo import LatentStats, terms_of
+from vaelab.objectives.importance import importance_weighted_bound, log_weights
 from vaelab.random import generator_for, latent_noise
 
+# Pixel values that a validation evaluates at most, by network: enough to choose by, and little of a short budget.
 MAX_VALUES: dict[NetworkName, int] = {"mlp": 2**23, "conv": 2**22, "ladder": 2**20}
-"""Pixel values that a validation evaluates at most, by network: enough to choose by, and little of a short budget."""
-
-FEWEST_FOR_BOUND = 100
-"""Images on which the importance-weighted bound is computed at least."""
+FEWEST_FOR_BOUND = 100  # images on which the importance-weighted bound is computed at least
 
 
 @dataclass(frozen=True)
@@ -38,31 +35,35 @@ class Averages:
         return self.distortion + self.rate
 
 
+@dataclass(frozen=True)
+class Sums:
+    """Distortion and rate in nats per image, summed over steps of equal size."""
+
+    distortion: float = 0.0
+    rate: float = 0.0
+    steps: int = 0
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(self.distortion + other.distortion, self.rate + other.rate, self.steps + other.steps)
+
+    def averages(self) -> Averages:
+        """Return the averages per step; NaN if there was none."""
+        steps = self.steps or math.nan
+        return Averages(self.distortion / steps, self.rate / steps)
+
+
 class Validator:
     """The validation images, on the training device, with fixed noise, so that figures at different steps are comparable."""
 
-    def __init__(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray | None,
-        likelihood: LikelihoodName,
-        latent_dim: int,
-        iwae_samples: int,
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        """Use all of `images`; see `some_of` for fewer. `iwae_samples` is K of `negative_bound`."""
-        self.images = held_out_levels(images, likelihood).to(device)
-        self.labels = None if labels is None else torch.from_numpy(labels).to(device)
-        self.latent_dim, self.iwae_samples, self.seed = latent_dim, iwae_samples, seed
-
-    @staticmethod
-    def of(split: Split, config: ResolvedConfig, device: torch.device) -> Validator:
-        """Return the validator of a training, on all validation images or on the choice of `some_of`."""
+    def __init__(self, split: Split, config: ResolvedConfig, device: torch.device) -> None:
+        """Use the images of `split`, or the choice of `some_of`."""
         part = some_of(split, config)
-        model, train = config.model, config.train
-        return Validator(
-            part.images, part.labels, model.likelihood, model.latent_dim, train.iwae_samples, train.seed, device
+        self.images = held_out_levels(part.images, config.model.likelihood).to(device)
+        self.labels = None if part.labels is None else torch.from_numpy(part.labels).to(device)
+        self.latent_dim, self.seed, self.iwae_samples = (
+            config.model.latent_dim,
+            config.train.seed,
+            config.train.iwae_samples,
         )
 
     def __len__(self) -> int:
@@ -74,7 +75,7 @@ class Validator:
 
         def figures(part: slice, x: Tensor, infer: Infer) -> tuple[Tensor, Tensor, Tensor]:
             inference = infer(noise[part])
-            found = terms(inference, x)
+            found = terms_of(inference, x)
             return found.distortion.cpu(), found.rate.cpu(), inference.posterior.mean.cpu()
 
         parts = map_held_out(model, self.images, self.labels, figures)
@@ -87,18 +88,16 @@ class Validator:
 
         It uses the first 1/K of the images, which takes as long as one draw for each of them, but at least `FEWEST_FOR_BOUND`.
         """
-        count = min(len(self), max(FEWEST_FOR_BOUND, len(self) // self.iwae_samples))
-        noise = latent_noise(self.iwae_samples * count, self.latent_dim, self.seed)
-        noise = noise.view(self.iwae_samples, count, -1)
+        samples = self.iwae_samples
+        count = min(len(self), max(FEWEST_FOR_BOUND, len(self) // samples))
+        noise = latent_noise(samples * count, self.latent_dim, self.seed).view(samples, count, -1)
 
         def bound(part: slice, x: Tensor, infer: Infer) -> Tensor:
-            return importance.importance_weighted_bound(importance.log_weights(infer(noise[:, part]), x)).cpu()
+            return importance_weighted_bound(log_weights(infer(noise[:, part]), x)).cpu()
 
-        labels = None if self.labels is None else self.labels[:count]
-        at_once = max(1, images_at_once(model.shape) // self.iwae_samples)
-        return (
-            -torch.cat(map_held_out(model, self.images[:count], labels, bound, at_once=at_once)).double().mean().item()
-        )
+        images, labels = self.images[:count], None if self.labels is None else self.labels[:count]
+        at_once = max(1, images_at_once(model.shape) // samples)
+        return -torch.cat(map_held_out(model, images, labels, bound, at_once=at_once)).double().mean().item()
 
 
 def some_of(split: Split, config: ResolvedConfig) -> Split:

@@ -89,11 +89,10 @@ def create_run(folder: Path, config: ResolvedConfig, data: DataCard) -> Run:
     check_new(folder)
     versions = {"vaelab": __version__, "torch": torch.__version__, "numpy": np.__version__}
     versions["python"] = platform.python_version()
-    run = Run(folder, config, data, versions)
-    text = json.dumps({"format": FORMAT, **_plain(config), "data": _plain(run.data), "versions": versions}, indent=2)
+    values = {"format": FORMAT, **dataclasses.asdict(config), "data": dataclasses.asdict(data), "versions": versions}
     with atomic_write(folder / CONFIG) as path:
-        path.write_text(text + "\n", encoding="utf-8")
-    return run
+        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    return Run(folder, config, data, versions)
 
 
 def check_new(folder: Path) -> None:
@@ -110,6 +109,14 @@ def check_new(folder: Path) -> None:
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} exists and is not an empty folder; expected a new one: give another `out`")
+
+
+def expect_same_data(run: Run, fingerprint: str, name: str) -> None:
+    """Raise a RunError if these are not the data that a run was trained on."""
+    if fingerprint != run.data.fingerprint:
+        raise RunError(
+            f"{run.folder}: the data {name} differ from those it was trained on ({run.data.source}); expected the same data"
+        )
 
 
 def discard(run: Run) -> None:
@@ -176,6 +183,12 @@ def _from_format_1(model: dict[str, Any], train: dict[str, Any], shape: tuple[in
     return model, train
 
 
+def last_budget(run: Run, facts: Mapping[str, Any]) -> Budget:
+    """Return the budget that a run had last, from the `facts` of `load_resume`; vaelab 0.1 stored it in `config.json` only."""
+    kept = facts.get("budget")
+    return read_budget(kept) if isinstance(kept, dict) else run.config.train.budget
+
+
 def read_budget(values: Mapping[str, Any]) -> Budget:
     """Return a budget from JSON: amount and unit, or the epochs and seconds of vaelab 0.1."""
     if "amount" in values:
@@ -219,8 +232,7 @@ def load_model(run: Run) -> Model:
             ) from error
         raise RunError(
             f"{run.folder / WEIGHTS}: its weights do not fit the networks of {' and '.join(custom)}, which may have "
-            "changed; "
-            "restore them as they were when the run was trained, or train again"
+            "changed; restore them as they were when the run was trained, or train again"
         ) from error
     return model.eval()
 
@@ -279,31 +291,28 @@ def append_metrics(run: Run, line: dict[str, Any]) -> None:
         raise cannot_write(path, error) from error
 
 
-def read_metrics(run: Run, *, up_to_step: int | None = None) -> list[dict[str, Any]]:
-    """Return the lines of `metrics.jsonl`; with `up_to_step`, later ones are removed from the file too, before resuming."""
-    path = run.folder / METRICS
-    if not path.is_file():
-        return []
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:  # a truncated last line
-            break
-    if up_to_step is not None:
-        lines = [line for line in lines if line["step"] <= up_to_step]
-        with atomic_write(path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+def read_metrics(run: Run) -> list[dict[str, Any]]:
+    """Return the lines of `metrics.jsonl`, up to one that is incomplete."""
+    path, lines = run.folder / METRICS, []
+    if path.is_file():
+        for text in path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except ValueError:
+                break
     return lines
+
+
+def drop_metrics_after(run: Run, step: int) -> None:
+    """Remove the lines of later steps from `metrics.jsonl`, before a training is resumed at this step."""
+    kept = [json.dumps(line) + "\n" for line in read_metrics(run) if line["step"] <= step]
+    with atomic_write(run.folder / METRICS) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")
 
 
 def _check_config(run: Run, metadata: dict[str, str]) -> None:
     if metadata.get("config_sha256") != _sha256(run.folder / CONFIG):
         raise RunError(f"{run.folder / CONFIG}: changed since the weights were saved; expected it unchanged")
-
-
-def _plain(value: Any) -> Any:
-    return dataclasses.asdict(value)
 
 
 def _sha256(path: Path) -> str:
