@@ -52,7 +52,7 @@ def main() -> None:
     """Make one start and print both times as JSON."""
     trainer = trainer_for(DENSE, drawings(10 * BATCH), BATCH)
     trainer.take_step(0.5)
-    trainer.read()
+    trainer.take_sums()
     print(json.dumps(compile_step(trainer)))
 
 

@@ -43,7 +43,7 @@ class EndAfter(MetaPathFinder):
             last = self.kind == "step" or trainer.compiled
             take_step(trainer, fraction)
             if last:
-                trainer.read()  # waits for the device
+                trainer.take_sums()  # waits for the device
                 os._exit(0)
 
         return step

@@ -54,7 +54,7 @@ def compile_step(trainer: Trainer) -> tuple[float, float]:
     while True:
         ready = runner.compiled
         trainer.take_step(0.5)
-        trainer.read()
+        trainer.take_sums()
         taken = time.perf_counter() - began
         first = first or taken
         if ready:

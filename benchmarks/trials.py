@@ -194,7 +194,7 @@ def run(name: str, trial: Trial, dataset: Dataset, steps: int, to_beat: float) -
                 update_average(moving.averaged, moving.weights, 1 - min(length, (1 + step) / (10 + step)))
             if step + 1 == steps // 2:
                 half = held_out_terms(trainer.averaged, levels[:1000]).negative_elbo().mean().item()
-                trainer.read()
+                trainer.take_sums()
                 if half > to_beat + FAR_BEHIND and not trial.few:
                     print(
                         f"| {name} | | {half:.2f} after half of the steps, baseline {to_beat:.2f}: stopped | | |",
@@ -205,7 +205,7 @@ def run(name: str, trial: Trial, dataset: Dataset, steps: int, to_beat: float) -
     if isinstance(optimiser, OwnAverage):
         optimiser.eval()
         take_over(trainer.averaged, trainer.state.weights)
-    train = trainer.read().averages().nats
+    train = trainer.take_sums().averages().nats
     print(f"| {name} | {train:.2f} | {measured(trainer.averaged, levels)} | {taken:.0f} |", flush=True)
     for length, moving in others.items():
         model = copy.deepcopy(trainer.averaged)

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -126,6 +127,17 @@ class Normed(nn.Sequential):
         super().__init__(nn.Flatten(), nn.BatchNorm1d(64))
 
 
+class Spectral(nn.Module):
+    """Its power iteration changes buffers in training."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layer = nn.utils.parametrizations.spectral_norm(nn.Linear(math.prod(shape), 8))
+
+    def forward(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        return self.layer(images.flatten(1))
+
+
 class Frozen(Encoder):
     def __init__(self, shape: tuple[int, ...], classes: int) -> None:
         super().__init__(shape, classes, 4)
@@ -238,7 +250,8 @@ LATENTS = "given latents (2, 3) and labels (2, 2)"
         ("encoder", "test_custom_networks:A_NUMBER", ("int", "expected a class")),
         ("encoder", NoModule, ("NoModule", "expected a torch.nn.Module")),
         ("encoder", NeedsMore, ("TypeError", "'heads'", "shape=(1, 8, 8), classes=2, width=16, depth=1")),
-        ("encoder", Normed, ("BatchNorm1d (1)", "running statistics", "nn.GroupNorm or nn.LayerNorm")),
+        ("encoder", Normed, ("buffer 1.running_mean", "running statistics", "nn.GroupNorm or nn.LayerNorm")),
+        ("encoder", Spectral, ("buffer layer.parametrizations.weight.0._u", "averaged weights")),
         ("encoder", Frozen, ("layer.weight", "requires_grad=False", "register_buffer")),
         ("encoder", Fails, (IMAGES, "RuntimeError")),
         ("encoder", Pair, (IMAGES, "tuple", "expected a tensor")),

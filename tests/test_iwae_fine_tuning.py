@@ -1,5 +1,6 @@
 """A finish that minimises the importance-weighted bound: when it comes, what it lowers, and that parts add up to the whole."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,3 +91,16 @@ def test_an_autoencoder_has_none(tiny: Dataset) -> None:
         ConfigError, match=r"`iwae_fraction`: got 1\.5; expected a finite number of at least 0 and of at most 1"
     ):
         TrainConfig(iwae_fraction=1.5)
+
+
+def test_the_phase_is_kept_in_what_resuming_needs(tiny: Dataset) -> None:
+    """A run that is resumed after its budget is over takes no step, and compares weights by the bound as before."""
+    made, other = (trainer_of(config(epochs=4, iwae_samples=3), tiny) for _ in range(2))
+    made.validate(0.0)
+    made.take_step(1.0)
+    tensors, facts = made.state_to_save()
+    other.restore(tensors, json.loads(json.dumps(facts)))
+    assert other.fine_tuning
+    other.validate(1.0)
+    assert other.best is not None
+    assert other.best.fine_tuned

@@ -96,7 +96,7 @@ def test_decoding_leading_samples_equals_a_loop(
     model = built(network, kind, likelihood, shape)
     latent = torch.randn(4, 2, 6, 3, generator=generator(3))
     whole = model.decode(latent, LABELS).parameters
-    assert whole.shape == (4, 2, 6, model.likelihood.n_parameters, *shape)
+    assert whole.shape == (4, 2, 6, model.likelihood_type.n_parameters, *shape)
     for i in range(4):
         for j in range(2):
             torch.testing.assert_close(whole[i, j], model.decode(latent[i, j], LABELS).parameters, rtol=1e-5, atol=1e-5)

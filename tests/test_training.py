@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import re
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from vaelab.random import latent_noise
 from vaelab.training.fit import Progress, fit, make_trainer
 from vaelab.training.resolve import resolve
 from vaelab.training.trainer import MAX_BAD_STEPS, Trainer
-from vaelab.training.validation import MAX_VALUES, some_of
+from vaelab.training.validation import MAX_VALUES, validation_subset
 
 
 def with_train(config: Config, **changes: object) -> Config:
@@ -225,6 +226,43 @@ def test_a_finished_training_goes_on_to_a_longer_budget(tiny: Dataset, tiny_conf
     assert last.step == math.ceil(6 * len(tiny.train) / 32)
 
 
+def test_the_depth_of_a_convolutional_network_is_refused(tiny: Dataset) -> None:
+    with pytest.raises(ConfigError, match=r"`depth`: got 2 for `network=conv`.*left out"):
+        resolve(Config(ModelConfig(network="conv", depth=2)), tiny)
+    resolved = resolve(Config(ModelConfig(network="conv")), tiny)
+    assert resolve(resolved.as_config(), tiny) == resolved
+
+
+def test_a_longer_budget_is_validated_from_where_the_training_went_on(
+    tiny: Dataset, tiny_config: Config, tmp_path: Path
+) -> None:
+    """The fraction at the last validation was 1 of the old budget."""
+    run_through(with_train(tiny_config, epochs=5), tiny, out=tmp_path / "run")
+    run_through(Config(train=TrainConfig(epochs=15)), tiny, out=tmp_path / "run", resume=True)
+    assert len(runs.read_metrics(runs.open_run(tmp_path / "run"))) == 15
+
+
+def test_ctrl_c_in_a_step_waits_for_its_end(
+    tiny: Dataset, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is saved is the state after whole steps, so that the training goes on to the same weights."""
+    config = with_train(tiny_config, epochs=200)
+    whole = run_through(config, tiny, out=tmp_path / "whole")
+    take = Trainer.take_step
+
+    def interrupted(trainer: Trainer, fraction: float) -> None:
+        if trainer.step == 7:
+            signal.raise_signal(signal.SIGINT)
+        take(trainer, fraction)
+
+    monkeypatch.setattr(Trainer, "take_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_through(config, tiny, out=tmp_path / "parts")
+    monkeypatch.undo()
+    assert runs.load_resume(runs.open_run(tmp_path / "parts"))[1]["step"] == 8
+    assert same(run_through(Config(), tiny, out=tmp_path / "parts", resume=True).model, whole.model)
+
+
 def test_resuming_refuses_other_data_and_other_hyper_parameters(
     tiny: Dataset, tiny_config: Config, tmp_path: Path
 ) -> None:
@@ -279,7 +317,7 @@ def test_a_bad_step_is_skipped_counted_and_changes_nothing(tiny: Dataset, tiny_c
     assert all(torch.equal(before[name], value) for name, value in trainer.model.state_dict().items())
     trainer.model.decoder.forward = forward  # type: ignore[method-assign]
     trainer.take_step(0.5)
-    sums = trainer.read()
+    sums = trainer.take_sums()
     assert trainer.skipped == 1
     assert sums.steps == 2
     assert math.isfinite(sums.averages().nats)
@@ -398,12 +436,12 @@ def detached(inference: Inference) -> Inference:
 def test_a_large_validation_set_is_looked_at_in_part(tiny: Dataset) -> None:
     config = resolve(Config(ModelConfig(network="conv")), tiny)
     large = Split(np.zeros((500, 3, 64, 64), dtype=np.uint8), np.arange(500))
-    part = some_of(large, config)
+    part = validation_subset(large, config)
     assert len(part) == MAX_VALUES["conv"] // (3 * 64 * 64) == 341
     assert part.labels is not None
     assert (np.diff(part.labels) > 0).all()
-    assert np.array_equal(part.labels, some_of(large, config).labels)  # type: ignore[arg-type]
-    assert some_of(tiny.validation, config) is tiny.validation
+    assert np.array_equal(part.labels, validation_subset(large, config).labels)  # type: ignore[arg-type]
+    assert validation_subset(tiny.validation, config) is tiny.validation
 
 
 def test_a_learning_rate_that_explodes_is_stopped_and_explained(tiny: Dataset, tiny_config: Config) -> None:

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     NetworkClass = str | Callable[..., Any]
     Levels = str | Sequence[int | str]
 else:
-    NetworkClass = str  # the command line reads, and a run stores, an import path
-    Levels = str  # and numbers separated by commas
+    # At run time, annotations are read for the command line, where both are text: an import path, and numbers with commas.
+    NetworkClass = str
+    Levels = str
 
 MAX_DIMENSIONS = 65536
 """Largest number of latent dimensions and of units in a layer."""
@@ -63,7 +64,7 @@ class ModelConfig:
     """Units of a dense layer (default: 256), channels of the first convolution (default: 32) or of a ladder (default: 64)."""
 
     depth: int | None = None
-    """Hidden layers of a dense encoder and of its decoder (default: 3), or blocks of a ladder's encoder (default: 2). The
+    """Hidden layers of a dense encoder, and of a dense decoder (default: 3), or blocks of a ladder's encoder (default: 2). The
     depth of a convolutional network follows from the image size."""
 
     encoder: NetworkClass | None = None
@@ -74,11 +75,11 @@ class ModelConfig:
 
     levels: Levels | None = None
     """Latent dimensions of each level of a ladder: for the whole image at the first level, per grid position at the others.
-    4@8 means 4 dimensions per patch of 8 pixels. Default: 16,1,1. Replaces `latent_dim`."""
+    4@8 means 4 dimensions per patch of 8 pixels. Default: 16,1,1. Determines `latent_dim`."""
 
     patch: int | None = None
-    """Side in pixels of the patches that a ladder cuts images into; 0 makes one patch of the image. Default: the finest in
-    `levels`, else 4 for 28×28 images."""
+    """Side in pixels of the patches that a ladder cuts images into; 0 makes one patch of the image. Default: the
+    smallest patch in `levels`; without one, it depends on the image size (4 for 28×28)."""
 
     spatial_mixing: SpatialMixingName | None = None
     """Spatial mixing of a ladder: free (a learned N×N matrix), relative (weights depend on the offset only) or conv (3×3
@@ -102,11 +103,11 @@ class TrainConfig:
 
     epochs: int | None = None
     """Passes over the training images; the weights then depend on the seed only. Excludes `seconds`. Default for tables: 20,
-    or as many as make 1,000 steps."""
+    or as many as are needed for 1,000 steps."""
 
     seconds: float | None = None
-    """Wall time in seconds, from the start of the command to the saved weights; over all sittings of a resumed run. Default
-    for images: 90."""
+    """Wall time in seconds, from the start of the command to the saved weights, summed over all sessions of a resumed run.
+    Default for images: 90."""
 
     batch_size: int | None = None
     """Images per step. Default: 128, or 32 for fewer than 5,000 training images."""
@@ -140,25 +141,25 @@ class TrainConfig:
     """Number of IWAE samples in the final phase of the training; 1 disables it. Default: 1."""
 
     iwae_fraction: float | None = None
-    """Fraction of the training, at its end, that minimises the importance-weighted bound if `iwae_samples` is above 1, 0…1.
-    Ignores `beta` and `free_bits`, and is not compiled. Default: 0.1."""
+    """Length of the final IWAE phase as a fraction of the training, 0…1; used if `iwae_samples` is above 1. This phase ignores
+    `beta` and `free_bits` and is not compiled. Default: 0.1."""
 
     seed: int | None = None
     """Seed of the initial weights, the order of the images, the binarisation and the latent noise. Default: 0."""
 
     precision: PrecisionChoice | None = None
-    """Precision of matrix products in training: float32, bfloat16, or auto (bfloat16 on GPUs, and on processors with AVX-512
-    BF16 or AMX for dense networks and ladders on images). Default: auto."""
+    """Precision of matrix products in training: float32, bfloat16, or auto (for images, bfloat16 on CUDA GPUs that support it,
+    and on processors with AVX-512 BF16 or AMX for dense networks and ladders without convolutions). Default: auto."""
 
     device: str | None = None
     """Device to train on: auto, cpu, cuda, cuda:1, mps. auto is cuda if available, else cpu. Default: auto."""
 
     compile: CompileName | None = None
     """Compile the training step, up to twice as fast; needs a C++ compiler and 15 to 60 s of one core, then is cached. auto
-    compiles if it pays. Default: auto."""
+    compiles if this saves time. Default: auto."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.compile, bool):  # runs of vaelab 0.1.0
+        if isinstance(self.compile, bool):
             object.__setattr__(self, "compile", "yes" if self.compile else "no")
         _check_choices(self)
         _check_whole("epochs", self.epochs)
@@ -195,7 +196,9 @@ class Budget:
 
 @dataclass(frozen=True)
 class ResolvedModelConfig:
-    """`ModelConfig` with every field filled in; fields that the network does not use are empty, 0 or "free"."""
+    """`ModelConfig` with every field filled in. Fields of a ladder are empty, 0 or "free" for other networks; `depth` of a
+    convolutional network reaches custom networks only.
+    """
 
     model: ModelName
     network: NetworkName
@@ -234,7 +237,7 @@ class ResolvedTrainConfig:
 
 @dataclass(frozen=True)
 class ResolvedConfig:
-    """A model and its training with nothing left open: what `config.json` of a run records."""
+    """A model and its training with every value filled in: what `config.json` of a run records."""
 
     model: ResolvedModelConfig
     train: ResolvedTrainConfig
@@ -242,6 +245,8 @@ class ResolvedConfig:
     def as_config(self) -> Config:
         """Return the same settings as a `Config`, to be resolved for other data or changed."""
         model = {name: value for name, value in vars(self.model).items() if value != ""}
+        if self.model.network == "conv" and not (self.model.encoder or self.model.decoder):
+            del model["depth"]
         if self.model.network != "ladder":
             model = {name: value for name, value in model.items() if name not in LADDER_FIELDS}
         elif "levels" in model:

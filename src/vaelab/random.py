@@ -1,6 +1,6 @@
 """Seeded generators, counter-based random bits, and the binarisation made from them.
 
-Every draw is a function of (purpose, seed, step) alone, so step t needs none of the steps before it.
+Every generator is a function of (purpose, seed, index) alone, so step t needs none of the steps before it.
 
 Sources: Salmon et al. 2011 (counter-based random numbers); Wellons, hash-prospector (the multipliers).
 """
@@ -28,9 +28,9 @@ SECOND_KEY_ROUND = 2
 """The round before which the second half of the key is mixed in."""
 
 
-def generator_for(purpose: str, seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a generator seeded by (purpose, seed, step), independent of that of any other such triple."""
-    digest = hashlib.blake2b(f"{purpose} {seed} {step}".encode(), digest_size=8).digest()
+def generator_for(purpose: str, seed: int, index: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a generator seeded by (purpose, seed, index), independent of that of any other such triple."""
+    digest = hashlib.blake2b(f"{purpose} {seed} {index}".encode(), digest_size=8).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "big") >> 1)
 
 

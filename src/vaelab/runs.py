@@ -17,14 +17,15 @@ import dataclasses
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -64,6 +65,35 @@ class DataCard:
     def of(dataset: Dataset) -> DataCard:
         """Return the card of a data set."""
         return DataCard(dataset.name, dataset.shape, dataset.classes, len(dataset.train), dataset.fingerprint)
+
+
+@dataclass(frozen=True)
+class LatentStats:
+    """Statistics of each of the d latent dimensions over held-out images: mean rate in nats per image (0 for an autoencoder),
+    and mean and standard deviation of the mean of q(z|x).
+    """
+
+    rate: tuple[float, ...]
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    @staticmethod
+    def over(rate: Float[Tensor, "n d"], mean: Float[Tensor, "n d"]) -> LatentStats:
+        """Return the statistics of N images, from the rate of each dimension and the posterior mean of each image."""
+        mean = mean.double()
+        figures = (rate.double().mean(0), mean.mean(0), mean.std(0, correction=0))
+        return LatentStats(*(tuple(figure.tolist()) for figure in figures))
+
+    @staticmethod
+    def from_json(facts: Mapping[str, Sequence[float]] | None) -> LatentStats | None:
+        """Return the statistics from a run's facts, or None."""
+        return None if facts is None else LatentStats(**{name: tuple(values) for name, values in facts.items()})
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The dimensions by rate, highest first; those of an autoencoder by the deviation of its codes."""
+        size = self.rate if any(self.rate) else self.deviation
+        return tuple(sorted(range(len(size)), key=lambda axis: -size[axis]))
 
 
 @dataclass(frozen=True)
@@ -175,6 +205,7 @@ def _from_format_1(model: dict[str, Any], train: dict[str, Any], shape: tuple[in
     chosen for this machine.
     """
     model, train = ({RENAMED.get(k, k): v for k, v in part.items() if v is not None} for part in (model, train))
+    train["device"] = str(pick_device(train["device"]))
     train["compile"] = {True: "yes", False: "no"}.get(train["compile"], train["compile"])
     train.setdefault("precision", "float32")  # the first runs had no other
     if train["precision"] == "auto":
@@ -220,7 +251,7 @@ def load_model(run: Run) -> Model:
     weights, metadata = _load(run.folder / WEIGHTS, missing="no weights yet: its training has not saved any")
     _check_config(run, metadata)
     if metadata.get("weights_sha256") != _digest(weights):
-        raise RunError(f"{run.folder / WEIGHTS}: changed or damaged; expected it as vaelab train wrote it")
+        raise _damaged(run.folder / WEIGHTS)
     model = build_model(run.config.model, run.data.shape, len(run.data.classes))
     try:
         model.load_state_dict(weights)
@@ -245,11 +276,13 @@ def weight_facts(run: Run) -> dict[str, Any]:
     RunError
         If there are no weights yet, or the facts were changed.
     """
-    _, metadata = _load(run.folder / WEIGHTS, missing="no weights yet")
+    path = run.folder / WEIGHTS
+    with _opened(path, missing="no weights yet") as file:
+        metadata = file.metadata() or {}
     facts = metadata["facts"]
     digest = hashlib.sha256(facts.encode()).hexdigest()
     if metadata.get("facts_sha256", digest) != digest:  # runs of vaelab 0.1.0 have none
-        raise RunError(f"{run.folder / WEIGHTS}: changed or damaged; expected it as vaelab train wrote it")
+        raise _damaged(path)
     return json.loads(facts)
 
 
@@ -270,7 +303,7 @@ def load_resume(run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]:
     state, metadata = _load(run.folder / RESUME, missing="its training was stopped before the first save: train again")
     _check_config(run, metadata)
     if metadata.get("state_sha256") != _digest(state):
-        raise RunError(f"{run.folder / RESUME}: changed or damaged; expected it as vaelab train wrote it")
+        raise _damaged(run.folder / RESUME)
     return state, json.loads(metadata["facts"])
 
 
@@ -344,11 +377,20 @@ def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> N
 
 
 def _load(path: Path, missing: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with _opened(path, missing) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 - not a dict
+
+
+@contextmanager
+def _opened(path: Path, missing: str) -> Iterator[Any]:
     if not path.is_file():
         raise RunError(f"{path.parent}: {missing}; expected {path.name} in it")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 - not a dict
+            yield file
     except (SafetensorError, OSError) as error:
         raise RunError(f"{path}: damaged or truncated ({error}); expected it as vaelab train wrote it") from error
+
+
+def _damaged(path: Path) -> RunError:
+    return RunError(f"{path}: changed or damaged; expected it as vaelab train wrote it")

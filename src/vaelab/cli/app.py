@@ -68,7 +68,7 @@ class SourceOptions:
     """Skip image files that cannot be read, and report how many, instead of stopping at the first."""
 
     limit: int | None = None
-    """Largest number of training images, with the proportions of the classes kept; validation and test images stay."""
+    """Maximum number of training images, with class proportions preserved; validation and test images are not reduced."""
 
     classes: str | None = None
     """Keep only these classes, in this order: names separated by commas."""

@@ -64,11 +64,11 @@ def traverse(
     image
         Fix the other axes at the mean of this image: a file, or an image of a source such as mnist:test:12.
     seed
-        Fix them at a latent vector drawn with this seed. Default: at 0.
+        Fix the other axes at a latent vector drawn with this seed. Default: 0.
     axes
         Axes in this order: numbers from 0, separated by commas. Default: by rate, the highest first.
     count
-        Largest number of axes, without --axes.
+        Maximum number of axes if --axes is not given.
     steps
         Number of points on each axis. Default: 11, or 31 for an animation.
     fps
@@ -141,7 +141,7 @@ def interpolate(
     expect_suffix(out, ".png", *ANIMATED)
     if len(images) not in (0, 2):
         raise ConfigError(
-            f"got {counted(len(images), 'image')} to interpolate between; expected two, or none to take two of --seed"
+            f"got {counted(len(images), 'image')} to interpolate between; expected two, or none to draw both with --seed"
         )
     model = load(run)
     if not images:

@@ -28,7 +28,7 @@ def export(
     run
         Run folder.
     source
-        For a page: its data source, as for `vaelab train`. Default: the data of the run, if found by name.
+        Data source of the page, as for `vaelab train`. Default: the data of the run, if found by name.
     out
         FILE.onnx, or FILE.html for the page.
     parts

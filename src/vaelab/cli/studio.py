@@ -19,7 +19,7 @@ def studio(
 ) -> None:
     """Open an interactive page about a model in the browser, until Ctrl-C. Needs: pip install "vaelab[studio]".
 
-    The page follows a run that is still being trained. Its files are stored in RUN/studio.
+    The page follows a run that is still being trained. The page's files are stored in RUN/studio.
 
     Parameters
     ----------

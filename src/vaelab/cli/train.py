@@ -38,7 +38,7 @@ def data(source: str | None = None, /, *, options: Options = None, out: Path | N
         A built-in name, a folder of images (one folder per class, or flat), a folder of IDX files, an .npz file, or a table
         of paths and labels (.csv, .parquet).
     out
-        The contact sheet, a PNG. Default: NAME-sheet.png in the current folder.
+        File of the contact sheet, FILE.png. Default: NAME-sheet.png in the current folder.
     """
     from vaelab.data import BUILTIN
 
@@ -81,7 +81,7 @@ def train(
     Parameters
     ----------
     source
-        What to train on: a built-in name, a folder of images, a folder of IDX files, an .npz file, or a table of paths and
+        Data source: a built-in name, a folder of images, a folder of IDX files, an .npz file, or a table of paths and
         labels (.csv, .parquet).
     out
         Run folder. Default: a new one, runs/NAME-MODEL.

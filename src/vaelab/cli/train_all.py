@@ -101,7 +101,7 @@ def _time_share(config: Config, models: int) -> float | None:
     budget, elapsed = config.train.seconds or DEFAULT_SECONDS, time.perf_counter() - STARTED
     if elapsed >= budget:
         raise ConfigError(
-            f"--seconds: got {budget:g}, of which {elapsed:.1f} s are over with {models} models left to train; give more"
+            f"--seconds: got {budget:g}, of which {elapsed:.1f} s are used, with {models} models left to train; increase it"
         )
     return round((budget - elapsed) / models, 3)
 

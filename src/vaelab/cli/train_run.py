@@ -6,13 +6,13 @@ import shlex
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaelab.cli.app import INTERRUPTED, nats_text
 from vaelab.cli.spelling import with_options
 from vaelab.errors import counted
+from vaelab.interruption import collected_signals
 
 if TYPE_CHECKING:
     from vaelab.config import Config
@@ -55,7 +55,7 @@ def train_one(
 
     loading = time.perf_counter() - started
     training = fit_model(config, dataset, out=folder, resume=resume, started=started)
-    with TrainingDisplay() as display, interruption() as signals:
+    with TrainingDisplay() as display, collected_signals(signal.SIGINT, signal.SIGTERM) as signals:
         state = next(training)  # raises the errors of the configuration before anything is printed
         run = runs.open_run(folder)
         for line in introduction(run, dataset, None if resume else loading):
@@ -79,30 +79,13 @@ def train_one(
         say(f"picture: {path}")
 
 
-@contextmanager
-def interruption() -> Iterator[list[int]]:
-    """Collect Ctrl-C and termination signals in a list instead of stopping at once; a second Ctrl-C stops at once."""
-    signals: list[int] = []
-
-    def note(number: int, _: object) -> None:
-        signals.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def introduction(run: Run, dataset: Dataset, loading: float | None) -> Iterator[str]:
     """Yield the lines before a training: model and data, doubts about the data, and slow loading (`loading` seconds)."""
     from vaelab.data.describe import doubts
-    from vaelab.training.validation import some_of
+    from vaelab.training.validation import validation_subset
 
     model, budget = run.config.model, run.config.train.budget
-    validated = len(some_of(dataset.validation, run.config))
+    validated = len(validation_subset(dataset.validation, run.config))
     yield (
         f"{model.model} ({model.network}, {model.latent_dim} latent dimensions, {model.likelihood}) on {dataset.name}: "
         f"{counted(len(dataset.train), 'training image')}, {validated:,} to validate → {run.folder}"

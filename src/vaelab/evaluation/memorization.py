@@ -1,4 +1,4 @@
-"""The memorization section: generated images compared with their nearest training images.
+"""The memorisation section: generated images compared with their nearest training images.
 
 Distances are Euclidean, of pixels in 0…1. A small distance alone says little, so there are two baselines: the distance of
 held-out images to the training images, and whether generated images are nearer to training images than to equally many
@@ -85,7 +85,7 @@ def nearer_share(one: Float[np.ndarray, " n"], other: Float[np.ndarray, " n"]) -
 
 def memorization_section(context: EvaluationContext) -> Section:
     """Compare the distances of generated and of held-out images to the training images, and show the neighbours."""
-    key, title = "memory", "Memorization"
+    key, title = "memory", "Memorisation"
     train, held_out, quick = context.dataset.train, context.held_out, context.settings.quick
     if not context.model.model.stochastic:
         return Section(key, title, left_out="An autoencoder has no prior to sample from.")
@@ -164,7 +164,7 @@ def _quantities(
             100 * copied.error,
             count,
             "lower",
-            (("no memorization", 50.0), (f"real {context.split} images", 100 * real_copied.value)),
+            (("no memorisation", 50.0), (f"real {context.split} images", 100 * real_copied.value)),
         ),
     )
 
@@ -181,7 +181,7 @@ def _words(quantities: tuple[Quantity, ...], count: int, among: int) -> tuple[st
         f"The median distance to the nearest of {among:,} training images is {distance.value:.2f} for generated images and "
         f"{distance.beside[0][1]:.2f} for held-out images, a ratio of {ratio.value:.2f}.{smooth}",
         f"{nearer.value:.1f} ± {nearer.error or 0:.1f} % of {count:,} generated images are nearer to a training image than to "
-        f"any of as many unseen images (50 % without memorization; real held-out images: {baseline:.1f} %).",
+        f"any of as many unseen images (50 % without memorisation; real held-out images: {baseline:.1f} %).",
     ]
     if nearer.value - max(50.0, baseline) > 4 * (nearer.error or 0):
         words.append("This is significantly more than expected: some generated images are copies of training images.")

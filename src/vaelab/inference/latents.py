@@ -13,12 +13,12 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import torch
 
+from vaelab import runs
 from vaelab.data.layout import describe_shape
 from vaelab.errors import ConfigError, DataError, LabelError, counted
 from vaelab.inference.labels import label_nats
 from vaelab.inference.trained import Labels, TrainedModel
 from vaelab.models.distributions import Gaussian
-from vaelab.objectives import elbo
 
 ImageLabels: TypeAlias = Labels | Sequence[str | int | None] | str | int | np.integer | None
 """Labels of images: one each, or a single label for a single image. A conditional model infers those that are None; None
@@ -100,7 +100,7 @@ def measured(model: TrainedModel, images: np.ndarray, labels: Labels | None = No
     encoded = model.encode(images, labels)
     mean = torch.from_numpy(encoded.mean)
     rate = Gaussian(mean, torch.from_numpy(encoded.log_variance)).rate() if model.model.stochastic else mean * 0
-    return replace(model, axes=elbo.LatentStats.over(rate, mean))
+    return replace(model, axes=runs.LatentStats.over(rate, mean))
 
 
 def axis_name(model: TrainedModel, axis: int) -> str:

@@ -23,7 +23,7 @@ from vaelab.errors import ConfigError, DataError, LabelError, counted, expect_li
 from vaelab.models.base import Model
 from vaelab.models.distributions import Likelihood
 from vaelab.objectives import elbo
-from vaelab.objectives.batch import held_out_levels, to_unit
+from vaelab.objectives.batch import held_out_levels
 from vaelab.objectives.bounds import Infer, images_at_once, map_held_out, negative_bounds
 from vaelab.random import generator_for, latent_noise
 
@@ -82,7 +82,7 @@ class TrainedModel:
     kind: ModelName
     likelihood: LikelihoodName
     classes: tuple[str, ...]
-    axes: elbo.LatentStats | None = None
+    axes: runs.LatentStats | None = None
 
     @property
     def conditional(self) -> bool:
@@ -302,14 +302,14 @@ class TrainedModel:
         """
         raw = self.levels(images, binarised=binarised)
         indices = self._label_tensor(labels, len(raw))
-        means, log_variances = [], []
-        for part in self._chunks(len(raw)):
-            posterior = self.model.posterior(to_unit(raw[part]), None if indices is None else indices[part])
-            means.append(posterior.mean)
-            log_variances.append(posterior.log_variance)
-            if progress is not None:
-                progress(part.stop, len(raw))
-        return Encoded(torch.cat(means).numpy(), torch.cat(log_variances).numpy())
+
+        def posterior(part: slice, x: Tensor, _: Infer) -> tuple[Tensor, Tensor]:
+            found = self.model.posterior(x, None if indices is None else indices[part])
+            return found.mean, found.log_variance
+
+        parts = map_held_out(self.model, raw, indices, posterior, progress=progress)
+        means, log_variances = (torch.cat(part) for part in zip(*parts, strict=True))
+        return Encoded(means.numpy(), log_variances.numpy())
 
     def matched_labels(self, labels: np.ndarray | None, classes: Sequence[str]) -> np.ndarray | None:
         """Map the labels of a dataset to those of this model by class name; None for an unconditional model.
@@ -394,5 +394,5 @@ def load(folder: str | os.PathLike[str]) -> TrainedModel:
     """
     run = runs.open_run(Path(folder))
     config = run.config.model
-    axes = elbo.LatentStats.read(runs.weight_facts(run).get("axes"))
+    axes = runs.LatentStats.from_json(runs.weight_facts(run).get("axes"))
     return TrainedModel(runs.load_model(run), config.model, config.likelihood, run.data.classes, axes)

@@ -71,6 +71,8 @@ class Model(nn.Module, ABC):
         d, the size of the whitened latent vector.
     shape
         Shape of one image, (C, H, W), or of one row of a table, (D,).
+    likelihood_type, likelihood_name
+        The class of p(x|z), and its name in the configuration.
     classes
         K for a conditional model, 0 for one without labels.
     stochastic
@@ -88,7 +90,7 @@ class Model(nn.Module, ABC):
         self, *, latent_dim: int, likelihood: LikelihoodName, shape: tuple[int, ...], classes: int, stochastic: bool
     ) -> None:
         super().__init__()
-        self.likelihood = LIKELIHOODS[likelihood]
+        self.likelihood_type = LIKELIHOODS[likelihood]
         self.likelihood_name: LikelihoodName = likelihood
         self.latent_dim, self.shape, self.classes, self.stochastic = latent_dim, shape, classes, stochastic
         self.groups: tuple[int, ...] | None = None
@@ -102,7 +104,7 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def likelihood_parameters(
         self, latent: Float[Tensor, "batch d"], one_hot: Float[Tensor, "batch k"] | None
-    ) -> Float[Tensor, "batch *planes"]:
+    ) -> Float[Tensor, "batch planes *shape"]:
         """Return the likelihood's parameters, (batch, planes, *shape)."""
 
     @abstractmethod
@@ -142,31 +144,31 @@ class Model(nn.Module, ABC):
     def likelihood_of(self, parameters: Tensor) -> Likelihood:
         """Return p(x|z) with these parameters, (..., batch, planes, *shape), in float32 even if they are bfloat16."""
         parameters = at_least_float32(parameters)
-        if self.likelihood is GaussianLikelihood:
+        if self.likelihood_type is GaussianLikelihood:
             return GaussianLikelihood(parameters, len(self.shape), self.location, self.scale)
-        return self.likelihood(parameters, len(self.shape))
+        return self.likelihood_type(parameters, len(self.shape))
 
     @torch.no_grad()
     def initialise_from_data(self, mean: Tensor, variance: Tensor) -> None:
         """Set `location`, `scale` and the output bias from the data's mean and variance, each of an image's shape.
 
-        Training then starts at the nats of the best model without a latent. Each column of a table is standardised to unit
+        Training then starts near the nats of the best model without a latent. Each column of a table is standardised to unit
         variance for the encoder and the decoder; a constant column keeps scale 1. The density stays in the table's own units.
         """
         self.location.copy_(mean)
         if len(self.shape) == 1:
             self.scale.copy_(_standard_deviation(mean, variance))
         bias = self.output_bias()
-        values, planes = mean.numel(), self.likelihood.n_parameters
+        values, planes = mean.numel(), self.likelihood_type.n_parameters
         if bias is None or bias.numel() not in (planes * values, planes * self.shape[0]):
             return
         if bias.numel() < planes * values:  # one per channel: mean and variance over all its pixels
             channel_mean = mean.mean((1, 2), keepdim=True)
             variance = (variance + (mean - channel_mean).square()).mean((1, 2), keepdim=True)
             mean = channel_mean
-        if self.likelihood is GaussianLikelihood:  # its parameters are in standardised units
+        if self.likelihood_type is GaussianLikelihood:  # its parameters are in standardised units
             mean, variance = (mean - self.location) / self.scale, variance / self.scale.square()
-        bias.copy_(self.likelihood.initial(mean, variance).view_as(bias))
+        bias.copy_(self.likelihood_type.initial(mean, variance).view_as(bias))
 
 
 def _standard_deviation(mean: Tensor, variance: Tensor) -> Tensor:

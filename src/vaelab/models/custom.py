@@ -27,9 +27,8 @@ from torch import Tensor, nn
 
 from vaelab.config import ResolvedModelConfig
 from vaelab.errors import ConfigError, did_you_mean
-from vaelab.models.networks import ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder
+from vaelab.models.networks import NETWORKS
 
-NETWORKS = {"mlp": (DenseEncoder, DenseDecoder), "conv": (ConvEncoder, ConvDecoder)}  # by `ResolvedModelConfig.network`
 TRIAL_BATCH = 2  # random inputs on which a custom network is tried when the model is built
 
 
@@ -79,7 +78,7 @@ def _construct(make: Callable[..., Any], arguments: dict[str, Any]) -> Any:
 
 
 class CustomNetwork(NamedTuple):
-    """A custom network: the parameter it was given for, and its import path. Every method raises a ConfigError that says why."""
+    """A custom network: the parameter it was given for, and its import path. Methods that use it raise ConfigErrors."""
 
     name: str
     path: str
@@ -129,12 +128,6 @@ class CustomNetwork(NamedTuple):
             raise self.error(text) from error
         if not isinstance(network, nn.Module):
             raise self.error(f"got an object of type {type(network).__name__}; expected a torch.nn.Module")
-        for place, layer in network.named_modules():
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats:
-                raise self.error(
-                    f"contains {type(layer).__name__} ({place or 'the network itself'}), whose running statistics do not "
-                    "match averaged weights; use nn.GroupNorm or nn.LayerNorm"
-                )
         for place, weight in network.named_parameters():
             if not weight.requires_grad:
                 raise self.error(
@@ -143,18 +136,22 @@ class CustomNetwork(NamedTuple):
         return network
 
     def trial_output(self, network: nn.Module, kind: str, shape: tuple[int, ...], classes: int) -> Tensor:
-        """Return the output of `network` for noise of `shape` and label 0; its training mode is restored."""
+        """Return the output of `network` for noise of `shape` and label 0, in its own mode."""
         inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         labels = torch.eye(classes)[:1].expand(len(inputs), -1) if classes else None
         given = f"given {kind} {shape} and labels {None if labels is None else tuple(labels.shape)}"
-        training = {layer: layer.training for layer in network.modules()}
+        before = {place: buffer.clone() for place, buffer in network.named_buffers()}
         try:
-            with torch.no_grad():
-                output = network.eval()(inputs, labels)
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                output = network(inputs, labels)
         except Exception as error:
             raise self.error(f"{given}, it failed ({_one_line(error)}); expected it to accept these") from error
-        for layer, mode in training.items():
-            layer.training = mode
+        for place, buffer in network.named_buffers():
+            if not torch.equal(buffer, before[place]):
+                raise self.error(
+                    f"buffer {place} changes during training, such as running statistics do, and does not match averaged "
+                    "weights; use nn.GroupNorm or nn.LayerNorm instead of batch normalisation"
+                )
         if not isinstance(output, Tensor):
             raise self.error(f"{given}, it returned a {type(output).__name__}; expected a tensor")
         if output.dtype != torch.float32:

@@ -167,9 +167,9 @@ class Ladder(Model):
         self.finer = nn.ModuleList([nn.Sequential(PatchExpand(grid, channels), block(grid)) for grid in grids[:-1]])
         self.groups = (top_dim, *(dims * grids[index].positions for dims, index in lower_levels))
         assert self.latent_dim == sum(self.groups)
-        self.output = nn.Linear(channels, self.likelihood.n_parameters * self.grid.values, bias=False)
+        self.output = nn.Linear(channels, self.likelihood_type.n_parameters * self.grid.values, bias=False)
         nn.init.normal_(self.output.weight, std=INIT_STD)
-        self.bias = nn.Parameter(torch.zeros(self.likelihood.n_parameters, *self.shape))
+        self.bias = nn.Parameter(torch.zeros(self.likelihood_type.n_parameters, *self.shape))
 
     def features(self, images: Float[Tensor, "batch *shape"], one_hot: Tensor | None) -> list[State]:
         """Return e(x, y) on every grid, the finest first."""
@@ -183,12 +183,15 @@ class Ladder(Model):
         return states
 
     def posterior(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None = None) -> Gaussian:
-        """Return q(z|x[, y]), (batch, d): each level's posterior given the posterior means of the levels above."""
+        """Return q(z|x[, y]), (batch, d): each level's posterior given the posterior means of the levels above.
+
+        It costs a full pass, because the levels need the state of the decoder.
+        """
         return self.forward(images, labels, images.new_zeros(images.shape[0], self.latent_dim)).posterior
 
     def likelihood_parameters(
         self, latent: Float[Tensor, "batch d"], one_hot: Float[Tensor, "batch k"] | None
-    ) -> Float[Tensor, "batch *planes"]:
+    ) -> Float[Tensor, "batch planes *shape"]:
         parts = latent.split(self.groups, dim=-1)
         return self._top_down(lambda number, *_: parts[number], one_hot)
 
@@ -252,7 +255,7 @@ class Ladder(Model):
             state = cast(LatentLevel, level).update(state, latent_of(number, index, state))
             state = self.blocks[number](state)
         patches = channel_linear(self.output, F.silu(self._to_finer(state, index, 0)))
-        return self.grid.unpatchify(patches, self.likelihood.n_parameters) + self.bias
+        return self.grid.unpatchify(patches, self.likelihood_type.n_parameters) + self.bias
 
     def _to_finer(self, state: State, index: int, target: int) -> State:
         """Bring a state from the grid with this index to the finer one with index `target`."""

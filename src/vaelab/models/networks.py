@@ -129,7 +129,7 @@ class ConvDecoder(nn.Module):
         sizes = conv_sizes(shape)[::-1]
         counts = channel_counts(width, len(sizes) - 1)[::-1]
         self.shape = (planes, *shape)
-        self.seed = nn.Sequential(
+        self.seed = nn.Sequential(  # makes the smallest feature map
             nn.Linear(latent_dim + classes, 8 * width),
             nn.SiLU(),
             nn.Linear(8 * width, counts[0] * sizes[0][0] * sizes[0][1]),
@@ -146,3 +146,7 @@ class ConvDecoder(nn.Module):
 
     def forward(self, latent: Float[Tensor, "batch d"], labels: Tensor | None) -> Float[Tensor, "batch planes c h w"]:
         return self.output(self.stack(self.seed(with_labels(latent, labels)))).unflatten(1, self.shape[:2])
+
+
+NETWORKS = {"mlp": (DenseEncoder, DenseDecoder), "conv": (ConvEncoder, ConvDecoder)}
+"""Encoder and decoder by the value of `ModelConfig.network`; a ladder has its own."""

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 State = Float[Tensor, "c n batch"]
 """C channels at N positions of each image."""
 
-# Groups of channels in a `MixerBlock`, each with its own matrix over positions: free N×N matrices, and relative matrices, which
-# have fewer weights, so that more groups pay off.
+# Groups of channels (heads) in a `MixerBlock`, each with its own matrix over positions: free N×N matrices, and relative matrices,
+# which have fewer weights, so that more heads pay off.
 FREE_HEADS, RELATIVE_HEADS = 4, 16
 INIT_STD = 0.02  # of the initial weights of a block's last layer; small, so that a block starts near the identity
 

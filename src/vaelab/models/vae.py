@@ -30,7 +30,7 @@ class SingleLatentVAE(Model):
     ) -> None:
         super().__init__(**common)
         self.encoder, self.decoder = encoder, decoder
-        self.head = nn.Linear(features, (1 + self.stochastic) * self.latent_dim)
+        self.head = nn.Linear(features, (2 if self.stochastic else 1) * self.latent_dim)
 
     def posterior(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None = None) -> Gaussian:
         """Return q(z|x[, y]), (batch, d); each image is encoded independently of the others."""
@@ -42,7 +42,7 @@ class SingleLatentVAE(Model):
 
     def likelihood_parameters(
         self, latent: Float[Tensor, "batch d"], one_hot: Float[Tensor, "batch k"] | None
-    ) -> Float[Tensor, "batch *planes"]:
+    ) -> Float[Tensor, "batch planes *shape"]:
         return self.decoder(latent, one_hot)
 
     def forward(self, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "*samples batch d"]) -> Inference:
@@ -61,6 +61,8 @@ class SingleLatentVAE(Model):
     def output_bias(self) -> Tensor | None:
         """Return the bias of the decoder's layer `output`, if it is a linear layer with an output per value or a convolution."""
         layer = getattr(self.decoder, "output", None)
-        if isinstance(layer, nn.Linear) and layer.out_features < self.likelihood.n_parameters * math.prod(self.shape):
+        if isinstance(layer, nn.Linear) and layer.out_features < self.likelihood_type.n_parameters * math.prod(
+            self.shape
+        ):
             return None  # a custom decoder may apply one small layer at several positions
         return layer.bias if isinstance(layer, nn.Linear | nn.Conv2d) else None

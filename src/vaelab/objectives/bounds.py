@@ -106,8 +106,8 @@ def negative_bounds(
     samples
         The values of K, draws of z per image, increasing from at least 1.
     shared
-        Whether all images use the same draws. Each figure is then a function of its image alone, but the errors of the
-        figures are correlated, and their mean has no standard error as that of independent ones.
+        Whether all images use the same draws. Each value then depends on its image alone, but the errors are correlated, so
+        the standard error for independent values does not apply to their mean.
     most_at_once
         Decoded images in memory at a time. Weights of one image from several chunks are combined by log-sum-exp, so the result
         does not depend on it.

@@ -8,7 +8,7 @@ Sources: Kingma & Welling 2014 (ELBO, eq. 3); Higgins et al. 2017 (β); Kingma e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -74,36 +74,7 @@ def loss(
     rate = terms.rate.mean(0)
     if free_bits > 0 and groups is None:
         rate = rate.clamp_min(free_bits)
-    elif free_bits > 0 and groups is not None:
+    elif groups is not None and free_bits > 0:
         parts = rate.split(list(groups))
         rate = torch.stack([part.sum().clamp_min(free_bits * len(part)) for part in parts])
     return terms.distortion.mean() + beta * rate.sum()
-
-
-@dataclass(frozen=True)
-class LatentStats:
-    """Statistics of each of the d latent dimensions over held-out images: mean rate in nats per image (0 for an autoencoder),
-    and mean and standard deviation of the mean of q(z|x).
-    """
-
-    rate: tuple[float, ...]
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
-
-    @staticmethod
-    def over(rate: Float[Tensor, "n d"], mean: Float[Tensor, "n d"]) -> LatentStats:
-        """Return the statistics of N images, from the rate of each dimension and the posterior mean of each image."""
-        mean = mean.double()
-        figures = (rate.double().mean(0), mean.mean(0), mean.std(0, correction=0))
-        return LatentStats(*(tuple(figure.tolist()) for figure in figures))
-
-    @staticmethod
-    def read(facts: Mapping[str, Sequence[float]] | None) -> LatentStats | None:
-        """Return the statistics stored as JSON, or None."""
-        return None if facts is None else LatentStats(**{name: tuple(values) for name, values in facts.items()})
-
-    @property
-    def order(self) -> tuple[int, ...]:
-        """The dimensions by rate, highest first; those of an autoencoder by the deviation of its codes."""
-        size = self.rate if any(self.rate) else self.deviation
-        return tuple(sorted(range(len(size)), key=lambda axis: -size[axis]))

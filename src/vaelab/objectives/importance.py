@@ -1,4 +1,4 @@
-"""The importance-weighted bound, and IWAE fine-tuning: the objective that minimises it.
+"""The importance-weighted bound, and IWAE fine-tuning: the objective that maximises it.
 
 Symbols: K draws of z per image; log w = log p(x|z) + log p(z) − log q(z|x), in nats.
 
@@ -46,7 +46,7 @@ def importance_weighted(model: Model, batch: Batch) -> Terms:
         normalised, log_likelihood = torch.softmax(weights.detach(), dim=0), inference.likelihood.log_prob(images)
         (path,) = torch.autograd.grad((normalised.square() * weights).sum(), latent, retain_graph=True)
     inside = (normalised * log_likelihood).sum(0)
-    surrogate = -(inside + (path.detach() * drawn.latent).sum((0, -1)))
+    surrogate = -(inside + (path * drawn.latent).sum((0, -1)))
     value = -importance_weighted_bound(weights.detach())
     rate = drawn.rate.detach().expand(*log_likelihood.shape, -1)
     return Terms(-log_likelihood.detach(), rate, surrogate + (value - surrogate).detach())

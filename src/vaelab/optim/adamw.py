@@ -18,7 +18,8 @@ from torch.optim.adamw import adamw
 
 from vaelab.optim.state import TrainState
 
-BETA1, BETA2, EPSILON = 0.9, 0.99, 1e-8  # decay rates of the moments, and the constant in the denominator
+# Decay rates of the moments, and the constant in the denominator. 0.999 is worse for ladders (docs/decisions/ladder.md).
+BETA1, BETA2, EPSILON = 0.9, 0.99, 1e-8
 FUSED_DEVICES = ("cpu", "cuda")  # devices whose fused kernel honours `grad_scale` and `found_inf`
 
 
@@ -42,7 +43,7 @@ def adamw_for(device: torch.device) -> AdamW:
 
 
 def fused_adamw(state: TrainState, descent: Descent) -> None:
-    """Update by PyTorch's fused kernel."""
+    """Update by PyTorch's fused kernel, which also overwrites the gradients by gradients / divisor."""
     weights, gradients = state.weights, list(descent.gradients)
     for index, (gradient, weight) in enumerate(zip(gradients, weights, strict=True)):
         if gradient.stride() != weight.stride():  # the kernel reads both in the order of memory

@@ -1,4 +1,4 @@
-"""Batches: which images each step sees, and the noise that belongs to it, as functions of (seed, step) alone.
+"""Batches: which images each step sees, and the noise that belongs to it, as functions of seed and step.
 
 The order is one endless stream, one permutation of the images after another, cut into batches of equal size. So every image is
 seen equally often whether or not the batch size divides their number, and step t needs none of the steps before it.
@@ -15,8 +15,8 @@ from torch import Tensor
 from vaelab.objectives.batch import Batch
 from vaelab.random import binarisation_key, generator_for
 
-# Most steps whose batches are drawn together, and most bytes of their images. One by one takes 6 % more of a small model's step.
-# A block of steps has one generator, so that changing these numbers changes the noise of a seed.
+# Maximum number of steps whose batches are drawn together, and of bytes of their images. Drawing them one at a time makes a small
+# model's step 6 % slower. A block of steps shares one generator: changing these numbers changes the noise of a seed.
 MAX_AHEAD, MAX_BYTES_AHEAD = 16, 2**22
 VALUES_AT_ONCE = 2**22  # for mean and variance
 

@@ -18,7 +18,7 @@ def is_due(step: int) -> bool:
     return step <= EVERY_STEP_UNTIL or step % UPDATE_EVERY == 0
 
 
-def update_weight(step: int, decay: float) -> float:
+def averaging_fraction(step: int, decay: float) -> float:
     """Return how far the average moves towards the weights after `step` steps, 0…1, for all steps since the last update.
 
     The decay of step t is at most (1 + t) / (10 + t), so that the initial weights are soon forgotten.
@@ -28,6 +28,6 @@ def update_weight(step: int, decay: float) -> float:
 
 
 @torch.no_grad()
-def update_average(averaged: Sequence[Tensor], weights: Sequence[Tensor], weight: float) -> None:
+def update_average(averaged: Sequence[Tensor], weights: Sequence[Tensor], fraction: float) -> None:
     """Move the average of the weights by this fraction of the way to them, in place."""
-    torch._foreach_lerp_(list(averaged), list(weights), weight)  # pyright: ignore[reportPrivateImportUsage]
+    torch._foreach_lerp_(list(averaged), list(weights), fraction)  # pyright: ignore[reportPrivateImportUsage]

@@ -56,7 +56,7 @@ def model_facts(run: Run, trained: TrainedModel, held_out: HeldOut | None, folde
         trained = latents.measured(trained, held_out.images, _labels_for(trained, held_out.labels))
     d, axes = trained.model.latent_dim, trained.axes
     if axes is None:  # measured neither in training nor now
-        axes = elbo.LatentStats((0.0,) * d, (0.0,) * d, (1.0,) * d)
+        axes = runs.LatentStats((0.0,) * d, (0.0,) * d, (1.0,) * d)
     order = axes.order
     plane = _plane(encoded.mean) if encoded is not None else _two_axes(order, d)
     points = None
@@ -170,7 +170,7 @@ def _figures(run: Run) -> dict[str, float] | None:
     return {"nats": rate + distortion, "rate": rate, "distortion": distortion}
 
 
-def _spread(encoded: Encoded | None, axes: elbo.LatentStats) -> dict[str, list[float]]:
+def _spread(encoded: Encoded | None, axes: runs.LatentStats) -> dict[str, list[float]]:
     """Mean and standard deviation of the aggregate posterior on each axis; without points, those of the posterior means."""
     if encoded is None:
         return {"mean": list(axes.mean), "deviation": list(axes.deviation)}

@@ -12,8 +12,8 @@ from typing import Any
 from vaelab import runs
 from vaelab.config import ResolvedTrainConfig
 from vaelab.errors import ConfigError, TrainingError
+from vaelab.interruption import uninterrupted
 from vaelab.models.base import Model
-from vaelab.objectives.elbo import LatentStats
 from vaelab.optim.batches import ShuffledOrder
 from vaelab.training.trainer import Trainer
 from vaelab.training.validation import Averages, Sums
@@ -25,9 +25,8 @@ SAVE_EVERY = 20.0  # seconds between two saves of what resuming needs: the most 
 # validations take at most this share of it.
 VALIDATE_EVERY, VALIDATION_SHARE = 0.04, 0.02
 
-CLOSING_MARGIN = (
-    1.3  # time kept free at the end of a budget in seconds, relative to the longest validation and save so far
-)
+# Time kept free at the end of a budget in seconds, relative to the first validation and save, or to a longer later validation.
+CLOSING_MARGIN = 1.3
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Progress:
     model: Model
     """The model, with averaged weights; at the end the best that were validated. It changes as training continues."""
 
-    axes: LatentStats | None = None
+    axes: runs.LatentStats | None = None
     """Statistics of the latent dimensions of the best weights; None without validation images."""
 
     remark: str | None = None
@@ -95,6 +94,8 @@ class Loop:
         """Continue the clock of a saved training."""
         self.started -= facts["seconds"]
         self.closing = facts.get("closing", 0.0)
+        # The budget may be larger now, so the fraction at the last validation is smaller.
+        self.trainer.validated_fraction = min(self.trainer.validated_fraction, self.fraction())
 
     def expect_time_left(self) -> None:
         """Raise a ConfigError if a budget in seconds is used up before the first step."""
@@ -122,24 +123,25 @@ class Loop:
         atexit.register(self._save)  # for a program that ends in the middle
         try:
             if fresh:
-                self._open()
+                self._first_validation()
             if self.fraction() < 1.0:
                 for _ in trainer.runner.prepare():
                     yield replace(self._progress(train, speed), seconds_left=math.inf)
             saved_at = reported_at = self.elapsed()
             while True:
                 if (fraction := self.fraction()) < 1.0 or trainer.step == 0:
-                    trainer.take_step(fraction)
+                    with uninterrupted():
+                        trainer.take_step(fraction)
                     fraction = self.fraction()  # after the step
                 ended = fraction >= 1.0
                 due = ended or self._validation_due(fraction)
-                elapsed = self.elapsed() - reported_at
-                if not due and elapsed < PROGRESS_EVERY:
+                since_report = self.elapsed() - reported_at
+                if not due and since_report < PROGRESS_EVERY:
                     continue
-                sums = trainer.read(ended=ended)
+                sums = trainer.take_sums(ended=ended)
                 self.since_validation += sums
                 if sums.steps:
-                    train, speed = sums.averages(), sums.steps * self.order.batch_size / max(elapsed, 1e-9)
+                    train, speed = sums.averages(), sums.steps * self.order.batch_size / max(since_report, 1e-9)
                 if due:
                     self._validate(fraction, speed)
                 if ended:
@@ -155,16 +157,17 @@ class Loop:
                 self._save()
             raise
         except TrainingError as error:
-            raise TrainingError(f"{error}{self._rescue(fresh)}") from error
+            outcome = self._rescue(fresh)  # saves the weights, or removes the run
+            raise TrainingError(f"{error}{outcome}") from error
         finally:
             atexit.unregister(self._save)
             trainer.runner.close()
-        self._save()
+        self._save()  # before `take_best`, which replaces the averaged weights that resuming needs
         trainer.take_best()
         yield self._progress(train, speed, finished=True)
 
-    def _open(self) -> None:
-        """Validate and save once before the first step: the first figures, and a first measure of how long closing takes."""
+    def _first_validation(self) -> None:
+        """Validate and save before the first step: the first values, and a first measure of how long closing takes."""
         began, trainer = self.elapsed(), self.trainer
         trainer.validate(0.0)
         if self.config.iwae_samples > 1 and len(trainer.validator):
@@ -182,16 +185,15 @@ class Loop:
         return self.config.budget.amount * (1 - last) - self.elapsed()
 
     def _validation_due(self, fraction: float) -> bool:
-        step, before = self.trainer.validated
-        if fraction - min(before, fraction) < VALIDATE_EVERY:
+        if fraction - self.trainer.validated_fraction < VALIDATE_EVERY:
             return False
         if self.steps is None:
             return self.elapsed() - self.validation_ended >= self.validation_took / VALIDATION_SHARE
-        return int(self.trainer.epochs_done) > step * self.order.batch_size // self.order.count
+        return int(self.trainer.epochs_done) > self.trainer.validated_step * self.order.batch_size // self.order.count
 
     def _validate(self, fraction: float, speed: float) -> None:
         began, trainer = self.elapsed(), self.trainer
-        seen_before = trainer.validated[0] == trainer.step
+        seen_before = trainer.validated_step == trainer.step
         averages = trainer.validate(fraction)
         self.validation_ended = self.elapsed()
         self.validation_took = self.validation_ended - began
@@ -249,7 +251,7 @@ class Loop:
             skipped=trainer.skipped,
             finished=finished,
             model=trainer.averaged,
-            axes=None if trainer.best is None else trainer.best.stats,
+            axes=None if trainer.best is None else trainer.best.latent_stats,
             remark=remark,
         )
 

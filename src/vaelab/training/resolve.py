@@ -105,10 +105,14 @@ def resolve_model(
                 f"`{name}`: got {value} for `network={network}`, which has none; expected it left out, or "
                 "`network=ladder`"
             )
+    encoder, decoder = str(config.encoder or ""), str(config.decoder or "")
+    if network == "conv" and config.depth is not None and not (encoder or decoder):
+        raise ConfigError(
+            f"`depth`: got {config.depth} for `network=conv`, whose depth follows from the image size; expected it left out"
+        )
     latent_dim = config.latent_dim or _latent_dim(kind, colour)
     if table and config.latent_dim is None:
         latent_dim = min(latent_dim, shape[0])
-    encoder, decoder = str(config.encoder or ""), str(config.decoder or "")
     return ResolvedModelConfig(kind, network, latent_dim, likelihood, width, depth, encoder, decoder)
 
 

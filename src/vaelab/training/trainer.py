@@ -17,20 +17,21 @@ from vaelab.config import ResolvedTrainConfig
 from vaelab.errors import TrainingError
 from vaelab.models.base import Model
 from vaelab.objectives.bounds import held_out_terms
-from vaelab.objectives.elbo import LatentStats, Objective
+from vaelab.objectives.elbo import Objective
 from vaelab.optim import ema
 from vaelab.optim.batches import BatchStream
 from vaelab.optim.schedule import schedule_at
 from vaelab.optim.step import StepRunner
 from vaelab.precision import exact_convolutions
+from vaelab.runs import LatentStats
 from vaelab.training.validation import Averages, Sums, Validator
 
-MAX_BAD_STEPS = 50  # steps in a row with a loss that is NaN or infinite, after which training stops
+MAX_BAD_STEPS = 50  # steps in a row whose loss or gradient is NaN or infinite, after which training stops
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best weights so far, by name, and their validation figures, which are None without validation images."""
+    """The best weights so far, by name, and their validation values, which are None without validation images."""
 
     weights: dict[str, Tensor]
     step: int
@@ -39,12 +40,12 @@ class Best:
 
     fine_tuned: bool
     averages: Averages | None
-    stats: LatentStats | None
+    latent_stats: LatentStats | None
 
     def facts(self) -> dict[str, Any]:
         """Return the numbers to store beside the weights."""
         nats = {} if self.averages is None else asdict(self.averages)
-        return {"step": self.step, **nats, **({} if self.stats is None else {"axes": asdict(self.stats)})}
+        return {"step": self.step, **nats, **({} if self.latent_stats is None else {"axes": asdict(self.latent_stats)})}
 
 
 class Trainer:
@@ -68,7 +69,7 @@ class Trainer:
         self.objective, self.fine_tuning_objective = objective, fine_tuning
         self.runner, self.model, self.state, self.stats = runner, runner.model, runner.state, runner.stats
         self.step, self.skipped, self.fine_tuning = 0, 0, False
-        self.validated: tuple[int, float] = (0, 0.0)  # step and fraction of the training at the last validation
+        self.validated_step, self.validated_fraction = 0, 0.0  # at the last validation
         self.best: Best | None = None
         self.last_validation: Averages | None = None
 
@@ -88,18 +89,20 @@ class Trainer:
             self.runner.step(self.batches.at(self.step, samples), schedule_at(config, fraction), objective)
         self.step += 1
         if ema.is_due(self.step):
-            ema.update_average(self.state.averaged, self.state.weights, ema.update_weight(self.step, config.ema))
+            ema.update_average(self.state.averaged, self.state.weights, ema.averaging_fraction(self.step, config.ema))
 
-    def read(self, *, ended: bool = False) -> Sums:
-        """Return the figures of the good steps since the last reading; `ended` marks the last reading.
+    def take_sums(self, *, ended: bool = False) -> Sums:
+        """Return the sums over the good steps since the last call, and reset them; `ended` marks the last call.
 
-        A TrainingError if the last `MAX_BAD_STEPS` steps were all bad, or at the end the later half of the steps.
+        A TrainingError if the last `MAX_BAD_STEPS` steps were all bad, or, at the end, the last half of all steps.
         """
         distortion, rate, steps = self.stats.sums.tolist()
         self.stats.sums.zero_()
         self.skipped, in_a_row = (int(count) for count in self.stats.bad.tolist())
         if in_a_row >= MAX_BAD_STEPS or (ended and in_a_row >= max(1, self.step / 2)):
-            raise self._diverged(f"the loss was NaN or infinite in {in_a_row} step{'s' * (in_a_row > 1)} in a row")
+            raise self._diverged(
+                f"loss or gradient was NaN or infinite in {in_a_row} step{'s' * (in_a_row > 1)} in a row"
+            )
         if not math.isfinite(distortion + rate):
             raise self._diverged("the loss exceeds the range of float32")
         return Sums(distortion, rate, int(steps))
@@ -109,7 +112,7 @@ class Trainer:
 
         A TrainingError if the figures are not finite; without validation images, those of a batch of training images.
         """
-        self.validated = (self.step, fraction)
+        self.validated_step, self.validated_fraction = self.step, fraction
         weights = {name: tensor.clone() for name, tensor in self.averaged.state_dict().items()}
         if len(self.validator) == 0:
             if not self._averaged_is_finite():
@@ -141,19 +144,20 @@ class Trainer:
         Before the first validation after a step, the best are the initial ones, and the averaged ones are returned instead; None
         if their figures are not finite.
         """
-        if self.best is not None and (self.validated[0] > 0 or self.step == 0):
+        if self.best is not None and (self.validated_step > 0 or self.step == 0):
             return self.best.weights, self.best.facts()
         return (self.averaged.state_dict(), {"step": self.step}) if self._averaged_is_finite() else None
 
     def state_to_save(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return all that resuming needs: tensors by name, and numbers."""
+        """Return all that resuming needs: tensors by name, and numbers. Some of these names are older than those here."""
         best = self.best
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
         tensors |= {} if best is None else {f"best.{name}": value for name, value in best.weights.items()}
         value = None if best is None or not math.isfinite(best.value) else best.value
         facts = {"step": self.step, "best_objective": value, "best": {"step": 0} if best is None else best.facts()}
-        facts |= {"best_of_finish": best is not None and best.fine_tuned, "validated": self.validated}
+        facts |= {"best_of_finish": best is not None and best.fine_tuned, "fine_tuning": self.fine_tuning}
+        facts["validated"] = (self.validated_step, self.validated_fraction)
         return tensors | self._counters_and_moments(), facts
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -168,11 +172,12 @@ class Trainer:
         self.averaged.load_state_dict(part("averaged."))
         for name, tensor in self._counters_and_moments().items():
             tensor.copy_(tensors[name])
-        self.step, self.validated, best = facts["step"], tuple(facts["validated"]), facts["best"]
+        self.step, best, self.fine_tuning = facts["step"], facts["best"], facts.get("fine_tuning", False)
+        self.validated_step, self.validated_fraction = facts["validated"]
         if weights := part("best."):
             value = math.inf if facts["best_objective"] is None else facts["best_objective"]
             averages = Averages(best["distortion"], best["rate"]) if "rate" in best else None
-            stats = LatentStats.read(best.get("axes"))
+            stats = LatentStats.from_json(best.get("axes"))
             self.best = Best(weights, best["step"], value, facts.get("best_of_finish", False), averages, stats)
             self.last_validation = averages if best["step"] else None
 

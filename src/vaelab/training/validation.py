@@ -13,11 +13,12 @@ from vaelab.data.dataset import Split
 from vaelab.models.base import Model
 from vaelab.objectives.batch import held_out_levels
 from vaelab.objectives.bounds import Infer, images_at_once, map_held_out
-from vaelab.objectives.elbo import LatentStats, terms_of
+from vaelab.objectives.elbo import terms_of
 from vaelab.objectives.importance import importance_weighted_bound, log_weights
 from vaelab.random import generator_for, latent_noise
+from vaelab.runs import LatentStats
 
-# Pixel values that a validation evaluates at most, by network: enough to choose by, and little of a short budget.
+# Maximum number of pixel values in a validation, by network: enough to select weights, and short beside a short budget.
 MAX_VALUES: dict[NetworkName, int] = {"mlp": 2**23, "conv": 2**22, "ladder": 2**20}
 FEWEST_FOR_BOUND = 100  # images on which the importance-weighted bound is computed at least
 
@@ -56,8 +57,8 @@ class Validator:
     """The validation images, on the training device, with fixed noise, so that figures at different steps are comparable."""
 
     def __init__(self, split: Split, config: ResolvedConfig, device: torch.device) -> None:
-        """Use the images of `split`, or the choice of `some_of`."""
-        part = some_of(split, config)
+        """Use the images of `split`, or the choice of `validation_subset`."""
+        part = validation_subset(split, config)
         self.images = held_out_levels(part.images, config.model.likelihood).to(device)
         self.labels = None if part.labels is None else torch.from_numpy(part.labels).to(device)
         self.latent_dim, self.seed, self.iwae_samples = (
@@ -100,7 +101,7 @@ class Validator:
         return -torch.cat(map_held_out(model, images, labels, bound, at_once=at_once)).double().mean().item()
 
 
-def some_of(split: Split, config: ResolvedConfig) -> Split:
+def validation_subset(split: Split, config: ResolvedConfig) -> Split:
     """Return the validation images that training looks at: all, or a random choice of `MAX_VALUES` pixel values."""
     most = max(1, MAX_VALUES[config.model.network] // max(1, math.prod(split.images.shape[1:])))
     if len(split) <= most:
