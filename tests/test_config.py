@@ -5,6 +5,7 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 
 from vaelab.config import ModelConfig, TrainConfig
@@ -60,6 +61,16 @@ def test_a_training_that_cannot_be_is_refused(values: dict[str, Any], message: s
     with pytest.raises(ConfigError) as caught:
         TrainConfig(**values)
     assert str(caught.value) == message
+
+
+def test_numbers_of_numpy_become_those_of_python() -> None:
+    model = ModelConfig(latent_dim=np.int64(3))  # type: ignore[arg-type]
+    train = TrainConfig(epochs=np.uint8(2), learning_rate=np.float32(0.5), beta=np.float64(2.0))  # type: ignore[arg-type]
+    values = [model.latent_dim, train.epochs, train.learning_rate, train.beta]
+    assert values == [3, 2, 0.5, 2.0]
+    assert [type(value) for value in values] == [int, int, float, float]
+    with pytest.raises(ConfigError, match="`latent_dim`: got 0"):
+        ModelConfig(latent_dim=np.int64(0))  # type: ignore[arg-type]
 
 
 def test_every_field_has_a_help_text() -> None:

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from vaelab.errors import ConfigError, did_you_mean
@@ -34,11 +35,8 @@ else:
     NetworkClass = str
     Levels = str
 
-MAX_DIMENSIONS = 65536
-"""Largest number of latent dimensions and of units in a layer."""
-
-DEFAULT_SECONDS = 90.0
-"""Training time on images if neither `epochs` nor `seconds` is given."""
+MAX_DIMENSIONS = 65536  # of the latent, and units in a layer
+DEFAULT_SECONDS = 90.0  # training time on images if neither `epochs` nor `seconds` is given
 
 
 @dataclass(frozen=True)
@@ -86,6 +84,7 @@ class ModelConfig:
     convolutions). Default: relative."""
 
     def __post_init__(self) -> None:
+        _use_python_numbers(self)
         _check_choices(self)
         for name in ("encoder", "decoder"):
             if (value := getattr(self, name)) is not None:
@@ -159,6 +158,7 @@ class TrainConfig:
     compiles if this saves time. Default: auto."""
 
     def __post_init__(self) -> None:
+        _use_python_numbers(self)
         if isinstance(self.compile, bool):
             object.__setattr__(self, "compile", "yes" if self.compile else "no")
         _check_choices(self)
@@ -334,6 +334,13 @@ def _imported(module: str, qualified: str) -> object:
     for part in qualified.split("."):
         found = getattr(found, part, None)
     return found
+
+
+def _use_python_numbers(config: ModelConfig | TrainConfig) -> None:
+    """Replace numbers of other types, such as NumPy's, by int and float."""
+    for name, value in vars(config).items():
+        if isinstance(value, Real) and not isinstance(value, bool) and type(value) not in (int, float):
+            object.__setattr__(config, name, int(value) if isinstance(value, Integral) else float(value))
 
 
 _CHOICES: dict[str, Any] = {

@@ -167,7 +167,7 @@ class Model(nn.Module, ABC):
             variance = (variance + (mean - channel_mean).square()).mean((1, 2), keepdim=True)
             mean = channel_mean
         if self.likelihood_type is GaussianLikelihood:  # its parameters are in standardised units
-            mean, variance = (mean - self.location) / self.scale, variance / self.scale.square()
+            mean, variance = (mean - self.location) / self.scale, (variance.sqrt() / self.scale).square()
         bias.copy_(self.likelihood_type.initial(mean, variance).view_as(bias))
 
 

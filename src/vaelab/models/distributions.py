@@ -243,27 +243,27 @@ class GaussianLikelihood(Likelihood):
         super().__init__(parameters, event_dims)
         self.location, self.scale = torch.as_tensor(location).to(parameters), torch.as_tensor(scale).to(parameters)
 
-    def _gaussian(self) -> Gaussian:
-        log_variance = F.softplus(self.plane(1) - self.min_log_variance) + self.min_log_variance
-        return Gaussian(self.mean(), log_variance + 2 * torch.log(self.scale))
+    def _standardised(self) -> Gaussian:
+        return Gaussian(self.plane(0), F.softplus(self.plane(1) - self.min_log_variance) + self.min_log_variance)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        gaussian = self._gaussian()
-        return Gaussian(
-            gaussian.mean.flatten(-self.event_dims), gaussian.log_variance.flatten(-self.event_dims)
-        ).log_prob(x.flatten(-self.event_dims))
+        # The squares of small or large units would leave the range of float32.
+        log_scale = torch.log(self.scale).expand(x.shape[-self.event_dims :]).sum()
+        gaussian, x = self._standardised(), (x - self.location) / self.scale
+        mean, log_variance, x = (v.flatten(-self.event_dims) for v in (gaussian.mean, gaussian.log_variance, x))
+        return Gaussian(mean, log_variance).log_prob(x) - log_scale
 
     def distribution_parameters(self) -> Tensor:
-        gaussian = self._gaussian()
-        return torch.stack([gaussian.mean, gaussian.log_variance], -self.event_dims - 1)
+        log_variance = self._standardised().log_variance + 2 * torch.log(self.scale)
+        return torch.stack([self.mean(), log_variance], -self.event_dims - 1)
 
     def mean(self) -> Tensor:
         return self.location + self.scale * self.plane(0)
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        gaussian = self._gaussian()
+        gaussian = self._standardised()
         noise = torch.randn(gaussian.mean.shape, generator=generator, device=gaussian.mean.device)
-        return gaussian.sample(noise)
+        return self.location + self.scale * gaussian.sample(noise)
 
     @staticmethod
     def initial(mean: Tensor, variance: Tensor) -> Tensor:

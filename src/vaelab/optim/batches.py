@@ -89,7 +89,7 @@ class BatchStream:
 
 
 def mean_and_variance(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and variance of every pixel (in units of 0…1) or column over the images, float32, of an image's shape."""
+    """Return mean and variance of every pixel (in units of 0…1) or column over the images, float64, of an image's shape."""
     total = torch.zeros(images.shape[1:], dtype=torch.float64, device=images.device)
     squares = torch.zeros_like(total)
     for part in images.split(max(1, VALUES_AT_ONCE // math.prod(images.shape[1:]))):
@@ -97,4 +97,4 @@ def mean_and_variance(images: Tensor) -> tuple[Tensor, Tensor]:
         total += values.sum(0)
         squares += values.square().sum(0)
     mean = total / len(images)
-    return mean.float(), (squares / len(images) - mean.square()).clamp_min(0).float()
+    return mean, (squares / len(images) - mean.square()).clamp_min(0)
