@@ -334,7 +334,7 @@ def test_what_does_not_fit_is_refused(own: dict[str, object], message: str) -> N
 
 def test_too_many_positions_are_refused() -> None:
     config = ModelConfig("vae", "ladder", None, "bernoulli", patch=2)
-    with pytest.raises(ConfigError, match=r"`patch`: got 2, which makes 64×64 positions; expected at most 1,024"):
+    with pytest.raises(ConfigError, match=r"`patch`: got 2, which makes 4,096 positions; expected at most 1,024"):
         resolve_model(config, (1, 128, 128))
 
 

@@ -226,13 +226,6 @@ def test_a_finished_training_goes_on_to_a_longer_budget(tiny: Dataset, tiny_conf
     assert last.step == math.ceil(6 * len(tiny.train) / 32)
 
 
-def test_the_depth_of_a_convolutional_network_is_refused(tiny: Dataset) -> None:
-    with pytest.raises(ConfigError, match=r"`depth`: got 2 for `network=conv`.*left out"):
-        resolve(Config(ModelConfig(network="conv", depth=2)), tiny)
-    resolved = resolve(Config(ModelConfig(network="conv")), tiny)
-    assert resolve(resolved.as_config(), tiny) == resolved
-
-
 def test_a_longer_budget_is_validated_from_where_the_training_went_on(
     tiny: Dataset, tiny_config: Config, tmp_path: Path
 ) -> None:

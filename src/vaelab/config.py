@@ -245,8 +245,6 @@ class ResolvedConfig:
     def as_config(self) -> Config:
         """Return the same settings as a `Config`, to be resolved for other data or changed."""
         model = {name: value for name, value in vars(self.model).items() if value != ""}
-        if self.model.network == "conv" and not (self.model.encoder or self.model.decoder):
-            del model["depth"]
         if self.model.network != "ladder":
             model = {name: value for name, value in model.items() if name not in LADDER_FIELDS}
         elif "levels" in model:

@@ -106,10 +106,6 @@ def resolve_model(
                 "`network=ladder`"
             )
     encoder, decoder = str(config.encoder or ""), str(config.decoder or "")
-    if network == "conv" and config.depth is not None and not (encoder or decoder):
-        raise ConfigError(
-            f"`depth`: got {config.depth} for `network=conv`, whose depth follows from the image size; expected it left out"
-        )
     latent_dim = config.latent_dim or _latent_dim(kind, colour)
     if table and config.latent_dim is None:
         latent_dim = min(latent_dim, shape[0])
