@@ -73,7 +73,7 @@ def speed(trainer: Trainer, seconds: float) -> float:
     """Return images per second of the complete step: schedule, binarisation, clipping, weight average, statistics."""
     between = STEPS if trainer.stats.bad.device.type == "cpu" else STEPS_ON_A_GPU
     return images_per_second(
-        trainer.batches.order.batch_size, seconds, partial(trainer.take_step, 0.5), trainer.read, between
+        trainer.batches.order.batch_size, seconds, partial(trainer.take_step, 0.5), trainer.take_sums, between
     )
 
 
