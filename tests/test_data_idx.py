@@ -1,6 +1,7 @@
 """IDX files: round trips, and errors for every kind of broken file."""
 
 import gzip
+import re
 import struct
 import tempfile
 import tracemalloc
@@ -187,6 +188,54 @@ def test_labels_of_the_training_images_alone_are_refused(folder: Path) -> None:
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(DataError, match="labels for the training images but not for the test images"):
         load_idx_folder(folder)
+
+
+def test_other_files_are_named_in_a_note(folder: Path) -> None:
+    (folder / "train-labels-idx1-ubyte").rename(folder / "labels.idx1")
+    (folder / "t10k-labels-idx1-ubyte.gz").unlink()
+    (folder / ".hidden").touch()
+    dataset = load_idx_folder(folder)
+    assert not dataset.labelled
+    assert re.match(r"Ignored 'labels\.idx1': .*train-labels-idx1-ubyte", dataset.notes[0])
+
+
+@pytest.mark.parametrize(
+    ("code", "dtype", "name"), [(0x0C, ">i4", "int"), (0x0B, ">i2", "short"), (0x09, "i1", "byte")]
+)
+def test_labels_may_be_any_integers(folder: Path, code: int, dtype: str, name: str) -> None:
+    (folder / "train-labels-idx1-ubyte").unlink()
+    (folder / f"q-train-labels-idx1-{name}").write_bytes(
+        to_idx((np.arange(40) % 2).astype(dtype), code=code, shape=(40,))
+    )
+    assert load_idx_folder(folder).classes == ("0", "1")
+
+
+def test_images_may_be_floats_from_0_to_1(folder: Path) -> None:
+    levels = load_idx_folder(folder)
+    (folder / "train-images-idx3-ubyte").unlink()
+    path = folder / "train-images-idx3-float"
+    path.write_bytes(to_idx((random_images(40, 4, 5) / 255).astype(">f4"), code=0x0D))
+    dataset = load_idx_folder(folder)
+    assert dataset.fingerprint == levels.fingerprint
+    assert dataset.notes[0].startswith("Scaled the floating-point images of train-images-idx3-float")
+    path.write_bytes(to_idx(random_images(40, 4, 5).astype(">f4"), code=0x0D))
+    with pytest.raises(DataError, match=r"idx3-float: got floats from 0 to 255; expected"):
+        load_idx_folder(folder)
+
+
+def test_labels_in_several_columns_are_refused(folder: Path) -> None:
+    (folder / "train-labels-idx1-ubyte").unlink()
+    (folder / "q-train-labels-idx2-int").write_bytes(to_idx(np.zeros((40, 8), ">i4"), code=0x0C))
+    with pytest.raises(DataError, match=r"q-train-labels-idx2-int: got labels of shape \(40, 8\) for 40 images"):
+        load_idx_folder(folder)
+
+
+def test_emnist_lies_on_its_side_and_a_note_says_so(folder: Path) -> None:
+    assert not any("EMNIST" in note for note in load_idx_folder(folder).notes)
+    for path in folder.iterdir():
+        path.rename(folder / f"emnist-digits-{path.name.replace('t10k', 'test')}")
+    (note,) = (note for note in load_idx_folder(folder).notes if "EMNIST" in note)
+    assert re.search("side.*emnist-letters", note)
 
 
 def test_a_file_and_its_gzip_are_one(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """NumPy archives: valid ones load, broken ones raise errors, and nothing is unpickled."""
 
 import re
+import unicodedata
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,40 @@ def test_floats_come_back_as_the_bytes_that_they_were(
     assert re.match(r"Scaled .*\[0, 1\] to 0…255", dataset.notes[0])
 
 
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        ("X", "y"),
+        ("x", "Y"),
+        ("x_train", "y_train"),
+        ("Images", "Labels"),
+        ("image", "targets"),
+        ("train_images", "train_labels"),
+    ],
+)
+def test_other_names_of_arrays_are_known(tmp_path: Path, images: str, labels: str) -> None:
+    dataset = load(tmp_path, **{images: IMAGES, labels: LABELS})
+    assert dataset.fingerprint == load(tmp_path, images=IMAGES, labels=LABELS).fingerprint
+    assert f"Read the arrays {images!r} as images, {labels!r} as labels." in dataset.notes
+
+
+@pytest.mark.parametrize("names", ["x_{}", "{}_images", "X_{}", "images_{}"])
+def test_arrays_of_every_split_are_read(tmp_path: Path, names: str) -> None:
+    split_names = ("train", "valid", "test")
+    dataset = load(tmp_path, **{names.format(name): IMAGES[: 5 + i] for i, name in enumerate(split_names)})
+    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (5, 6, 7)
+
+
+def test_labels_as_bytes_are_text(tmp_path: Path) -> None:
+    assert load(tmp_path, images=IMAGES, labels=np.array([b"shoe", b"bag"])[LABELS]).classes == ("bag", "shoe")
+
+
+def test_composed_and_decomposed_labels_are_one_class(tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    dataset = load(tmp_path, images=IMAGES, labels=np.array([composed, decomposed])[LABELS])
+    assert dataset.classes == (composed,)
+
+
 def test_other_arrays_are_ignored_and_noted(tmp_path: Path) -> None:
     dataset = load(tmp_path, images=IMAGES, masks=IMAGES, notes=np.array([None]))
     assert re.match("Ignored the arrays masks, notes; .*images, labels, test_images", dataset.notes[0])
@@ -76,7 +111,7 @@ NAN = np.where(np.arange(5) == 2, np.nan, IMAGES / 255)
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x_train": IMAGES}, r"got x_train; expected an array named 'images'; .*np\.savez\(path"),
+        ({"pictures": IMAGES}, r"got pictures; expected an array named 'images'; .*np\.savez\(path"),
         ({}, "got no array; expected an array named 'images'"),
         ({"images": IMAGES[0]}, r"images: got images of shape \(4, 5\); expected \(N, H, W\)"),
         ({"images": IMAGES[..., None, None]}, r"got images of shape \(20, 4, 5, 1, 1\); expected"),
@@ -86,9 +121,9 @@ NAN = np.where(np.arange(5) == 2, np.nan, IMAGES / 255)
         ({"images": IMAGES / 255 - 0.5}, r"images: got floats from -0\.5 to 0\.5; expected uint8"),
         (
             {"images": IMAGES.astype(int)},
-            r"images: got type int64; expected uint8 .*; .*images\.astype\(np\.uint8\)",
+            r"images: got images of type int64; expected uint8 .*; .*images\.astype\(np\.uint8\)",
         ),
-        ({"images": IMAGES > 3}, "images: got type bool; expected uint8"),
+        ({"images": IMAGES > 3}, "images: got images of type bool; expected uint8"),
         (
             {"images": IMAGES.astype(object)},
             "got pickled Python objects.*; expected plain arrays",
@@ -100,6 +135,16 @@ NAN = np.where(np.arange(5) == 2, np.nan, IMAGES / 255)
         ),
         ({"images": IMAGES, "labels": LABELS[:, None]}, r"labels of shape \(20, 1\); expected shape \(20,\)"),
         ({"images": IMAGES, "labels": LABELS / 2}, "labels: got type float64; expected integers or text"),
+        ({"images": IMAGES, "labels": np.array([b"\xff"] * 20)}, "labels: got bytes that are not UTF-8; expected"),
+        ({"images": IMAGES, "labels": np.array(["a", ""])[LABELS]}, "labels: got an empty text as a label; expected"),
+        ({"images": IMAGES, "labels": np.array(["a" * 300] * 20)}, "got a label of 300 characters"),
+        ({"X": IMAGES, "x": IMAGES}, "got the arrays 'X', 'x'; expected one, 'images'"),
+        ({"images": IMAGES, "lables": LABELS}, r"got the array 'lables'; did you mean 'labels'\?"),
+        ({"images": IMAGES, "val_labels": LABELS}, "got validation_labels without validation_images; expected both"),
+        (
+            {"images": np.zeros((28, 28, 3), np.uint8)},
+            r"images: got one image of shape \(28, 28, 3\); .*images\[None\]",
+        ),
         ({"images": IMAGES, "test_labels": LABELS}, "got test_labels without test_images; expected both"),
         (
             {"images": IMAGES, "labels": LABELS, "test_images": IMAGES},

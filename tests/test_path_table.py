@@ -2,6 +2,7 @@
 
 import builtins
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,84 @@ def test_splits_are_honoured_and_missing_ones_held_out(tmp_path: Path, kind: str
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (0, 40, 0)
 
 
+@pytest.mark.parametrize(
+    ("path", "label", "split"),
+    [
+        ("path", "Label", "Split"),
+        ("path ", "Label ", "SPLIT "),
+        ("filename", "labels", "subset"),
+        ("file", "class", "splits"),
+        ("Image", "category", "split"),
+        ("image_path", "class_name", "split"),
+    ],
+)
+@pytest.mark.parametrize("kind", FORMATS)
+def test_other_names_of_columns_are_known(tmp_path: Path, kind: str, path: str, label: str, split: str) -> None:
+    splits = ["Training"] * 30 + ["TEST", "eval"] * 3 + ["dev", "Valid"] * 2
+    columns = {path: PATHS, label: ["a", "b"] * 20, split: splits}
+    dataset = load_dataset(write(tmp_path, kind, **columns))
+    assert dataset.classes == ("a", "b")
+    assert levels(dataset, "test") == list(range(30, 36))
+    assert levels(dataset, "validation") == list(range(36, 40))
+    (note,) = (note for note in dataset.notes if "column" in note)
+    assert re.fullmatch(r"Read the columns? .*\.", note)
+    assert all(
+        f"{name!r} as {key}" in note
+        for key, name in zip(("path", "label", "split"), columns, strict=True)
+        if name != key
+    )
+
+
+def test_the_name_itself_counts_first(tmp_path: Path) -> None:
+    columns = {"image": PATHS, "path": PATHS, "class": ["x"] * 40, "label": ["a"] * 40}
+    dataset = load_dataset(write(tmp_path, "csv", **columns))
+    assert dataset.classes == ("a",)
+    assert "Ignored the columns 'image', 'class'." in dataset.notes
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["Label", "labels"], "columns 'Label', 'labels'; expected one, 'label'; rename"),
+        (["class", "category"], "columns 'class', 'category'; expected one, 'label'; rename"),
+        (["spilt"], r"column 'spilt'; did you mean 'split'\?"),
+        (["lable"], r"column 'lable'; did you mean 'label'\?"),
+    ],
+)
+def test_unclear_columns_are_refused(tmp_path: Path, names: list[str], message: str) -> None:
+    with pytest.raises(DataError, match=rf"labels\.csv: got the {message}"):
+        load_dataset(write(tmp_path, "csv", path=PATHS, **{name: ["train"] * 40 for name in names}))
+
+
+def test_spaces_after_commas_are_no_part_of_a_value(tmp_path: Path) -> None:
+    table = write(tmp_path, "csv", path=PATHS)
+    table.write_text("label, path, split\n" + "".join(f"a, {path}, test\n" for path in PATHS))
+    dataset = load_dataset(table)
+    assert (dataset.classes, len(dataset.test)) == (("a",), 40)
+
+
+@pytest.mark.parametrize("labels", [[1.0, 2.0] * 20, [b"1", b"2"] * 20, ["1", "2"] * 20, [1, 2] * 20])
+def test_labels_of_other_types_have_the_right_names(tmp_path: Path, labels: list[Any]) -> None:
+    assert load_dataset(write(tmp_path, "parquet", path=PATHS, label=labels)).classes == ("1", "2")
+
+
+@pytest.mark.parametrize(("listed", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_file_names_are_compared_in_composed_form(tmp_path: Path, listed: Any, stored: Any) -> None:
+    table = write(tmp_path, "csv", path=PATHS)
+    image = tmp_path / "images" / "7.png"
+    image.rename(image.with_name(unicodedata.normalize(stored, "été.png")))
+    name = unicodedata.normalize(listed, "été")
+    table.write_text(
+        f"path,label\nimages/{name}.png,{name}\nimages/1.png,{unicodedata.normalize('NFC', name)}\n", "utf-8"
+    )
+    dataset = load_dataset(table)
+    assert levels(dataset, "train") == [7, 1]
+    assert dataset.classes == (unicodedata.normalize("NFC", name),)
+
+
 def test_other_columns_are_ignored_and_noted(tmp_path: Path) -> None:
     dataset = load_dataset(write(tmp_path, "csv", id=list(range(40)), path=PATHS, who=["x"] * 40))
-    assert re.match("Ignored .*'id', 'who'", dataset.notes[0])
+    assert any(re.match("Ignored .*'id', 'who'", note) for note in dataset.notes)
 
 
 def test_absolute_paths_a_byte_order_mark_empty_lines_and_quotes_are_read(tmp_path: Path) -> None:
@@ -111,7 +187,7 @@ COLUMNS = "expected a column 'path'.*'label'.*'split'"
 CSV = {
     "nothing": (b"", f"empty table; {COLUMNS}"),
     "a header alone": (b"path,label\n", "no rows; expected one"),
-    "no path": (b"file,label\n1.png,a\n", f"columns 'file', 'label'; {COLUMNS}"),
+    "no path": (b"name,label\n1.png,a\n", f"columns 'name', 'label'; {COLUMNS}"),
     "no header": (b"1.png,a\n2.png,b\n", rf"columns '1\.png', 'a'; {COLUMNS}"),
     "two columns of a name": (b"path,path\n1.png,a\n", f"columns 'path', 'path'; {COLUMNS}"),
     "semicolons": (b"path;label\n1.png;a\n", f"columns 'path;label'; {COLUMNS}.*commas between"),
@@ -156,11 +232,19 @@ def test_bad_tables_are_refused_alike_in_python_and_on_the_command_line(
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"file": PATHS}, "got the columns 'file'; expected a column 'path'"),
+        ({"name": PATHS}, "got the columns 'name'; expected a column 'path'"),
         ({"path": [*PATHS[:39], None]}, "got no path in row 40; expected"),
         ({"path": PATHS, "label": ["a"] * 5 + [None] * 35}, "got no label in row 6; expected"),
         ({"path": [*PATHS[:39], "x.png"]}, r".*'x\.png' \(row 40\) .*expected paths relative to"),
         ({"path": []}, "got no rows; expected one"),
+        ({"path": PATHS, "label": [1.0] * 39 + [float("nan")]}, "got no label in row 40; expected"),
+        ({"path": PATHS, "label": [0.5] * 40}, r"row 1: got the label 0\.5; expected text or integers"),
+        ({"path": PATHS, "label": [b"\xff"] * 40}, r"row 1: got the label .*not UTF-8; expected text"),
+        ({"path": PATHS, "label": [["a"]] * 40}, "row 1: got a label of type list; expected text"),
+        ({"path": PATHS, "label": [{"a": 1}] * 40}, "row 1: got a label of type dict; expected text"),
+        ({"path": PATHS, "label": ["a" * 300] * 40}, "row 1: got a label of 300 characters, .* at most 255"),
+        ({"image": [{"bytes": b"", "path": "x"}] * 40}, "row 1: got a value of type dict; expected text"),
+        ({"path": PATHS, "split": [1] * 40}, "row 1: got a value of type int; expected text"),
     ],
 )
 def test_bad_parquet_is_refused(tmp_path: Path, columns: dict[str, list[Any]], message: str) -> None:

@@ -12,7 +12,7 @@ from vaelab.version import __version__
 
 if TYPE_CHECKING:
     from vaelab.config import Config, ModelConfig, TrainConfig
-    from vaelab.data import Dataset, Split, load_dataset
+    from vaelab.data import Dataset, Split, dataset_from, load_dataset
     from vaelab.data.photo import prepare
     from vaelab.errors import VaelabError
     from vaelab.estimators.estimator import VAE, Autoencoder, ConditionalVAE
@@ -30,6 +30,7 @@ _HOMES = {
     "TrainConfig": "config",
     "Dataset": "data",
     "Split": "data",
+    "dataset_from": "data",
     "load_dataset": "data",
     "prepare": "data.photo",
     "VaelabError": "errors",
@@ -66,6 +67,7 @@ __all__ = [
     "TrainedModel",
     "VaelabError",
     "__version__",
+    "dataset_from",
     "evaluate",
     "export_onnx",
     "fit",

@@ -8,6 +8,7 @@ in vaelab itself are `assert`, never one of these classes.
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Sequence
 from numbers import Integral
 
@@ -51,6 +52,15 @@ class TrainingError(VaelabError, RuntimeError):
 def counted(count: int, noun: str) -> str:
     """Return a count with its noun: `1 image`, `2 images`, `1,000 images`."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+_ESCAPED = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode categories of control characters, of the surrogates that stand for undecodable bytes, and of line breaks."""
+
+
+def printable(text: str) -> str:
+    """Return a text on one line that can be printed and drawn: line breaks, control characters and undecodable bytes escaped."""
+    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in _ESCAPED else c for c in text)
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

@@ -11,8 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from vaelab.data.dataset import Dataset, Split
+from vaelab.data.names import checked_name
 from vaelab.data.split import HELD_OUT_SHARE, hold_out
 from vaelab.errors import DataError, counted
+
+MAX_CHANNELS = 4
 
 MOST_NAMED = 5
 """Maximum number of classes or files that a note names; the others are counted."""
@@ -44,8 +47,12 @@ def channels_first(images: np.ndarray, where: str) -> np.ndarray:
     """Reorder images of shape (N, H, W), (N, H, W, C) or (N, C, H, W) to (N, C, H, W).
 
     If both the second and the last axis could be the channels, the second is used. Raises `DataError`, with `where` as
-    the prefix of its message, for any other shape and for empty arrays.
+    the prefix of its message, for any other shape, for empty arrays, and for a single image (H, W, C).
     """
+    if images.ndim == 3 and images.shape[2] in (1, 3) and min(images.shape[:2]) > MAX_CHANNELS:
+        raise DataError(
+            f"{where}: got one image of shape {images.shape}; expected several, (N, H, W, C); for one image, pass images[None]"
+        )
     if images.ndim == 3:
         ordered = images[:, None]
     elif images.ndim == 4 and images.shape[1] in (1, 3):
@@ -102,6 +109,7 @@ def arrange(
     if first.labels is None:
         classes = ()
     elif classes is None:
+        present = {split: _composed(part, f"{name}: labels") for split, part in present.items()}
         values = np.unique(np.concatenate([part.labels for part in present.values() if part.labels is not None]))
         classes = tuple(str(value) for value in values)
         present = {split: _numbered(part, values) for split, part in present.items()}
@@ -169,6 +177,16 @@ def _check_labels(name: str, parts: Mapping[str, Part]) -> None:
                 f"{name}: got {len(part.images)} {adjectives[split]} images and labels of shape {part.labels.shape}; "
                 f"expected shape ({len(part.images)},), one label per image"
             )
+
+
+def _composed(part: Part, where: str) -> Part:
+    """Return the part with text labels in Unicode's composed form."""
+    if part.labels is None or part.labels.dtype.kind != "U":
+        return part
+    values, index = np.unique(part.labels, return_inverse=True)
+    if "" in values:
+        raise DataError(f"{where}: got an empty text as a label; expected the name of a class for every image")
+    return Part(part.images, np.array([checked_name(str(value), where) for value in values])[index])
 
 
 def _numbered(part: Part, values: np.ndarray) -> Part:

@@ -25,7 +25,7 @@ import numpy as np
 from vaelab.errors import OutputError
 from vaelab.files import atomic_write
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file format and of the decoding; increase it when either changes."""
 
 MAX_ENTRIES = 3

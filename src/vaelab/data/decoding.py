@@ -4,7 +4,7 @@ Pillow holds the global interpreter lock for most of the time that it decodes a 
 images. A worker is this module run by a second interpreter. It reads jobs from standard input and writes the results to
 standard output:
 
-    job     one line of JSON: paths, size, fit, Pillow's limit on the number of pixels
+    job     one line of JSON: paths, size, fit, value of white, Pillow's limit on the number of pixels
     result  one line of JSON: shape and properties of each image; then the pixels of all images, concatenated
 
 This needs no `if __name__ == "__main__"` in the caller's script, no shared memory and no copy of the caller's data. If a worker
@@ -40,12 +40,14 @@ AHEAD = 4
 """Number of jobs per core decoded ahead of the consumer; limits the memory."""
 
 
-def decode_images(paths: Sequence[str], size: tuple[int, int], fit: Fit | None) -> Iterator[Decoded]:
+def decode_images(
+    paths: Sequence[str], size: tuple[int, int], fit: Fit | None, white: float | None = None
+) -> Iterator[Decoded]:
     """Yield the images in order, decoded ahead on all cores."""
     cores = _cores()
     if len(paths) < MANY_FILES or cores == 1 or getattr(sys, "frozen", False):
         jobs = [paths[first : first + 1] for first in range(len(paths))]
-        yield from _in_turn(lambda job: [decode_image(path, size, fit) for path in job], jobs, cores)
+        yield from _in_turn(lambda job: [decode_image(path, size, fit, white) for path in job], jobs, cores)
         return
     workers: SimpleQueue[_Worker] = SimpleQueue()
     started = [_Worker() for _ in range(cores)]
@@ -55,7 +57,7 @@ def decode_images(paths: Sequence[str], size: tuple[int, int], fit: Fit | None) 
     def decode(job: Sequence[str]) -> list[Decoded]:
         worker = workers.get()
         try:
-            return worker.decode(job, size, fit)
+            return worker.decode(job, size, fit, white)
         finally:
             workers.put(worker)
 
@@ -95,16 +97,20 @@ class _Worker:
         self.process: subprocess.Popen[bytes] | None = None
         self.usable = True
 
-    def decode(self, paths: Sequence[str], size: tuple[int, int], fit: Fit | None) -> list[Decoded]:
+    def decode(
+        self, paths: Sequence[str], size: tuple[int, int], fit: Fit | None, white: float | None
+    ) -> list[Decoded]:
         """Decode the images of a job, in the worker if possible."""
         if self.usable:
             try:
-                return self._request(paths, size, fit)
+                return self._request(paths, size, fit, white)
             except (OSError, ValueError):  # could not be started, was stopped, or sent no valid result
                 self.usable = False
-        return [decode_image(path, size, fit) for path in paths]
+        return [decode_image(path, size, fit, white) for path in paths]
 
-    def _request(self, paths: Sequence[str], size: tuple[int, int], fit: Fit | None) -> list[Decoded]:
+    def _request(
+        self, paths: Sequence[str], size: tuple[int, int], fit: Fit | None, white: float | None
+    ) -> list[Decoded]:
         if self.process is None:
             path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109
             self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -117,7 +123,7 @@ class _Worker:
         source, sink = self.process.stdout, self.process.stdin
         assert source is not None
         assert sink is not None
-        job = {"paths": paths, "size": size, "fit": fit, "most": Image.MAX_IMAGE_PIXELS}
+        job = {"paths": paths, "size": size, "fit": fit, "white": white, "most": Image.MAX_IMAGE_PIXELS}
         sink.write(json.dumps(job).encode() + b"\n")
         sink.flush()
         return [_read_image(header, size, source) for header in json.loads(source.readline())]
@@ -135,13 +141,13 @@ class _Worker:
 
 def _read_image(header: list[Any], size: tuple[int, int], source: IO[bytes]) -> Decoded:
     """Read one image of a result."""
-    channels, height, width, transparent, several, error = header
+    channels, (height, width), *facts = header
     pixels = None
     if channels:
         content = source.read(channels * size[0] * size[1])
         # Raises ValueError if the result is cut off.
         pixels = np.frombuffer(content, dtype=np.uint8).reshape(channels, *size)
-    return Decoded(pixels, (height, width), transparent, several, error)
+    return Decoded(pixels, (height, width), *facts)
 
 
 def _run_job(line: bytes, sink: IO[bytes]) -> None:
@@ -149,11 +155,8 @@ def _run_job(line: bytes, sink: IO[bytes]) -> None:
     job = json.loads(line)
     Image.MAX_IMAGE_PIXELS = job["most"]
     size = tuple(job["size"])
-    images = [decode_image(path, size, job["fit"]) for path in job["paths"]]
-    headers = [
-        (0 if image.pixels is None else len(image.pixels), *image.size, image.transparent, image.several, image.error)
-        for image in images
-    ]
+    images = [decode_image(path, size, job["fit"], job["white"]) for path in job["paths"]]
+    headers = [(0 if image.pixels is None else len(image.pixels), *image[1:]) for image in images]
     sink.write(json.dumps(headers).encode() + b"\n")
     for image in images:
         if image.pixels is not None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from vaelab.data.dataset import NEAR_BINARY_SHARE, Dataset, between_share, default_likelihood
+from vaelab.errors import printable
 
 MOST_CLASSES = 30
 
@@ -30,7 +31,7 @@ def doubts(dataset: Dataset, *, conditional: bool) -> Iterator[str]:
 def describe_dataset(dataset: Dataset) -> Iterator[str]:
     """Yield lines of text: counts, size, channels, grey levels, default likelihood with its reason, counts per class."""
     counts = [f"{len(getattr(dataset, name)):,} {name}" for name in ("train", "validation", "test")]
-    yield f"{dataset.name}: {', '.join(counts)} images"
+    yield f"{printable(dataset.name)}: {', '.join(counts)} images"
     channels, height, width = dataset.shape
     _, shown = dataset.shown
     levels = len(np.unique(shown.images))
@@ -50,6 +51,6 @@ def describe_dataset(dataset: Dataset) -> Iterator[str]:
     per_split = [np.bincount(s.labels, minlength=len(dataset.classes)) for s in splits if s.labels is not None]
     for index, name in enumerate(dataset.classes[:MOST_CLASSES]):
         parts = [int(counts[index]) for counts in per_split]
-        yield f"  {name}: {sum(parts):,} ({' + '.join(f'{part:,}' for part in parts)})"
+        yield f"  {printable(name)}: {sum(parts):,} ({' + '.join(f'{part:,}' for part in parts)})"
     if len(dataset.classes) > MOST_CLASSES:
         yield f"  and {len(dataset.classes) - MOST_CLASSES} more"

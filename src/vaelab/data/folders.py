@@ -1,6 +1,7 @@
-"""Folders of images: one folder per class or a single flat folder, optionally inside train/, test/ and validation/.
+"""Folders of images: one folder per class or a single flat folder, optionally inside folders for train, validation and test.
 
-Class names are folder names. Images in subfolders of a class folder belong to that class.
+Class names are folder names. Images in subfolders of a class folder belong to that class. A folder that contains nothing but one
+folder is the same as that folder.
 """
 
 from __future__ import annotations
@@ -17,12 +18,27 @@ import numpy as np
 from vaelab.data.dataset import Dataset
 from vaelab.data.formats import EXTENSIONS, KINDS
 from vaelab.data.image_files import Files, Reading, load_image_files
-from vaelab.data.resize import Fit, Progress
-from vaelab.data.select import EVERYTHING, Selection
+from vaelab.data.names import SPLITS, checked_name, split_folders
 from vaelab.errors import DataError
 
-SPLIT_FOLDERS = {"train": "train", "test": "test", "validation": "validation", "val": "validation"}
-IGNORED_NAMES = frozenset({"__MACOSX"})
+SYSTEM_NAMES = frozenset(
+    {
+        "__macosx",
+        "__pycache__",
+        "@eadir",
+        "@recycle",
+        "@recently-snapshot",
+        "#recycle",
+        "#snapshot",
+        "$recycle.bin",
+        "recycler",
+        "lost+found",
+        "system volume information",
+        "found.000",
+    }
+)
+"""Folders, in lower case, that operating systems and network drives put beside a user's own; they are passed over."""
+
 EXPECTED = f"expected {KINDS} images, or one folder of them per class"
 
 
@@ -45,34 +61,34 @@ class _Content(NamedTuple):
     others: Counter[str]
 
 
+_Identity = tuple[int, int]
+"""Device and inode of a folder, the same for all links to it."""
+
+
 def load_image_folder(
     folder: Path,
-    *,
-    size: tuple[int, int] | None = None,
-    fit: Fit = "crop",
-    seed: int = 0,
-    skip_broken: bool = False,
-    selection: Selection = EVERYTHING,
-    progress: Progress | None = None,
+    reading: Reading = Reading(),  # noqa: B008 - immutable
 ) -> Dataset:
     """Load a folder of images.
 
-    The folders `train/`, `test/` and `validation/` or `val/` are used as splits; without `train/` there are no training images.
-    The result is grey if all images are grey, otherwise RGB. Images of different sizes require `size` (H, W). Raises
-    `DataError` for a folder without images, for images beside class folders, a broken image, different sizes without `size`,
-    and a class that is missing from `train/`.
+    Folders named like `names.SPLITS`, such as `train/` and `Testing/`, are used as splits; without one for training there are no
+    training images. The result is as in `load_image_files`. Raises `DataError` for a folder without images, for images beside
+    class folders, a broken image, splits beside other folders, and a class that is missing from `train/`.
     """
-    listings = _list_splits(folder)
+    inner = _unwrapped(folder)
+    listings = _list_splits(inner)
     classes = None
     if all(listing.classes is not None for listing in listings.values()):
         names = {name for listing in listings.values() for name in listing.classes or ()}
         classes = tuple(sorted(names, key=natural_order))
     notes = []
+    if inner != folder:
+        notes.append(f"Read the folder {inner.relative_to(folder)} inside it: there are no other images.")
+    if subfolders := sum(listing.subfolders for listing in listings.values()):
+        notes.append(f"Assigned the images of {subfolders:,} subfolders to the class of the folder that contains them.")
     if ignored := sum((listing.ignored for listing in listings.values()), Counter[str]()):
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items()))
         notes.append(f"Ignored everything but {KINDS} images: {kinds}.")
-    if subfolders := sum(listing.subfolders for listing in listings.values()):
-        notes.append(f"Assigned the images of {subfolders:,} subfolders to the class of the folder that contains them.")
     number = {name: k for k, name in enumerate(classes or ())}
     splits = {
         split: Files(
@@ -81,7 +97,6 @@ def load_image_folder(
         )
         for split, listing in listings.items()
     }
-    reading = Reading(size, fit, seed, skip_broken, selection, progress)
     return load_image_files(folder, folder.absolute().name, splits, classes, reading, notes)
 
 
@@ -91,58 +106,135 @@ def natural_order(name: str) -> tuple[list[str | int], str]:
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
+def _unwrapped(folder: Path) -> Path:
+    """Return the folder that a folder consists of: its only folder, if that contains class folders; else itself.
+
+    A single folder inside that one makes it a class folder with a subfolder, unless the outer two have the same name, as after
+    unpacking an archive.
+    """
+    seen = set[_Identity]()
+    while (identity := _identity(folder)) not in seen:
+        seen.add(identity)
+        content = _content(folder)
+        if content.images or len(content.folders) != 1 or split_folders([content.folders[0].name]):
+            break
+        (only,) = content.folders
+        inner = _content(only.path)
+        names = [entry.name for entry in inner.folders]
+        several = len(names) > 1 or split_folders(names)
+        if inner.images or not (several or (names and only.name == folder.absolute().name)):
+            break
+        folder = Path(only.path)
+    return folder
+
+
 def _list_splits(folder: Path) -> dict[str, Listing]:
     """List the images of each split; "train" comes first if present."""
     content = _content(folder)
     names = [entry.name for entry in content.folders]
-    splits = [name for name in SPLIT_FOLDERS if name in names]
-    if not splits:
-        return {"train": _list_images(folder, content)}
-    others = [name for name in names if name not in SPLIT_FOLDERS]
-    if others or {"val", "validation"} <= set(splits):
+    found = split_folders(names)
+    if not found:
+        return {"train": _list_images([folder])[0]}
+    others = [name for name in names if name not in found]
+    if others or len(set(found.values())) < len(found):
         raise DataError(
-            f"{folder}: got the folders {', '.join(sorted([*splits, *others]))}; expected only train/, test/ and "
+            f"{folder}: got the folders {', '.join(sorted([*found, *others]))}; expected only train/, test/ and "
             "validation/ (or val/), or only class folders with other names; rename or move some"
         )
-    listings = {SPLIT_FOLDERS[name]: _list_images(folder / name, _content(folder / name)) for name in splits}
+    named = {split: name for split in SPLITS for name in found if found[name] == split}
+    listings = dict(zip(named, _list_images([_unwrapped(folder / name) for name in named.values()]), strict=True))
     first = next(iter(listings))
     classes = listings[first].classes
     for split, listing in listings.items():
         if (listing.classes is None) != (classes is None):
             raise DataError(
-                f"{folder}: got class folders in only one of {first}/ and {split}/; expected them in both or "
+                f"{folder}: got class folders in only one of {named[first]}/ and {named[split]}/; expected them in both or "
                 "neither; move the images into class folders"
             )
         if first == "train" and (unknown := sorted(set(listing.classes or ()) - set(classes or ()))):
             raise DataError(
-                f"{folder}: got the class {', '.join(map(repr, unknown))} in {split}/ but not in train/; "
+                f"{folder}: got the class {', '.join(map(repr, unknown))} in {named[split]}/ but not in {named[first]}/; "
                 f"expected only {', '.join(classes or ())}"
             )
     if content.images:
         raise DataError(
-            f"{folder}: got images beside {first}/; expected none there; move them into {first}/ or one of the other folders"
+            f"{folder}: got images beside {named[first]}/; expected none there; move them into {named[first]}/ or one of the "
+            "other folders"
         )
     listings[first].ignored.update(content.others)
     return listings
 
 
-def _list_images(folder: Path, content: _Content) -> Listing:
-    """List the images of class folders, or those of a flat folder, in natural order."""
+class _ClassFolder:
+    """A class folder and what was found in it so far: image paths, counts of other files, and the number of folders."""
+
+    def __init__(self, entry: os.DirEntry[str]) -> None:
+        self.entry = entry
+        self.paths: list[str] = []
+        self.others = Counter[str]()
+        self.visited = 0
+
+
+def _list_images(folders: Sequence[Path]) -> list[Listing]:
+    """List the images of each of several folders: those of class folders, or those of a flat folder, in natural order.
+
+    A folder is visited once: first the folders themselves, then the targets of links that are not among them.
+    """
+    contents = [_content(folder) for folder in folders]
+    class_folders = [[_ClassFolder(entry) for entry in content.folders] for content in contents]
+    root = folders[0].resolve()
+    seen = {_identity(path) for path in (root, *root.parents, *folders)}
+    links: list[tuple[_ClassFolder, os.DirEntry[str]]] = []
+    for each in (each for several in class_folders for each in several):
+        _visit(each, each.entry, seen, links)
+    for class_folder, entry in links:  # grows in the loop
+        _visit(class_folder, entry, seen, links, follow=True)
+    return [_listing(*each) for each in zip(folders, contents, class_folders, strict=True)]
+
+
+def _visit(
+    into: _ClassFolder,
+    entry: os.DirEntry[str],
+    seen: set[_Identity],
+    links: list[tuple[_ClassFolder, os.DirEntry[str]]],
+    *,
+    follow: bool = False,
+) -> None:
+    """Add the images of a folder and its subfolders to a class folder, and links to folders to `links` unless `follow`."""
+    if entry.is_symlink() and not follow:
+        links.append((into, entry))
+        return
+    identity = _identity(entry.path)
+    if identity in seen:
+        into.others["link to a folder that is read already"] += 1
+        return
+    seen.add(identity)
+    content = _content(entry.path)
+    into.visited += 1
+    into.paths += content.images
+    into.others += content.others
+    for inner in content.folders:
+        _visit(into, inner, seen, links)
+
+
+def _identity(folder: str | Path) -> _Identity:
+    state = os.stat(folder)  # noqa: PTH116
+    return state.st_dev, state.st_ino
+
+
+def _listing(folder: Path, content: _Content, class_folders: Sequence[_ClassFolder]) -> Listing:
+    """Return the listing of a folder from what was found in its class folders."""
     ignored = Counter(content.others)
-    paths: list[str] = []
-    labels: list[str] = []
-    classes: list[str] = []
+    paths: dict[str, list[str]] = {}
     subfolders = 0
-    for entry in content.folders:
-        before = len(paths)
-        visited, others = _collect_recursively(entry.path, paths, ())
-        ignored += others
-        if len(paths) == before:
-            ignored["folder without images" if others or visited > 1 else "empty folder"] += 1
-            continue
-        subfolders += visited - 1
-        classes.append(entry.name)
-        labels += [entry.name] * (len(paths) - before)
+    for each in class_folders:
+        ignored += each.others
+        if each.paths:
+            paths.setdefault(checked_name(each.entry.name, str(folder)), []).extend(each.paths)
+            subfolders += each.visited - 1
+        elif each.visited:
+            ignored["folder without images" if each.others or each.visited > 1 else "empty folder"] += 1
+    classes = list(paths)
     if content.images and paths:
         name = os.path.basename(content.images[0])  # noqa: PTH119
         raise DataError(
@@ -152,23 +244,9 @@ def _list_images(folder: Path, content: _Content) -> Listing:
     if not content.images and not paths:
         got = ", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items())) or "nothing"
         raise DataError(f"{folder}: got {got}; {EXPECTED}")
-    return Listing(content.images or paths, labels, classes if paths else None, ignored, subfolders)
-
-
-def _collect_recursively(folder: str, paths: list[str], parents: Sequence[tuple[int, int]]) -> tuple[int, Counter[str]]:
-    """Append the images of a folder and its subfolders to `paths`; return the number of folders and the other files by kind."""
-    state = os.stat(folder)  # noqa: PTH116
-    identity = (state.st_dev, state.st_ino)
-    if identity in parents:  # a symbolic link to one of its parents
-        return 0, Counter()
-    content = _content(folder)
-    paths += content.images
-    visited, others = 1, Counter(content.others)
-    for entry in content.folders:
-        visited_below, others_below = _collect_recursively(entry.path, paths, (*parents, identity))
-        visited += visited_below
-        others += others_below
-    return visited, others
+    labels = [name for name, of_class in paths.items() for _ in of_class]
+    listed = [path for of_class in paths.values() for path in of_class]
+    return Listing(content.images or listed, labels, classes if paths else None, ignored, subfolders)
 
 
 def _content(folder: str | Path) -> _Content:
@@ -182,7 +260,7 @@ def _content(folder: str | Path) -> _Content:
     with os.scandir(folder) as entries:
         for entry in entries:
             name = entry.name
-            hidden = name.startswith(".") or name in IGNORED_NAMES
+            hidden = name.startswith(".") or name.lower() in SYSTEM_NAMES
             if not hidden and os.path.splitext(name)[1].lower() in EXTENSIONS and not entry.is_dir():  # noqa: PTH122
                 images.append(name)
             elif not entry.is_dir():

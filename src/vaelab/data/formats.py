@@ -1,28 +1,35 @@
 """Decode an image file of any supported format, mode and depth to uint8 pixels, grey or RGB.
 
-Transparent pixels are composited on white, the EXIF orientation is applied, 16-bit values are reduced to their upper 8 bits,
-and only the first of several frames or pages is read. WebP and GIF have no grey mode: their images are grey if every pixel is.
+Transparent pixels are composited on white, the EXIF orientation is applied, levels of 16 and 32 bits are reduced to 8 (see
+`depth`), and only the first of several frames or pages is read. WebP and GIF have no grey mode: their images are grey if every
+pixel is.
 """
 
 from __future__ import annotations
 
+import io
+import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from vaelab.data.depth import EIGHT_BITS, SIXTEEN_BITS, Stored, grey_levels, is_dark, stated_white, stored_as
 from vaelab.data.resize import Fit, fit_image, to_pixels
 from vaelab.errors import DataError
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 KINDS = "PNG, JPEG, WebP, BMP, TIFF or GIF"
-GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B"})
 WITHOUT_GREY = frozenset({"WEBP", "GIF"})
 ORIENTATION = 0x0112
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+TEXT_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+
+_Result = TypeVar("_Result")
 
 
 class Decoded(NamedTuple):
@@ -40,6 +47,12 @@ class Decoded(NamedTuple):
         Whether the file contains several frames or pages.
     error
         Error message if the file is broken, otherwise ''.
+    white
+        Value of white in the file that was used.
+    brightest
+        Brightest value in the file.
+    stated
+        Value of white for the depth that the file states, if that is less than `white`; otherwise 0.
     """
 
     pixels: np.ndarray | None
@@ -47,6 +60,17 @@ class Decoded(NamedTuple):
     transparent: bool = False
     several: bool = False
     error: str = ""
+    white: float = EIGHT_BITS
+    brightest: float = 0
+    stated: int = 0
+
+
+class Flattened(NamedTuple):
+    """An image as 8-bit grey ("L") or RGB, whether it had transparency, and the brightest value that it stored."""
+
+    image: Image.Image
+    transparent: bool
+    brightest: float
 
 
 @contextmanager
@@ -58,78 +82,160 @@ def only_bombs_warn() -> Iterator[None]:
         yield
 
 
-def decode_image(path: str, size: tuple[int, int], fit: Fit | None) -> Decoded:
+def decode_image(path: str, size: tuple[int, int], fit: Fit | None, white: float | None = None) -> Decoded:
     """Decode an image at `size`; if `fit` is None, the image must already have that size.
 
-    Does not raise: errors are returned in the result.
+    `white` is the stored value of white, if it is not what the format implies. Does not raise: errors are returned in the result.
     """
     try:
-        with _opened(path) as file:
-            # The other pictures of an MPO file are previews.
-            several = file.format != "MPO" and getattr(file, "is_animated", False)
-            may_be_grey = file.format in WITHOUT_GREY
-            image, transparent = flattened(ImageOps.exif_transpose(file))
-        if may_be_grey and image.mode == "RGB":
-            image = _without_colour(image)
-        old = (image.height, image.width)
-        if fit:
-            image = fit_image(image, size, fit)
-        pixels = to_pixels(image)
+        return _read(path, lambda stream: _decode(stream, size, fit, white))
     except Exception as error:  # Pillow raises many types on broken files, from SyntaxError to struct.error
         return Decoded(None, error=_error_message(path, error))
-    return Decoded(pixels if pixels.shape[1:] == size else None, old, transparent, several)
+
+
+def _decode(stream: IO[bytes], size: tuple[int, int], fit: Fit | None, white: float | None) -> Decoded:
+    with Image.open(stream, formats=FORMATS) as file:
+        # The other pictures of an MPO file are previews.
+        several = file.format != "MPO" and getattr(file, "is_animated", False)
+        may_be_grey = file.format in WITHOUT_GREY
+        stored = stored_as(file)
+        image, transparent, brightest = flattened(ImageOps.exif_transpose(file), stored, white)
+        used = stored.white if white is None else _capped(white, stored, file.mode)
+        may_state = stored.grey and white is None and (stored.white > EIGHT_BITS or is_dark(brightest, used))
+        stated = stated_white(file, stream) if may_state else 0
+    if may_be_grey and image.mode == "RGB":
+        image = _without_colour(image)
+    old = (image.height, image.width)
+    if fit:
+        image = fit_image(image, size, fit)
+    pixels = to_pixels(image)
+    right_size = pixels.shape[1:] == size
+    facts = (used, brightest, stated if stated < used else 0)
+    return Decoded(pixels if right_size else None, old, transparent, several, "", *facts)
 
 
 def open_image(path: str) -> Image.Image:
     """Read an image at its own size, as grey ("L") or RGB. Raises `DataError` if it is broken."""
+
+    def read(stream: IO[bytes]) -> Image.Image:
+        with Image.open(stream, formats=FORMATS) as file:
+            stored = stored_as(file)
+            return flattened(ImageOps.exif_transpose(file), stored).image
+
     try:
-        with only_bombs_warn(), Image.open(path, formats=FORMATS) as file:
-            return flattened(ImageOps.exif_transpose(file))[0]
+        with only_bombs_warn():
+            return _read(path, read)
     except Exception as error:  # as in `decode_image`
         raise DataError(_error_message(path, error, remedy="fix it or choose another file")) from None
 
 
-def flattened(image: Image.Image) -> tuple[Image.Image, bool]:
-    """Convert an image of any mode to 8-bit grey ("L") or RGB on white; also return whether it had transparency."""
-    grey = image.mode in GREY_MODES
+def flattened(image: Image.Image, stored: Stored | None = None, white: float | None = None) -> Flattened:
+    """Convert an image of any mode to 8-bit grey ("L") or RGB, on white.
+
+    Parameters
+    ----------
+    image
+        The image.
+    stored
+        How its file stores the levels; by default, what its mode implies.
+    white
+        Stored value of white; by default, what `stored` implies. Does not apply to files of fewer bits.
+
+    Raises
+    ------
+    ValueError
+        If a value is brighter than white, or if the levels cannot be computed from what Pillow decodes.
+    """
+    stored = stored or stored_as(image)
+    if stored.reduced and (isinstance(image.info.get("transparency"), tuple) or (white or SIXTEEN_BITS) < SIXTEEN_BITS):
+        raise ValueError(
+            "16 bits per channel are read as 8, without `white` and transparent colours; save it with 8 bits"
+        )
+    white = None if white is None else _capped(white, stored, image.mode)
     if image.mode == "F" or image.mode.startswith("I"):
-        image = _eight_bits(image)
-    transparent = image.has_transparency_data
-    if transparent:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("L" if grey else "RGB"), transparent
+        levels, brightest = grey_levels(image, stored, white)
+        return Flattened(_on_white(levels, np.asarray(image), stored.key), stored.key is not None, brightest)
+    if image.mode == "1":
+        image = image.convert("L")
+    if image.mode == "La":
+        image = image.convert("LA")
+    transparent = stored.key is not None or image.has_transparency_data
+    grey = stored.grey
+    colours = "RGBA" if transparent and stored.key is None else "L" if grey else "RGB"
+    if stored.key is not None:
+        image = image.copy()
+        del image.info["transparency"]  # Pillow reads it wrongly for fewer than 8 bits
+    image = image.convert(colours)
+    bands = 1 if colours == "L" else 3
+    extrema = image.getextrema()
+    brightest = max(band[1] for band in extrema[:bands]) if bands == 3 else extrema[1]
+    values = np.asarray(image) if stored.key is not None else None
+    if white is not None and white != EIGHT_BITS:
+        if brightest > white:
+            raise ValueError(f"values up to {brightest}; expected 0…{white:g}, as `white` says")
+        scaled = [min(EIGHT_BITS, round(level * EIGHT_BITS / white)) for level in range(256)]
+        image = image.point(scaled * bands + list(range(256)) * (colours == "RGBA"))
+    if colours == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("L" if grey else "RGB")
+    elif values is not None:
+        image = _on_white(np.asarray(image), values, stored.key)
+    return Flattened(image, transparent, brightest * 257 if stored.reduced else brightest)
+
+
+def _capped(white: float, stored: Stored, mode: str) -> float:
+    """Return the value of white for a file: that of its format if the file cannot store `white`."""
+    return white if mode in ("I", "F") else min(white, stored.white)
+
+
+def _on_white(levels: np.ndarray, values: np.ndarray, key: int | None) -> Image.Image:
+    """Return a grey image with the pixels of the transparent value made white."""
+    return Image.fromarray(levels if key is None else np.where(values == key, np.uint8(EIGHT_BITS), levels))
 
 
 def header_size(path: str) -> tuple[int, int]:
     """Read the (H, W) of an image from its header. Raises `DataError` if it is broken."""
-    try:
-        with _opened(path) as file:
+
+    def read(stream: IO[bytes]) -> tuple[int, int]:
+        with Image.open(stream, formats=FORMATS) as file:
             # A PNG can store its orientation after the pixels (rare): it is then found only when decoding. For a TIFF, Pillow
             # reports the size after the rotation.
             has_orientation = "exif" in file.info if file.format == "PNG" else file.format != "TIFF"
             rotated = has_orientation and file.getexif().get(ORIENTATION, 1) >= 5
             return (file.width, file.height) if rotated else (file.height, file.width)
+
+    try:
+        return _read(path, read)
     except Exception as error:  # as in `decode_image`
         raise DataError(_error_message(path, error)) from None
 
 
-@contextmanager
-def _opened(path: str) -> Iterator[Image.Image]:
-    """Open an image file without decoding it.
+def _read(path: str, read: Callable[[IO[bytes]], _Result]) -> _Result:
+    """Apply `read` to an image file; if Pillow finds the texts in a PNG too long, without them.
 
     Opened by path instead of as a stream, Pillow memory-maps uncompressed files and scrambles TIFFs with a rotation.
     """
-    with open(path, "rb") as stream, Image.open(stream, formats=FORMATS) as file:  # noqa: PTH123
-        yield file
+    with open(path, "rb") as stream:  # noqa: PTH123
+        try:
+            return read(stream)
+        except ValueError as error:
+            if "MAX_TEXT" not in str(error):
+                raise
+            stream.seek(0)
+            return read(_without_texts(stream))
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Reduce 16 bits per pixel to the upper 8."""
-    values = np.asarray(image)
-    if image.mode == "F" or (image.mode == "I" and not 0 <= values.min() <= values.max() <= 0xFFFF):
-        raise ValueError("32-bit pixels have no defined white level; save it with 8 or 16 bits per pixel")
-    return Image.fromarray((values >> 8).astype(np.uint8))
+def _without_texts(stream: IO[bytes]) -> IO[bytes]:
+    """Return a PNG without its text chunks, which Pillow limits in size."""
+    kept = io.BytesIO()
+    kept.write(stream.read(len(PNG_SIGNATURE)))
+    while len(header := stream.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", header)
+        if kind in TEXT_CHUNKS:
+            stream.seek(length + 4, io.SEEK_CUR)
+        else:
+            kept.write(header + stream.read(length + 4))
+    kept.seek(0)
+    return kept
 
 
 def _without_colour(image: Image.Image) -> Image.Image:

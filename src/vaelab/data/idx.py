@@ -16,15 +16,20 @@ from typing import BinaryIO
 
 import numpy as np
 
-from vaelab.data.arrays import Part, assemble, channels_first
+from vaelab.data.arrays import Part, assemble, channels_first, listed
 from vaelab.data.dataset import Dataset
+from vaelab.data.layout import as_levels
 from vaelab.errors import DataError
 
 UINT8 = 0x08
-TYPES = {UINT8: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
+TYPES = {UINT8: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+"""NumPy's types by the number in the header; values are big-endian."""
 DEFLATE_LIMIT = 1032
 """Maximum compression ratio of Deflate: a header that states more values is wrong, which shows without decompressing."""
-NAME = re.compile(r"(?:.*[-_.])?(train|t10k|test)[-_](images|labels)[-_.]idx\d?(?:[-_.]ubyte)?(?:\.gz)?", re.IGNORECASE)
+NAME = re.compile(
+    r"(?:.*[-_.])?(train|t10k|test)[-_.](images|labels)[-_.]idx\d?(?:[-_.](?:ubyte|byte|short|int|float|double))?(?:\.gz)?",
+    re.IGNORECASE,
+)
 CHUNK = 1 << 20
 """Bytes per read; memory grows with the data read, not with the size stated in the header."""
 
@@ -34,11 +39,12 @@ def is_idx_name(name: str) -> bool:
     return NAME.fullmatch(name) is not None
 
 
-def read_idx(path: Path) -> np.ndarray:
-    """Read the uint8 values of an IDX file, gzipped or not, in the shape stated in its header.
+def read_idx(path: Path, *, kinds: str = "u") -> np.ndarray:
+    """Read the values of an IDX file, gzipped or not, in the shape stated in its header.
 
-    Memory is not allocated from the header alone. Raises `DataError` for a wrong magic number, a type other than uint8, and
-    a file that is shorter or longer than its header states.
+    `kinds` are the NumPy kinds of types that are expected: "u" (uint8), "i" (other integers), "f" (floats). Memory is not
+    allocated from the header alone. Raises `DataError` for a wrong magic number, another type, and a file that is shorter or
+    longer than its header states.
     """
     try:
         with path.open("rb") as file:
@@ -47,15 +53,15 @@ def read_idx(path: Path) -> np.ndarray:
             file.seek(0)
             if zipped:
                 with gzip.open(file) as inflated:
-                    return _read_values(inflated, size * DEFLATE_LIMIT, path)
-            return _read_values(file, size, path)
+                    return _read_values(inflated, size * DEFLATE_LIMIT, path, kinds)
+            return _read_values(file, size, path, kinds)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
             f"{path}: cannot be read ({error}); expected a complete IDX file, gzipped or not; copy or download it again"
         ) from None
 
 
-def _read_values(stream: BinaryIO | gzip.GzipFile, max_bytes: int, path: Path) -> np.ndarray:
+def _read_values(stream: BinaryIO | gzip.GzipFile, max_bytes: int, path: Path, kinds: str) -> np.ndarray:
     """Read the header and the values of a stream of at most `max_bytes` bytes."""
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or magic[3] == 0:
@@ -63,8 +69,9 @@ def _read_values(stream: BinaryIO | gzip.GzipFile, max_bytes: int, path: Path) -
             f"{path}: got the first bytes {magic.hex(' ') or '(none)'}; expected an IDX file, which starts with "
             "00 00 08 03 (images) or 00 00 08 01 (labels)"
         )
-    if magic[2] != UINT8:
-        raise DataError(f"{path}: got IDX values of type {TYPES[magic[2]]}; expected uint8, which starts with 00 00 08")
+    dtype = np.dtype(TYPES[magic[2]])
+    if dtype.kind not in kinds:
+        raise DataError(f"{path}: got IDX values of type {dtype.name}; expected uint8, which starts with 00 00 08")
     rank = magic[3]
     dimensions = stream.read(4 * rank)
     if len(dimensions) < 4 * rank:
@@ -76,7 +83,7 @@ def _read_values(stream: BinaryIO | gzip.GzipFile, max_bytes: int, path: Path) -
         raise DataError(
             f"{path}: got a header of shape {' × '.join(map(str, shape[:9]))}; expected up to 4 dimensions, none of them 0"
         )
-    expected = math.prod(shape)
+    expected = math.prod(shape) * dtype.itemsize
     stated = f"its header states {' × '.join(map(str, shape))} = {expected:,} bytes"
     if expected > max_bytes - 4 - 4 * rank:
         raise DataError(f"{path}: {stated}, got fewer; the file is cut off or its header is wrong")
@@ -89,55 +96,75 @@ def _read_values(stream: BinaryIO | gzip.GzipFile, max_bytes: int, path: Path) -
         if len(values) < expected:
             found, cause = f"{len(values):,}", "the file is cut off"
         raise DataError(f"{path}: {stated}, got {found}; {cause} or its header is wrong")
-    return np.frombuffer(values, dtype=np.uint8).reshape(shape)
+    return np.frombuffer(values, dtype=dtype).reshape(shape)
 
 
 def load_idx_folder(folder: Path, *, seed: int = 0) -> Dataset:
     """Load a folder of IDX files named like those of MNIST: train-images…, train-labels…, t10k-… or test-….
 
-    The labels may be missing, and so may the test files or the training files. The classes are the sorted distinct labels.
-    Raises `DataError` for broken files, files that do not match in number or shape, and labels without images.
+    The labels may be missing, and so may the test files or the training files. The classes are the sorted distinct labels. Other
+    files are named in a note. Raises `DataError` for broken files, files that do not match in number or shape, and labels without
+    images.
     """
-    files = _find_files(folder)
+    files, others = _find_files(folder)
+    notes = []
+    if others:
+        notes.append(
+            f"Ignored {listed(others)}: files of images and labels have names such as train-images-idx3-ubyte, "
+            "train-labels-idx1-ubyte and t10k-images-idx3-ubyte."
+        )
+    if any("emnist" in path.name.lower() for part, path in files.items() if part.endswith("images")):
+        notes.append(
+            "The files of EMNIST store images with rows and columns exchanged: these lie on their side. The built-in source "
+            "emnist-letters turns them; others can be saved upright as an .npz file, with images.transpose(0, 2, 1)."
+        )
     parts = {part for part in ("train", "test") if {f"{part}-images", f"{part}-labels"} & files.keys()}
-    train = _read_part(files, "train", folder) if parts != {"test"} else None
-    test = _read_part(files, "test", folder) if "test" in parts else None
+    train = _read_part(files, "train", folder, notes) if parts != {"test"} else None
+    test = _read_part(files, "test", folder, notes) if "test" in parts else None
     name = folder.absolute().name
     if train is not None and test is not None and test.images.shape[1:] != train.images.shape[1:]:
         raise DataError(
             f"{folder}: got test images of shape {test.images.shape[1:]}; expected that of the training "
             f"images, {train.images.shape[1:]}; put each data set into a separate folder"
         )
-    return assemble(name, train, test=test, seed=seed)
+    return assemble(name, train, test=test, seed=seed, notes=notes)
 
 
-def _find_files(folder: Path) -> dict[str, Path]:
-    """Find the IDX files of a folder, by part such as "train-images"."""
+def _find_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Find the IDX files of a folder, by part such as "train-images"; also return the names of its other files."""
     found: dict[str, list[Path]] = {}
+    others = []
     for path in sorted(folder.iterdir()):
         if match := NAME.fullmatch(path.name):
             part = "train" if match[1].lower() == "train" else "test"
             found.setdefault(f"{part}-{match[2].lower()}", []).append(path)
+        elif not path.name.startswith("."):
+            others.append(path.name)
     for part, paths in found.items():
         if len({path.name.removesuffix(".gz") for path in paths}) > 1:
             raise DataError(
                 f"{folder}: got {', '.join(path.name for path in paths)}; expected one file of {part}; "
                 "put each data set into a separate folder"
             )
-    return {part: paths[0] for part, paths in found.items()}  # sorted: the uncompressed file comes before its .gz
+    # Sorted: the uncompressed file comes before its .gz.
+    return {part: paths[0] for part, paths in found.items()}, others
 
 
-def _read_part(files: dict[str, Path], part: str, folder: Path) -> Part:
+def _read_part(files: dict[str, Path], part: str, folder: Path, notes: list[str]) -> Part:
+    """Read the images and labels of a part, and add to `notes`."""
     if f"{part}-images" not in files:
         raise DataError(
             f"{folder}: got {', '.join(path.name for path in files.values())}; expected "
             f"{'train' if part == 'train' else 't10k'}-images-idx3-ubyte (or .gz) as well; copy it there"
         )
     path = files[f"{part}-images"]
-    images = channels_first(read_idx(path), str(path))
+    values = channels_first(read_idx(path, kinds="uf"), str(path))
+    if values.dtype.kind == "f":
+        notes.append(f"Scaled the floating-point images of {path.name} from [0, 1] to 0…255 and rounded them.")
+    images = as_levels(values, f"{path}: ")
     labels = None
     if (labels_path := files.get(f"{part}-labels")) is not None:
-        labels = read_idx(labels_path)
+        labels = read_idx(labels_path, kinds="iu")
         if labels.shape != (len(images),):
             raise DataError(
                 f"{labels_path}: got labels of shape {labels.shape} for {len(images):,} images; "

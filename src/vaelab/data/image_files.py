@@ -6,7 +6,8 @@ Splits, classes and limit are applied to file indices first, so that only the im
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +18,9 @@ from vaelab.data.arrays import MOST_NAMED, Part, arrange, as_dataset, class_note
 from vaelab.data.cache import Entry, entry_for, load_entry, save_entry
 from vaelab.data.dataset import Dataset
 from vaelab.data.decoding import MANY_FILES, decode_images
+from vaelab.data.depth import dark_notes
 from vaelab.data.formats import Decoded, header_size, only_bombs_warn
-from vaelab.data.resize import Fit, Progress, fit_note
+from vaelab.data.resize import Fit, Progress, common_size, common_size_note, fit_note
 from vaelab.data.select import EVERYTHING, Selection, select
 from vaelab.errors import DataError, counted
 
@@ -39,6 +41,7 @@ class Reading(NamedTuple):
     skip_broken: bool = False
     selection: Selection = EVERYTHING
     progress: Progress | None = None
+    white: float | None = None
 
 
 class _Images(NamedTuple):
@@ -47,6 +50,14 @@ class _Images(NamedTuple):
     images: np.ndarray
     indices: np.ndarray
     notes: list[str]
+
+
+class _Collected(NamedTuple):
+    """uint8 images (M, C, H, W), the indices (M,) of their files, and what else was found in each file."""
+
+    images: np.ndarray
+    indices: np.ndarray
+    facts: list[Decoded]
 
 
 def load_image_files(
@@ -59,8 +70,8 @@ def load_image_files(
 ) -> Dataset:
     """Load the files of a source.
 
-    The result is grey if all images are grey, otherwise RGB. Raises `DataError` for a broken image (unless broken images are
-    skipped), and for images of different sizes if no size is given.
+    The result is grey if all images are grey, otherwise RGB. Images of different sizes are scaled to `common_size` if no size is
+    given. Raises `DataError` for a broken image, unless broken images are skipped.
     """
     paths = [path for files in splits.values() for path in files.paths]
     source_parts, start = {}, 0
@@ -115,29 +126,49 @@ def _entry(source: Path, paths: Sequence[str], reading: Reading) -> Entry:
             states.append(f"{name}\0{state.st_size}\0{state.st_mtime_ns}")
         except OSError:
             states.append(name)
-    request = (pillow_version, reading.size, reading.fit, reading.skip_broken, reading.selection)
+    request = (pillow_version, reading.size, reading.fit, reading.skip_broken, reading.selection, reading.white)
     seed = reading.seed if reading.selection.limit is not None else None
     return entry_for(source, (*request, seed), os.fsencode("\n".join(states)))
 
 
 def _read(source: Path, paths: Sequence[str], reading: Reading) -> _Images:
-    """Decode the images at the requested size, or at that of the first image."""
+    """Decode the images at the requested size, at that of all images, or at their `common_size`."""
     with only_bombs_warn():
-        size = reading.size or _first_size(paths, reading.skip_broken)
-        fit = reading.fit if reading.size else None
-        return _collect(source, paths, size, fit, reading)
+        size, fit = reading.size, reading.fit if reading.size else None
+        read = _collect(source, paths, size or _first_size(paths, reading.skip_broken), fit, reading)
+        notes = []
+        if read is None:  # no size was requested, and the images have several
+            size, fit = common_size(_sizes(paths)), reading.fit
+            read = _collect(source, paths, size, fit, reading)
+            assert read is not None
+            notes.append(common_size_note([image.size for image in read.facts], size, fit))
+        if reading.white is None and (white := _stated_white(read.facts)):
+            notes.append(
+                f"Read the levels 0…{white} as black to white: the files state this depth (sBIT or MaxSampleValue)."
+            )
+            height, width = read.images.shape[2:]
+            read = _collect(source, paths, (height, width), fit, reading._replace(white=white))
+            assert read is not None
+        elif reading.white is None:
+            notes += _depth_notes(read.facts)
+    if reading.size and (note := fit_note([image.size for image in read.facts], reading.size, reading.fit)):
+        notes.append(note)
+    return _Images(read.images, read.indices, [*notes, *_notes(read.facts)])
 
 
-def _collect(source: Path, paths: Sequence[str], size: tuple[int, int], fit: Fit | None, reading: Reading) -> _Images:
+def _collect(
+    source: Path, paths: Sequence[str], size: tuple[int, int], fit: Fit | None, reading: Reading
+) -> _Collected | None:
+    """Decode the images at `size`; return None if `fit` is None and one has another size."""
     images = _allocate(source, (len(paths), 1, *size))
     decoded: list[Decoded] = []
     indices: list[int] = []
-    for i, image in enumerate(decode_images(paths, size, fit)):
+    for i, image in enumerate(decode_images(paths, size, fit, reading.white)):
         if image.error:
             if not reading.skip_broken:
                 raise DataError(image.error)
         elif image.pixels is None:
-            raise _different_sizes(source, paths, image.size)
+            return None
         else:
             if len(image.pixels) > images.shape[1]:  # the first image in colour
                 rgb = _allocate(source, (len(paths), 3, *size))
@@ -153,22 +184,34 @@ def _collect(source: Path, paths: Sequence[str], size: tuple[int, int], fit: Fit
         raise DataError(
             f"{source}: got {counted(len(paths), 'file')}, {which} be read; expected images; check {paths[0]}"
         )
-    return _Images(images[: len(decoded)], np.array(indices), _notes(decoded, size, fit))
+    return _Collected(images[: len(decoded)], np.array(indices), decoded)
 
 
-def _notes(decoded: Sequence[Decoded], size: tuple[int, int], fit: Fit | None) -> list[str]:
-    """Return notes on the conversions of the images."""
-    notes = []
-    if fit and (note := fit_note([image.size for image in decoded], size, fit)):
-        notes.append(note)
+def _stated_white(decoded: Sequence[Decoded]) -> int:
+    """Return the value of white for the depth that the files state, if all images that are not black agree with it; else 0."""
+    shown = [image for image in decoded if image.brightest]
+    if not all(image.stated for image in shown):
+        return 0
+    white = max((image.stated for image in shown), default=0)
+    return white if all(image.brightest <= white for image in shown) else 0
+
+
+def _depth_notes(decoded: Sequence[Decoded]) -> Iterator[str]:
+    """Yield notes on float images, and on images that are dark at the depth of their files."""
+    if floats := sum(image.white == 1 for image in decoded):
+        yield f"Scaled {counted(floats, 'floating-point image')} from [0, 1] to 0…255 and rounded them."
+    yield from dark_notes((image.brightest, image.white) for image in decoded)
+
+
+def _notes(decoded: Sequence[Decoded]) -> Iterator[str]:
+    """Yield notes on the conversions of the images."""
     grey = sum(image.pixels is not None and len(image.pixels) == 1 for image in decoded)
     if 0 < grey < len(decoded):
-        notes.append(f"Converted {grey:,} grey images to RGB, because the other {len(decoded) - grey:,} are RGB.")
+        yield f"Converted {grey:,} grey images to RGB, because the other {len(decoded) - grey:,} are RGB."
     if transparent := sum(image.transparent for image in decoded):
-        notes.append(f"Composited {transparent:,} images with transparency on white.")
+        yield f"Composited {transparent:,} images with transparency on white."
     if several := sum(image.several for image in decoded):
-        notes.append(f"Read only the first frame or page of {several:,} files with several.")
-    return notes
+        yield f"Read only the first frame or page of {several:,} files with several."
 
 
 def _skipped_notes(source: Path, broken: Sequence[str], parts: Mapping[str, Part]) -> list[str]:
@@ -211,16 +254,10 @@ def _first_size(paths: Sequence[str], skip_broken: bool) -> tuple[int, int]:
     return 1, 1  # decoding then reports that no file can be read
 
 
-def _different_sizes(source: Path, paths: Sequence[str], decoded_size: tuple[int, int]) -> DataError:
-    """Return the error for images of different sizes; `decoded_size` is a size that the headers may not show."""
-    sizes = {decoded_size}
+def _sizes(paths: Sequence[str]) -> list[tuple[int, int]]:
+    """Return the (H, W) of the images from their headers, without broken files."""
+    sizes = []
     for path in paths:
-        try:
-            sizes.add(header_size(path))
-        except DataError:
-            continue
-    smallest, *_, largest = (f"{h}×{w}" for h, w in sorted(sizes, key=lambda size: (size[0] * size[1], size)))
-    return DataError(
-        f"{source}: got images of {len(sizes)} sizes, from {smallest} to {largest} (height×width); "
-        "expected one size; pass one, for instance `size=64`, to scale all images to 64×64"
-    )
+        with suppress(DataError):
+            sizes.append(header_size(path))
+    return sizes

@@ -12,12 +12,12 @@ from vaelab.errors import DataError
 def as_stored(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Convert images (N, H, W), (N, H, W, C) or (N, C, H, W), or rows (N, D), to (N, *shape), contiguous.
 
-    Images stay uint8; rows become float32.
+    Images are uint8, or floats in [0, 1], and become uint8; rows become float32.
 
     Raises
     ------
     DataError
-        If the array is empty or not of `shape`, (C, H, W) or (D,), or if images are not uint8.
+        If the array is empty or not of `shape`, (C, H, W) or (D,), or if images are of another type or range.
     """
     raw = np.asarray(images)
     if len(shape) == 3 and raw.shape[1:] != tuple(shape):
@@ -30,7 +30,7 @@ def as_stored(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
             f"got {describe_shape(raw.shape[1:])}; expected {describe_shape(shape)}, the shape of the training data"
         )
     if len(shape) == 3:
-        expect_levels(raw)
+        raw = as_levels(raw)
     return np.ascontiguousarray(raw, dtype=np.uint8 if len(shape) == 3 else np.float32)
 
 
@@ -42,6 +42,29 @@ def expect_levels(images: np.ndarray, where: str = "") -> None:
     if images.dtype.kind == "f" and images.size and 0 <= images.min() <= images.max() <= 1:
         remedy = '; pass (255 * X).round().astype("uint8")'
     raise DataError(f"{where}got images of type {images.dtype}; expected uint8 levels 0…255{remedy}")
+
+
+def as_levels(images: np.ndarray, where: str = "") -> np.ndarray:
+    """Return images as uint8 levels: uint8 unchanged, floats in [0, 1] scaled to 0…255 and rounded.
+
+    Raises
+    ------
+    DataError
+        For floats of another range and for other types; `where` is a prefix of the message.
+    """
+    if images.dtype == np.uint8:
+        return images
+    expected = "expected uint8 in 0…255 or floats in [0, 1]"
+    if images.dtype.kind != "f":
+        raise DataError(
+            f"{where}got images of type {images.dtype}; {expected}; if the values are in 0…255, convert with "
+            "images.astype(np.uint8)"
+        )
+    low, high = float(images.min()), float(images.max())  # NaN if any value is NaN
+    if not 0 <= low <= high <= 1:
+        got = "NaN" if np.isnan(low) else f"floats from {low:g} to {high:g}"
+        raise DataError(f"{where}got {got}; {expected}")
+    return np.rint(images * images.dtype.type(255)).astype(np.uint8)
 
 
 def as_shown(stored: np.ndarray) -> np.ndarray:

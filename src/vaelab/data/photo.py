@@ -111,7 +111,10 @@ def _opened(image: Picture) -> Image.Image:
                 f"got an array of type {image.dtype} and shape {shape}; expected uint8 (H, W), (H, W, 3) or (H, W, 4)"
             )
         image = Image.fromarray(image)
-    return flattened(image)[0]
+    try:
+        return flattened(image).image
+    except ValueError as error:
+        raise DataError(f"got an image that cannot be converted to 8 bits ({error}); convert it first") from None
 
 
 class _Separation(NamedTuple):

@@ -8,19 +8,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from vaelab.data.dataset import Dataset, Split
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, did_you_mean
 
 Fit: TypeAlias = Literal["crop", "pad"]
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Progress callback: called with a description, the number of items done, and the total."""
 
 MAX_SIDE = 4096
+COMMON_SIDE, STEP = 64, 8
+"""Largest side chosen for images of different sizes, and its step, in pixels."""
+
 SCALING = Image.Resampling.LANCZOS
 
 
@@ -44,6 +47,14 @@ def parse_size(size: int | tuple[int, int] | str | None) -> tuple[int, int] | No
         f"`size`: got {size!r}; expected one side or HxW, each 1…{MAX_SIDE} pixels; "
         "pass for instance `size=32` or `size='32x48'`"
     )
+
+
+def check_fit(fit: str) -> None:
+    """Raise `ConfigError` if `fit` is not one of `Fit`."""
+    if fit not in get_args(Fit):
+        raise ConfigError(
+            f"`fit`: got {fit!r}; expected {' or '.join(get_args(Fit))}.{did_you_mean(fit, get_args(Fit))}"
+        )
 
 
 def fit_image(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
@@ -88,6 +99,24 @@ def fit_note(sizes: Sequence[tuple[int, int]], size: tuple[int, int], fit: Fit) 
     if enlarged:
         details.append(f"enlarged {enlarged:,} of them")
     return ", ".join([f"Scaled {len(changed):,} of {len(sizes):,} images to {height}×{width}", *details]) + "."
+
+
+def common_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Return the (H, W) for images of different sizes: a square of their median short side, a multiple of 8 from 8 to 64."""
+    side = int(np.median([min(size) for size in sizes]) / STEP + 0.5) * STEP
+    side = min(max(side, STEP), COMMON_SIDE)
+    return side, side
+
+
+def common_size_note(sizes: Sequence[tuple[int, int]], size: tuple[int, int], fit: Fit) -> str:
+    """Return the note on scaling images of these different sizes to `size`, their `common_size`."""
+    distinct = [f"{h}×{w}" for h, w in sorted(set(sizes), key=lambda size: (size[0] * size[1], size))]
+    median = np.median([min(size) for size in sizes])
+    return (
+        f"{fit_note(sizes, size, fit)} They have {len(distinct):,} sizes, from {distinct[0]} to {distinct[-1]} (height×width), "
+        f"with a median short side of {median:g}; for another size, pass for instance "
+        f"`size={2 * COMMON_SIDE if size[0] == COMMON_SIDE else COMMON_SIDE}`."
+    )
 
 
 def resize_dataset(dataset: Dataset, size: tuple[int, int], fit: Fit, progress: Progress | None = None) -> Dataset:

@@ -5,7 +5,6 @@ Applied after splitting, so that the split of an image does not depend on the se
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -14,6 +13,7 @@ import numpy as np
 
 from vaelab.data.arrays import Arranged, Part, class_notes, listed
 from vaelab.data.dataset import Dataset
+from vaelab.data.names import composed
 from vaelab.data.split import choose
 from vaelab.errors import ConfigError, did_you_mean
 
@@ -40,6 +40,7 @@ def parse_selection(classes: str | Sequence[str | int] | None, limit: int | None
     if classes is not None:
         as_text = isinstance(classes, str)
         names = tuple(name.strip() for name in classes.split(",")) if as_text else tuple(map(str, classes))
+        names = tuple(map(composed, names))
         if not any(names):
             raise ConfigError(
                 f"`classes`: got {classes!r}; expected names of classes; pass for instance `classes='cat,dog'`"
@@ -100,12 +101,11 @@ def select_from(dataset: Dataset, selection: Selection, seed: int) -> Dataset:
 
 
 def _class_indices(names: Sequence[str], classes: tuple[str, ...]) -> np.ndarray:
-    """Return the indices of names in `classes`; composed and decomposed Unicode accents are equivalent."""
+    """Return the indices of names in `classes`."""
     if not classes:
         raise ConfigError(f"`classes`: got {listed(names)} for images without labels; expected no classes")
-    composed = {unicodedata.normalize("NFC", name): k for k, name in enumerate(classes)}
-    exact = {name: k for k, name in enumerate(classes)}
-    found = [exact.get(name, composed.get(unicodedata.normalize("NFC", name))) for name in names]
+    number = {composed(name): k for k, name in enumerate(classes)}
+    found = [number.get(name) for name in names]
     for name, index in zip(names, found, strict=True):
         if index is None:
             raise ConfigError(

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
 
 from vaelab.data.builtin import BUILTIN, load_builtin
 from vaelab.data.dataset import Dataset
+from vaelab.data.depth import EIGHT_BITS, brightest_level, dark_notes, parse_white, rescaled
 from vaelab.data.folders import load_image_folder
 from vaelab.data.idx import is_idx_name, load_idx_folder
+from vaelab.data.image_files import Reading
 from vaelab.data.npz import load_npz
-from vaelab.data.resize import Fit, Progress, parse_size, resize_dataset
+from vaelab.data.resize import Fit, Progress, check_fit, parse_size, resize_dataset
 from vaelab.data.select import parse_selection, select_from
 from vaelab.data.table import SUFFIXES, load_path_table
-from vaelab.errors import ConfigError, DataError, did_you_mean
+from vaelab.errors import ConfigError, DataError, did_you_mean, printable
 
 EXPECTED = (
     f"expected a built-in name ({', '.join(BUILTIN)}), a folder, an .npz file or a table of paths (.csv, .parquet)"
@@ -31,6 +33,7 @@ def load_dataset(
     skip_broken: bool = False,
     limit: int | None = None,
     classes: str | Sequence[str | int] | None = None,
+    white: float | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """Load a dataset.
@@ -43,7 +46,8 @@ def load_dataset(
         built-in name always selects the built-in source; use "./mnist" or a `Path` for a folder of that name.
     size
         Side of a square in pixels, (H, W), or text such as "32x48". Images of another size are scaled and then cropped or
-        padded, as recorded in `notes`. Without it, all images must have the same size.
+        padded, as recorded in `notes`. Without it, image files of different sizes are scaled to a square of their median short
+        side, a multiple of 8 from 8 to 64.
     fit
         How images of another aspect ratio are fitted: "crop" cuts off the excess, "pad" adds borders of the median colour of
         the image's border.
@@ -58,44 +62,62 @@ def load_dataset(
     classes
         Classes to keep, as names or as text with commas between them; their labels become 0, 1, … in this order. Does not
         change the split of an image.
+    white
+        Stored value of white, if it is not the largest that the format can store: 4095 for 12-bit levels in 16-bit files, 1 for
+        masks of 0 and 1. Files of fewer bits than that keep their own white. If images look too dark for their format, `notes`
+        says so.
     progress
         Callback with a description, the number of items done, and the total.
 
     Raises
     ------
     DataError
-        If the source is missing, broken or of an unknown kind.
+        If the source is missing, broken or of an unknown kind, or has values above `white`.
     ConfigError
-        If `size`, `fit`, `seed` or `limit` is out of range, or the source does not have all of `classes`.
+        If `size`, `fit`, `seed`, `limit` or `white` is out of range, or the source does not have all of `classes`.
     """
-    target_size = parse_size(size)
-    if fit not in get_args(Fit):
-        raise ConfigError(
-            f"`fit`: got {fit!r}; expected {' or '.join(get_args(Fit))}.{did_you_mean(fit, get_args(Fit))}"
-        )
+    check_fit(fit)
     if seed < 0:
         raise ConfigError(f"`seed`: got {seed}; expected a whole number of at least 0")
     selection = parse_selection(classes, limit)
+    reading = Reading(parse_size(size), fit, seed, skip_broken, selection, progress, parse_white(white))
+    try:
+        dataset = _load(source, reading)
+    except DataError as error:  # may contain names of files and classes
+        raise DataError(printable(str(error))) from None
+    return replace(dataset, notes=tuple(map(printable, dataset.notes)))
 
+
+def _load(source: str | os.PathLike[str], reading: Reading) -> Dataset:
+    """Load a source of any kind."""
     if isinstance(source, str) and source in BUILTIN:
-        dataset = load_builtin(source, seed=seed, progress=progress)
-    elif not os.fspath(source) or not os.path.lexists(path := _with_home(Path(source))):
+        dataset = load_builtin(source, seed=reading.seed, progress=reading.progress)
+        return _finished(rescaled(dataset, reading.white), reading)
+    if not os.fspath(source) or not os.path.lexists(path := _with_home(Path(source))):
         raise DataError(f"no data source {os.fspath(source)!r}: {EXPECTED}.{did_you_mean(str(source), BUILTIN)}")
-    else:
-        try:
-            files: dict[str, Any] = {"size": target_size, "fit": fit, "seed": seed, "skip_broken": skip_broken}
-            if path.is_dir() and not any(map(is_idx_name, os.listdir(path))):  # noqa: PTH208 - faster for many files
-                return load_image_folder(path, **files, selection=selection, progress=progress)
-            if path.suffix.lower() in SUFFIXES and not path.is_dir():
-                return load_path_table(path, **files, selection=selection, progress=progress)
-            dataset = _load_arrays(path, seed)
-        except OSError as error:
-            raise DataError(
-                f"{error.filename or path}: cannot be read ({error.strerror or error}); expected a readable file or "
-                "folder; check its name and permissions"
-            ) from None
-    dataset = select_from(dataset, selection, seed)
-    return dataset if target_size is None else resize_dataset(dataset, target_size, fit, progress)
+    try:
+        if path.is_dir() and not any(map(is_idx_name, os.listdir(path))):  # noqa: PTH208 - faster for many files
+            return load_image_folder(path, reading)
+        if path.suffix.lower() in SUFFIXES and not path.is_dir():
+            return load_path_table(path, reading)
+        if path.suffix.lower() == ".npz" and not path.is_dir():
+            return _finished(load_npz(path, seed=reading.seed, white=reading.white), reading)
+        return _finished(rescaled(_load_idx(path, reading.seed), reading.white), reading)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or path}: cannot be read ({error.strerror or error}); expected a readable file or "
+            "folder; check its name and permissions"
+        ) from None
+
+
+def _finished(dataset: Dataset, reading: Reading) -> Dataset:
+    """Select from a dataset that was loaded as arrays, resize it, and note dark images."""
+    if reading.white is None:
+        splits = (dataset.train, dataset.validation, dataset.test)
+        notes = dark_notes((brightest_level(split.images), EIGHT_BITS) for split in splits)
+        dataset = replace(dataset, notes=(*dataset.notes, *notes))
+    dataset = select_from(dataset, reading.selection, reading.seed)
+    return dataset if reading.size is None else resize_dataset(dataset, reading.size, reading.fit, reading.progress)
 
 
 def found_again(name: str) -> str | None:
@@ -104,12 +126,10 @@ def found_again(name: str) -> str | None:
     return next((source for source in candidates if source in BUILTIN or Path(source).exists()), None)
 
 
-def _load_arrays(path: Path, seed: int) -> Dataset:
-    """Load a folder of IDX files or an .npz file."""
+def _load_idx(path: Path, seed: int) -> Dataset:
+    """Load a folder of IDX files; refuse files of other kinds."""
     if path.is_dir():
         return load_idx_folder(path, seed=seed)
-    if path.suffix.lower() == ".npz":
-        return load_npz(path, seed=seed)
     hint = f"; pass its folder, {path.parent}" if is_idx_name(path.name) else ""
     raise DataError(f"{path}: got a file of kind {path.suffix or '(none)'}; {EXPECTED}{hint}")
 
