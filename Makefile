@@ -1,18 +1,13 @@
-# `make demo` and `make test` work from a fresh clone: they create .venv and need only Python ≥ 3.11. With Node ≥ 20.19 they also
-# build the page of `vaelab studio`.
+# `make demo` and `make test` work from a fresh clone: they create .venv and need only Python ≥ 3.11.
 
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 INSTALLED := .venv/installed
 INSTALLED_DEV := .venv/installed-dev
+DIST := dist
 
-PAGE := src/vaelab/studio/dist/index.html
-MODULES := studio/node_modules/.package-lock.json
-PAGE_SOURCES := $(shell find studio -name node_modules -prune -o -type f -print)
-NODE_FITS := command -v npm >/dev/null && node -e 'const [major, minor] = process.versions.node.split("."); process.exit(+major > 20 || (+major === 20 && +minor >= 19) ? 0 : 1)' 2>/dev/null
-NO_NODE := Node 20.19 or newer with npm is not installed (https://nodejs.org, or apt-get install nodejs npm)
-
-.PHONY: demo studio test test-slow test-mnist test-browser test-page lint docs site clean
+.PHONY: demo studio dist test test-slow test-mnist test-browser test-page lint docs site clean
 
 # On Linux, PyPI has PyTorch with gigabytes of CUDA libraries. Without an NVIDIA driver, PyTorch's index of CPU builds is used too,
 # if it can be reached.
@@ -22,33 +17,32 @@ define INSTALL
 @test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "on Debian, first: apt-get install python3-venv"; exit 1; }
 @echo "installing into .venv (a minute or two)"
 @more=""; if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1 && $(PYTHON) -c 'import urllib.request as u; u.urlopen("$(CPU_BUILDS)/torch/", timeout=5)' 2>/dev/null; then more="--extra-index-url $(CPU_BUILDS)"; fi; \
-$(BIN)/python -m pip install --quiet --disable-pip-version-check $$more --editable
+$(PIP) install $$more --constraint constraints.txt --editable
 endef
 
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml constraints.txt
 	$(INSTALL) '.[studio]'
 	@touch $@
 
-$(INSTALLED_DEV): pyproject.toml
+$(INSTALLED_DEV): pyproject.toml constraints.txt
 	$(INSTALL) '.[dev]'
 	@touch $@ $(INSTALLED)
 
-# Build the page of `vaelab studio` into the package.
-studio:
-	@$(NODE_FITS) || { echo "the page of vaelab studio is not built: $(NO_NODE)"; exit 1; }
-	@$(MAKE) --no-print-directory $(PAGE)
+# Build the page of `vaelab studio` into the package, unless it is up to date; Node is installed into .venv if the system has none.
+define PAGE
+node="$$($(BIN)/python hatch_build.py --requires)"; test -z "$$node" || $(PIP) install "$$node"; $(BIN)/python hatch_build.py
+endef
 
-$(PAGE): $(MODULES) $(PAGE_SOURCES)
-	cd studio && npm run --silent build
-	@touch $@
+studio: $(INSTALLED)
+	@$(PAGE)
 
-$(MODULES): studio/package-lock.json
-	cd studio && npm ci --no-audit --no-fund --loglevel=error
-	@touch $@
+# Build the wheel and the source distribution; the wheel is built from the latter.
+dist: $(INSTALLED_DEV)
+	rm -rf $(DIST)
+	$(BIN)/python -m build --outdir $(DIST)
 
 demo: $(INSTALLED)
-	@if ! { $(NODE_FITS); }; then echo "skipped: the page of vaelab studio; $(NO_NODE)"; \
-	else $(MAKE) --no-print-directory $(PAGE) || echo "skipped: the page of vaelab studio; its build failed"; fi
+	@$(PAGE) || echo "skipped: the page of vaelab studio"
 	@rm -rf runs/demo
 	$(BIN)/vaelab train strokes --model cvae --seconds 75 --out runs/demo
 	@echo
@@ -57,14 +51,13 @@ demo: $(INSTALLED)
 	@echo "  .venv/bin/vaelab sample runs/demo --label 7 --count 20 --out sevens.png      # images of a digit"
 	@echo "  .venv/bin/vaelab train mnist --out runs/mnist                                # real handwriting (downloads 11 MB)"
 	@echo "  .venv/bin/vaelab train FOLDER --size 64 --out runs/mine                      # your own images, one folder per class"
-	@if test -e $(PAGE); then echo "  .venv/bin/vaelab studio runs/demo                                            # explore its latent space in the browser"; fi
+	@if test -e src/vaelab/studio/dist/index.html; then echo "  .venv/bin/vaelab studio runs/demo                                            # explore its latent space in the browser"; fi
 
 # One worker per core; the tests of a file run in one worker, because they share fixtures.
 WORKERS := -n logical --maxprocesses 8 --dist loadfile
 
 test: $(INSTALLED_DEV)
-	@if $(NODE_FITS); then $(MAKE) --no-print-directory $(PAGE); \
-	else echo "skipped: the page of vaelab studio and its tests; $(NO_NODE)"; fi
+	@$(PAGE) || echo "skipped: the page of vaelab studio and its tests"
 	$(BIN)/python -m pytest $(WORKERS)
 
 FILES ?= tests
@@ -81,8 +74,8 @@ test-browser: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -m browser $(ALONE)
 
 # Checks of the page's source: types, style and unit tests.
-test-page: $(MODULES)
-	cd studio && npm run --silent check && npm test --silent
+test-page: $(INSTALLED_DEV)
+	$(BIN)/python hatch_build.py check test
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff format --check
@@ -102,4 +95,4 @@ site: $(INSTALLED_DEV)
 	@echo "site/index.html; to read it with search: $(BIN)/python -m http.server --bind 127.0.0.1 --directory site"
 
 clean:
-	rm -rf .venv runs build site studio/node_modules src/vaelab/studio/dist
+	rm -rf .venv runs build dist site studio/node_modules src/vaelab/studio/dist

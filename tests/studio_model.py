@@ -59,7 +59,7 @@ def train_strokes(folder: Path) -> None:
 def built() -> None:
     """Skip the test if the page is not built."""
     if not (DIST / "index.html").is_file():
-        pytest.skip("the page is not built: make studio, with Node 20.19 or newer")
+        pytest.skip("the page is not built: make studio")
 
 
 def what_trains() -> str:

@@ -402,8 +402,8 @@ def test_a_recipe_is_read_as_it_was_written(tiny: Dataset, tiny_config: Config) 
     assert CompileKey.from_json(key.to_json()) == key
 
 
-def test_what_cannot_be_loaded_counts_as_missing(tiny: Dataset, tiny_config: Config) -> None:
-    _, runner = accelerated(tiny_config, tiny)
+def test_what_cannot_be_loaded_is_one_line_and_training_goes_on(tiny: Dataset, tiny_config: Config) -> None:
+    trainer, runner = accelerated(tiny_config, tiny)
     key = runner.key()
     assert not runner._load()
     path = cache.package_path(key)
@@ -411,8 +411,12 @@ def test_what_cannot_be_loaded_counts_as_missing(tiny: Dataset, tiny_config: Con
     path.write_bytes(b"no package")
     path.chmod(0o600)
     assert cache.find(key) == path
-    assert not runner._load()
+    for _ in runner.prepare():
+        pass
+    (remark,) = runner.remarks
+    assert remark.startswith(WITHOUT + "the compiled step cannot be loaded: ")
     assert not runner.compiled
+    trainer.take_step(0.5)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs the permissions of POSIX: run it on Linux or macOS")

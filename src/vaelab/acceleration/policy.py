@@ -21,8 +21,7 @@ WORTH_SECONDS: dict[NetworkName, float] = {"mlp": 60.0, "conv": 120.0, "ladder":
 
 WORTH_SECONDS_GPU: dict[NetworkName, float] = {"mlp": 300.0, "conv": 300.0, "ladder": math.inf}
 """The same on a GPU, where the training waits for the compiler. A ladder's step is some 1,200 operations there, which takes
-minutes
-to compile; as a CUDA graph they run back to back anyway."""
+minutes to compile; as a CUDA graph they run back to back anyway."""
 
 WORTH_STEPS = 20_000
 """Steps that a training in epochs must have for `auto` to compile before the first: about two minutes."""

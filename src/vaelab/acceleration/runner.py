@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -70,8 +69,7 @@ class AcceleratedRunner(StepRunner):
             what = "compiled" if self.compiled else "recorded"
             self._fast, self.compiled = None, False
             short = isinstance(error, RuntimeError) and is_out_of_memory(error)
-            text = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
-            self._remark(what, "memory is short" if short else text)
+            self._remark(what, "memory is short" if short else _one_line(error))
         else:
             return True
         release_cache()  # outside the handler, because the error holds references to tensors
@@ -81,8 +79,11 @@ class AcceleratedRunner(StepRunner):
         """Record or load the step, or wait for the compiler if steps must all be compiled."""
         if self.plain.device.type == "cuda" and not policy.is_custom(self.config):
             self._fast = recorded(self._plain_step(self.plain.train_step.adamw))
-        if self.plan == "never" or self._load():
-            return
+        try:
+            if self.plan == "never" or self._load():
+                return
+        except NotCompiledError as error:
+            self._give_up(str(error))
         if self.plan == "before":
             self._start()
             while self._job is not None:
@@ -159,26 +160,25 @@ class AcceleratedRunner(StepRunner):
         assert self._job is not None
         try:
             if self._job.done() and not self._load():
-                self._give_up("the compiled step cannot be loaded")
+                self._give_up("the compiled step is not in the cache")
         except NotCompiledError as error:
             self._give_up(str(error))
 
     def _load(self) -> bool:
-        """Return whether the compiled step is in the cache; it is used from now on."""
-        key = self._key
-        if key is None or (package := cache.find(key)) is None:
-            return False
-        self.close()
+        """Return whether the compiled step is in the cache; it is used from now on. A NotCompiledError if it cannot be."""
         try:
+            if (key := self._key) is None or (package := cache.find(key)) is None:
+                return False
+            self.close()
             if key.parts > 1:
                 self._fast = ParallelStep(package, self.plain, key.parts, key.threads)
             else:
                 self._fast = _load_step(package, self.plain)
-        except (RuntimeError, OSError, zipfile.BadZipFile):
-            return False
+            if key.unique:  # a custom network's step is not used again
+                package.unlink(missing_ok=True)
+        except Exception as error:  # a damaged file, or names inside PyTorch that another version does not have
+            raise NotCompiledError(f"the compiled step cannot be loaded: {_one_line(error)}") from error
         self.compiled = True
-        if key.unique:  # a custom network's step is not used again
-            package.unlink(missing_ok=True)
         return True
 
     def _give_up(self, reason: str) -> None:
@@ -187,6 +187,10 @@ class AcceleratedRunner(StepRunner):
 
     def _remark(self, what: str, reason: str) -> None:
         self.remarks.append(f"the training step is not {what}, and training continues without: {reason}")
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
 
 
 def _load_step(package: Path, plain: PlainRunner) -> Step:

@@ -1,4 +1,4 @@
-"""The built page: its files in `dist/`, which `make studio` builds from the project's `studio/`."""
+"""The built page: its files in `dist/`, which `hatch_build.py` builds from the project's `studio/`."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def page_files() -> dict[str, Path]:
     if missing:
         problem = "the page is not built" if len(missing) == len(files) else f"{' and '.join(missing)} missing"
         raise StudioError(
-            f"{DIST}: {problem}; build the page with make studio in the project (needs Node 20.19 or newer), or install a "
-            "package that contains it: pip install --upgrade vaelab"
+            f"{DIST}: {problem}; build the page with make studio in the project, or install a package that contains it: "
+            "pip install --upgrade vaelab"
         )
     return files
 

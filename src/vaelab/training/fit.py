@@ -118,13 +118,20 @@ def make_trainer(config: ResolvedConfig, dataset: Dataset) -> Trainer:
 
 
 def accelerated(plain: PlainRunner, config: ResolvedConfig, batches: BatchStream) -> StepRunner:
-    """Return a runner that takes the same steps faster, or `plain` if that is switched off or not installed."""
+    """Return a runner that takes the same steps faster, or `plain` if that is switched off, not installed or fails to start.
+
+    The last is possible with a version of PyTorch that acceleration was not tested with; a remark says so.
+    """
     if config.train.compile == "no":
         return plain
     try:
         from vaelab.acceleration.runner import AcceleratedRunner
-    except ModuleNotFoundError as error:
-        if error.name is None or not error.name.startswith("vaelab.acceleration"):
-            raise
+
+        return AcceleratedRunner(plain, config, batches, steps_in(config.train, batches.order))
+    except (ImportError, AttributeError) as error:
+        if not (isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("vaelab.acceleration")):
+            plain.remarks.append(
+                f"training is not accelerated with PyTorch {torch.__version__}, and continues without: "
+                f"{type(error).__name__}: {error}"
+            )
         return plain
-    return AcceleratedRunner(plain, config, batches, steps_in(config.train, batches.order))
