@@ -166,8 +166,9 @@ class AcceleratedRunner(StepRunner):
 
     def _load(self) -> bool:
         """Return whether the compiled step is in the cache; it is used from now on. A NotCompiledError if it cannot be."""
+        key, package = self._key, None
         try:
-            if (key := self._key) is None or (package := cache.find(key)) is None:
+            if key is None or (package := cache.find(key)) is None:
                 return False
             self.close()
             if key.parts > 1:
@@ -177,6 +178,8 @@ class AcceleratedRunner(StepRunner):
             if key.unique:  # a custom network's step is not used again
                 package.unlink(missing_ok=True)
         except Exception as error:  # a damaged file, or names inside PyTorch that another version does not have
+            if package is not None:
+                package.unlink(missing_ok=True)
             raise NotCompiledError(f"the compiled step cannot be loaded: {_one_line(error)}") from error
         self.compiled = True
         return True
@@ -197,9 +200,7 @@ def _load_step(package: Path, plain: PlainRunner) -> Step:
     """Return the compiled step of a package, as a whole."""
     from torch._inductor import aoti_load_package, config
 
-    with config.patch(
-        {"cpp.vec_isa_ok": True}
-    ):  # else loading runs the C++ compiler for seconds: pytorch/pytorch#191715
+    with config.patch({"cpp.vec_isa_ok": True}):  # else loading runs the C++ compiler: pytorch/pytorch#191715
         run = aoti_load_package(str(package))
     lasting = lasting_inputs(plain.model, plain.state, plain.stats)
 
