@@ -1,6 +1,7 @@
 """The studio's bundle of a run: its files, their agreement with the model, and when they are created again."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from PIL import Image
 from vaelab import runs
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, load_dataset
+from vaelab.data.strokes import draw_strokes
 from vaelab.errors import DataError, RunError
 from vaelab.inference.labels import label_nats
 from vaelab.inference.trained import load
 from vaelab.studio import bundle as bundles
 from vaelab.studio import model_facts
+from vaelab.studio.axis_styles import LEAST_IMAGES, axis_correlations, measured_styles
 from vaelab.studio.bundle import Bundle, open_bundle
 from vaelab.studio.held_out import HeldOut, held_out
 from vaelab.training.fit import fit
@@ -65,7 +68,7 @@ def test_the_manifest_names_existing_files(bundle: Bundle, studio_run: Path) -> 
     assert {
         name: manifest[name] for name in ("format", "name", "main", "shape", "source", "training", "report", "notes")
     } == {
-        "format": 1,
+        "format": 2,
         "name": "run",
         "main": "cvae",
         "shape": [1, 8, 8],
@@ -75,6 +78,9 @@ def test_the_manifest_names_existing_files(bundle: Bundle, studio_run: Path) -> 
         "notes": [],
     }
     assert manifest["classes"] == ["<img src=x onerror=alert(1)>", "down", "frame"]
+    source = str(studio_run.parent / "tiny.npz")
+    assert manifest["evaluate"] == shlex.join(["vaelab", "evaluate", str(studio_run), source])
+    assert [model["styles"] for model in manifest["models"].values()] == [None] * 3  # 30 images are too few
     assert [model["conditional"] for model in manifest["models"].values()] == [True, False, False]
     assert [model["stochastic"] for model in manifest["models"].values()] == [True, False, True]
     lines = json.loads((bundle.folder / "curve.json").read_text())
@@ -125,6 +131,35 @@ def test_surprise_is_the_nats_that_the_page_computes(bundle: Bundle, studio_run:
     assert figures["nats"] == figures["rate"] + figures["distortion"]
 
 
+def test_styles_are_the_correlations_of_the_axes_within_a_label() -> None:
+    drawn = draw_strokes(1000, seed=5)
+    assert drawn.labels is not None
+    held = HeldOut(drawn.images, drawn.labels, "test")
+    values = measured_styles(held, bundles.silent)
+    assert values is not None
+    noise = np.random.default_rng(0).normal(size=1000)
+    mean = np.stack([drawn.factors["slant"] + 9 * drawn.labels, -drawn.factors["width"], noise, np.zeros(1000)], axis=1)
+    found = axis_correlations(mean, values, drawn.labels)
+    assert list(found) == ["slant", "stroke width"]
+    assert found["slant"][0] > 0.8
+    assert found["stroke width"][1] < -0.9
+    assert max(np.abs(found[name][2:]).max() for name in found) < 0.15
+    alone = axis_correlations(mean, values, None)
+    assert abs(alone["slant"][0]) < 0.5  # without the labels, the axis shows the label
+    expected = np.corrcoef(mean[:, 1], values[:, 1])[0, 1]
+    assert alone["stroke width"][1] == pytest.approx(expected)
+    inverted = measured_styles(held._replace(images=255 - drawn.images), bundles.silent)
+    np.testing.assert_array_equal(inverted, values)
+
+
+def test_styles_are_measured_on_enough_drawings_only() -> None:
+    drawn = draw_strokes(LEAST_IMAGES, seed=5)
+    few = HeldOut(drawn.images, drawn.labels, "test")
+    grey = np.random.default_rng(0).integers(0, 256, (LEAST_IMAGES + 1, 1, 8, 8), dtype=np.uint8)
+    for held in (None, few, HeldOut(grey, None, "test")):
+        assert measured_styles(held, bundles.silent) is None
+
+
 def test_pictures_match_the_manifest(bundle: Bundle, studio_run: Path) -> None:
     first = bundle.manifest["first"]
     with Image.open(bundle.folder / first["file"]) as image:
@@ -161,7 +196,7 @@ def test_changed_inputs_rebuild_the_bundle(alone: Path, monkeypatch: pytest.Monk
     assert not open_bundle(alone).fresh
     (first.folder / "first.png").unlink()
     assert open_bundle(alone).fresh
-    monkeypatch.setattr(bundles, "FORMAT", 2)
+    monkeypatch.setattr(bundles, "FORMAT", 3)
     newer = open_bundle(alone)
     assert newer.fresh
     assert newer.key != first.key

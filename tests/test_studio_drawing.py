@@ -69,7 +69,6 @@ def test_a_drawing_in_one_file(opened: Opener, one_file: Path, models: Models) -
 
 def test_the_posterior_of_a_drawing_is_an_ellipse_on_the_map(opened: Opener, served: str) -> None:
     page = opened(served).ready()
-    page.click("Tiles")
     page.draw(FOUR)
     page.page.locator(REBUILT).wait_for()
     page.drag((3.0, 3.0), (3.1, 3.1))  # the point moves, the ellipse stays

@@ -1,5 +1,6 @@
 """Layout, touch, keyboard, accessibility and reduced motion of the page."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from studio_page import (
 
 pytestmark = pytest.mark.browser
 
-VIEWS = ("view=play", *(f"view=story&step={step}" for step in range(1, 8)), "view=report")
+VIEWS = ("view=play", *(f"view=story&step={step}" for step in range(1, 8)), "view=report", "view=play&kind=vae")
 POINT = np.array([0.7, -0.4, 0.2, -1.1, 0.5, 0.0, 0.9])
 AXE = Path(__file__).parents[1] / "studio" / "node_modules" / "axe-core" / "axe.min.js"
 
@@ -176,6 +177,54 @@ def test_a_phone_by_touch(opened: Opener, served: str, models: Models) -> None:
     assert (page.grey(SEEN) > 128).sum() > 20
 
 
+TEXTS = """() => [...document.querySelectorAll('#app *')].flatMap(one => [
+  ...[...one.childNodes].filter(node => node.nodeType === Node.TEXT_NODE).map(node => node.textContent.trim()),
+  ...['title', 'aria-label', 'aria-valuetext', 'placeholder'].map(name => one.getAttribute(name)),
+]).filter(text => text)"""
+
+KEYS = re.compile(r"\b(keys?|keyboard|press|esc|arrows?|drop|dropped|click)\b", re.IGNORECASE)
+
+
+@pytest.mark.parametrize("size", [PHONE, (390, 844)])
+def test_a_phone_mentions_neither_keys_nor_dropping_files(opened: Opener, served: str, size: tuple[int, int]) -> None:
+    page = opened(served, size=size, has_touch=True, is_mobile=True)
+    for view in VIEWS:
+        page.page.evaluate("view => { location.hash = view }", view)
+        there(page, view)
+        texts = page.page.evaluate(TEXTS)
+        assert len(texts) > 20
+        assert [text for text in texts if KEYS.search(text)] == [], view
+        assert page.page.locator("kbd").count() == 0, view
+    page.page.get_by_role("button", name="Help").tap()
+    assert [text for text in page.page.evaluate(TEXTS) if KEYS.search(text)] == []
+
+
+@pytest.mark.parametrize("size", [PHONE, (390, 844), DESK], ids=["phone", "large phone", "desk"])
+def test_a_dialog_explains_the_terms(opened: Opener, served: str, size: tuple[int, int]) -> None:
+    """It is as wide as the window at most, its text is large enough, and its last term can be scrolled to."""
+    page = opened(served, size=size, has_touch=size != DESK).ready()
+    page.page.get_by_role("button", name="Help").click()
+    dialog = page.page.get_by_role("dialog")
+    for term in ("nats", "σ", "tiles", "principal plane", "drifting"):
+        name = dialog.get_by_text(term, exact=True)
+        name.scroll_into_view_if_needed()
+        box = name.bounding_box()
+        assert box is not None
+        assert 0 <= box["x"] < box["x"] + box["width"] <= size[0]
+        assert 0 <= box["y"] < box["y"] + box["height"] <= size[1]
+    assert page.page.evaluate(NARROW) == [0, []]
+    assert page.page.evaluate(SMALL_TEXT)[1] == []
+    assert dialog.evaluate("one => one.scrollWidth - one.clientWidth") == 0
+    if AXE.is_file():
+        page.page.evaluate(f"{AXE.read_text(encoding='utf-8')};0")
+        for scheme in ("light", "dark"):
+            page.page.emulate_media(color_scheme=scheme)
+            page.page.wait_for_timeout(100)
+            assert page.page.evaluate(COMPLAINTS)[1] == [], scheme
+    page.click("Close")
+    dialog.wait_for(state="hidden")
+
+
 def test_two_fingers_zoom_the_map(opened: Opener, served: str) -> None:
     page = opened(served, state(np.zeros(7)), size=PHONE, has_touch=True, is_mobile=True).ready()
     page.page.locator(MAP).evaluate("map => map.scrollIntoView({block: 'end'})")
@@ -261,9 +310,14 @@ def test_the_page_works_by_keyboard_only(opened: Opener, served: str, models: Mo
     page.ready()
     press("?")
     dialog = page.page.get_by_role("dialog")
-    dialog.get_by_text("random point").wait_for()
+    dialog.get_by_text("random point", exact=True).wait_for()
     press("Escape")
     dialog.wait_for(state="hidden")
+    page.page.get_by_role("button", name="Help").focus()
+    press("Enter")
+    dialog.get_by_text("principal plane", exact=True).wait_for()
+    press("Escape")
+    assert focused() == "Help: terms of this page"
 
 
 def tabbed(page: Page, name: str) -> None:
@@ -288,7 +342,7 @@ MISSED = """() => [...document.querySelectorAll('button, select, input, textarea
   .map(one => one.outerHTML.slice(0, 120))"""
 
 
-@pytest.mark.parametrize("view", [VIEWS[0], VIEWS[1], VIEWS[8]])
+@pytest.mark.parametrize("view", [VIEWS[0], VIEWS[1], VIEWS[8], VIEWS[9]])
 def test_tab_reaches_everything_with_a_visible_focus(opened: Opener, served: str, view: str) -> None:
     page = there(opened(served, view), view)
     hidden = []

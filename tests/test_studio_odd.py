@@ -1,6 +1,7 @@
 """Unusual models and class names, and error messages for broken or missing files."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,18 @@ def test_html_in_a_class_name_is_text(opened: Opener, studio_run: Path) -> None:
         page.page.reload()
         page.page.get_by_text("Not evaluated yet").wait_for()
         page.close()
+
+
+def test_the_report_names_the_run_in_its_command(
+    opened: Opener, studio_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(studio_run, tmp_path / "my runs" / "first")
+    shutil.copy(studio_run.parent / "tiny.npz", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with serving(Path("my runs/first"), "tiny.npz") as (address, _):
+        page = opened(address, "view=report")
+        page.page.get_by_text("Not evaluated yet").wait_for()
+        assert page.text("pre code") == "vaelab evaluate 'my runs/first' tiny.npz"
 
 
 def test_colours_and_long_names(opened: Opener, tmp_path: Path) -> None:
@@ -84,7 +97,7 @@ def test_models_without_labels(opened: Opener, served: str, models: Models, kind
     [
         ("bundle/manifest.json", {"status": 404, "body": "no"}, "The studio could not be opened"),
         ("bundle/manifest.json", {"status": 200, "body": "{"}, "The studio could not be opened"),
-        ("bundle/manifest.json", {"status": 200, "body": '{"format": 9}'}, "this page reads format 1"),
+        ("bundle/manifest.json", {"status": 200, "body": '{"format": 9}'}, "this page reads format 2"),
         ("bundle/cvae-decoder.onnx", {"status": 404, "body": "no"}, "The model could not be run"),
         ("bundle/cvae-decoder.onnx", {"status": 200, "body": "no model"}, "The model could not be run"),
         ("ort.wasm", {"status": 200, "body": "no wasm"}, "The model could not be run"),

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 from studio_page import CURRENT, MAP, STRIP, Models, Opener, decoded, manifest_of, settled, state, until
 
+from vaelab.evaluation.style import MEASURES
+
 pytestmark = pytest.mark.browser
 
 POINT = np.array([0.7, -0.4, 0.2, -1.1, 0.5, 0.0, 0.9])
@@ -223,9 +225,72 @@ def test_zoom_pan_and_the_plane(opened: Opener, served: str, models: Models) -> 
 
 def test_tiles_are_behind_the_dots_and_labels_can_be_hidden(opened: Opener, served: str) -> None:
     page = opened(served, state(np.zeros(7))).ready()
-    before = settled(page)
-    page.click("Tiles")
+    tiles = page.page.get_by_role("button", name="Tiles")
+    assert tiles.get_attribute("aria-pressed") == "false"  # off until asked for
     bare = settled(page)
-    assert (bare != before).any(-1).mean() > 0.1
+    page.click("Tiles")
+    until(lambda: (settled(page) != bare).any(-1).mean(), lambda share: share > 0.1)
+    page.click("Tiles")
+    assert (settled(page) != bare).any(-1).mean() < 0.001
     page.page.get_by_role("group", name="Labels shown on the map").get_by_role("button", name="1").click()
     assert (settled(page) != bare).any(-1).mean() > 0.01
+
+
+def test_the_map_of_a_conditional_model_says_why_its_colours_mix(opened: Opener, served: str) -> None:
+    page = opened(served).ready()
+    page.page.locator("#map-says", has_text="The colours mix because the decoder is given the label").wait_for()
+    page.click("VAE")
+    page.page.locator("#map-says", has_text="The colours mix").wait_for(state="detached")
+
+
+# Axes.
+
+
+def test_sliders_show_the_style_that_their_axis_carries(opened: Opener, served: str, models: Models) -> None:
+    facts = manifest_of(served)["models"]["cvae"]
+    styles, model = facts["styles"], models["cvae"]
+    page = opened(served).ready()
+    shown = page.page.locator(".sliders > div").all_inner_texts()
+    marked = 0
+    for name, measure in MEASURES.values():
+        for text, axis in zip(shown, facts["order"], strict=True):
+            r = styles[name][axis]
+            expected = f"{name} (r = {'−' if r < 0 else ''}{abs(r):.2f})"
+            assert (expected in text) == (abs(r) >= 0.3), (text, r)
+            marked += abs(r) >= 0.3
+        axis = int(np.abs(styles[name]).argmax())
+        ends = [measure(decoded(model, end * np.eye(7)[axis], *range(10))).mean() for end in (-1.5, 1.5)]
+        assert (ends[1] - ends[0]) * styles[name][axis] > 0
+    assert marked >= 2
+
+
+def test_every_axis_is_reachable_with_the_keyboard_and_on_the_map(opened: Opener, served: str, models: Models) -> None:
+    order = manifest_of(served)["models"]["vae"]["order"]
+    page = opened(served, "kind=vae&seed=1").ready()
+
+    def focused() -> int:
+        """The axis of the slider that has the focus; -1: none has."""
+        name = page.page.evaluate("document.activeElement.labels?.[0]?.firstChild.textContent ?? ''").strip()
+        digits = [str("₀₁₂₃₄₅₆₇₈₉".find(digit)) for digit in name[1:]]
+        return int("".join(digits)) if name.startswith("z") else -1
+
+    visited = []
+    for _ in order:
+        page.page.keyboard.press("]")
+        page.page.wait_for_timeout(30)
+        visited.append(focused())
+    assert visited == order
+    page.page.keyboard.press("End")
+    assert page.z()[order[-1]] == pytest.approx(3)
+    page.page.keyboard.press("]")
+    until(focused, lambda axis: axis == order[0])
+    page.click("More axes")
+    page.page.locator(".turn", has_text=f"9–16 of {len(order)}").wait_for()
+    page.page.get_by_label("Go to the axis with this number").fill(str(order[-3]))
+    page.page.keyboard.press("Enter")
+    until(focused, lambda axis: axis == order[-3])
+    page.page.get_by_label("Horizontal axis").select_option(str(order[-2]))
+    page.drag((0.0, 0.0), (-1.0, 0.5))
+    z = page.z()
+    assert z[[order[-2], order[1]]] == pytest.approx([-1.0, 0.5], abs=0.02)
+    page.shows(decoded(models["vae"], z))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from report_maker import made_up
-from studio_page import CURRENT, STRIP, Models, Opener, Page, get, manifest_of, until
+from studio_page import CURRENT, DESK, STRIP, Models, Opener, Page, get, manifest_of, until
 
 from vaelab.inference.trained import TrainedModel
 
@@ -65,6 +65,17 @@ def tiles(wall: np.ndarray, columns: int) -> np.ndarray:
 
 def numbers(text: str) -> list[float]:
     return [float(one.replace("−", "-")) for one in re.findall(r"[-−]?\d+\.\d+", text)]
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_the_first_steps_fit_into_a_window_of_1280_by_800(opened: Opener, served: str, step: int) -> None:
+    page = at_step(opened, served, step)
+    settled(page, "Image decoded from the point" if step == 1 else "Image decoded from the point, vae")
+    assert page.page.evaluate("document.documentElement.scrollHeight") <= DESK[1]
+    lowest = page.page.get_by_role("button", name="Next →").bounding_box()
+    assert lowest is not None
+    assert lowest["y"] + lowest["height"] <= DESK[1]
+    assert page.box(".pad")["width"] >= 240
 
 
 def test_step_1_an_autoencoder_reconstructs(opened: Opener, alone: str, models: Models) -> None:

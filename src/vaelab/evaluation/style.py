@@ -86,3 +86,26 @@ def _stroke_width(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> f
     inside = distance[1:-1, 1:-1] > 0
     middle = inside & (slope <= 0.5 + 1e-6)
     return float(2 / np.mean(1 / half[middle if middle.any() else inside]) / FINER)
+
+
+MEASURES = {"slant": ("slant", slant), "width": ("stroke width", stroke_width)}
+"""Name and function of each measure, by key."""
+
+
+def dark_on_white(images: np.ndarray) -> bool:
+    """Return whether drawings are dark on white; they are inverted before they are measured."""
+    return bool(np.median(images) > 127)
+
+
+def measured(images: np.ndarray, *, inverted: bool) -> np.ndarray:
+    """Return all `MEASURES` of drawings, float64 (N, 2).
+
+    Parameters
+    ----------
+    images
+        uint8 (N, H, W).
+    inverted
+        Whether the drawings are dark on white.
+    """
+    levels = 255 - images if inverted else images
+    return np.stack([measure(levels) for _, measure in MEASURES.values()], axis=1)

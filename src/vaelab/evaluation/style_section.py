@@ -13,9 +13,7 @@ from vaelab.data.dataset import default_likelihood
 from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.disentanglement import Readout, boosted_readout, held_out_r2, information_gaps
 from vaelab.evaluation.results import Bars, Matrix, Plot, Quantity, Section, Sheet
-from vaelab.evaluation.style import slant, stroke_width
-
-MEASURES = {"slant": ("slant", slant), "width": ("stroke width", stroke_width)}
+from vaelab.evaluation.style import MEASURES, dark_on_white, measured
 
 IMAGES, QUICK_IMAGES = 10_000, 1_000
 """Maximum number of held-out images."""
@@ -87,8 +85,7 @@ def _part(words: list[str], quantities: list[Quantity], plots: tuple[Plot, ...] 
 
 def _measured(context: EvaluationContext, images: np.ndarray) -> Float[np.ndarray, "n 2"]:
     """Return slant and width of images (N, H, W), inverted first if the data are dark on white."""
-    white = np.median(context.held_out.images) > 127
-    return np.stack([measure(255 - images if white else images) for _, measure in MEASURES.values()], axis=1)
+    return measured(images, inverted=dark_on_white(context.held_out.images))
 
 
 def _generated(context: EvaluationContext) -> Section:

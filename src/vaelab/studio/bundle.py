@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -30,11 +31,12 @@ from vaelab.inference import latents
 from vaelab.inference.onnx import export_onnx
 from vaelab.inference.trained import TrainedModel, load
 from vaelab.runs import Run
+from vaelab.studio.axis_styles import measured_styles
 from vaelab.studio.held_out import HeldOut, Work, held_out
 from vaelab.studio.model_facts import model_facts, rounded
 from vaelab.version import __version__
 
-FORMAT = 1
+FORMAT = 2
 """Version of the bundle's format; must be the one that the page reads."""
 
 FOLDER, MANIFEST, CURVE, KEY = "studio", "manifest.json", "curve.json", "key.json"
@@ -142,10 +144,15 @@ def open_bundle(folder: Path, *, source: str | None = None, training: bool = Fal
         with _replace_folder(cache) as (temporary, cache):
             parts = json.loads(json.dumps(_build_parts(run, members, source, temporary, work)))
             (temporary / KEY).write_text(json.dumps({"key": key, "parts": parts}), encoding="utf-8")
-    manifest = _manifest(run, parts, notes, cache)
+    manifest = _manifest(run, parts, notes, cache) | {"evaluate": evaluate_command(folder, source)}
     with atomic_write(cache / MANIFEST) as path:
         path.write_text(json.dumps(manifest, ensure_ascii=False), encoding="utf-8")
     return Bundle(cache, manifest, {kind: member.folder for kind, member in members.items()}, key, fresh)
+
+
+def evaluate_command(folder: Path, source: str | None) -> str:
+    """Return the command that evaluates a run, for a shell."""
+    return shlex.join(["vaelab", "evaluate", str(folder), *([] if source is None else [source])])
 
 
 def has_weights(run: Run) -> bool:
@@ -218,12 +225,13 @@ def _build_parts(run: Run, members: dict[str, Run], source: str | None, folder: 
     models = {kind: load(member.folder) for kind, member in members.items()}
     images, missing = held_out(run, source, MOST_POINTS, work)
     notes = [] if missing is None else [missing]
+    styles = measured_styles(images, work)
     facts = {}
     for at, (kind, trained) in enumerate(models.items()):
         work("exporting", at, len(models))
         export_onnx(members[kind].folder, folder / f"{kind}.onnx", parts=True)
         work("exporting", at + 1, len(models))
-        facts[kind] = model_facts(members[kind], trained, images, folder, work)
+        facts[kind] = model_facts(members[kind], trained, images, folder, work, styles)
     if images is not None:
         count = write_thumbs(folder / "thumbs.png", images)
         shown = {"thumbs": "thumbs.png", "thumbs_columns": THUMB_COLUMNS, "thumbs_count": count}

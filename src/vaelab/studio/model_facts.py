@@ -21,9 +21,10 @@ from vaelab.models.distributions import LIKELIHOODS
 from vaelab.objectives import bounds, elbo
 from vaelab.objectives.batch import held_out_levels
 from vaelab.runs import Run
+from vaelab.studio.axis_styles import axis_correlations
 from vaelab.studio.held_out import HeldOut, Work
 
-MOST_AXES = 12
+MOST_AXES = 32
 """Maximum number of axes with coordinates on the map, by descending rate."""
 
 STEP = 1 / 2048
@@ -49,8 +50,18 @@ class Plane(NamedTuple):
     explained: np.ndarray
 
 
-def model_facts(run: Run, trained: TrainedModel, held_out: HeldOut | None, folder: Path, work: Work) -> dict[str, Any]:
-    """Return an entry of the manifest's `models`, and write the points into `folder`."""
+def model_facts(
+    run: Run,
+    trained: TrainedModel,
+    held_out: HeldOut | None,
+    folder: Path,
+    work: Work,
+    styles: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Return an entry of the manifest's `models`, and write the points into `folder`.
+
+    `styles` are the measures of the first held-out images that `measured_styles` returns.
+    """
     encoded = None if held_out is None else _encoded(trained, held_out, work)
     if encoded is not None and held_out is not None and trained.axes is None:
         trained = latents.measured(trained, held_out.images, _labels_for(trained, held_out.labels))
@@ -87,6 +98,7 @@ def model_facts(run: Run, trained: TrainedModel, held_out: HeldOut | None, folde
         "surprise": None if held_out is None else {"quantiles": rounded(surprise(trained, held_out, work))},
         "figures": _figures(run),
         "spread": _spread(encoded, axes),
+        "styles": _styles(encoded, styles, held_out),
     }
 
 
@@ -176,6 +188,16 @@ def _spread(encoded: Encoded | None, axes: runs.LatentStats) -> dict[str, list[f
         return {"mean": list(axes.mean), "deviation": list(axes.deviation)}
     variance = encoded.mean.var(0) + np.exp(encoded.log_variance).mean(0)
     return {"mean": rounded(encoded.mean.mean(0)), "deviation": rounded(np.sqrt(variance))}
+
+
+def _styles(
+    encoded: Encoded | None, styles: np.ndarray | None, held_out: HeldOut | None
+) -> dict[str, list[float]] | None:
+    """Correlation of each axis with each measure of style, by the measure's name; None if the images were not measured."""
+    if encoded is None or styles is None or held_out is None:
+        return None
+    found = axis_correlations(encoded.mean, styles, held_out.labels)
+    return {name: rounded(correlations) for name, correlations in found.items()}
 
 
 def rounded(values: np.ndarray) -> Any:

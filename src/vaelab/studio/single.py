@@ -21,7 +21,7 @@ from PIL import Image
 
 from vaelab.files import atomic_write, expect_suffix
 from vaelab.inference.trained import load
-from vaelab.studio.bundle import MANIFEST, THUMB_COLUMNS, Bundle, open_bundle, silent
+from vaelab.studio.bundle import MANIFEST, THUMB_COLUMNS, Bundle, evaluate_command, open_bundle, silent
 from vaelab.studio.halved import halved_if_alike
 from vaelab.studio.held_out import Work
 from vaelab.studio.page import expect_packages, page_files
@@ -82,7 +82,8 @@ def export_page(
     files = page_files()
     expect_packages()
     bundle = open_bundle(Path(run), source=source, work=work)
-    blocks = _reduced_files(bundle)
+    command = evaluate_command(Path(_shareable(str(run))), source and _shareable(source))
+    blocks = _reduced_files(bundle, command)
     blocks |= {name: files[name].read_bytes() for name in ("worker.js", "ort.wasm", "licences.txt")}
     index, script, style = (files[name].read_text(encoding="utf-8") for name in ("index.html", "app.js", "app.css"))
     with atomic_write(path) as temporary:
@@ -119,9 +120,14 @@ def _packed(block: bytes) -> str:
     return base64.b64encode(gzip.compress(block, 9, mtime=0)).decode()
 
 
-def _reduced_files(bundle: Bundle) -> dict[str, bytes]:
+def _shareable(path: str) -> str:
+    """Return only the name of an absolute path: whoever receives the page should not learn where its author's files are."""
+    return Path(path).name if Path(path).is_absolute() else path
+
+
+def _reduced_files(bundle: Bundle, evaluate: str) -> dict[str, bytes]:
     """Return the files of a bundle by name, with fewer points, and float16 weights where the outputs stay within tolerance."""
-    manifest = json.loads(json.dumps(bundle.manifest))
+    manifest = json.loads(json.dumps(bundle.manifest)) | {"evaluate": evaluate}
     files = {name: (bundle.folder / name).read_bytes() for name in bundle.files if name != MANIFEST}
     _, height, width = manifest["shape"]
     rows = max(1, min(MOST_POINTS, MOST_PIXELS // (height * width)) // THUMB_COLUMNS)

@@ -28,12 +28,13 @@ export function modelFacts(kind: Kind, d = 3): ModelFacts {
     surprise: null,
     figures: null,
     spread: { mean: axis(0), deviation: axis(1) },
+    styles: null,
   };
 }
 
 export function manifestOf(kinds: Kind[] = ["ae", "vae", "cvae"], classes = ["a", "b", "c"]): Manifest {
   return {
-    format: 1,
+    format: 2,
     vaelab: "0",
     name: "test",
     main: kinds[kinds.length - 1] ?? "vae",
@@ -45,6 +46,7 @@ export function manifestOf(kinds: Kind[] = ["ae", "vae", "cvae"], classes = ["a"
     first: { file: "first.png", rows: 3, columns: 2, z: [[0.5, -1, 0.25], [1, 1, 1]] },
     report: null,
     curve: null,
+    evaluate: "vaelab evaluate test",
     notes: [],
   };
 }

@@ -36,7 +36,7 @@ export interface PrincipalPlane {
 export interface PointsFacts {
   file: string;
   count: number;
-  /** Axes with a column in the file, at most 12; two columns with the principal components follow them. */
+  /** Axes with a column in the file, at most 32; two columns with the principal components follow them. */
   axes: number[];
   /** Factor from stored integers to coordinates. */
   scale: number;
@@ -69,6 +69,8 @@ export interface ModelFacts {
   figures: Record<string, number> | null;
   /** Mean and standard deviation of the aggregate posterior on each axis. */
   spread: { mean: number[]; deviation: number[] };
+  /** Correlation of each axis with each style, by the style's name; null if the images are not drawings, or are too few. */
+  styles: Record<string, number[]> | null;
 }
 
 export interface FirstPicture {
@@ -93,6 +95,8 @@ export interface Manifest {
   first: FirstPicture | null;
   report: string | null;
   curve: string | null;
+  /** The command that evaluates the run. */
+  evaluate: string;
   /** Notes for the user: what is missing from the page, and why. */
   notes: string[];
 }

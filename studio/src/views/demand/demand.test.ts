@@ -4,6 +4,7 @@ import { rgba } from "../../lib/pixels";
 import { normal } from "../../lib/rng";
 import { model } from "../map/fixture";
 import { drawOf, pageOfDraws, tempered } from "./draws";
+import { pageRange } from "./pages";
 import { enlarged, fileName, pointAsText } from "./save";
 
 describe("the grid's points", () => {
@@ -34,6 +35,13 @@ describe("the grid's points", () => {
     expect([...drawOf(ae, 1, 0)]).toEqual([1, 2, 3, 4, 5]);
     expect([...tempered(ae, [3, 2, 3, 4, 7], 0.5)]).toEqual([2, 2, 3, 4, 6]);
     expect(drawOf(model(), 2, 0.5)).toEqual(normal(2, 5).map((value) => value / 2));
+  });
+});
+
+describe("the pages of the axes", () => {
+  it("contain every axis once", () => {
+    expect([0, 1, 2].map((page) => pageRange(page, 8, 17))).toEqual(["1–8", "9–16", "17"]);
+    expect(pageRange(1, 8, 12)).toBe("9–12");
   });
 });
 

@@ -28,6 +28,7 @@ export function model(changes: Partial<ModelFacts> = {}): ModelFacts {
     surprise: null,
     figures: null,
     spread: { mean: [0, 0, 0, 0, 0], deviation: [1, 1, 1, 1, 1] },
+    styles: null,
     ...changes,
   };
 }

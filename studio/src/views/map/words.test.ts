@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import { model } from "./fixture";
-import { axisName, directions, otherAxes, placeInWords, signed } from "./words";
+import { axisName, directions, mixing, otherAxes, placeInWords, signed } from "./words";
 
 describe("the texts of the map", () => {
   it("name axes and signs", () => {
@@ -16,6 +16,11 @@ describe("the texts of the map", () => {
     expect(otherAxes(model({ latent_dim: 3 }), "principal")).toBe("The other direction is held at the current z.");
     expect(otherAxes(model({ latent_dim: 2 }), [0, 1])).toBe("The model has no other axes.");
     expect(directions(model({ stochastic: false }), [1, 3])).toBe("Horizontal: z₁, vertical: z₃.");
+  });
+
+  it("say why colours mix, of a conditional model only", () => {
+    expect(mixing(model({ conditional: true }))).toMatch(/given the label.*only the style/);
+    expect(mixing(model())).toBe("");
   });
 
   it("give the position of the point", () => {

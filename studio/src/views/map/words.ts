@@ -37,6 +37,12 @@ export function otherAxes(model: ModelFacts, axes: MapAxes): string {
   return `The other ${others === 1 ? one : `${others} ${many}`} held at the current z.`;
 }
 
+/** Why the colours of the dots mix; "" for a model whose latent space also holds the label. */
+export function mixing(model: ModelFacts): string {
+  if (!model.conditional) return "";
+  return "The colours mix because the decoder is given the label: z holds only the style, so all labels share the same points.";
+}
+
 export function placeInWords(axes: MapAxes, [u, v]: Point): string {
   const [first, second] = axes === "principal" ? ["1st", "2nd"] : [axisName(axes[0]), axisName(axes[1])];
   return `${first} ${signed(u)} σ, ${second} ${signed(v)} σ`;
