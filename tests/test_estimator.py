@@ -114,6 +114,17 @@ def test_training_raises_the_score() -> None:
     assert long > short + 5
 
 
+def test_floats_from_0_to_1_are_levels() -> None:
+    images, _ = drawn()
+    models = [VAE(**SMALL, epochs=1).fit(each) for each in (images, images / 255)]
+    np.testing.assert_array_equal(models[0].transform(images), models[1].transform((images / 255).astype(np.float32)))
+
+
+def test_one_colour_image_is_not_rows_of_grey_ones() -> None:
+    with pytest.raises(DataError, match=r"X: got one image of shape \(28, 28, 3\).*images\[None\]"):
+        VAE(**SMALL, epochs=1).fit(np.zeros((28, 28, 3), np.uint8))
+
+
 def test_every_layout_of_images_is_the_same() -> None:
     images, _ = drawn()
     colour = np.stack([images, images // 2, 255 - images], axis=-1)
@@ -324,7 +335,7 @@ def test_a_parameter_that_cannot_be_is_refused_by_fit_as_everywhere(parameters: 
 def test_data_that_cannot_be_are_refused(fitted: ConditionalVAE) -> None:
     images, names = drawn()
     for given, message in (
-        (images / 255, r"^X: .*float64.*uint8"),
+        (images / 25, r"^X: .*from 0 to 10\.2.*\[0, 1\]"),
         (images.reshape(-1, 8, 2, 4), r"^X: .*\(120, 8, 2, 4\).*\(N, H, W\)"),
         (images[:0], r"^X: .*\(0, 8, 8\).*at least one image"),
     ):

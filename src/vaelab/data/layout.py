@@ -34,16 +34,6 @@ def as_stored(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return np.ascontiguousarray(raw, dtype=np.uint8 if len(shape) == 3 else np.float32)
 
 
-def expect_levels(images: np.ndarray, where: str = "") -> None:
-    """Raise DataError if the images are not uint8; `where` is a prefix of the message."""
-    if images.dtype == np.uint8:
-        return
-    remedy = ""
-    if images.dtype.kind == "f" and images.size and 0 <= images.min() <= images.max() <= 1:
-        remedy = '; pass (255 * X).round().astype("uint8")'
-    raise DataError(f"{where}got images of type {images.dtype}; expected uint8 levels 0…255{remedy}")
-
-
 def as_levels(images: np.ndarray, where: str = "") -> np.ndarray:
     """Return images as uint8 levels: uint8 unchanged, floats in [0, 1] scaled to 0…255 and rounded.
 

@@ -30,7 +30,7 @@ from vaelab import runs
 from vaelab.config import Config, ModelConfig, ModelName, ResolvedConfig, TrainConfig
 from vaelab.data import Dataset, Split
 from vaelab.data.arrays import channels_first, label_values
-from vaelab.data.layout import describe_shape, expect_levels
+from vaelab.data.layout import as_levels, describe_shape
 from vaelab.data.split import hold_out
 from vaelab.errors import DataError, LabelError, RunError, TrainingError, expect_list, unknown_label
 from vaelab.estimators.parameters import DEFAULTS, MODEL_FIELDS, TRAIN_FIELDS, Parameters
@@ -269,8 +269,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         if isinstance(X, list | tuple):
             X = np.asarray(X)
         if getattr(X, "ndim", 2) > 2:
-            images = channels_first(np.asarray(X), "X")
-            expect_levels(images, "X: ")
+            images = as_levels(channels_first(np.asarray(X), "X"), "X: ")
             if reset:
                 self.n_features_in_ = math.prod(images.shape[1:])
         else:
