@@ -44,14 +44,11 @@ dist: $(INSTALLED_DEV)
 demo: $(INSTALLED)
 	@$(PAGE) || echo "skipped: the page of vaelab studio"
 	@rm -rf runs/demo
-	$(BIN)/vaelab train strokes --model cvae --seconds 75 --out runs/demo
-	@echo
+	$(BIN)/vaelab train strokes --model all --seconds 105 --out runs/demo
+	@echo "      vaelab train mnist --out runs/mnist                  (real handwriting; downloads 11 MB)"
+	@echo "      vaelab train FOLDER --size 64 --out runs/mine        (your own images, one folder per class)"
+	@echo "first: . .venv/bin/activate"
 	@echo "Open runs/demo/figures/grid.png: one row per digit, one latent vector (one handwriting) per column."
-	@echo "Then try"
-	@echo "  .venv/bin/vaelab sample runs/demo --label 7 --count 20 --out sevens.png      # images of a digit"
-	@echo "  .venv/bin/vaelab train mnist --out runs/mnist                                # real handwriting (downloads 11 MB)"
-	@echo "  .venv/bin/vaelab train FOLDER --size 64 --out runs/mine                      # your own images, one folder per class"
-	@if test -e src/vaelab/studio/dist/index.html; then echo "  .venv/bin/vaelab studio runs/demo                                            # explore its latent space in the browser"; fi
 
 # One worker per core; the tests of a file run in one worker, because they share fixtures.
 WORKERS := -n logical --maxprocesses 8 --dist loadfile

@@ -9,8 +9,8 @@
 
 The protocol is the published one: training on the first 50,000 training images, binarised afresh at each use; a seeded 1,337 of
 the other 10,000 select the weights; the 10,000 test images binarised once (RandomState(777)); no augmentation, no autoregression.
-The budget is wall time from the command to the saved weights. The compiled step is in the cache: an epoch trained before puts it
-there. On a GPU nothing is cached, because a ladder's step is recorded, not compiled.
+The budget is wall time from the command to the saved weights, loading included (see `train_run`). The compiled step is in the
+cache: an epoch trained before puts it there. On a GPU nothing is cached, because a ladder's step is recorded, not compiled.
 
 −ELBO is of all test images, one sample of z each. The importance-weighted bound (K = 5,000, Burda et al. 2016) is of every tenth
 test image; all 10,000 would take an hour. −ELBO of all images minus the mean gap (−ELBO minus bound) on every tenth image

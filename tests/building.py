@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vaelab.config import Config, LikelihoodName, ModelConfig, ResolvedModelConfig
@@ -32,6 +33,14 @@ def resolve_model(config: ModelConfig, shape: tuple[int, ...]) -> ResolvedModelC
 def build_model(config: ModelConfig, shape: tuple[int, ...], classes: int, *, seed: int = 0) -> Model:
     """The model of `config`."""
     return factory.build_model(resolve_model(config, shape), shape, classes, seed=seed)
+
+
+def with_output_weights(model: Model, seed: int = 0) -> Model:
+    """`model` with random weights in its last layer, which start at zero, so that its output depends on the latent."""
+    output = model.get_submodule("output" if hasattr(model, "output") else "decoder.output").get_parameter("weight")
+    with torch.no_grad():
+        output.normal_(std=0.1, generator=torch.Generator().manual_seed(seed))
+    return model
 
 
 def trainer_of(config: Config, dataset: Dataset) -> Trainer:

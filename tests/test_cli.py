@@ -460,3 +460,36 @@ def test_an_old_output_survives_a_failed_write(run: Path, tmp_path: Path, monkey
     assert end.value.code == 2
     assert (tmp_path / "x.png").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["x.png"]  # noqa: PTH208
+
+
+def test_commands_are_listed_in_the_order_of_use(capsys: pytest.CaptureFixture[str]) -> None:
+    call("--help")
+    listed = re.findall(r"^│ ([a-z]+) ", capsys.readouterr().out, re.MULTILINE)
+    first = ["train", "sample", "reconstruct", "encode", "evaluate", "compare"]
+    assert listed == [*first, "traverse", "interpolate", "manifold", "restyle", "posterior", "studio", "export", "data"]
+
+
+def test_what_needs_no_data_is_checked_before_they_are_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("train", "digits", "--out", tmp_path / "run")
+    call(*words, "--epochs", "3", "--width", "8", "--compile", "no")
+
+    def load_source(*_: object) -> Dataset:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("vaelab.cli.train.load_source", load_source)
+    line = refused(capsys, *words, "--resume", "--epochs", "1")
+    assert re.match(r"--epochs: got 1, but .*run has trained for 3(\.\d+)? epochs already; expected more", line), line
+    line = refused(capsys, "train", "digits", "--device", "cuda:77")
+    assert re.match(r"--device: 'cuda:77' is not available", line), line
+
+
+def test_a_finished_run_that_is_resumed_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("train", "digits", "--out", tmp_path / "run")
+    call(*words, "--epochs", "1", "--width", "8", "--compile", "no")
+    assert re.search(r"^weights saved after \d+\.\d s of training: ", capsys.readouterr().err, re.MULTILINE)
+    call(*words, "--resume")
+    told = capsys.readouterr().err
+    assert "whole budget already; to go on, give more --epochs or --seconds" in told
+    assert "weights saved" not in told

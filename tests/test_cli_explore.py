@@ -238,13 +238,13 @@ BAD = {
     ),
     "a model without labels": (["restyle", "vae", "one.png", "--out", "x.png"], r"\(vae\).*conditional.*--model cvae"),
     "a label for a model without": (["traverse", "vae", "--label", "0", "--out", "x.png"], r"label '0'.*\(vae\)"),
-    "an image of another size": (
-        ["restyle", "run", "nine.png", "--out", "x.png"],
-        r"nine\.png: .*9×9.*8×8.*--size 8x8.*--prepare",
+    "a size other than the model's": (
+        ["restyle", "run", "nine.png", "--size", "9", "--out", "x.png"],
+        r"--size: got 9 .*8×8.*nine\.png is scaled",
     ),
-    "images of another size": (
-        ["interpolate", "run", "tiny.npz:0", "nines.npz:0", "--out", "x.png"],
-        r"nines\.npz:0: .*9×9.*8×8.*--size 8x8",
+    "images of another size than the model's": (
+        ["interpolate", "run", "tiny.npz:0", "nines.npz:0", "--size", "9", "--out", "x.png"],
+        r"tiny\.npz:0: .*9×9.*8×8.*--size 8x8",
     ),
     "an unreadable image": (["restyle", "run", "text.png", "--out", "x.png"], r"text\.png: .*PNG"),
     "a missing image": (["restyle", "run", "none.png", "--prepare", "--out", "x.png"], r"none\.png: .*No such file"),

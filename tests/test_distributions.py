@@ -296,3 +296,25 @@ def test_far_parameters_stay_finite_in_float32(name: LikelihoodName) -> None:
         assert gradient.isfinite().all()
         assert p.mean().isfinite().all()
         assert p.sample(generator(0)).isfinite().all()
+
+
+@pytest.mark.parametrize("log_scale", [-1e4, -7.0, 0.0, 3.0, 20.0, 60.0, 90.0, 200.0, 1e4])
+@pytest.mark.parametrize("centre", [-1e6, 0.0, 1e6])
+def test_the_logistic_is_finite_with_its_gradient_at_any_scale(log_scale: float, centre: float) -> None:
+    """A network that diverges claims such scales for some pixels; their gradient must lead back."""
+    parameters = torch.tensor([centre, log_scale])[:, None].repeat(3, 1, 1).requires_grad_()
+    x = torch.tensor([0.0, 100 / 255, 1.0])[:, None]
+    nats = -DiscretisedLogistic(parameters, 1).log_prob(x)
+    (gradient,) = torch.autograd.grad(nats.sum(), parameters)
+    assert nats.isfinite().all()
+    assert gradient.isfinite().all()
+    if log_scale >= 20.0:
+        assert gradient[1, 1, 0] == pytest.approx(1.0, abs=1e-3)  # an inner level wants a smaller scale
+
+
+@pytest.mark.parametrize("log_scale", [-6.0, -2.0, 1.0, 5.0, 12.0])
+def test_the_logistic_is_exact_in_float32(log_scale: float) -> None:
+    double = torch.tensor([0.1, log_scale], dtype=torch.float64).expand(256, -1)[:, :, None]
+    expected = DiscretisedLogistic(double, 1).log_prob(LEVELS[:, None])
+    found = DiscretisedLogistic(double.float(), 1).log_prob(LEVELS.float()[:, None])
+    torch.testing.assert_close(found.double(), expected, rtol=2e-5, atol=2e-5)

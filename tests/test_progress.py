@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -66,6 +67,44 @@ def test_the_work_at_hand_has_a_bar_and_the_whole_of_it(monkeypatch: pytest.Monk
     *_, last = shown.getvalue().split("sections")
     assert "decoding" in last
     assert "encoding" not in last
+
+
+class Timer:
+    """A timer that is over at once if its work is slow, and never otherwise."""
+
+    slow: set[str] = {"loading x", "resizing"}  # noqa: RUF012 - read only
+
+    def __init__(self, _: float, say: Callable[[str], None], words: Sequence[str] = ()) -> None:
+        self.say, self.words = say, words
+
+    def start(self) -> None:
+        if self.words[0] in self.slow:
+            self.say(*self.words)
+
+    def cancel(self) -> None:
+        pass
+
+
+def test_without_a_terminal_work_that_takes_long_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(module, "console", Console(file=shown, width=100))
+    monkeypatch.setattr(module.threading, "Timer", Timer)
+    with work_bar(over="sections", waiting="loading x") as report:
+        report("sections", 0, 3)
+        for done in range(4):
+            report("resizing", done, 4)
+        report("quick", 1, 1)
+    with work_bar(waiting="quick"):
+        pass
+    assert shown.getvalue().splitlines() == ["loading x", "resizing"]
+
+
+def test_on_a_terminal_work_is_shown_before_its_first_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(module, "console", Console(file=shown, force_terminal=True, width=80))
+    with work_bar(waiting="loading [x]"):
+        pass
+    assert "loading [x]" in shown.getvalue()
 
 
 def test_a_remark_is_a_line_and_what_is_waited_for_is_told(progress: Progress, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,8 +105,8 @@ class TrainConfig:
     or as many as are needed for 1,000 steps."""
 
     seconds: float | None = None
-    """Wall time in seconds, from the start of the command to the saved weights, summed over all sessions of a resumed run.
-    Default for images: 90."""
+    """Training time in seconds, from the first step to the last, with validations and saves between them, but without loading
+    and compiling ahead; summed over all sessions of a resumed run. Default for images: 90."""
 
     batch_size: int | None = None
     """Images per step. Default: 128, or 32 for fewer than 5,000 training images."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -12,8 +13,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from vaelab.errors import printable
+
 PLAIN_EVERY = 10.0
 """Seconds between two plain lines of a training without a terminal."""
+
+SILENT = 2.0
+"""Seconds after which work without a terminal is announced by a plain line."""
 
 console = Console(stderr=True, highlight=False)
 
@@ -68,18 +74,20 @@ class TrainingProgress(Protocol):
 
 
 def say(text: str) -> None:
-    """Print a line on standard error."""
-    console.print(escape(text), soft_wrap=True)
+    """Print a line on standard error, with characters that cannot be printed escaped."""
+    console.print(escape(printable(text)), soft_wrap=True)
 
 
 @contextmanager
-def work_bar(over: str = "") -> Iterator[Report]:
-    """Show a progress bar for work of known size; nothing without a terminal.
+def work_bar(over: str = "", waiting: str = "") -> Iterator[Report]:
+    """Show a progress bar for work; without a terminal, a plain line for each part that takes longer than `SILENT`.
 
     Parameters
     ----------
     over
         Name of the work that comprises the others; its bar stays visible beside theirs.
+    waiting
+        What is done until the first report.
 
     Yields
     ------
@@ -89,20 +97,49 @@ def work_bar(over: str = "") -> Iterator[Report]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:,}/{task.total:,}"),
+        TextColumn("{task.fields[amount]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with (
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
+        _announced() as announce,
+    ):
         tasks: dict[str, TaskID] = {}
+
+        def begin(what: str) -> None:
+            tasks[what] = bar.add_task(escape(printable(what)), total=None, amount="")
+            if what != over:
+                announce(what)
 
         def report(what: str, done: int, total: int, /) -> None:
             if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
+                begin(what)
             for name, task in tasks.items():
                 bar.update(task, visible=name in (what, over))
-            bar.update(tasks[what], completed=done, total=total)
+            bar.update(tasks[what], completed=done, total=total, amount=f"{done:,}/{total:,}")
 
+        if waiting:
+            begin(waiting)
         yield report
+
+
+@contextmanager
+def _announced() -> Iterator[Callable[[str], None]]:
+    """Yield a function to call when work begins: its name is printed if no other begins within `SILENT` seconds."""
+    timer = threading.Timer(0.0, say)
+
+    def announce(what: str) -> None:
+        nonlocal timer
+        timer.cancel()
+        if not console.is_terminal:
+            timer = threading.Timer(SILENT, say, [what])
+            timer.daemon = True
+            timer.start()
+
+    try:
+        yield announce
+    finally:
+        timer.cancel()
 
 
 class TrainingDisplay:

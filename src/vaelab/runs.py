@@ -30,25 +30,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vaelab.config import Budget, ResolvedConfig, ResolvedModelConfig, ResolvedTrainConfig
+from vaelab.config import Budget, ResolvedConfig, ResolvedModelConfig, ResolvedTrainConfig, TrainConfig
 from vaelab.data.dataset import Dataset
 from vaelab.errors import ConfigError, RunError
 from vaelab.files import atomic_write, cannot_write
 from vaelab.models.base import Model
 from vaelab.models.factory import build_model
 from vaelab.precision import default_precision, pick_device
+from vaelab.run_folder import CONFIG, check_new, expect_run
 from vaelab.version import __version__
 
 FORMAT = 2
 """Version of `config.json`; format 1 is that of vaelab 0.1."""
 
-CONFIG, WEIGHTS, RESUME, METRICS, FIGURES = (
-    "config.json",
-    "model.safetensors",
-    "resume.safetensors",
-    "metrics.jsonl",
-    "figures",
-)
+WEIGHTS, RESUME, METRICS, FIGURES = "model.safetensors", "resume.safetensors", "metrics.jsonl", "figures"
 
 
 @dataclass(frozen=True)
@@ -60,11 +55,14 @@ class DataCard:
     classes: tuple[str, ...]
     train_count: int
     fingerprint: str
+    fit: str = "crop"
+    """How images of another aspect ratio were fitted to `shape`; earlier runs do not record it."""
 
     @staticmethod
     def of(dataset: Dataset) -> DataCard:
         """Return the card of a data set."""
-        return DataCard(dataset.name, dataset.shape, dataset.classes, len(dataset.train), dataset.fingerprint)
+        count, digest = len(dataset.train), dataset.fingerprint
+        return DataCard(dataset.name, dataset.shape, dataset.classes, count, digest, dataset.fit)
 
 
 @dataclass(frozen=True)
@@ -125,22 +123,6 @@ def create_run(folder: Path, config: ResolvedConfig, data: DataCard) -> Run:
     return Run(folder, config, data, versions)
 
 
-def check_new(folder: Path) -> None:
-    """Raise an error unless a folder is new or empty.
-
-    Raises
-    ------
-    RunError
-        If it holds anything.
-    """
-    if (folder / CONFIG).exists():
-        raise RunError(
-            f"{folder} already holds a run; expected a new folder: give another `out`, or `resume=True` to continue it"
-        )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder} exists and is not an empty folder; expected a new one: give another `out`")
-
-
 def expect_same_data(run: Run, fingerprint: str, name: str) -> None:
     """Raise a RunError if these are not the data that a run was trained on."""
     if fingerprint != run.data.fingerprint:
@@ -165,10 +147,7 @@ def open_run(folder: Path) -> Run:
     RunError
         If there is no run, or its `config.json` is damaged or of a newer format.
     """
-    path = folder / CONFIG
-    if not path.is_file():
-        what = "no such folder" if not folder.exists() else f"no {CONFIG} in it"
-        raise RunError(f"{folder}: {what}; expected a run folder, as vaelab train writes")
+    path = expect_run(folder)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         version = values["format"]
@@ -218,6 +197,30 @@ def last_budget(run: Run, facts: Mapping[str, Any]) -> Budget:
     """Return the budget that a run had last, from the `facts` of `load_resume`; vaelab 0.1 stored it in `config.json` only."""
     kept = facts.get("budget")
     return read_budget(kept) if isinstance(kept, dict) else run.config.train.budget
+
+
+def has_trained(run: Run, facts: Mapping[str, Any], budget: Budget) -> bool:
+    """Return whether a run has trained for `budget` already, from the `facts` of `load_resume`."""
+    last = last_budget(run, facts)
+    if last.unit == budget.unit and last.amount >= budget.amount and facts.get("fraction", 0.0) >= 1.0:
+        return True
+    return _trained_for(run, facts, budget.unit) >= budget.amount
+
+
+def expect_unfinished(run: Run, facts: Mapping[str, Any], asked: TrainConfig) -> None:
+    """Raise a ConfigError if a run has trained for the `epochs` or `seconds` asked for already."""
+    for unit in ("epochs", "seconds"):
+        amount = getattr(asked, unit)
+        if amount is not None and has_trained(run, facts, Budget(amount, unit)):
+            raise ConfigError(
+                f"`{unit}`: got {amount:g}, but {run.folder} has trained for {_trained_for(run, facts, unit):.4g} {unit} "
+                f"already; expected more: `{unit}` counts from the first step of the run"
+            )
+
+
+def _trained_for(run: Run, facts: Mapping[str, Any], unit: str) -> float:
+    done = facts["step"] * run.config.train.batch_size / run.data.train_count
+    return done if unit == "epochs" else facts["seconds"]
 
 
 def read_budget(values: Mapping[str, Any]) -> Budget:

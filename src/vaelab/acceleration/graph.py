@@ -29,12 +29,9 @@ from vaelab.optim.step import TrainStep, call_with_weights
 BUILT_IN = ("gradient_clip", "weight_decay", "free_bits")
 """Fields of the training that are constants of a compiled step; the others reach it as tensors, or not at all."""
 
+# Largest relative difference between a compiled and a plain step, in float32 and in bfloat16: AdamW's first update of a weight
+# depends on little more than the sign of its gradient, which rounding to bfloat16 changes for some weights in a hundred.
 TOLERANCE, COARSE_TOLERANCE = 0.01, 0.25
-"""Largest relative difference between a compiled and a plain step, in float32 and in bfloat16.
-
-AdamW's first update of a weight depends on little more than the sign of its gradient, and rounding to bfloat16 in another
-order changes that sign for some weights in a hundred.
-"""
 
 
 class NotCompiledError(Exception):

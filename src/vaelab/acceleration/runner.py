@@ -159,8 +159,12 @@ class AcceleratedRunner(StepRunner):
     def _look(self) -> None:
         assert self._job is not None
         try:
-            if self._job.done() and not self._load():
-                self._give_up("the compiled step is not in the cache")
+            beside = self.plan == "beside"  # before it is closed
+            if self._job.done():
+                if not self._load():
+                    self._give_up("the compiled step is not in the cache")
+                elif beside:
+                    self.remarks.append("compiled step in use: training is faster from here on")
         except NotCompiledError as error:
             self._give_up(str(error))
 

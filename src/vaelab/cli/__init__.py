@@ -10,13 +10,22 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from vaelab.cli.app import INTERRUPTED, app  # isort: skip - first: a budget in seconds starts with its clock
+from vaelab.cli.app import INTERRUPTED, app  # isort: skip - first: the total time starts with its clock
 
 from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 from vaelab.cli import evaluate, explore, export, generate, studio, train
 from vaelab.cli.spelling import with_current_names, with_options
-from vaelab.errors import TrainingError, VaelabError, did_you_mean
+from vaelab.errors import TrainingError, VaelabError, did_you_mean, printable
+
+ORDER = (
+    *("train", "sample", "reconstruct", "encode", "evaluate", "compare"),
+    *("traverse", "interpolate", "manifold", "restyle", "posterior", "studio", "export", "data"),
+)
+"""The commands in the order of use, in which the help lists them."""
+
+for rank, name in enumerate(ORDER):
+    app[name].sort_key = rank
 
 __all__ = ["app", "evaluate", "explore", "export", "generate", "main", "studio", "train"]
 
@@ -36,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(words, exit_on_error=False, print_error=False)
     except (CycloptsError, VaelabError) as error:
-        print(f"vaelab: {_one_line(error)}", file=sys.stderr)
+        print(f"vaelab: {printable(_one_line(error))}", file=sys.stderr)
         raise SystemExit(1 if isinstance(error, TrainingError) else 2) from None
     except KeyboardInterrupt:
         print("vaelab: interrupted", file=sys.stderr)

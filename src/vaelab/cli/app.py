@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 
-STARTED = time.perf_counter()  # a budget in seconds counts from the start of the command, imports included
+STARTED = time.perf_counter()  # the wall time printed at the end counts from here, imports included
 
-from dataclasses import asdict, dataclass, fields  # noqa: E402
-from typing import TYPE_CHECKING, Annotated, Literal, get_args  # noqa: E402
+from collections.abc import Mapping, Sequence  # noqa: E402
+from dataclasses import asdict, dataclass, fields, replace  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args  # noqa: E402
 
 from cyclopts import App, ArgumentCollection, Group, Parameter  # noqa: E402
 
 from vaelab.cli.spelling import option, with_options  # noqa: E402
-from vaelab.errors import ConfigError, DataError  # noqa: E402
+from vaelab.errors import ConfigError, DataError, printable  # noqa: E402
+from vaelab.run_folder import expect_run, recorded_data  # noqa: E402
 from vaelab.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
@@ -59,10 +62,11 @@ class SourceOptions:
     """Options of a data source, the same for every command that takes one."""
 
     size: str | None = None
-    """Scale every image to this size in pixels: 32, or 32x48 for height 32 and width 48."""
+    """Scale every image to this size in pixels: 32, or 32x48 for height 32 and width 48. Default: the size of the run's
+    images, if there is a run; else that of the images, which must be the same."""
 
-    fit: Fit = "crop"
-    """How --size treats images of another aspect ratio: crop cuts, pad adds borders."""
+    fit: Fit | None = None
+    """How --size treats images of another aspect ratio: crop cuts, pad adds borders. Default: as for the run, else crop."""
 
     skip_broken: Flag = False
     """Skip image files that cannot be read, and report how many, instead of stopping at the first."""
@@ -71,7 +75,8 @@ class SourceOptions:
     """Maximum number of training images, with class proportions preserved; validation and test images are not reduced."""
 
     classes: str | None = None
-    """Keep only these classes, in this order: names separated by commas."""
+    """Keep only these classes, in this order: names separated by commas. Default: those of the run, if there is a run; else
+    all."""
 
 
 Options = Annotated[SourceOptions | None, Parameter(name="*", group=GROUPS["Data"])]
@@ -88,13 +93,73 @@ def source_arguments(options: SourceOptions | None) -> list[str]:
     return words
 
 
+def expect_files(run: Path, source: str | None = None) -> None:
+    """Refuse a run or a data source that does not exist, before PyTorch is imported."""
+    expect_run(run)
+    if source is not None:
+        from vaelab.data.sources import expect_source
+
+        expect_source(source)
+
+
+def show(text: str) -> None:
+    """Print a line on standard output, with characters that cannot be printed escaped."""
+    print(printable(text))
+
+
 def load_source(source: str, options: SourceOptions | None) -> Dataset:
     """Load a data source with a progress bar, and print its notes."""
-    from vaelab.data import load_dataset
-    from vaelab.progress import say, work_bar
+    return _with_notes(_loaded(source, options or SourceOptions(), {}))
 
-    with work_bar() as report:
-        dataset = load_dataset(source, **asdict(options or SourceOptions()), progress=report)
+
+def load_for_run(run: Path, source: str, options: SourceOptions | None, *, any_class: bool = False) -> Dataset:
+    """Load a data source like `load_source`, with the size, fit and classes of a run where the options give none.
+
+    Classes of the source that the run does not have are left out, unless it has none of them or `any_class` is true.
+    """
+    data = dict(recorded_data(run)) | ({"classes": ()} if any_class else {})
+    return _with_notes(_loaded(source, options or SourceOptions(), data))
+
+
+def load_data_of_run(run: Path, source: str, options: SourceOptions | None) -> Dataset:
+    """Load the data that a run was trained on like `load_for_run`, and with the limit of its training if they need one."""
+    data, given = recorded_data(run), options or SourceOptions()
+    dataset = _loaded(source, given, data)
+    if dataset.fingerprint != data.get("fingerprint") and given.limit is None and given.classes is None:
+        given = replace(given, limit=data.get("train_count"))
+        dataset = _loaded(source, given, data, data.get("classes") or None)  # before the limit, which depends on them
+    return _with_notes(dataset)
+
+
+def _loaded(
+    source: str, options: SourceOptions, run: Mapping[str, Any], classes: Sequence[str] | None = None
+) -> Dataset:
+    """Load a data source; `run` is what a run records of its data, and is used where `options` are not given."""
+    from vaelab.progress import work_bar
+
+    shape, fit = tuple(run.get("shape", ())), options.fit or run.get("fit", "crop")
+    with work_bar(waiting=f"loading {source}") as report:
+        from vaelab.data import load_dataset
+        from vaelab.data.resize import resize_dataset
+        from vaelab.data.select import Selection, select_from
+        from vaelab.data.sources import is_of_image_files
+
+        implied = options.size is None and len(shape) == 3
+        size = f"{shape[1]}x{shape[2]}" if implied and is_of_image_files(source) else options.size
+        values = asdict(options) | {"size": size, "fit": fit, "classes": options.classes or classes}
+        dataset = load_dataset(source, **values, progress=report)
+        kept = [name for name in run.get("classes", ()) if name in dataset.classes]
+        if options.classes is None and kept and len(kept) < len(dataset.classes):
+            dataset = select_from(dataset, Selection(tuple(kept)), 0)
+        if implied and len(dataset.shape) == 3 and dataset.shape[1:] != shape[1:]:
+            dataset = resize_dataset(dataset, (shape[1], shape[2]), fit, report)
+    return dataset
+
+
+def _with_notes(dataset: Dataset) -> Dataset:
+    """Print the notes of a dataset and return it."""
+    from vaelab.progress import say
+
     for note in dataset.notes:
         say(with_options(note))
     return dataset

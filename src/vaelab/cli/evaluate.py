@@ -10,9 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from vaelab.cli.app import INTERRUPTED, Flag, Options, SourceOptions, app, load_source, source_arguments
+from vaelab.cli.app import (
+    INTERRUPTED,
+    Flag,
+    Options,
+    SourceOptions,
+    app,
+    expect_files,
+    load_data_of_run,
+    load_for_run,
+    show,
+    source_arguments,
+)
 from vaelab.cli.spelling import option, with_options
-from vaelab.errors import DataError, RunError, counted
+from vaelab.errors import DataError, RunError, counted, printable
 
 if TYPE_CHECKING:
     from vaelab.data import Dataset
@@ -57,18 +68,22 @@ def evaluate(
     out
         Folder for report.html and report.json. Default: the run folder.
     """
-    from vaelab import runs
-    from vaelab.evaluation.page import save_page
-    from vaelab.evaluation.report import FINISHED, REPORT
-    from vaelab.evaluation.report import evaluate as measure
-    from vaelab.inference.trained import load
     from vaelab.progress import console, say, work_bar
+
+    for each in {source, versus}:
+        expect_files(run, each)
+    with work_bar(waiting="importing PyTorch"):
+        from vaelab import runs
+        from vaelab.evaluation.page import save_page
+        from vaelab.evaluation.report import FINISHED, REPORT
+        from vaelab.evaluation.report import evaluate as measure
+        from vaelab.inference.trained import load
 
     record, model = runs.open_run(run), load(run)
     folder = out or run
     _expect_writable(folder)
-    dataset = load_source(source, options) if source is not None else _data_of_run(record, options)
-    outliers = None if versus is None else _outliers(versus, options)
+    dataset = _data_of_run(record, options) if source is None else load_for_run(run, source, options)
+    outliers = None if versus is None else _outliers(run, versus, options)
     same_data = dataset.fingerprint == record.data.fingerprint
     if not same_data:
         say(
@@ -112,7 +127,7 @@ def evaluate(
     report.save(folder / REPORT)
     save_page(report, folder / PAGE)
     for line in report.lines:
-        print(with_options(line))
+        show(with_options(line))
     say(f"report: {folder / PAGE}, figures: {folder / REPORT}")
 
 
@@ -145,20 +160,18 @@ def _data_of_run(run: Run, options: SourceOptions | None) -> Dataset:
             f"{run.folder}: was trained on {name!r}, which is neither a built-in name nor in the current folder; give its "
             f"source: {command}"
         )
-    dataset = load_source(found, options)
+    dataset = load_data_of_run(run.folder, found, options)
     if dataset.fingerprint != run.data.fingerprint:
         raise DataError(
             f"{run.folder}: was trained on {name!r} with fingerprint {run.data.fingerprint[:8]}…, but {found!r} has "
-            f"{dataset.fingerprint[:8]}…; give the same data: {command}, with the options of the training (--size, --limit, "
-            "--classes)"
+            f"{dataset.fingerprint[:8]}…; give the same data: {command}, with the options of the training"
         )
     return dataset
 
 
-def _outliers(source: str, options: SourceOptions | None) -> Dataset:
+def _outliers(run: Path, source: str, options: SourceOptions | None) -> Dataset:
     """Load the source of outliers, scaled like the data; --limit and --classes do not apply to it."""
-    options = options or SourceOptions()
-    return load_source(source, SourceOptions(size=options.size, fit=options.fit, skip_broken=options.skip_broken))
+    return load_for_run(run, source, replace(options or SourceOptions(), limit=None, classes=None), any_class=True)
 
 
 def _run_facts(run: Run, same_data: bool) -> dict[str, Any]:
@@ -211,7 +224,7 @@ def _print_table(comparison: Comparison) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("figure")
     for name in comparison.names:
-        table.add_column(Text(name), justify="right", overflow="fold")
+        table.add_column(Text(printable(name)), justify="right", overflow="fold")
     section = ""
     for row in comparison.rows:
         if row.section != section:
@@ -230,6 +243,6 @@ def _print_table(comparison: Comparison) -> None:
     console.print(table)
     console.print()
     for note in comparison.notes:
-        console.print(Text(with_options(note)), soft_wrap=True)
+        console.print(Text(printable(with_options(note))), soft_wrap=True)
     mark = "* best by more than two standard errors of the difference; figures without ± are never marked"
     console.print(Text(mark), soft_wrap=True)

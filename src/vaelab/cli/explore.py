@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vaelab.cli.app import Flag, Options, SourceOptions, SplitName, app, images_of_split, load_source
+from vaelab.cli.app import Flag, Options, SourceOptions, SplitName, app, expect_files, images_of_split, load_for_run
 from vaelab.cli.generate import MAX_CELLS
-from vaelab.cli.images import InputImage, PartName, Reader
+from vaelab.cli.images import InputImage, PartName, Reader, expect_images
 from vaelab.errors import ConfigError, LabelError, counted
 
 if TYPE_CHECKING:
@@ -78,9 +78,12 @@ def traverse(
     """
     from vaelab.figures.pictures import ANIMATED
     from vaelab.files import expect_suffix
-    from vaelab.inference import explore, latents
 
     expect_suffix(out, ".png", *ANIMATED)
+    expect_files(run, source)
+    expect_images(image)
+    from vaelab.inference import explore, latents
+
     model = _measured(run, source, options)
     chosen = _axes(axes)
     if chosen is None and model.axes is not None:
@@ -89,7 +92,7 @@ def traverse(
     if image is not None and seed is not None:
         raise ConfigError("got both --image and --seed; expected one of them: leave the other out")
     if image is not None:
-        read = Reader(model, options, prepare=prepare).one(image)
+        read = Reader(run, model, options, prepare=prepare).one(image)
         placed = latents.place(model, read.image, [read.label])
         _report_inferred(model, [read], placed)
         z = placed.z[0]
@@ -135,20 +138,23 @@ def interpolate(
     """
     from vaelab.figures.pictures import ANIMATED
     from vaelab.files import expect_suffix
-    from vaelab.inference import explore, latents
-    from vaelab.inference.trained import load
 
     expect_suffix(out, ".png", *ANIMATED)
     if len(images) not in (0, 2):
         raise ConfigError(
             f"got {counted(len(images), 'image')} to interpolate between; expected two, or none to draw both with --seed"
         )
+    expect_files(run)
+    expect_images(*images)
+    from vaelab.inference import explore, latents
+    from vaelab.inference.trained import load
+
     model = load(run)
     if not images:
         under = label if label or not model.conditional else [model.classes[0]]
         between = explore.interpolate(model, z=model.latents(2, seed=seed), under=under, steps=_steps(steps, out))
     else:
-        reader = Reader(model, options, prepare=prepare)
+        reader = Reader(run, model, options, prepare=prepare)
         read = [reader.one(text) for text in images]
         placed = latents.place(model, _stack(read), [image.label for image in read])
         _report_inferred(model, read, placed)
@@ -188,10 +194,12 @@ def manifold(
     from vaelab.figures.pictures import beside
     from vaelab.figures.plots import save_picture
     from vaelab.files import expect_suffix
-    from vaelab.inference import explore
     from vaelab.progress import say
 
     expect_suffix(out, ".png")
+    expect_files(run, source)
+    from vaelab.inference import explore
+
     model = _measured(run, source, options)
     labels = label or (model.classes[:MAX_SHEETS] if model.conditional else [None])
     side = steps or (20 if len(labels) == 1 else 10)
@@ -236,16 +244,19 @@ def restyle(
         Convert the images to the format of MNIST: grey, light on black, thresholded, scaled and centred.
     """
     from vaelab.files import expect_suffix
-    from vaelab.inference import explore, latents
-    from vaelab.inference.trained import load
     from vaelab.progress import say
 
     expect_suffix(out, ".png")
     if not images:
         raise ConfigError("got no image to restyle; expected some: vaelab restyle RUN IMAGE --out FILE.png")
+    expect_files(run)
+    expect_images(*images)
+    from vaelab.inference import explore, latents
+    from vaelab.inference.trained import load
+
     model = load(run)
     latents.expect_conditional(model)
-    reader = Reader(model, options, prepare=prepare)
+    reader = Reader(run, model, options, prepare=prepare)
     read = [image for text in images for image in reader.several(text, split, _at_least_one("--count", count))]
     _expect_cells(len(read) * (1 + len(model.classes)))
     if label and len(label) not in (1, len(read)):
@@ -290,15 +301,17 @@ def posterior(
     split
         Part of the source.
     """
-    from vaelab.cli.outputs import spread, write_npz
     from vaelab.files import expect_suffix
-    from vaelab.inference import explore
-    from vaelab.inference.latents import measured
-    from vaelab.inference.trained import load
     from vaelab.progress import say
 
     expect_suffix(out, ".png", ".npz")
-    model, dataset = load(run), load_source(source, options)
+    expect_files(run, source)
+    from vaelab.cli.outputs import spread, write_npz
+    from vaelab.inference import explore
+    from vaelab.inference.latents import measured
+    from vaelab.inference.trained import load
+
+    model, dataset = load(run), load_for_run(run, source, options)
     images, labels, data_labels, _ = images_of_split(model, dataset, split)
     if model.axes is None and axes is None:
         some = spread(len(images), MAX_MEASURED)
@@ -323,7 +336,7 @@ def _measured(run: Path, source: str | None, options: SourceOptions | None) -> T
     model = load(run)
     if source is None:
         return model
-    images, labels, _, _ = images_of_split(model, load_source(source, options), "all")
+    images, labels, _, _ = images_of_split(model, load_for_run(run, source, options), "all")
     some = spread(len(images), MAX_MEASURED)
     return measured(model, images[some], None if labels is None else labels[some])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vaelab.cli.app import Flag, app
+from vaelab.cli.app import Flag, app, expect_files
 from vaelab.cli.spelling import with_options
 from vaelab.errors import ConfigError
 
@@ -39,6 +39,7 @@ def export(
     from vaelab.files import expect_suffix
 
     expect_suffix(out, ".onnx", ".html")
+    expect_files(run, source)
     if out.suffix.lower() == ".html":
         if parts or licence is not None:
             raise ConfigError(
@@ -48,10 +49,13 @@ def export(
         return
     if source is not None:
         raise ConfigError(f"got the source {source!r} for {out}; leave it out: only a page needs images")
-    from vaelab.inference.onnx import LICENCE, OPSET, export_onnx
-    from vaelab.progress import say
+    from vaelab.progress import say, work_bar
 
-    for written in export_onnx(run, out, parts=parts, licence=LICENCE if licence is None else licence):
+    with work_bar(waiting="exporting and checking the model"):
+        from vaelab.inference.onnx import LICENCE, OPSET, export_onnx
+
+        files = export_onnx(run, out, parts=parts, licence=LICENCE if licence is None else licence)
+    for written in files:
         differences = ", ".join(f"{name} {difference:.1g}" for name, difference in written.differences.items())
         say(
             f"{written.path}: {written.size / 1e6:.2f} MB, opset {OPSET}; largest difference from PyTorch: {differences}"
@@ -60,9 +64,10 @@ def export(
 
 def _page(run: Path, source: str | None, out: Path) -> None:
     from vaelab.progress import say, work_bar
-    from vaelab.studio.single import export_page
 
-    with work_bar() as report:
+    with work_bar(waiting="exporting the page") as report:
+        from vaelab.studio.single import export_page
+
         written = export_page(run, out, source=source, work=report)
     for note in written.notes:
         say(f"note: {with_options(note)}")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from vaelab.cli.app import Options, SplitName, app, images_of_split, load_source, nats_text
+from vaelab.cli.app import Options, SplitName, app, expect_files, images_of_split, load_for_run, nats_text
 from vaelab.errors import ConfigError, counted
 
 MAX_CELLS = 20_000
@@ -45,13 +45,16 @@ def sample(
     decode
         Mean of p(x|z), or a sample of it.
     """
-    from vaelab.cli.outputs import expect_suffix, write_samples
-    from vaelab.inference.trained import load
+    from vaelab.files import expect_suffix
     from vaelab.progress import say
 
     as_folder = out.is_dir() or not out.suffix
     if not as_folder:
         expect_suffix(out, ".png", ".npz")
+    expect_files(run)
+    from vaelab.cli.outputs import write_samples
+    from vaelab.inference.trained import load
+
     model = load(run)
     cells = count * len(label or model.classes or [""])
     if out.suffix.lower() == ".png" and cells > MAX_CELLS:
@@ -92,16 +95,19 @@ def reconstruct(
     seed
         Seed of the latent samples.
     """
-    from vaelab.cli.outputs import expect_suffix, nats_name, spread, write_npz
-    from vaelab.figures.plots import reconstruction_sheet, save_picture
-    from vaelab.inference.trained import load
+    from vaelab.files import expect_suffix
     from vaelab.progress import say
 
     if count < 1:
         raise ConfigError(f"--count: got {count}; expected a whole number of at least 1")
     expect_suffix(out, ".png", ".npz")
+    expect_files(run, source)
+    from vaelab.cli.outputs import nats_name, spread, write_npz
+    from vaelab.figures.plots import reconstruction_sheet, save_picture
+    from vaelab.inference.trained import load
+
     model = load(run)
-    images, labels, data_labels, _ = images_of_split(model, load_source(source, options), split)
+    images, labels, data_labels, _ = images_of_split(model, load_for_run(run, source, options), split)
     shown = spread(len(images), count)
     images, labels = images[shown], None if labels is None else labels[shown]
     result = model.reconstruct(images, labels, seed=seed)
@@ -137,13 +143,16 @@ def encode(
     split
         Part of the source.
     """
-    from vaelab.cli.outputs import expect_suffix, write_npz
-    from vaelab.inference.trained import load
+    from vaelab.files import expect_suffix
     from vaelab.progress import say, work_bar
 
     expect_suffix(out, ".npz")
+    expect_files(run, source)
+    from vaelab.cli.outputs import write_npz
+    from vaelab.inference.trained import load
+
     model = load(run)
-    dataset = load_source(source, options)
+    dataset = load_for_run(run, source, options)
     images, labels, data_labels, splits = images_of_split(model, dataset, split)
     with work_bar() as report:
         encoded = model.encode(images, labels, progress=lambda done, total: report("encoding", done, total))

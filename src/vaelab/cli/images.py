@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
-from vaelab.cli.app import SourceOptions, load_source
+from vaelab.cli.app import SourceOptions, load_for_run, load_source
 from vaelab.errors import DataError, did_you_mean
+from vaelab.run_folder import recorded_data
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +32,21 @@ def _is_source(text: str) -> bool:
     return text in BUILTIN or path.is_dir() or (path.is_file() and path.suffix.lower() in (".npz", *SUFFIXES))
 
 
+def expect_images(*texts: str | None) -> None:
+    """Refuse image files and sources that do not exist, before PyTorch is imported."""
+    from vaelab.data.formats import EXTENSIONS, open_image
+    from vaelab.data.sources import expect_source
+
+    for text in texts:
+        if text is None or Path(text).exists():
+            continue
+        if reference := REFERENCE.fullmatch(text):
+            if not (source := reference["source"].rpartition(":")[0]) or not _is_source(source):
+                expect_source(reference["source"])
+        elif Path(text).suffix.lower() in EXTENSIONS:
+            open_image(text)
+
+
 class InputImage(NamedTuple):
     """An image, uint8 (H, W) or (H, W, 3), its label as an index into the model's classes if its source has one, its name."""
 
@@ -44,19 +60,21 @@ class Reader:
 
     Parameters
     ----------
+    run
+        Run folder of the model.
     model
         A model of images.
     options
-        Options of the data sources.
+        Options of the data sources; images are brought to the size of the model's unless they say otherwise.
     prepare
         Convert the images to the format of MNIST (`vaelab.prepare`).
     """
 
-    def __init__(self, model: TrainedModel, options: SourceOptions | None, *, prepare: bool) -> None:
+    def __init__(self, run: Path, model: TrainedModel, options: SourceOptions | None, *, prepare: bool) -> None:
         from vaelab.inference.latents import expect_images
 
-        self.model, self.options, self.prepare = model, options, prepare
-        self.datasets: dict[str, Dataset] = {}
+        self.run, self.model, self.options, self.prepare = run, model, options or SourceOptions(), prepare
+        self.datasets: dict[tuple[str, bool], Dataset] = {}
         expect_images(model)
         self.channels, H, W = model.model.shape
         self.size = (H, W)
@@ -76,7 +94,7 @@ class Reader:
                 f"{text}: got the split {split!r}; expected {', '.join(SPLITS[:-1])} or {SPLITS[-1]}."
                 f"{did_you_mean(split, SPLITS)}"
             )
-        dataset, split = self.dataset(reference["source"]), reference["split"] or "test"
+        dataset, split = self.dataset(reference["source"], any_class=True), reference["split"] or "test"
         part, index = getattr(dataset, split), int(reference["index"])
         if index >= len(part):
             raise DataError(
@@ -98,7 +116,7 @@ class Reader:
                 f"{text}: got {got}; expected an image file ({', '.join(sorted(EXTENSIONS))}), an image of a source, such "
                 "as mnist:test:12, or a source: a built-in name, a folder, an .npz file or a table of paths"
             )
-        dataset = self.dataset(text)
+        dataset = self.dataset(text, any_class=False)
         part = getattr(dataset, split)
         if not len(part):
             raise DataError(f"{dataset.name}: got no {split} images; expected some: use another --split")
@@ -109,11 +127,15 @@ class Reader:
             for i in spread(len(part), count)
         ]
 
-    def dataset(self, source: str) -> Dataset:
-        """Return the data of a source, which is loaded once."""
-        if source not in self.datasets:
-            self.datasets[source] = load_source(source, self.options)
-        return self.datasets[source]
+    def dataset(self, source: str, *, any_class: bool) -> Dataset:
+        """Return the data of a source, which is loaded once; with `any_class`, also images of classes that the run lacks."""
+        if (source, any_class) not in self.datasets:
+            if self.prepare:  # which scales drawings itself, from their full size
+                dataset = load_source(source, self.options)
+            else:
+                dataset = load_for_run(self.run, source, self.options, any_class=any_class)
+            self.datasets[source, any_class] = dataset
+        return self.datasets[source, any_class]
 
     def _of_source(self, dataset: Dataset, pixels: np.ndarray, label: int | None, name: str) -> InputImage:
         import numpy as np
@@ -139,18 +161,24 @@ class Reader:
 
         from vaelab.data.formats import open_image
         from vaelab.data.resize import fit_image, parse_size
+        from vaelab.progress import say
 
         if self.prepare:
             return InputImage(self._prepared(text, text), None, text)
         picture = open_image(text).convert("L" if self.channels == 1 else "RGB")
-        if self.options is not None and (size := parse_size(self.options.size)) is not None:
-            picture = fit_image(picture, size, self.options.fit)
-        if (picture.height, picture.width) != self.size:
+        if parse_size(self.options.size) not in (None, self.size):
             H, W = self.size
             raise DataError(
-                f"{text}: got {picture.height}×{picture.width} pixels; expected {H}×{W}, the size of the training images: "
-                f"{self._hint()}"
+                f"--size: got {self.options.size} for a model of {H}×{W} images; leave it out: {text} is scaled"
             )
+        if (picture.height, picture.width) != self.size:
+            H, W = self.size
+            fit = self.options.fit or recorded_data(self.run).get("fit", "crop")
+            how = "" if picture.height * W == picture.width * H else ", cropped" if fit == "crop" else ", padded"
+            say(
+                f"{text}: scaled from {picture.height}×{picture.width} to {H}×{W} pixels, the size of the model's images{how}"
+            )
+            picture = fit_image(picture, self.size, fit)
         return InputImage(np.asarray(picture), None, text)
 
     def _hint(self) -> str:

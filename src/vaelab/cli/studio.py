@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vaelab.cli.app import Flag, app
+from vaelab.cli.app import Flag, app, expect_files
 from vaelab.cli.spelling import with_options
 
 
@@ -32,13 +32,15 @@ def studio(
     no_browser
         Print the address without opening a browser.
     """
-    from vaelab.studio.page import expect_packages
-
-    expect_packages("fastapi", "uvicorn")
     from vaelab.progress import say, work_bar
-    from vaelab.studio.server import open_site, serve
 
-    with work_bar() as report:
+    expect_files(run, source)
+    with work_bar(waiting="preparing the page") as report:
+        from vaelab.studio.page import expect_packages
+
+        expect_packages("fastapi", "uvicorn")
+        from vaelab.studio.server import open_site, serve
+
         site = open_site(run, source=source, work=report)
     for note in site.bundle.notes:
         say(f"note: {with_options(note)}")

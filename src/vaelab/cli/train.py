@@ -8,11 +8,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vaelab.cli.app import GROUPS, STARTED, Flag, Options, app, load_source, source_arguments
+from vaelab.cli.app import GROUPS, Flag, Options, app, load_source, show, source_arguments
 from vaelab.cli.train_options import TrainOptions, as_config
-from vaelab.cli.train_run import new_folder, train_one
+from vaelab.cli.train_run import new_folder, total_time, train_one
+from vaelab.config import Config
 from vaelab.errors import ConfigError
 from vaelab.presets import PRESETS, PresetName, with_preset
+from vaelab.run_folder import check_new, expect_run
 
 
 def _budget(seconds: float) -> str:
@@ -59,10 +61,10 @@ def data(source: str | None = None, /, *, options: Options = None, out: Path | N
         expect_suffix(out, ".png")
     dataset = load_source(source, options)
     for line in describe_dataset(dataset):
-        print(line)
+        show(line)
     path = out or Path(f"{dataset.name}-sheet.png")
     save_picture(path, contact_sheet(dataset))
-    print(f"contact sheet: {path}")
+    show(f"contact sheet: {path}")
 
 
 @app.command
@@ -97,12 +99,9 @@ def train(
                 f"--preset: got {preset} with --resume; leave it out: a run continues with its own settings"
             )
         config = with_preset(preset, config)
-    from vaelab import runs
-
     if resume and out is None:
         raise ConfigError("--resume: got no run; expected the run folder to continue: give --out")
-    if out is not None:  # checked before the data are loaded, which may take long
-        runs.open_run(out) if resume else runs.check_new(out)
+    _check_before_loading(source, config, out, resume)
     dataset = load_source(source, options)
     command = ["vaelab", "train", source, *source_arguments(options)]
     if config.model.model == "all":
@@ -114,5 +113,28 @@ def train(
 
     folder = out or new_folder(f"{dataset.name}-{resolve(config, dataset).model.model}")
     resume_command = [*command, "--out", str(folder), "--resume"]
-    train_one(config, dataset, folder, resume, started=STARTED, resume_command=resume_command)
+    train_one(config, dataset, folder, resume, resume_command=resume_command)
+    say(total_time())
     say(f"next: vaelab sample {shlex.quote(str(folder))} --out samples.png")
+
+
+def _check_before_loading(source: str, config: Config, out: Path | None, resume: bool) -> None:
+    """Check what loading the data, which may take long, need not come before; first what does not need PyTorch."""
+    from vaelab.data.sources import expect_source
+
+    expect_source(source)
+    if out is not None:
+        expect_run(out) if resume else check_new(out)
+    device = config.train.device
+    if resume and out is not None:
+        from vaelab import runs
+
+        run = runs.open_run(out)
+        facts = runs.resume_facts(run)
+        if facts is not None and config.model.model != "all":  # of which some runs may be complete and others not
+            runs.expect_unfinished(run, facts, config.train)
+        device = device or run.config.train.device
+    if device is not None:
+        from vaelab.precision import pick_device
+
+        pick_device(device)

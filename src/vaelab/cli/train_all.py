@@ -7,15 +7,14 @@ after them. It is trained first, so that after an interruption the model that is
 from __future__ import annotations
 
 import shlex
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vaelab.cli.app import STARTED
-from vaelab.cli.train_run import train_one
+from vaelab.cli.train_run import total_time, train_one
 from vaelab.config import DEFAULT_SECONDS, Config, ModelName
 from vaelab.errors import ConfigError
+from vaelab.run_folder import CONFIG
 
 if TYPE_CHECKING:
     from vaelab.data import Dataset
@@ -40,10 +39,11 @@ def train_all(config: Config, dataset: Dataset, folder: Path, resume: bool, comm
     Raises
     ------
     ConfigError
-        If a configuration is invalid for one of the models, or no time is left for the next one.
+        If a configuration is invalid for one of the models.
     """
     from vaelab import runs
     from vaelab.progress import say
+    from vaelab.studio.page import DIST
     from vaelab.training.resolve import resolve
 
     main = runs.open_run(folder).config.as_config() if resume else None
@@ -53,15 +53,25 @@ def train_all(config: Config, dataset: Dataset, folder: Path, resume: bool, comm
         resolve(_of_kind(config, kind) if main is None else _sibling(main, kind, dataset), dataset)
     for done, kind in enumerate(kinds):
         place = folder if done == 0 else folder / kind
-        exists = (place / runs.CONFIG).exists()
+        exists = (place / CONFIG).exists()
         if main is None:
-            settings = _with_seconds(_of_kind(config, kind), _time_share(config, len(kinds) - done))
+            settings = _of_kind(config, kind)
+            if config.train.epochs is None:
+                settings = _with_seconds(settings, (config.train.seconds or DEFAULT_SECONDS) / len(kinds))
         else:
             settings = _of_kind(config, kind) if exists else _sibling(main, kind, dataset)
             settings = _with_seconds(settings, config.train.seconds and config.train.seconds / len(kinds))
-        words = [*command, "--out", str(folder), "--resume"]
-        train_one(settings, dataset, place, exists, started=time.perf_counter(), resume_command=words)
-    say(f"next: vaelab studio {shlex.quote(str(folder))}")
+            if exists and _has_trained(place, settings):
+                say(f"{place}: was trained for that long already")
+                continue
+        train_one(settings, dataset, place, exists, resume_command=[*command, "--out", str(folder), "--resume"])
+    say(total_time())
+    place = shlex.quote(str(folder))
+    say(
+        f"next: vaelab studio {place}"
+        if (DIST / "index.html").is_file()
+        else f"next: vaelab sample {place} --out samples.png"
+    )
 
 
 def _kinds(config: Config, dataset: Dataset) -> list[ModelName]:
@@ -94,16 +104,16 @@ def _sibling(main: Config, kind: ModelName, dataset: Dataset) -> Config:
     return Config(replace(main.model, model=kind, latent_dim=latent_dim), train)
 
 
-def _time_share(config: Config, models: int) -> float | None:
-    """Return the seconds for the next of `models` models that are left to train, or None if the budget is in epochs."""
-    if config.train.epochs is not None:
-        return None
-    budget, elapsed = config.train.seconds or DEFAULT_SECONDS, time.perf_counter() - STARTED
-    if elapsed >= budget:
-        raise ConfigError(
-            f"--seconds: got {budget:g}, of which {elapsed:.1f} s are used, with {models} models left to train; increase it"
-        )
-    return round((budget - elapsed) / models, 3)
+def _has_trained(place: Path, asked: Config) -> bool:
+    """Return whether a run was trained for the budget asked for already, if there is one."""
+    from vaelab import runs
+
+    run = runs.open_run(place)
+    try:
+        runs.expect_unfinished(run, runs.resume_facts(run) or {"step": 0, "seconds": 0.0}, asked.train)
+    except ConfigError:
+        return True
+    return False
 
 
 def _with_seconds(config: Config, seconds: float | None) -> Config:

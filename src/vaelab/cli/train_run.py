@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import time
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vaelab.cli.app import INTERRUPTED, nats_text
+from vaelab.cli.app import INTERRUPTED, STARTED
 from vaelab.cli.spelling import with_options
 from vaelab.errors import counted
 from vaelab.interruption import collected_signals
@@ -19,13 +20,11 @@ if TYPE_CHECKING:
     from vaelab.data import Dataset
     from vaelab.runs import Run
 
-SLOW_LOADING = 0.2
-"""Fraction of a budget in seconds above which the loading time is reported."""
+COUNT_LOADING = "VAELAB_COUNT_LOADING"
+"""Environment variable that makes a budget in seconds count from the start of the command, for the benchmarks."""
 
 
-def train_one(
-    config: Config, dataset: Dataset, folder: Path, resume: bool, *, started: float, resume_command: list[str]
-) -> None:
+def train_one(config: Config, dataset: Dataset, folder: Path, resume: bool, *, resume_command: list[str]) -> None:
     """Train into a run folder, report the result and draw the run's pictures.
 
     Parameters
@@ -38,8 +37,6 @@ def train_one(
         Run folder to write, or with `resume` to continue.
     resume
         Continue the run in `folder`.
-    started
-        Value of `time.perf_counter()` when the budget began.
     resume_command
         Words of the command that continues the run, printed after Ctrl-C.
 
@@ -48,17 +45,21 @@ def train_one(
     SystemExit
         After Ctrl-C or a termination signal; the run is saved.
     """
-    from vaelab import runs
-    from vaelab.cli.outputs import run_pictures
-    from vaelab.progress import TrainingDisplay, say
-    from vaelab.training.fit import fit as fit_model
+    from vaelab.progress import TrainingDisplay, say, work_bar
 
-    loading = time.perf_counter() - started
+    with work_bar(waiting="importing PyTorch"):
+        from vaelab import runs
+        from vaelab.cli.baselines import figures
+        from vaelab.cli.outputs import run_pictures
+        from vaelab.training.fit import fit as fit_model
+
+    started = STARTED if COUNT_LOADING in os.environ else None
+    facts = runs.resume_facts(runs.open_run(folder)) if resume else None
     training = fit_model(config, dataset, out=folder, resume=resume, started=started)
     with TrainingDisplay() as display, collected_signals(signal.SIGINT, signal.SIGTERM) as signals:
         state = next(training)  # raises the errors of the configuration before anything is printed
         run = runs.open_run(folder)
-        for line in introduction(run, dataset, None if resume else loading):
+        for line in introduction(run, dataset):
             say(with_options(line))
         while not (state.finished or signals):
             display.show(state)
@@ -68,32 +69,42 @@ def train_one(
     if not state.finished:
         say(f"stopped at step {state.step:,} and saved; to continue: {shlex.join(resume_command)}")
         raise SystemExit(INTERRUPTED)
-    say(f"weights saved after {state.seconds:.1f} s: {folder / runs.WEIGHTS}")
+    if facts is not None and facts["step"] == state.step:
+        say(f"note: {folder} was trained for its whole budget already; to go on, give more --epochs or --seconds")
+    else:
+        say(f"weights saved after {state.seconds:.1f} s of training: {folder / runs.WEIGHTS}")
     if runs.weight_facts(run)["step"] == 0:
         rate = run.config.train.learning_rate
         say(f"note: no later weights were better than the initial ones; try a smaller --learning-rate than {rate:g}")
-    if state.validation is not None:
-        autoencoder = run.config.model.model == "ae"
-        say(f"validation: {nats_text(state.validation.distortion, state.validation.rate, autoencoder)} per image")
-    for path in run_pictures(run, dataset):
+    with work_bar(waiting="drawing pictures"):
+        pictures = run_pictures(run, dataset)
+    for path in pictures:
         say(f"picture: {path}")
+    if state.validation is not None:
+        for line in figures(state.validation, runs.load_model(run), run.config, dataset):
+            say(with_options(line))
 
 
-def introduction(run: Run, dataset: Dataset, loading: float | None) -> Iterator[str]:
-    """Yield the lines before a training: model and data, doubts about the data, and slow loading (`loading` seconds)."""
+def total_time() -> str:
+    """Return the wall time since the start of the command, as text."""
+    return f"{time.perf_counter() - STARTED:.1f} s in all, with loading, compiling and drawing"
+
+
+def introduction(run: Run, dataset: Dataset) -> Iterator[str]:
+    """Yield the lines before a training: model and data, and doubts about the data and the names of its classes."""
     from vaelab.data.describe import doubts
+    from vaelab.figures.fonts import undrawable
     from vaelab.training.validation import validation_subset
 
-    model, budget = run.config.model, run.config.train.budget
+    model = run.config.model
     validated = len(validation_subset(dataset.validation, run.config))
     yield (
         f"{model.model} ({model.network}, {model.latent_dim} latent dimensions, {model.likelihood}) on {dataset.name}: "
         f"{counted(len(dataset.train), 'training image')}, {validated:,} to validate → {run.folder}"
     )
     yield from (f"note: {doubt}" for doubt in doubts(dataset, conditional=model.model == "cvae"))
-    if budget.unit == "seconds" and loading is not None and loading > SLOW_LOADING * budget.amount:
-        left = budget.amount - loading
-        yield f"loading took {loading:.0f} s of --seconds {budget.amount:g}; {left:.0f} s are left for training"
+    if missing := undrawable([dataset.name, *dataset.classes]):
+        yield f"note: pictures show boxes for {missing}, which no installed font has; install one, such as fonts-noto-cjk"
 
 
 def new_folder(name: str) -> Path:

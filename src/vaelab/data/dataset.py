@@ -89,6 +89,8 @@ class Dataset:
         The K class names in the order of the labels; empty for unlabelled data.
     notes
         What was done during loading (cropping, padding, splitting), one sentence each.
+    fit
+        How images of another aspect ratio were fitted: "crop" or "pad".
     """
 
     name: str
@@ -97,6 +99,7 @@ class Dataset:
     test: Split
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    fit: str = "crop"
 
     def __post_init__(self) -> None:
         if not any(map(len, self._splits().values())):

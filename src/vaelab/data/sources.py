@@ -85,7 +85,7 @@ def load_dataset(
         dataset = _load(source, reading)
     except DataError as error:  # may contain names of files and classes
         raise DataError(printable(str(error))) from None
-    return replace(dataset, notes=tuple(map(printable, dataset.notes)))
+    return replace(dataset, fit=reading.fit, notes=tuple(map(printable, dataset.notes)))
 
 
 def _load(source: str | os.PathLike[str], reading: Reading) -> Dataset:
@@ -93,8 +93,8 @@ def _load(source: str | os.PathLike[str], reading: Reading) -> Dataset:
     if isinstance(source, str) and source in BUILTIN:
         dataset = load_builtin(source, seed=reading.seed, progress=reading.progress)
         return _finished(rescaled(dataset, reading.white), reading)
-    if not os.fspath(source) or not os.path.lexists(path := _with_home(Path(source))):
-        raise DataError(f"no data source {os.fspath(source)!r}: {EXPECTED}.{did_you_mean(str(source), BUILTIN)}")
+    expect_source(source)
+    path = _with_home(Path(source))
     try:
         if path.is_dir() and not any(map(is_idx_name, os.listdir(path))):  # noqa: PTH208 - faster for many files
             return load_image_folder(path, reading)
@@ -118,6 +118,22 @@ def _finished(dataset: Dataset, reading: Reading) -> Dataset:
         dataset = replace(dataset, notes=(*dataset.notes, *notes))
     dataset = select_from(dataset, reading.selection, reading.seed)
     return dataset if reading.size is None else resize_dataset(dataset, reading.size, reading.fit, reading.progress)
+
+
+def expect_source(source: str | os.PathLike[str]) -> None:
+    """Raise a DataError if `source` is neither a built-in name nor a path that exists."""
+    if isinstance(source, str) and source in BUILTIN:
+        return
+    if not os.fspath(source) or not os.path.lexists(_with_home(Path(source))):
+        raise DataError(f"no data source {os.fspath(source)!r}: {EXPECTED}.{did_you_mean(str(source), BUILTIN)}")
+
+
+def is_of_image_files(source: str) -> bool:
+    """Return whether a source is a folder of images or a table of paths, whose images may differ in size."""
+    path = _with_home(Path(source))
+    if source in BUILTIN or not path.exists():
+        return False
+    return not any(map(is_idx_name, os.listdir(path))) if path.is_dir() else path.suffix.lower() in SUFFIXES  # noqa: PTH208
 
 
 def found_again(name: str) -> str | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vaelab.errors import DataError, RunError
-from vaelab.evaluation.report import REPORT, SCHEMA
+from vaelab.evaluation.results import REPORT, SCHEMA
 
 BEYOND = 2.0
 """The better value is marked if it differs by more than this many standard errors."""

@@ -31,19 +31,13 @@ from vaelab.evaluation.leakage import leakage_section
 from vaelab.evaluation.likelihood import likelihood_section, protocol
 from vaelab.evaluation.memorization import memorization_section
 from vaelab.evaluation.ood import ood_section
-from vaelab.evaluation.results import Section, Sheet
+from vaelab.evaluation.results import SCHEMA, Section, Sheet
 from vaelab.evaluation.samples import samples_section
 from vaelab.evaluation.style_section import style_section
 from vaelab.evaluation.train_on_synthetic import train_on_synthetic_section
 from vaelab.files import atomic_write
 from vaelab.inference.trained import TrainedModel
 from vaelab.version import __version__
-
-SCHEMA = 1
-"""Version of `report.json`, raised when a key is removed or changes its meaning."""
-
-REPORT = "report.json"
-"""File name of the report in a run folder."""
 
 SECTIONS: dict[str, Callable[[EvaluationContext], Section]] = {
     "likelihood": likelihood_section,
@@ -105,7 +99,8 @@ class Report:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `to_json` to a file, atomically. `vaelab.save_page` writes the HTML page."""
         with atomic_write(Path(path)) as temporary:
-            temporary.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            text = json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of undecodable bytes
 
 
 def evaluate(

@@ -12,6 +12,12 @@ from typing import Literal
 
 import numpy as np
 
+SCHEMA = 1
+"""Version of `report.json`, raised when a key is removed or changes its meaning."""
+
+REPORT = "report.json"
+"""File name of the report in a run folder."""
+
 Better = Literal["higher", "lower", ""]
 
 

@@ -5,16 +5,19 @@ Images are uint8, (N, H, W) or (N, H, W, 3). Grids are exact: images are enlarge
 
 from __future__ import annotations
 
-import importlib.util
 import io
+import itertools
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from vaelab.data.dataset import Dataset
+from vaelab.errors import printable
+from vaelab.figures.fonts import families_for, font_for
 from vaelab.files import atomic_write
 
 if TYPE_CHECKING:
@@ -70,7 +73,10 @@ def sheet(
     height, width = rows[0].shape[1:3]
     factor = max(1, -(-cell // max(height, width)))
     cell_height, cell_width = height * factor, width * factor
-    font, small = _font(14), _font(max(9, min(12, cell_width // 4)))
+    title, names = printable(title), [printable(name) for name in names]
+    captions = [[printable(caption) for caption in row] for row in captions]
+    font = font_for([title, *names], 14)
+    small = font_for(itertools.chain(*captions), max(9, min(12, cell_width // 4)))
     left = max((int(font.getlength(name)) for name in names), default=-10) + 14 if names else GAP
     line = 16
     heights = [cell_height + (line if row < len(captions) and captions[row] else 0) + gap for row in range(len(rows))]
@@ -106,7 +112,8 @@ def page(pictures: Sequence[Image.Image], *, title: str, columns: int) -> Image.
     """Arrange pictures in rows of `columns` on white, with a title at the top."""
     width, height = (max(sides) + APART for sides in zip(*(picture.size for picture in pictures), strict=True))
     columns = min(columns, len(pictures))
-    font, top = _font(14), 26
+    title = printable(title)
+    font, top = font_for([title], 14), 26
     size = (max(columns * width, int(font.getlength(title))) + APART, top + -(-len(pictures) // columns) * height)
     result = Image.new("RGB", size, PAPER)
     ImageDraw.Draw(result).text((APART, top // 2), title, INK, font, anchor="lm")
@@ -275,17 +282,20 @@ def posterior_map(
 
 
 def _render(figure: Figure) -> Image.Image:
+    """Draw a figure, with every text as it is: `$` begins no formula, and what cannot be drawn is escaped or a box."""
+    from matplotlib.text import Text
+
+    texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
+    families = families_for(text.get_text() for text in texts)
+    for text in texts:
+        text.set_parse_math(False)
+        text.set_text(printable(text.get_text()))
+        text.set_fontfamily(families)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(buffer, format="png")
     return Image.open(buffer).convert("RGB")
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Load DejaVu Sans from matplotlib's files; it has the minus sign, Greek and Cyrillic."""
-    spec = importlib.util.find_spec("matplotlib")  # not imported, as that is slow
-    assert spec is not None
-    assert spec.origin is not None
-    return ImageFont.truetype(Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:

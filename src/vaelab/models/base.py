@@ -152,8 +152,8 @@ class Model(nn.Module, ABC):
     def initialise_from_data(self, mean: Tensor, variance: Tensor) -> None:
         """Set `location`, `scale` and the output bias from the data's mean and variance, each of an image's shape.
 
-        Training then starts near the nats of the best model without a latent. Each column of a table is standardised to unit
-        variance for the encoder and the decoder; a constant column keeps scale 1. The density stays in the table's own units.
+        Built-in networks, whose last weights are zero, then start as a model without a latent. Each column of a table is
+        standardised to unit variance for encoder and decoder; a constant column keeps scale 1. The density stays in its units.
         """
         self.location.copy_(mean)
         if len(self.shape) == 1:

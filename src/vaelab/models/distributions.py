@@ -195,8 +195,10 @@ class DiscretisedLogistic(Likelihood):
         middle = (x - centre) * inverse_scale
         half = self.half_bin * inverse_scale
         upper, lower = middle + half, middle - half
-        # log(σ(u) − σ(l)) = −softplus(−u) − softplus(l) + log(1 − e^{l−u}) with u − l = 2·half: exact, stable in the tails.
-        width = torch.log(-torch.expm1(-2 * half))
+        # log(σ(u) − σ(l)) = −softplus(−u) − softplus(l) + log(1 − e^{l−u}), u − l = 2·half: exact, stable in the tails. Of the
+        # last term, log(u − l) is taken apart, so that value and gradient are finite where u − l underflows.
+        between = (2 * half).clamp_min(1e-30)
+        width = torch.log(-torch.expm1(-between) / between) - log_scale + math.log(2 * self.half_bin)
         below_upper = -F.softplus(-upper)
         above_lower = -F.softplus(lower)
         inside = below_upper + above_lower + width

@@ -36,7 +36,6 @@ from vaelab.models.base import Inference, Model, ModelArguments, bounded_gaussia
 from vaelab.models.distributions import Gaussian, at_least_float32
 from vaelab.models.networks import with_labels
 from vaelab.models.spatial import (
-    INIT_STD,
     Grid,
     PatchExpand,
     PatchMerge,
@@ -168,7 +167,7 @@ class Ladder(Model):
         self.groups = (top_dim, *(dims * grids[index].positions for dims, index in lower_levels))
         assert self.latent_dim == sum(self.groups)
         self.output = nn.Linear(channels, self.likelihood_type.n_parameters * self.grid.values, bias=False)
-        nn.init.normal_(self.output.weight, std=INIT_STD)
+        nn.init.zeros_(self.output.weight)
         self.bias = nn.Parameter(torch.zeros(self.likelihood_type.n_parameters, *self.shape))
 
     def features(self, images: Float[Tensor, "batch *shape"], one_hot: Tensor | None) -> list[State]:

@@ -3,8 +3,8 @@
 An encoder maps images (batch, *shape) and one-hot labels (batch, K), or None, to features (batch, features). A decoder
 maps latents (batch, d) and one-hot labels to the likelihood's parameters (batch, planes, *shape), where planes is the number
 of parameters per value of x (`Likelihood.n_parameters`). A model without labels has K = 0, and its labels are None. The last
-layer of a decoder is called `output`; the model initialises its bias from the data. Attribute names are part of the
-checkpoint format.
+layer of a decoder, `output`, starts with weights of zero and a bias that the model takes from the data. Attribute names are
+part of the checkpoint format.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ class DenseDecoder(nn.Module):
         super().__init__()
         self.stack = DenseStack(latent_dim, classes, width, depth)
         self.output = nn.Linear(width, planes * torch.Size(shape).numel())
+        nn.init.zeros_(self.output.weight)
         self.shape = (planes, *shape)
 
     def forward(self, latent: Float[Tensor, "batch d"], labels: Tensor | None) -> Float[Tensor, "batch planes *shape"]:
@@ -143,6 +144,7 @@ class ConvDecoder(nn.Module):
             stack += [nn.ConvTranspose2d(n, m, 3, stride=2, padding=1, output_padding=padding), nn.SiLU()]
         self.stack = nn.Sequential(*stack)
         self.output = nn.Conv2d(counts[-1], planes * shape[0], 3, padding=1)
+        nn.init.zeros_(self.output.weight)
 
     def forward(self, latent: Float[Tensor, "batch d"], labels: Tensor | None) -> Float[Tensor, "batch planes c h w"]:
         return self.output(self.stack(self.seed(with_labels(latent, labels)))).unflatten(1, self.shape[:2])

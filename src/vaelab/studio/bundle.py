@@ -146,7 +146,7 @@ def open_bundle(folder: Path, *, source: str | None = None, training: bool = Fal
             (temporary / KEY).write_text(json.dumps({"key": key, "parts": parts}), encoding="utf-8")
     manifest = _manifest(run, parts, notes, cache) | {"evaluate": evaluate_command(folder, source)}
     with atomic_write(cache / MANIFEST) as path:
-        path.write_text(json.dumps(manifest, ensure_ascii=False), encoding="utf-8")
+        path.write_text(json.dumps(manifest, ensure_ascii=False), encoding="utf-8", errors="backslashreplace")
     return Bundle(cache, manifest, {kind: member.folder for kind, member in members.items()}, key, fresh)
 
 

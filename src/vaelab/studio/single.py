@@ -87,7 +87,9 @@ def export_page(
     blocks |= {name: files[name].read_bytes() for name in ("worker.js", "ort.wasm", "licences.txt")}
     index, script, style = (files[name].read_text(encoding="utf-8") for name in ("index.html", "app.js", "app.css"))
     with atomic_write(path) as temporary:
-        temporary.write_text(page_of(index, script, style, blocks), encoding="utf-8", newline="\n")
+        temporary.write_text(
+            page_of(index, script, style, blocks), encoding="utf-8", errors="backslashreplace", newline="\n"
+        )
     return Single(path, path.stat().st_size, bundle.notes)
 
 

@@ -56,25 +56,23 @@ def fit(
     resume
         Continue the run in `out` with its own configuration; `config` may change the budget, the device and `compile` only.
     started
-        Value of `clock` when the command began, if a budget in seconds counts from there; by default now.
+        Value of `clock` from which a budget in seconds counts; by default the first step, so that loading does not count.
     clock
         Wall time in seconds; another one is for tests.
 
     Raises
     ------
     ConfigError, LabelError, DataError
-        If the configuration does not suit the data, or its seconds are over before training begins.
+        If the configuration does not suit the data; with `resume`, if the run has used up the new budget.
     RunError
         If `out` holds a run already; with `resume`, if it holds none, or its data differ.
     TrainingError
-        If the loss stays NaN or infinite; good weights are kept, and if there are none, no new run is left behind.
+        If the loss is NaN or infinite even after two recoveries; good weights are kept, else no new run is left behind.
     """
-    started = clock() if started is None else started
     folder = None if out is None else Path(out)
     if not resume:
         resolved = resolve(config, dataset)
         loop = Loop(resolved.train, make_trainer(resolved, dataset), started, clock)
-        loop.expect_time_left()
         run = None if folder is None else runs.create_run(folder, resolved, runs.DataCard.of(dataset))
     else:
         if folder is None:
@@ -82,6 +80,7 @@ def fit(
         run = runs.open_run(folder)
         runs.expect_same_data(run, dataset.fingerprint, dataset.name)
         tensors, facts = runs.load_resume(run)
+        runs.expect_unfinished(run, facts, config.train)
         resolved = resolve_resumed(run.config, config, runs.last_budget(run, facts))
         loop = Loop(resolved.train, make_trainer(resolved, dataset), started, clock)
         loop.trainer.restore(tensors, facts)

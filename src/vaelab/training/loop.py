@@ -11,7 +11,7 @@ from typing import Any
 
 from vaelab import runs
 from vaelab.config import ResolvedTrainConfig
-from vaelab.errors import ConfigError, TrainingError
+from vaelab.errors import TrainingError
 from vaelab.interruption import uninterrupted
 from vaelab.models.base import Model
 from vaelab.optim.batches import ShuffledOrder
@@ -42,7 +42,7 @@ class Progress:
 
     seconds: float
     seconds_left: float
-    """Wall time so far, and the estimate of the time left; infinite before the first step."""
+    """Training time so far, and the estimate of the time left; infinite before the first step."""
 
     images_per_second: float
     """Training speed since the last progress; 0 if no step was taken since."""
@@ -80,9 +80,10 @@ class Loop:
     """Runs a trainer until its budget is used up, and writes `run`, if there is one."""
 
     def __init__(
-        self, config: ResolvedTrainConfig, trainer: Trainer, started: float, clock: Callable[[], float]
+        self, config: ResolvedTrainConfig, trainer: Trainer, started: float | None, clock: Callable[[], float]
     ) -> None:
         self.config, self.trainer, self.started, self.clock = config, trainer, started, clock
+        self.seconds_before = 0.0  # of the sessions before an interruption
         self.order = trainer.batches.order
         self.steps = steps_in(config, self.order)
         self.run: runs.Run | None = None
@@ -92,23 +93,14 @@ class Loop:
 
     def continue_from(self, facts: dict[str, Any]) -> None:
         """Continue the clock of a saved training."""
-        self.started -= facts["seconds"]
+        self.seconds_before = facts["seconds"]
         self.closing = facts.get("closing", 0.0)
         # The budget may be larger now, so the fraction at the last validation is smaller.
         self.trainer.validated_fraction = min(self.trainer.validated_fraction, self.fraction())
 
-    def expect_time_left(self) -> None:
-        """Raise a ConfigError if a budget in seconds is used up before the first step."""
-        budget = self.config.budget
-        if budget.unit == "seconds" and self.elapsed() >= budget.amount:
-            raise ConfigError(
-                f"`seconds`: got {budget.amount:g}, but loading took {self.elapsed():.1f} s of them; expected time to train: "
-                "give more"
-            )
-
     def elapsed(self) -> float:
-        """Return seconds of wall time, including those before an interruption."""
-        return self.clock() - self.started
+        """Return seconds since `started`, by default the first step, including those before an interruption."""
+        return self.seconds_before + (0.0 if self.started is None else self.clock() - self.started)
 
     def fraction(self) -> float:
         """Return the fraction of the budget that is used up, 0…1."""
@@ -127,6 +119,7 @@ class Loop:
             if self.fraction() < 1.0:
                 for _ in trainer.runner.prepare():
                     yield replace(self._progress(train, speed), seconds_left=math.inf)
+            self.started = self.clock() if self.started is None else self.started
             saved_at = reported_at = self.elapsed()
             while True:
                 if (fraction := self.fraction()) < 1.0 or trainer.step == 0:
@@ -168,14 +161,14 @@ class Loop:
 
     def _first_validation(self) -> None:
         """Validate and save before the first step: the first values, and a first measure of how long closing takes."""
-        began, trainer = self.elapsed(), self.trainer
+        began, trainer = self.clock(), self.trainer
         trainer.validate(0.0)
         if self.config.iwae_samples > 1 and len(trainer.validator):
             trainer.validator.negative_bound(
                 trainer.averaged
             )  # for its duration only: the last validation computes it too
         self._save()
-        self.closing = self.elapsed() - began
+        self.closing = self.clock() - began
 
     def _seconds_left(self) -> float:
         """Return the seconds until IWAE fine-tuning or the end; 0 if the budget counts epochs."""

@@ -26,7 +26,8 @@ from vaelab.precision import exact_convolutions
 from vaelab.runs import LatentStats
 from vaelab.training.validation import Averages, Sums, Validator
 
-MAX_BAD_STEPS = 50  # steps in a row whose loss or gradient is NaN or infinite, after which training stops
+MAX_BAD_STEPS = 50  # steps in a row whose loss or gradient is NaN or infinite, after which training has diverged
+MAX_HALVINGS = 2  # times that a training that diverges goes on at half the learning rate
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Trainer:
         self.averaged, self.batches, self.validator, self.config = averaged, batches, validator, config
         self.objective, self.fine_tuning_objective = objective, fine_tuning
         self.runner, self.model, self.state, self.stats = runner, runner.model, runner.state, runner.stats
-        self.step, self.skipped, self.fine_tuning = 0, 0, False
+        self.step, self.skipped, self.halvings, self.fine_tuning = 0, 0, 0, False
         self.validated_step, self.validated_fraction = 0, 0.0  # at the last validation
         self.best: Best | None = None
         self.last_validation: Averages | None = None
@@ -86,7 +87,8 @@ class Trainer:
         if self.fine_tuning:
             objective, samples = self.fine_tuning_objective, config.iwae_samples
         with exact_convolutions():
-            self.runner.step(self.batches.at(self.step, samples), schedule_at(config, fraction), objective)
+            schedule = schedule_at(config, fraction, self.halvings)
+            self.runner.step(self.batches.at(self.step, samples), schedule, objective)
         self.step += 1
         if ema.is_due(self.step):
             ema.update_average(self.state.averaged, self.state.weights, ema.averaging_fraction(self.step, config.ema))
@@ -94,34 +96,38 @@ class Trainer:
     def take_sums(self, *, ended: bool = False) -> Sums:
         """Return the sums over the good steps since the last call, and reset them; `ended` marks the last call.
 
-        A TrainingError if the last `MAX_BAD_STEPS` steps were all bad, or, at the end, the last half of all steps.
+        Training has diverged if the last `MAX_BAD_STEPS` steps were all bad, or, at the end, the last half of all steps.
         """
         distortion, rate, steps = self.stats.sums.tolist()
         self.stats.sums.zero_()
         self.skipped, in_a_row = (int(count) for count in self.stats.bad.tolist())
         if in_a_row >= MAX_BAD_STEPS or (ended and in_a_row >= max(1, self.step / 2)):
-            raise self._diverged(
-                f"loss or gradient was NaN or infinite in {in_a_row} step{'s' * (in_a_row > 1)} in a row"
+            self._recover(
+                f"loss or gradient was NaN or infinite in {in_a_row} step{'s' * (in_a_row > 1)} in a row", ended
             )
-        if not math.isfinite(distortion + rate):
-            raise self._diverged("the loss exceeds the range of float32")
-        return Sums(distortion, rate, int(steps))
+        elif not math.isfinite(distortion + rate):
+            self._recover("the loss exceeds the range of float32", ended)
+        else:
+            return Sums(distortion, rate, int(steps))
+        return Sums()
 
     def validate(self, fraction: float) -> Averages | None:
         """Return held-out figures of the averaged weights, `fraction` of the way through, and keep the weights if they are best.
 
-        A TrainingError if the figures are not finite; without validation images, those of a batch of training images.
+        If the figures are not finite (without validation images, those of a training batch), go back to the best weights.
         """
         self.validated_step, self.validated_fraction = self.step, fraction
         weights = {name: tensor.clone() for name, tensor in self.averaged.state_dict().items()}
         if len(self.validator) == 0:
             if not self._averaged_is_finite():
-                raise self._diverged("the averaged weights give figures that are NaN or infinite")
-            self.best = Best(weights, self.step, math.inf, False, None, None)
+                self._recover("the averaged weights give figures that are NaN or infinite", fraction >= 1)
+            else:
+                self.best = Best(weights, self.step, math.inf, False, None, None)
             return None
         averages, stats = self.validator.measure(self.averaged)
         if not math.isfinite(averages.nats):
-            raise self._diverged("the validation figures are NaN or infinite")
+            self._recover("the validation figures are NaN or infinite", fraction >= 1)
+            return self.validate(fraction)
         self.last_validation = averages if self.step else None  # those of the untrained model are not shown
         value = averages.distortion + self.config.beta * averages.rate
         if self.fine_tuning:
@@ -157,7 +163,7 @@ class Trainer:
         value = None if best is None or not math.isfinite(best.value) else best.value
         facts = {"step": self.step, "best_objective": value, "best": {"step": 0} if best is None else best.facts()}
         facts |= {"best_of_finish": best is not None and best.fine_tuned, "fine_tuning": self.fine_tuning}
-        facts["validated"] = (self.validated_step, self.validated_fraction)
+        facts |= {"validated": (self.validated_step, self.validated_fraction), "halvings": self.halvings}
         return tensors | self._counters_and_moments(), facts
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -174,6 +180,7 @@ class Trainer:
             tensor.copy_(tensors[name])
         self.step, best, self.fine_tuning = facts["step"], facts["best"], facts.get("fine_tuning", False)
         self.validated_step, self.validated_fraction = facts["validated"]
+        self.halvings = facts.get("halvings", 0)
         if weights := part("best."):
             value = math.inf if facts["best_objective"] is None else facts["best_objective"]
             averages = Averages(best["distortion"], best["rate"]) if "rate" in best else None
@@ -194,14 +201,24 @@ class Trainer:
         terms = held_out_terms(self.averaged, batch.images, batch.labels, batch.noise)
         return bool(terms.negative_elbo().isfinite().all())
 
-    def _diverged(self, what: str) -> TrainingError:
-        """Return the error for figures that are not finite: `what` happened, and what to do."""
-        if self.skipped == self.step:  # not one good step, so the learning rate is not the cause
-            return TrainingError(
-                f"{what}, from the first step on; check for very large values in the data, or for a division by 0 in a custom "
-                "`encoder` or `decoder`"
-            )
+    def _recover(self, what: str, ended: bool) -> None:
+        """Go back to the best weights, with fresh moments and half the learning rate; a TrainingError if that does not help."""
         rate, beta = self.config.learning_rate, self.config.beta
-        return TrainingError(
-            f"{what}, at step {self.step}; try a smaller `learning_rate` (it is {rate:g}) or `beta` (it is {beta:g})"
+        if self.best is None or self.skipped == self.step:  # the learning rate is not the cause
+            raise TrainingError(
+                f"{what}, from the first step on; check for very large values in the data, or a division by 0 in custom networks"
+            )
+        if self.halvings == MAX_HALVINGS or (ended and self.best.step == 0):
+            raise TrainingError(
+                f"{what}, at step {self.step}; try a smaller `learning_rate` (it is {rate:g}) or `beta` (it is {beta:g})"
+            )
+        self.halvings += 1
+        self.model.load_state_dict(self.best.weights)
+        self.averaged.load_state_dict(self.best.weights)
+        for tensor in self._counters_and_moments().values():
+            tensor.zero_()
+        self.stats.bad[0] = self.skipped
+        self.runner.remarks.append(
+            f"{what}, at step {self.step}; training goes on from the weights of step {self.best.step} at half the learning "
+            f"rate, {rate * 0.5**self.halvings:g}"
         )

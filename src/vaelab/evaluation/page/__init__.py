@@ -28,4 +28,4 @@ def save_page(report: Report, path: str | os.PathLike[str]) -> None:
         If the file cannot be written.
     """
     with atomic_write(Path(path)) as temporary:
-        temporary.write_text(page_html(report), encoding="utf-8")
+        temporary.write_text(page_html(report), encoding="utf-8", errors="backslashreplace")
