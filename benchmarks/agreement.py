@@ -17,6 +17,7 @@ from train_run import train_run
 
 import vaelab
 from vaelab.evaluation.reference_classifier import reference_classifier_for
+from vaelab.progress import work_bar
 
 PER_LABEL = 1000
 
@@ -32,7 +33,8 @@ def main() -> None:
     print(machine())
     for source in arguments.sources:
         dataset = vaelab.load_dataset(source)
-        classifier = reference_classifier_for(dataset)
+        with work_bar() as work:
+            classifier = reference_classifier_for(dataset, work=work)
         assert dataset.test.labels is not None
         print(
             f"{source}: the reference classifier reads {classifier.accuracy:.2%} of the {len(dataset.test):,} real test images "

@@ -23,6 +23,7 @@ import vaelab
 from vaelab.evaluation.reference_classifier import reference_classifier_for
 from vaelab.evaluation.style import slant, stroke_width
 from vaelab.inference.explore import styles
+from vaelab.progress import work_bar
 
 MEASURES = {"slant": slant, "stroke width": stroke_width}
 
@@ -38,7 +39,8 @@ def main() -> None:
     arguments = parser.parse_args()
     print(machine())
     dataset = vaelab.load_dataset(arguments.source)
-    classifier = reference_classifier_for(dataset)
+    with work_bar() as work:
+        classifier = reference_classifier_for(dataset, work=work)
     options = ["--model", "cvae", "--seconds", str(arguments.seconds), "--seed", str(arguments.seed)]
     run = arguments.run or train_run(f"restyle-{arguments.source}-{arguments.seed}", arguments.source, *options)
     model = vaelab.load(run)

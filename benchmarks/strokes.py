@@ -17,6 +17,7 @@ import vaelab
 from vaelab.data.dataset import Dataset, between_share
 from vaelab.data.strokes import draw_strokes
 from vaelab.evaluation.reference_classifier import ReferenceClassifier, reference_classifier_for
+from vaelab.progress import work_bar
 
 COUNT = 60_000
 
@@ -39,7 +40,8 @@ def main() -> None:
     for name, dataset in sets.items():
         print(f"{name}: {between_share(dataset.train.images):.2%} of the pixels between 10 % and 90 % of white")
     for trained_on in sets:
-        classifier = reference_classifier_for(sets[trained_on])
+        with work_bar() as work:
+            classifier = reference_classifier_for(sets[trained_on], work=work)
         for dataset in sets.values():
             report(classifier, trained_on, dataset)
 

@@ -11,7 +11,8 @@ from torch import nn
 from vaelab.config import ModelConfig
 from vaelab.data import Dataset, Split
 from vaelab.evaluation.context import EvaluationContext, Settings
-from vaelab.evaluation.reference_classifier import FEATURES, ReferenceClassifier
+from vaelab.evaluation.image_network import FEATURES
+from vaelab.evaluation.reference_classifier import ReferenceClassifier
 from vaelab.inference.trained import TrainedModel
 
 

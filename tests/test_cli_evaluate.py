@@ -117,6 +117,23 @@ def test_a_run_is_measured_on_its_own_data(here: Path, capsys: pytest.CaptureFix
     assert "tiny, 3 epochs: the same data" in page
 
 
+def test_long_work_is_told_without_a_terminal(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line at most every `PLAIN_EVERY` seconds, so that a training of a minute is not silent."""
+
+    def long(subject: EvaluationContext) -> Section:
+        subject.work("training a network", 10, 1000)
+        return other(subject)
+
+    measure(monkeypatch, long=long)
+    for every, lines in ((10.0, 0), (0.0, 1)):
+        monkeypatch.setattr("vaelab.progress.PLAIN_EVERY", every)
+        call("evaluate", "vae", "--seed", str(lines))
+        told = capsys.readouterr().err
+        assert told.count("training a network: 10 of 1,000") == lines
+
+
 def test_the_same_from_python(here: Path) -> None:
     call("evaluate", "vae", "--importance-samples", "2")
     written = read(here / "vae" / "report.json")

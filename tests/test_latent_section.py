@@ -12,6 +12,7 @@ from conftest import flat
 from vaelab.config import ModelConfig, ModelName
 from vaelab.data import Dataset
 from vaelab.evaluation.context import EvaluationContext, Settings
+from vaelab.evaluation.formatting import exponential
 from vaelab.evaluation.latent_section import latent_section
 from vaelab.evaluation.results import Bars, Points, Section
 from vaelab.inference.trained import TrainedModel
@@ -75,6 +76,30 @@ def test_a_healthy_latent_is_measured_whole(tiny: Dataset) -> None:
     assert isinstance(qq, Points)
     assert [name for name, _ in qq.groups] == [f"z{axis}" for axis in np.argsort(-np.array(bars.values))]
     assert all(quantity.definition for quantity in section.quantities)
+
+
+def test_a_range_that_says_nothing_is_replaced_by_the_number_of_images_that_would_do(tiny: Dataset) -> None:
+    """A rate far above ln 30: the estimates leave everything open, so none of them is shown."""
+    model = untrained(tiny, "vae")
+    with torch.no_grad():
+        flat(model.model).head.bias[WIDTH:] -= 20  # narrow posteriors
+    section = of(tiny, model)
+    rate = sum(plot(section, "rate_of_dimensions").values)
+    assert rate > 20
+    assert not keys(section) & {"aggregate_divergence", "aggregate_divergence_below", "image_information"}
+    sentence = next(word for word in section.words if "KL(q(z)" in word)
+    assert "cannot be measured with 30 images" in sentence
+    assert f"exp(rate) = {exponential(rate)}" in sentence
+    assert "is between" not in " ".join(section.words)
+    assert {"moment_divergence", "mmd_squared"} <= keys(section)
+
+
+@pytest.mark.parametrize(
+    ("exponent", "text"),
+    [(0, "1"), (3.5, "30"), (2.28, "10"), (12.0, "200,000"), (25, "7·10¹⁰"), (25.3, "1·10¹¹"), (5000, "3·10²¹⁷¹")],
+)
+def test_a_number_of_images_has_one_digit_and_may_exceed_floats(exponent: float, text: str) -> None:
+    assert exponential(exponent) == text
 
 
 def test_a_planted_collapse_is_found_and_named(tiny: Dataset) -> None:

@@ -117,7 +117,7 @@ def test_the_section_reads_the_label_that_an_encoder_passes_on(tiny: Dataset) ->
     told = leakage_section(context)
     assert told["linear_probe"].value == 100 > plain
     assert told["label_information"].value == pytest.approx(math.log(3), abs=0.1)
-    assert "MLP probe predicts 100.0 %" in told.words[0]
+    assert "MLP probe predicts 100.0 % of the labels correctly (95 % interval 97.5 to 100.0 %)" in told.words[0]
 
 
 def test_a_class_of_few_images_is_left_out_of_the_probes(tiny: Dataset) -> None:
@@ -127,6 +127,8 @@ def test_a_class_of_few_images_is_left_out_of_the_probes(tiny: Dataset) -> None:
     section = leakage_section(context_of(Dataset("few", tiny.train, tiny.validation, test[kept], tiny.classes)))
     assert section["dense_probe"].count == 40
     assert "40 of 43 held-out images were used." in section.words
+    assert "40 images are too few, about 400 give it within ±5" in section.words[0]
+    assert "interval" not in section.words[0]
 
 
 @pytest.mark.parametrize(

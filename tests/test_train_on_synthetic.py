@@ -5,8 +5,8 @@ import pytest
 from conftest import draw_tiny
 from evaluation_contexts import channels_last, context_of, table
 
-from vaelab.data import Dataset, Split
-from vaelab.evaluation import reference_classifier, train_on_synthetic
+from vaelab.data import Dataset
+from vaelab.evaluation import train_on_synthetic
 from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.results import Section
 from vaelab.evaluation.train_on_synthetic import train_on_synthetic_section
@@ -95,22 +95,3 @@ def test_work_is_told_what_is_trained(tiny: Dataset, monkeypatch: pytest.MonkeyP
 )
 def test_what_cannot_be_trained_is_left_out_with_the_reason(tiny: Dataset, make, reason: str) -> None:
     assert reason in train_on_synthetic_section(make(tiny)).left_out
-
-
-def test_a_classifier_leaves_the_global_random_state_alone_and_follows_its_seed(tiny: Dataset) -> None:
-    import torch
-
-    state = torch.get_rng_state()
-    one, same, other = (
-        reference_classifier.train_classifier(tiny.train, 3, tiny.test, steps=3, seed=seed) for seed in (0, 0, 1)
-    )
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(one.probabilities(tiny.test.images), same.probabilities(tiny.test.images))
-    assert not torch.equal(one.probabilities(tiny.test.images), other.probabilities(tiny.test.images))
-    assert one.held_out == 30
-
-
-def test_a_reference_classifier_needs_training_images(tiny: Dataset) -> None:
-    empty = Split(tiny.train.images[:0], tiny.test.labels[:0])  # type: ignore[index]
-    with pytest.raises(reference_classifier.DataError, match="empty: got no training images"):
-        reference_classifier.reference_classifier_for(Dataset("empty", empty, tiny.validation, tiny.test, tiny.classes))

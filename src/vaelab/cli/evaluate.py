@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -68,7 +69,7 @@ def evaluate(
     out
         Folder for report.html and report.json. Default: the run folder.
     """
-    from vaelab.progress import console, say, work_bar
+    from vaelab.progress import PLAIN_EVERY, console, say, work_bar
 
     for each in {source, versus}:
         expect_files(run, each)
@@ -89,16 +90,19 @@ def evaluate(
         say(
             f"note: {dataset.name} is not the data that {run} was trained on ({record.data.source}); the report notes it"
         )
-    finished = 0
+    finished, last_line = 0, time.perf_counter()
     with work_bar(over=FINISHED) as bar:
 
         def work(what: str, done: int, total: int) -> None:
-            nonlocal finished
+            nonlocal finished, last_line
             bar(what, done, total)
             if what == FINISHED:
                 finished = done
                 if done and not console.is_terminal:
                     say(f"{done} of {total} sections")
+            elif not console.is_terminal and time.perf_counter() - last_line >= PLAIN_EVERY:
+                last_line = time.perf_counter()
+                say(f"{what}: {done:,} of {total:,}")
 
         try:
             report = measure(

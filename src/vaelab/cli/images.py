@@ -48,10 +48,10 @@ def expect_images(*texts: str | None) -> None:
 
 
 class InputImage(NamedTuple):
-    """An image, uint8 (H, W) or (H, W, 3), its label as an index into the model's classes if its source has one, its name."""
+    """An image, uint8 (H, W) or (H, W, 3), its class name in the model if its source has labels, its name."""
 
     image: np.ndarray
-    label: int | None
+    label: str | None
     name: str
 
 
@@ -154,7 +154,7 @@ class Reader:
             )
         labelled = label is not None and self.model.conditional
         matched = self.model.matched_labels(np.array([label]), dataset.classes) if labelled else None
-        return InputImage(image, None if matched is None else int(matched[0]), name)
+        return InputImage(image, None if matched is None else self.model.classes[matched[0]], name)
 
     def _file(self, text: str) -> InputImage:
         import numpy as np

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from vaelab.errors import DataError, LabelError
+from vaelab.errors import DataError
 from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.fidelity import frechet_distance
 from vaelab.evaluation.generated import affordable, model_labels
+from vaelab.evaluation.label_free import described
 from vaelab.evaluation.reference_classifier import ReferenceClassifier
 from vaelab.evaluation.results import Estimate, Quantity, Section, Sheet
 from vaelab.random import generator_for
@@ -34,14 +35,16 @@ def matched_gaussian(codes: Float[np.ndarray, "n d"], normal: Float[np.ndarray, 
 
 
 def random_points_section(context: EvaluationContext) -> Section:
-    """Measure FID and classifier confidence of decoded random points, next to reconstructions and real images."""
+    """Measure FID and classifier confidence of decoded random points, next to reconstructions and real images.
+
+    Without labels, FID is in label-free features, and there is no confidence.
+    """
     key, title = "random_points", "Random points decoded"
     try:
-        classifier = context.classifier
-    except (LabelError, DataError) as error:
-        return Section(key, title, left_out=f"No reference classifier: {error}.")
+        network = context.features
+    except DataError as error:
+        return Section(key, title, left_out=f"No features to compare images in: {error}.")
     model, held_out = context.model, context.held_out
-    assert held_out.labels is not None
     wanted = QUICK_IMAGES if context.settings.quick else IMAGES
     size = min(len(held_out) // 2, affordable(wanted, context.dataset.shape))
     if size < 2:
@@ -50,8 +53,7 @@ def random_points_section(context: EvaluationContext) -> Section:
         )
     order = np.random.default_rng(context.settings.seed).permutation(len(held_out))
     reference, other = held_out[order[:size]], held_out[order[size : 2 * size]]
-    assert other.labels is not None
-    labels = model_labels(context, other.labels) if model.conditional else None
+    labels = None if not model.conditional or other.labels is None else model_labels(context, other.labels)
     codes = model.encode(other.images, labels).mean
     normal = _normal(size, model.model.latent_dim, context.settings.seed)
     sets = {
@@ -60,33 +62,40 @@ def random_points_section(context: EvaluationContext) -> Section:
         "rebuilt": model.decode(codes, labels),
         "real": other.images,
     }
-    against = classifier.features(reference.images)
-    fid, confidence = {}, {}
+    against = network.features(reference.images)
+    fid, confidence = dict[str, float](), dict[str, Estimate]()
     for done, (name, images) in enumerate(sets.items()):
         context.work("random points", done, len(sets))
-        fid[name] = frechet_distance(against, classifier.features(images))
-        confidence[name] = _confidence(classifier, images)
+        fid[name] = frechet_distance(against, network.features(images))
+        if network.labelled:
+            confidence[name] = _confidence(network, images)
     context.work("random points", len(sets), len(sets))
     shown = np.linspace(0, size - 1, min(SHOWN, size)).astype(int)
     rows = tuple(sets[name][shown] for name in ("prior", "codes", "rebuilt"))
     sheet = Sheet("random_points", "Decoded random points", (*rows, _shown(sets["real"][shown])), tuple(NAMES.values()))
-    return Section(key, title, _words(context, fid, confidence), _quantities(fid, confidence, size), (sheet,))
+    words, quantities = _words(context, fid, confidence), _quantities(network, fid, confidence, size)
+    return Section(key, title, words, quantities, (sheet,))
 
 
 def _confidence(classifier: ReferenceClassifier, images: np.ndarray) -> Estimate:
     return Estimate.of(classifier.probabilities(images).max(1).values.double().numpy())
 
 
-def _quantities(fid: dict[str, float], confidence: dict[str, Estimate], size: int) -> tuple[Quantity, ...]:
+def _quantities(
+    network: ReferenceClassifier, fid: dict[str, float], confidence: dict[str, Estimate], size: int
+) -> tuple[Quantity, ...]:
     found = []
+    suffix = "" if network.labelled else f", {network.space}"
+    definition = FID.format(space=network.space)
     for name, key in (("prior", "random"), ("codes", "random_codes")):
+        beside = tuple((NAMES[other], fid[other]) for other in ("rebuilt", "real"))
+        title = f"FID of decoded {NAMES[name]}{suffix}"
+        found.append(Quantity(f"{key}_fid", title, fid[name], "", definition, None, size, "lower", beside))
+        if not confidence:
+            continue
         sure = confidence[name]
-        fid_beside = tuple((NAMES[other], fid[other]) for other in ("rebuilt", "real"))
         beside = tuple((NAMES[other], 100 * confidence[other].value) for other in ("rebuilt", "real"))
-        found += [
-            Quantity(
-                f"{key}_fid", f"FID of decoded {NAMES[name]}", fid[name], "", FID, None, size, "lower", fid_beside
-            ),
+        found.append(
             Quantity(
                 f"{key}_confidence",
                 f"classifier confidence for decoded {NAMES[name]}",
@@ -97,20 +106,23 @@ def _quantities(fid: dict[str, float], confidence: dict[str, Estimate], size: in
                 sure.count,
                 "higher",
                 beside,
-            ),
-        ]
+            )
+        )
     return tuple(found)
 
 
 def _words(context: EvaluationContext, fid: dict[str, float], confidence: dict[str, Estimate]) -> tuple[str, ...]:
-    sure = {name: 100 * one.value for name, one in confidence.items()}
-    return (
-        f"Images decoded from points of N(0, I) have FID {fid['prior']:.2f} and a classifier confidence of {sure['prior']:.1f} % "
-        f"on average. Real images: {fid['real']:.2f} and {sure['real']:.1f} %; reconstructions: {fid['rebuilt']:.2f} and "
-        f"{sure['rebuilt']:.1f} %.",
-        f"Points of a Gaussian fitted to the codes: {fid['codes']:.2f} and {sure['codes']:.1f} %."
+    def figures(name: str) -> str:
+        return f"{fid[name]:.2f}" + (f" and {100 * confidence[name].value:.1f} %" if confidence else "")
+
+    what = "FID and a classifier confidence of" if confidence else "FID"
+    words = (
+        f"Images decoded from points of N(0, I) have {what} {figures('prior')} on average. Real images: {figures('real')}; "
+        f"reconstructions: {figures('rebuilt')}.",
+        f"Points of a Gaussian fitted to the codes: {figures('codes')}."
         + ("" if context.model.model.stochastic else " An autoencoder is not trained on points between its codes."),
     )
+    return words if confidence else (*words, described(context.features))
 
 
 def _normal(count: int, width: int, seed: int) -> np.ndarray:
@@ -130,7 +142,7 @@ NAMES = {
 }
 
 FID = (
-    "FID, in the features of the reference classifier, of the decoded points against real held-out images; a conditional model "
+    "FID, in {space}, of the decoded points against real held-out images; a conditional model "
     "decodes with the labels of as many real images. It depends on the number of images: compare values for equal numbers only."
 )
 CONFIDENCE = (

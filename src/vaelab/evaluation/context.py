@@ -13,6 +13,7 @@ from torch import Tensor
 from vaelab.data.dataset import Dataset, Split
 from vaelab.data.layout import describe_shape
 from vaelab.errors import DataError, LabelError
+from vaelab.evaluation.label_free import label_free_network_for
 from vaelab.evaluation.reference_classifier import ReferenceClassifier, reference_classifier_for
 from vaelab.inference.trained import TrainedModel
 from vaelab.objectives.batch import held_out_levels
@@ -124,6 +125,19 @@ class EvaluationContext:
     def classifier(self) -> ReferenceClassifier:
         """The reference classifier, trained on real training images only and cached by their fingerprint."""
         return reference_classifier_for(self.dataset, work=self.work)
+
+    @cached_property
+    def features(self) -> ReferenceClassifier:
+        """The network in whose features images are compared: the reference classifier or, without labels, a label-free one.
+
+        Raises
+        ------
+        DataError
+            If the data are not images, or have no training images.
+        """
+        if len(self.dataset.classes) >= 2:
+            return self.classifier
+        return label_free_network_for(self.dataset, work=self.work)
 
     @property
     def train_images(self) -> np.ndarray:

@@ -30,6 +30,13 @@ def rounded(value: float, error: float | None = None) -> str:
     return f"{_fixed(value, places)} ± {_fixed(error, places)}"
 
 
+def exponential(exponent: float) -> str:
+    """Format e to the power of `exponent`, at least 0, with one significant digit, also beyond the range of floats."""
+    power = math.floor(exponent / math.log(10))
+    leading = round(math.exp(exponent - power * math.log(10)))
+    return f"{leading * 10**power:,}" if power < 6 else f"{leading // 10 or leading}·10{_raised(power + leading // 10)}"
+
+
 def _plain(value: float) -> str:
     """Format with `SIGNIFICANT` digits; whole numbers without decimals."""
     size = abs(value)
@@ -52,5 +59,8 @@ def _power(value: float, digits: int) -> str:
     if value == 0:
         return "0"
     mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")
-    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{mantissa.replace('-', '−')}·10{raised}"
+    return f"{mantissa.replace('-', '−')}·10{_raised(int(power))}"
+
+
+def _raised(power: int) -> str:
+    return str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

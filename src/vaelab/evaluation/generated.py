@@ -13,6 +13,7 @@ import numpy as np
 from vaelab.data.dataset import Split
 from vaelab.errors import LabelError
 from vaelab.evaluation.context import EvaluationContext
+from vaelab.inference.class_names import index_of_name
 
 MOST_VALUES = 2**26
 """Pixel values of images generated at a time: 85,000 grey images of 28×28, or 340 colour images of 256×256."""
@@ -66,6 +67,6 @@ def balanced(split: Split, classes: np.ndarray, per_class: int, seed: int) -> np
 def _model_label(context: EvaluationContext, label: int) -> int | None:
     """Convert a label of the dataset to the model's index; None if the model does not know the class."""
     try:
-        return context.model.label_index(context.dataset.classes[label])
+        return index_of_name(context.dataset.classes[label], context.model.classes)
     except LabelError:
         return None

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from vaelab.evaluation.context import EvaluationContext
+from vaelab.evaluation.formatting import exponential
 from vaelab.evaluation.latent import (
     ACTIVE_VARIANCE,
     Divergence,
@@ -137,6 +138,17 @@ def _divergences(context: EvaluationContext, posteriors: Gaussian, some: Gaussia
         each.append(aggregate_divergence(Gaussian(few.mean[:, column], few.log_variance[:, column]), seed=seed))
     context.work("aggregate posterior", 2 + width, 2 + width)
     rate = Estimate.of(posteriors.rate().sum(-1).double().numpy())
+    bars = Bars(
+        "divergence_of_dimensions",
+        "KL of each dimension's aggregate posterior from N(0, 1)",
+        "latent dimension",
+        "nats",
+        _names(width),
+        [max(0.0, one.nats) for one in each],
+    )
+    # A priori the divergence is between 0 and the rate. Estimates that leave more than half of that open say nothing.
+    if above.nats - max(0.0, below.nats) > rate.value / 2 and rate.value > math.log(count):
+        return _part([_too_few(count, rate.value)], [], (bars,))
     upper = Quantity(
         "aggregate_divergence",
         "KL(q(z) ‖ N(0, I)), upper estimate",
@@ -171,18 +183,18 @@ def _divergences(context: EvaluationContext, posteriors: Gaussian, some: Gaussia
     words = (
         f"KL(q(z) ‖ N(0, I)), the divergence of the aggregate posterior from the prior, is between {max(0.0, below.nats):.2f} "
         f"and {above.nats:.2f} nats; the rate is {rate.value:.2f} nats. The rest of the rate is information about the image, of "
-        f"which at most ln N = {math.log(count):.2f} nats can be measured with {count:,} images"
-        + (", so the upper estimate is uninformative here." if rate.value > math.log(count) else ".")
-    )
-    bars = Bars(
-        "divergence_of_dimensions",
-        "KL of each dimension's aggregate posterior from N(0, 1)",
-        "latent dimension",
-        "nats",
-        _names(width),
-        [max(0.0, one.nats) for one in each],
+        f"which at most ln N = {math.log(count):.2f} nats can be measured with {count:,} images."
     )
     return _part([words], [upper, lower, information], (bars,))
+
+
+def _too_few(count: int, rate: float) -> str:
+    """Say that N images are too few to measure the divergence, and how many would do."""
+    return (
+        "KL(q(z) ‖ N(0, I)), the divergence of the aggregate posterior from the prior, cannot be measured with "
+        f"{count:,} images: for a rate of {rate:.2f} nats it takes about exp(rate) = {exponential(rate)}. The divergences of "
+        "single dimensions and of the first two moments take fewer images."
+    )
 
 
 def _prior(context: EvaluationContext, posteriors: Gaussian, some: Gaussian) -> Section:

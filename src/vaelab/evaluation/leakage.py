@@ -32,6 +32,9 @@ HIDDEN, EPOCHS, BATCH, RATE, DECAY = (128, 128), 20, 200, 2e-3, 0.1
 
 IMAGES, QUICK_IMAGES = 10_000, 5_000
 
+WIDE, ENOUGH = 0.2, 400
+"""Width of a confidence interval of an accuracy beyond which it is not printed, and the number of images for one of 0.1."""
+
 
 class Probe(NamedTuple):
     """Cross-validated results of a probe.
@@ -235,9 +238,12 @@ def _words(found: dict[str, Probe], labels: np.ndarray, count: int) -> tuple[str
     chance = 100 * float(np.unique(labels, return_counts=True)[1].max() / len(labels))
     low, high = (100 * end for end in dense.interval)
     nats = dense.information
+    certainty = f"95 % interval {low:.1f} to {high:.1f} %"
+    if high - low > 100 * WIDE:
+        certainty = f"uncertain: {len(labels)} images are too few, about {ENOUGH} give it within ±5 percentage points"
     words = [
-        f"From z alone, an MLP probe predicts {100 * dense.accuracy.value:.1f} % of the labels correctly (95 % interval "
-        f"{low:.1f} to {high:.1f} %), a linear probe {100 * linear.accuracy.value:.1f} %; chance is {chance:.1f} %.",
+        f"From z alone, an MLP probe predicts {100 * dense.accuracy.value:.1f} % of the labels correctly ({certainty}), a linear "
+        f"probe {100 * linear.accuracy.value:.1f} %; chance is {chance:.1f} %.",
     ]
     if nats.value > 2 * nats.error:
         words.append(

@@ -7,32 +7,27 @@ its accuracy on real held-out images for comparison. The weights are cached by t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vaelab.data.cache import cache_folder
 from vaelab.data.dataset import Dataset, Split
-from vaelab.errors import DataError, LabelError, OutputError
-from vaelab.files import atomic_write
-
-EPOCHS, BATCH, PEAK_RATE = 10, 100, 4e-3
-LEAST_STEPS, MOST_STEPS = 1500, 8000
-"""Number of training steps: `EPOCHS` epochs, clamped to this range."""
-
-FEATURES = 128
-"""Width of the penultimate layer."""
-
-FORMAT = 1
-"""Version of the cached weights; raise it when the network or its training changes."""
+from vaelab.errors import DataError, LabelError
+from vaelab.evaluation.image_network import (
+    FORMAT,
+    Draw,
+    Work,
+    image_network,
+    images_per_pass,
+    keep,
+    restored,
+    train_network,
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +44,8 @@ class ReferenceClassifier:
         Accuracy on real held-out images, 0…1; NaN if there are none.
     held_out
         Number of those held-out images.
+    labelled
+        Whether the classes are the labels of the data; if not, they are artificial changes (`vaelab.evaluation.label_free`).
     """
 
     body: nn.Module
@@ -56,6 +53,12 @@ class ReferenceClassifier:
     shape: tuple[int, ...]
     accuracy: float
     held_out: int
+    labelled: bool = True
+
+    @property
+    def space(self) -> str:
+        """Name of the feature space: "classifier features" or "label-free features"."""
+        return "classifier features" if self.labelled else "label-free features"
 
     def features(self, images: np.ndarray) -> Float[Tensor, "n 128"]:
         """Return the penultimate layer for images, uint8 (N, C, H, W), (N, H, W) or (N, H, W, 3)."""
@@ -72,14 +75,12 @@ class ReferenceClassifier:
     def _parts(self, images: np.ndarray) -> list[Tensor]:
         if images.shape[1:] != self.shape:
             images = images[:, None] if images.ndim == 3 else np.moveaxis(images, -1, 1)
-        at_once = max(1, min(1000, 2**23 // math.prod(self.shape)))
         with torch.no_grad():
-            return [part.float() / 255 for part in torch.from_numpy(np.ascontiguousarray(images)).split(at_once)]
+            parts = torch.from_numpy(np.ascontiguousarray(images)).split(images_per_pass(self.shape))
+            return [part.float().div_(255).contiguous(memory_format=torch.channels_last) for part in parts]
 
 
-def reference_classifier_for(
-    dataset: Dataset, *, work: Callable[[str, int, int], None] | None = None, seed: int = 0
-) -> ReferenceClassifier:
+def reference_classifier_for(dataset: Dataset, *, work: Work | None = None, seed: int = 0) -> ReferenceClassifier:
     """Return the reference classifier of a labelled dataset, from the cache or trained on its training images.
 
     Parameters
@@ -104,15 +105,26 @@ def reference_classifier_for(
         )
     if len(dataset.train) == 0:
         raise DataError(f"{dataset.name}: got no training images; expected some to train the reference classifier")
+    draw, count = _augmented_batches(dataset.train), len(dataset.train)
+    what = "training the reference classifier"
+    body, head = network_for(dataset, "labels", len(dataset.classes), draw, count, what, work=work, seed=seed)
+    return _measured(body, head, dataset.test if len(dataset.test) else dataset.validation)
+
+
+def network_for(
+    dataset: Dataset, task: str, classes: int, draw: Draw, count: int, what: str, *, work: Work | None, seed: int
+) -> tuple[nn.Sequential, nn.Sequential]:
+    """Return body and head of a network for a task on a dataset, from the cache or trained, ready to be applied."""
+    path = cache_folder() / "classifiers" / f"{task}-{dataset.fingerprint[:32]}-{seed}-{FORMAT}.safetensors"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        body, head = _network(dataset.shape, len(dataset.classes))
+        body, head = image_network(dataset.shape, classes)
         network = nn.Sequential(body, head)
-        path = cache_folder() / "judges" / f"{dataset.fingerprint[:32]}-{seed}-{FORMAT}.safetensors"
-        if not _restore(network, path):
-            _train(network, dataset.train, seed, work)
-            _save(network, path)
-    return _measured(body, head, dataset.test if len(dataset.test) else dataset.validation)
+        if not restored(network, path):
+            train_network(network, draw, count, seed=seed, what=what, work=work)
+            keep(network, path)
+    network.eval().requires_grad_(False)
+    return body, head
 
 
 def train_classifier(
@@ -123,7 +135,7 @@ def train_classifier(
     steps: int | None = None,
     seed: int = 0,
     what: str = "training a classifier",
-    work: Callable[[str, int, int], None] | None = None,
+    work: Work | None = None,
 ) -> ReferenceClassifier:
     """Train a classifier on other images, with the network and training of the reference classifier; it is not cached.
 
@@ -144,38 +156,28 @@ def train_classifier(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        body, head = _network(split.images.shape[1:], classes)
-        _train(nn.Sequential(body, head), split, seed, work, steps, what)
+        body, head = image_network(split.images.shape[1:], classes)
+        network = nn.Sequential(body, head)
+        train_network(network, _augmented_batches(split), len(split), seed=seed, what=what, work=work, steps=steps)
+    network.eval().requires_grad_(False)
     return _measured(body, head, held_out)
 
 
 def _measured(body: nn.Sequential, head: nn.Sequential, real: Split) -> ReferenceClassifier:
     """Return the classifier made of these networks, with its accuracy on `real`."""
-    nn.Sequential(body, head).eval().requires_grad_(False)
     shape = real.images.shape[1:]
     classifier = ReferenceClassifier(body, head, shape, math.nan, len(real))
     if len(real) == 0:
         return classifier
-    return ReferenceClassifier(
-        body, head, shape, float((classifier.read(real.images) == real.labels).mean()), len(real)
-    )
+    accuracy = float((classifier.read(real.images) == real.labels).mean())
+    return ReferenceClassifier(body, head, shape, accuracy, len(real))
 
 
-def _network(shape: tuple[int, ...], classes: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """3×3 convolutions of 16 to 64 channels, halved until at most 4 pixels per side are left; then two dense layers."""
-    layers: list[nn.Module] = []
-    channels, width, (height, across) = shape[0], 16, shape[1:]
-    while max(height, across) > 4:
-        layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
-        channels, width = width, min(2 * width, 64)
-        if len(layers) > 4:  # a second convolution at all resolutions but the first, where it is most expensive
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
-            channels, width = width, min(2 * width, 64)
-        layers += [nn.MaxPool2d(2, ceil_mode=True)]
-        height, across = -(-height // 2), -(-across // 2)
-    flat = channels * height * across
-    body = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(flat, FEATURES), nn.ReLU())
-    return body, nn.Sequential(nn.Dropout(0.3), nn.Linear(FEATURES, classes))
+def _augmented_batches(split: Split) -> Draw:
+    """Return the function that draws labelled images, each rotated, scaled, sheared and shifted at random."""
+    assert split.labels is not None
+    images, labels = torch.from_numpy(np.ascontiguousarray(split.images)), torch.from_numpy(split.labels)
+    return lambda index, generator: (_augmented(images[index].float() / 255, generator), labels[index])
 
 
 def _augmented(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -192,51 +194,3 @@ def _augmented(images: Tensor, generator: torch.Generator) -> Tensor:
     )
     grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, align_corners=False, padding_mode="border")
-
-
-def _train(
-    network: nn.Module,
-    split: Split,
-    seed: int,
-    work: Callable[[str, int, int], None] | None,
-    steps: int | None = None,
-    what: str = "training the reference classifier",
-) -> None:
-    assert split.labels is not None
-    images, labels = torch.from_numpy(np.ascontiguousarray(split.images)), torch.from_numpy(split.labels)
-    generator = torch.Generator().manual_seed(seed + 1)
-    batch = min(BATCH, len(images))
-    steps = steps or min(MOST_STEPS, max(LEAST_STEPS, EPOCHS * (len(images) // batch)))
-    optimiser = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=1e-2, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, total_steps=steps)
-    network.train()
-    order = torch.empty(0, dtype=torch.int64)
-    for step in range(steps):
-        if len(order) < batch:
-            order = torch.randperm(len(images), generator=generator)
-        index, order = order[:batch], order[batch:]
-        scores = network(_augmented(images[index].float() / 255, generator))
-        optimiser.zero_grad()
-        F.cross_entropy(scores, labels[index], label_smoothing=0.05).backward()
-        optimiser.step()
-        schedule.step()
-        if work is not None and step % 10 == 9:
-            work(what, step + 1, steps)
-
-
-def _restore(network: nn.Module, path: Path) -> bool:
-    """Load cached weights; return False if there are none or they do not fit."""
-    try:
-        network.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError):
-        return False
-    return True
-
-
-def _save(network: nn.Module, path: Path) -> None:
-    """Cache the weights; do nothing if the folder cannot be written (the classifier is then trained again next time)."""
-    try:
-        with atomic_write(path) as temporary:
-            save_file(network.state_dict(), temporary)
-    except OutputError:
-        return

@@ -26,6 +26,7 @@ from vaelab.evaluation.agreement import agreement_section
 from vaelab.evaluation.autoencoder import random_points_section
 from vaelab.evaluation.bayes import bayes_section
 from vaelab.evaluation.context import EvaluationContext, Settings, Work, silent
+from vaelab.evaluation.image_network import FORMAT
 from vaelab.evaluation.latent_section import latent_section
 from vaelab.evaluation.leakage import leakage_section
 from vaelab.evaluation.likelihood import likelihood_section, protocol
@@ -174,7 +175,7 @@ def _measure(
 ) -> Section:
     """Read a section from the file `cached` if it is up to date; else measure it and write the file."""
     relevant = facts if key in OF_VERSUS else facts | {"versus": None}
-    stamp = hashlib.sha256(json.dumps([SCHEMA, key, relevant], sort_keys=True).encode()).hexdigest()
+    stamp = hashlib.sha256(json.dumps([SCHEMA, FORMAT, key, relevant], sort_keys=True).encode()).hexdigest()
     if cached is not None and (section := _read_cache(cached, stamp)) is not None:
         return section
     began = time.perf_counter()

@@ -1,7 +1,10 @@
 """The samples section: generated images compared with real ones, in the features of the reference classifier.
 
-The held-out images, which neither the model nor the classifier was trained on, are split at random into two halves. One half
-is the reference. The other is the baseline: each metric is also computed for as many real images as generated ones.
+Without labels there is no classifier, and the features are label-free (`vaelab.evaluation.label_free`).
+
+The held-out images, which neither the model nor the network of the features was trained on, are split at random into two
+halves. One half is the reference. The other is the baseline: each metric is also computed for as many real images as generated
+ones.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from vaelab.errors import DataError, LabelError
+from vaelab.errors import DataError
 from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.fidelity import (
     KID_BLOCK,
@@ -24,6 +27,7 @@ from vaelab.evaluation.fidelity import (
     spread,
 )
 from vaelab.evaluation.generated import affordable, generate_images
+from vaelab.evaluation.label_free import described
 from vaelab.evaluation.reference_classifier import ReferenceClassifier
 from vaelab.evaluation.results import Bars, Estimate, Lines, Quantity, Section, Series
 
@@ -41,7 +45,7 @@ MOST_NAMED = 30
 
 @dataclass(frozen=True)
 class Part:
-    """Images as rows of pixels (N, D) uint8, the class of each, and their classifier features (N, F)."""
+    """Images as rows of pixels (N, D) uint8, the class of each (0 without labels), and their features (N, F)."""
 
     pixels: np.ndarray
     labels: np.ndarray
@@ -70,9 +74,9 @@ def samples_section(context: EvaluationContext) -> Section:
         reason = "An autoencoder has no prior to sample from; see the section on random points."
         return Section(key, title, left_out=reason)
     try:
-        classifier = context.classifier
-    except (LabelError, DataError) as error:
-        return Section(key, title, left_out=f"No reference classifier: {error}.")
+        network = context.features
+    except DataError as error:
+        return Section(key, title, left_out=f"No features to compare images in: {error}.")
     wanted = QUICK_IMAGES if context.settings.quick else IMAGES
     size = min(len(context.held_out) // 2, affordable(wanted, context.dataset.shape))
     if size <= NEIGHBOURS:
@@ -81,29 +85,29 @@ def samples_section(context: EvaluationContext) -> Section:
             f"at least {2 * NEIGHBOURS + 2} images."
         )
         return Section(key, title, left_out=reason)
-    sets = _sets(context, classifier, size)
+    sets = _sets(context, network, size)
     words, quantities, plots = _fidelity(sets, context)
-    more_words, more_quantities, more_plots = _diversity(sets, context.dataset.classes)
-    return Section(key, title, words + more_words, quantities + more_quantities, plots + more_plots)
+    more_words, more_quantities, more_plots = _diversity(sets, context)
+    about = () if network.labelled else (described(network),)
+    return Section(key, title, words + about + more_words, quantities + more_quantities, plots + more_plots)
 
 
-def _sets(context: EvaluationContext, classifier: ReferenceClassifier, size: int) -> Sets:
+def _sets(context: EvaluationContext, network: ReferenceClassifier, size: int) -> Sets:
     held_out = context.held_out
-    assert held_out.labels is not None
     order = np.random.default_rng(context.settings.seed).permutation(len(held_out))
     first, second = held_out[order[:size]], held_out[order[size : 2 * size]]
-    assert first.labels is not None
-    assert second.labels is not None
     # Labels of the second half: with those of the reference itself, the sets would look more alike than they are.
-    images = generate_images(context, second.labels)
+    images = generate_images(context, size if second.labels is None else second.labels)
     features = []
     for done, part in enumerate((first.images, second.images, images)):
-        context.work("classifier features", done, 3)
-        features.append(classifier.features(part))
-    context.work("classifier features", 3, 3)
+        context.work("features of images", done, 3)
+        features.append(network.features(part))
+    context.work("features of images", 3, 3)
 
-    def classes(labels: np.ndarray, found: Tensor) -> np.ndarray:
-        return labels if context.model.conditional else classifier.head(found).argmax(1).numpy()
+    def classes(labels: np.ndarray | None, found: Tensor) -> np.ndarray:
+        if labels is None or not network.labelled:
+            return np.zeros(len(found), dtype=np.int64)
+        return labels if context.model.conditional else network.head(found).argmax(1).numpy()
 
     return Sets(
         Part(first.images.reshape(size, -1), classes(first.labels, features[0]), features[0]),
@@ -124,14 +128,15 @@ def _fidelity(
     context.work("comparing features", 1, 2)
     found, real = (manifold(reference, other) for other in (generated, yardstick))
     context.work("comparing features", 2, 2)
-    where = (
-        f" In the {width} features of the reference classifier, {size:,} generated and {size:,} {context.split} images."
-    )
+    where = f" In {width} {context.features.space}, {size:,} generated and {size:,} {context.split} images."
+    suffix = _suffix(context)
     quantities = (
-        Quantity("fid", "FID", curve[-1].value, "", FID + where, None, size, "lower", _beside(real_curve[-1].value)),
+        Quantity(
+            "fid", "FID" + suffix, curve[-1].value, "", FID + where, None, size, "lower", _beside(real_curve[-1].value)
+        ),
         Quantity(
             "kid",
-            "KID",
+            "KID" + suffix,
             kid.value,
             "",
             KID + where,
@@ -140,7 +145,7 @@ def _fidelity(
             "lower",
             _beside(real_kid.value),
         ),
-        *_manifold_quantities(found, real, where, size),
+        *_manifold_quantities(found, real, where, size, suffix),
     )
     lines = Lines(
         "fid_sizes",
@@ -160,35 +165,59 @@ def _fidelity(
     if len(sizes) > 1:
         words.append(
             f"FID depends on the number of images: with {sizes[0]} it is {curve[0].value:.2f}. Compare values only for the same "
-            "number of images and the same classifier."
+            "number of images and the same features."
         )
     if size <= width:
-        words.append(f"{size} images are fewer than the {width} features, so FID is mostly bias here.")
+        words.append(
+            f"{size} images per set are too few for the {width} features: FID is mostly bias here. It takes about "
+            f"{QUICK_IMAGES:,} per set, hence {2 * QUICK_IMAGES:,} {context.split} images."
+        )
     return tuple(words), quantities, (lines,)
 
 
-def _manifold_quantities(found: Manifold, real: Manifold, where: str, size: int) -> tuple[Quantity, ...]:
+def _suffix(context: EvaluationContext) -> str:
+    """Return what distinguishes the names of figures in label-free features."""
+    return "" if context.features.labelled else f", {context.features.space}"
+
+
+def _manifold_quantities(found: Manifold, real: Manifold, where: str, size: int, suffix: str) -> tuple[Quantity, ...]:
     percent = [
-        Quantity(name, name, 100 * one, "%", DEFINITIONS[name] + where, None, size, "higher", _beside(100 * yard))
+        Quantity(
+            name, name + suffix, 100 * one, "%", DEFINITIONS[name] + where, None, size, "higher", _beside(100 * yard)
+        )
         for name, one, yard in zip(found._fields, found, real, strict=True)
         if name != "density"
     ]
     density = Quantity(
-        "density", "density", found.density, "", DEFINITIONS["density"] + where, None, size, "", _beside(real.density)
+        "density",
+        "density" + suffix,
+        found.density,
+        "",
+        DEFINITIONS["density"] + where,
+        None,
+        size,
+        "",
+        _beside(real.density),
     )
     return (percent[0], percent[1], density, percent[2])
 
 
-def _diversity(sets: Sets, names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Quantity, ...], tuple[Bars, ...]]:
+def _diversity(
+    sets: Sets, context: EvaluationContext
+) -> tuple[tuple[str, ...], tuple[Quantity, ...], tuple[Bars, ...]]:
+    labelled, space = context.features.labelled, context.features.space
+    names = context.dataset.classes if labelled else ("all images",)
     parts = (sets.reference, sets.generated, sets.yardstick)
     counts = [np.bincount(part.labels, minlength=len(names)) for part in parts]
     classes = np.flatnonzero(np.min(counts, axis=0) >= LEAST_PER_CLASS)
     classes = classes[spread(parts[0].features.numpy(), parts[0].labels, classes) > 0]
     if len(classes) == 0:
+        if not labelled:
+            return (), (), ()
         words = (f"Diversity was not measured: no class has {LEAST_PER_CLASS} images in each of the sets.",)
         return words, (), ()
     quantities, ratios = [], {}
-    for key, what in (("features", "in classifier features"), ("pixels", "in pixels")):
+    for key, what in (("features", f"in {space}"), ("pixels", "in pixels")):
         reference, generated, yardstick = (
             spread(part.features.numpy() if key == "features" else part.pixels, part.labels, classes) for part in parts
         )
@@ -196,16 +225,24 @@ def _diversity(sets: Sets, names: tuple[str, ...]) -> tuple[tuple[str, ...], tup
         quantities.append(
             Quantity(
                 f"diversity_in_{key}",
-                f"diversity within a class, {what}",
+                f"diversity {'within a class' if labelled else 'of all images'}, {what}",
                 float(generated.sum() / reference.sum()),
                 "",
-                DIVERSITY + f" Over {len(classes)} classes, {what}.",
+                (DIVERSITY + f" Over {len(classes)} classes, {what}.")
+                if labelled
+                else f"{DIVERSITY_OF_ALL} Measured {what}.",
                 None,
                 len(sets.generated.labels),
                 "",
                 _beside(float(yardstick.sum() / reference.sum())),
             )
         )
+    if not labelled:
+        words = (
+            f"The variance of generated images is {quantities[0].value:.2f} times that of real images in {space} and "
+            f"{quantities[1].value:.2f} times in pixels.",
+        )
+        return words, tuple(quantities), ()
     shown = np.sort(np.argsort(ratios["features"])[:MOST_NAMED])
     bars = Bars(
         "diversity_per_class",
@@ -236,8 +273,8 @@ def _series(name: str, sizes: tuple[int, ...], curve: list[Estimate]) -> Series:
 
 
 FID = (
-    "Squared Fréchet distance between two Gaussians fitted to generated and real images (Heusel et al. 2017), in the features "
-    "of the reference classifier instead of Inception's: not comparable with published values. Biased upwards for few images."
+    "Squared Fréchet distance between two Gaussians fitted to generated and real images (Heusel et al. 2017), not in Inception's "
+    "features: not comparable with published values. Biased upwards for few images."
 )
 KID = (
     "Squared maximum mean discrepancy between generated and real images with a cubic kernel (Bińkowski et al. 2018). Unbiased: "
@@ -258,4 +295,7 @@ DEFINITIONS = {
 DIVERSITY = (
     "Variance within a class, generated / real, each summed over the classes: 1 if generated images vary as much as real ones "
     "of the same class, below 1 if styles are missing. For an unconditional model the class is the classifier's prediction."
+)
+DIVERSITY_OF_ALL = (
+    "Variance of all generated images / that of real ones: 1 if they vary as much, below 1 if styles are missing."
 )

@@ -17,7 +17,7 @@ from vaelab.evaluation.results import Estimate, Quantity, Section
 IMAGES = 10_000
 """Maximum number of images of each kind, equally many per class; limited by the rarest class."""
 
-STEPS = 1_000
+STEPS = 400
 """Number of training steps of each classifier: ten epochs over `IMAGES` images."""
 
 LEAST_PER_CLASS = 5

@@ -16,6 +16,7 @@ import numpy as np
 
 from vaelab.errors import ConfigError, LabelError
 from vaelab.figures.pictures import Pictures, PosteriorMap
+from vaelab.inference.class_names import indices_of_labels
 from vaelab.inference.latents import (
     ImageLabels,
     as_batch,
@@ -335,7 +336,9 @@ def _two_labels(model: TrainedModel, labels: Labels | None) -> tuple[int, int] |
     if labels is None or len(labels) not in (1, 2):
         got = 0 if labels is None else len(labels)
         raise LabelError(f"got {got} labels to draw; expected one, or two to interpolate between")
-    indices = [model.label_index(label) for label in labels]
+    if not model.conditional:
+        model.label_index(labels[0])  # raises LabelError
+    indices = indices_of_labels(labels, model.classes).tolist()
     return indices[0], indices[-1]
 
 

@@ -16,6 +16,7 @@ import torch
 from vaelab import runs
 from vaelab.data.layout import describe_shape
 from vaelab.errors import ConfigError, DataError, LabelError, counted
+from vaelab.inference.class_names import indices_of_labels
 from vaelab.inference.labels import label_nats
 from vaelab.inference.trained import Labels, TrainedModel
 from vaelab.models.distributions import Gaussian
@@ -62,7 +63,7 @@ def place(model: TrainedModel, images: np.ndarray, labels: ImageLabels = None) -
     """
     batch = as_batch(model, images)
     sequence = [labels] if isinstance(labels, str | int | np.integer) else labels
-    image_labels = [None] * len(batch) if sequence is None else list(sequence)
+    image_labels = [None] * len(batch) if sequence is None else sequence
     if len(image_labels) != len(batch):
         raise LabelError(
             f"got {counted(len(image_labels), 'label')} for {counted(len(batch), 'image')}; expected one label per image"
@@ -72,9 +73,11 @@ def place(model: TrainedModel, images: np.ndarray, labels: ImageLabels = None) -
             if label is not None:
                 model.label_index(label)  # raises LabelError
         return Placed(model.encode(batch, binarised=False).mean, None, None)
-    indices = np.array([-1 if label is None else model.label_index(label) for label in image_labels], dtype=np.int64)
-    probabilities = np.full(len(batch), np.nan)
-    if (missing := np.flatnonzero(indices < 0)).size:
+    missing = np.array([label is None for label in image_labels], dtype=bool)
+    given = [label for label in image_labels if label is not None] if missing.any() else image_labels
+    indices, probabilities = np.zeros(len(batch), dtype=np.int64), np.full(len(batch), np.nan)
+    indices[~missing] = indices_of_labels(given, model.classes)
+    if missing.any():
         inferred = label_probabilities(model, batch[missing])
         indices[missing], probabilities[missing] = inferred.argmax(1), inferred.max(1)
     return Placed(model.encode(batch, indices, binarised=False).mean, indices, probabilities)
@@ -126,7 +129,7 @@ def starting_point(
     if label is not None:
         label = model.label_index(label)
     if image is not None:
-        placed = place(model, image, None if label is None else [label])
+        placed = place(model, image, None if label is None else np.array([label]))
         if len(placed.z) != 1:
             raise ConfigError(f"got {len(placed.z)} images to start from; expected one")
         z = placed.z[0]

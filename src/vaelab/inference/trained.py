@@ -1,7 +1,7 @@
 """A trained model: sample, decode, reconstruct, encode and score NumPy arrays.
 
 Symbols: z is a latent, (N, d), N(0, I) under the prior. Images are uint8, (N, H, W) for grey and (N, H, W, 3) for RGB, or rows
-of a table, (N, D). A label is a class name or an index 0…K−1.
+of a table, (N, D). A label is a class name or, if no class has that name, an index 0…K−1; an array of integers holds indices.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from torch import Tensor
 from vaelab import runs
 from vaelab.config import LikelihoodName, ModelName
 from vaelab.data.layout import as_shown, as_stored
-from vaelab.errors import ConfigError, DataError, LabelError, counted, expect_list, unknown_label
+from vaelab.errors import ConfigError, DataError, LabelError, counted, expect_list
+from vaelab.inference.class_names import index_of_label, index_of_name, indices_of_labels
 from vaelab.models.base import Model
 from vaelab.models.distributions import Likelihood
 from vaelab.objectives import elbo
@@ -90,7 +91,7 @@ class TrainedModel:
         return self.kind == "cvae"
 
     def label_index(self, label: str | int | np.integer) -> int:
-        """Return the index, 0…K−1, of a label given by class name or index; names take precedence.
+        """Return the index, 0…K−1, of a label given by class name or, if no class has that name, by index.
 
         Raises
         ------
@@ -101,15 +102,7 @@ class TrainedModel:
             raise LabelError(
                 f"got label {label!r}, but this model ({self.kind}) takes none; expected none: leave it out"
             )
-        if isinstance(label, str) and label in self.classes:
-            return self.classes.index(label)
-        try:
-            index = int(label)
-        except ValueError:
-            index = -1
-        if 0 <= index < len(self.classes):
-            return index
-        raise unknown_label(str(label), self.classes, indices=True)
+        return index_of_label(label, self.classes)
 
     def latents(self, count: int, *, temperature: float = 1.0, seed: int = 0) -> np.ndarray:
         """Draw z ~ N(0, temperature² I), float32 (count, d). The first n draws are the same for any `count` ≥ n.
@@ -157,7 +150,7 @@ class TrainedModel:
                 raise ConfigError(
                     f"got {counted(len(labels), 'label')} and `count={count}`; expected one label per image: leave `count` out"
                 )
-            indices = np.array([self.label_index(label) for label in labels], dtype=np.int64)
+            indices = indices_of_labels(labels, self.classes)
             return self.decode(
                 self.latents(len(indices), temperature=temperature, seed=seed),
                 indices,
@@ -187,9 +180,8 @@ class TrainedModel:
             if labels is not None and len(labels):
                 raise self._takes_no_labels(labels[0])
             return Samples(self.decode(z, decode=decode, seed=seed), None, z)
-        names = self.classes if labels is None else labels
-        indices = np.repeat(np.array([self.label_index(name) for name in names], dtype=np.int64), count)
-        tiled = np.tile(z, (len(names), 1))
+        chosen = np.arange(len(self.classes)) if labels is None else indices_of_labels(labels, self.classes)
+        indices, tiled = np.repeat(chosen, count), np.tile(z, (len(chosen), 1))
         return Samples(self.decode(tiled, indices, decode=decode, seed=seed), indices, tiled)
 
     @torch.inference_mode()
@@ -312,7 +304,7 @@ class TrainedModel:
         return Encoded(means.numpy(), log_variances.numpy())
 
     def matched_labels(self, labels: np.ndarray | None, classes: Sequence[str]) -> np.ndarray | None:
-        """Map the labels of a dataset to those of this model by class name; None for an unconditional model.
+        """Map the labels of a dataset to those of this model by class name only; None for an unconditional model.
 
         Parameters
         ----------
@@ -334,7 +326,7 @@ class TrainedModel:
             )
         table = np.zeros(len(classes), dtype=np.int64)
         for index in np.unique(labels):
-            table[index] = self.label_index(classes[int(index)])
+            table[index] = index_of_name(classes[int(index)], self.classes)
         return table[labels]
 
     def _takes_no_labels(self, label: object) -> LabelError:
@@ -359,7 +351,7 @@ class TrainedModel:
                     f"got label weights of shape {labels.shape}; expected ({count}, {len(self.classes)}), all finite"
                 )
             return torch.from_numpy(labels.astype(np.float32))
-        return torch.tensor([self.label_index(label) for label in labels], dtype=torch.int64)
+        return torch.from_numpy(indices_of_labels(labels, self.classes))
 
     def levels(self, images: np.ndarray, *, binarised: bool = True) -> Tensor:
         """Convert images of any accepted layout to the targets of the likelihood: uint8 levels, or reals, (N, *shape).
