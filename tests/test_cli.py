@@ -399,7 +399,6 @@ BAD_FOR_A_RUN = {
         r"^--count: .*30,000 images.*20,000.*\.npz",
     ),
     "a folder in use": (["sample", "--out", "used"], "^--out: used exists.*new"),
-    "images of another size": (["reconstruct", "images.npz", "--out", "x.png"], "9×9.*8×8"),
     "images without labels": (["encode", "bare.npz", "--out", "x.npz"], "without labels.*cvae"),
     "a run that exists": (["train"], "already holds a run; .*--out.*--resume"),
 }

@@ -139,11 +139,11 @@ ROWS = {
 
 
 def trained(folder: Path, source: str, **model: Any) -> Path:
-    """A run of two passes over few images."""
+    """A run of a few passes over few images."""
     draw = DRAWN[source]
     dataset = Dataset(source, draw(60, 0), draw(30, 1), draw(6, 2), classes=("across", "down", "5 × “frame”"))
     model = {"latent_dim": 2, "width": 8, "depth": 2} | model
-    config = Config(ModelConfig(**model), TrainConfig(epochs=2, batch_size=16))
+    config = Config(ModelConfig(**model), TrainConfig(epochs=10, batch_size=16))
     for _ in fit(config, dataset, out=folder):
         pass
     return folder

@@ -99,6 +99,7 @@ def test_networks_depend_on_labels(network: str) -> None:
             encoder, decoder = ConvEncoder(shape, 3, 8), ConvDecoder(shape, 1, 2, 3, 8)
         else:
             encoder, decoder = DenseEncoder(shape, 3, 8, 1), DenseDecoder(shape, 1, 2, 3, 8, 1)
+    torch.nn.init.normal_(decoder.output.weight, generator=generator(2))
     images, latent, other = torch.rand(2, *shape, generator=generator(1)), torch.zeros(2, 2), ONE_HOT.roll(1, 1)
     assert (encoder(images, ONE_HOT) - encoder(images, other)).abs().amax(1).min() > 1e-3
     assert (decoder(latent, ONE_HOT) - decoder(latent, other)).flatten(1).abs().amax(1).min() > 1e-3
@@ -151,5 +152,6 @@ def test_every_pixel_affects_features_and_depends_on_the_latent(shape: tuple[int
     encoder(images, None).square().sum().backward()
     assert images.grad is not None
     assert (images.grad.abs().sum(0) > 0).all()
+    torch.nn.init.normal_(decoder.output.weight, generator=generator(3))
     decoded = decoder(torch.randn(16, 3, generator=generator(2)), None)
     assert (decoded.std(0) > 0).all()

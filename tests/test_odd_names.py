@@ -19,7 +19,7 @@ NAMES = ["two\nlines", r"$\frac", "\x07bell", os.fsdecode(b"caf\xe9")]
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("two\nlines\t", r"two\x0alines\x09"),
+        ("two\nlines\t", r"two\nlines\t"),
         ("a\u2028b\u2029\x85", r"a\u2028b\u2029\x85"),
         (os.fsdecode(b"caf\xe9"), r"caf\udce9"),
         (r"日本 $x$ Größe \d 🙂 e\u0301", r"日本 $x$ Größe \d 🙂 e\u0301"),

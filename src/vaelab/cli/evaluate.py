@@ -76,8 +76,9 @@ def evaluate(
     with work_bar(waiting="importing PyTorch"):
         from vaelab import runs
         from vaelab.evaluation.page import save_page
-        from vaelab.evaluation.report import FINISHED, REPORT
+        from vaelab.evaluation.report import FINISHED
         from vaelab.evaluation.report import evaluate as measure
+        from vaelab.evaluation.results import REPORT
         from vaelab.inference.trained import load
 
     record, model = runs.open_run(run), load(run)

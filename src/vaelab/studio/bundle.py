@@ -25,7 +25,7 @@ from vaelab import runs
 from vaelab.data.layout import as_shown, describe_shape
 from vaelab.data.sources import found_again
 from vaelab.errors import RunError
-from vaelab.evaluation.report import REPORT
+from vaelab.evaluation.results import REPORT
 from vaelab.files import atomic_write
 from vaelab.inference import latents
 from vaelab.inference.onnx import export_onnx

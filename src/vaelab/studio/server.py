@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vaelab import runs
 from vaelab.errors import ConfigError
-from vaelab.evaluation.report import REPORT
+from vaelab.evaluation.results import REPORT
 from vaelab.runs import Run
 from vaelab.studio.bundle import CURVE, MANIFEST, Bundle, open_bundle
 from vaelab.studio.following import Following, as_text, is_training
