@@ -44,7 +44,7 @@ def test_a_ladder_and_a_table_start_there_too(tiny: Dataset) -> None:
     assert found == pytest.approx(expected, rel=1e-5)
     rng = np.random.default_rng(0)
     rows = [Split((1e-4 * rng.normal(size=(n, 3)) + 5).astype(np.float32)) for n in (200, 40, 40)]
-    found, expected = initial(Config(ModelConfig(width=8), train), Dataset("table", *rows))
+    found, expected = initial(Config(ModelConfig(width=8), train), Dataset("table", rows[0], rows[1], rows[2]))
     assert found == pytest.approx(expected, rel=1e-4)
     assert expected < 3 * math.log(1e-3)  # a density in the units of the table
 

@@ -82,7 +82,7 @@ UNLABELLED: dict[str, Callable[[], Any]] = {
     "a list of PIL images": lambda: pictures(RGB),
     "a list of arrays": lambda: list(RGB),
     "a list of tensors": lambda: list(torch.from_numpy(RGB)),
-    "a loader of tensors": lambda: DataLoader(torch.from_numpy(RGB), batch_size=7),
+    "a loader of tensors": lambda: DataLoader(torch.from_numpy(RGB), batch_size=7),  # pyright: ignore[reportArgumentType]
     "a data set": lambda: TensorDataset(torch.from_numpy(RGB)),
     "Hugging Face": lambda: HuggingFace({}, image=pictures(RGB)),
 }

@@ -141,7 +141,9 @@ def test_one_class_has_no_classifier_but_features(tiny: Dataset) -> None:
     parts = [
         Split(split.images, np.zeros(len(split), dtype=np.int64)) for split in (tiny.train, tiny.validation, tiny.test)
     ]
-    section = samples_section(context_of(Dataset("one", *parts, ("bar",)), "cvae", classifier=False))
+    section = samples_section(
+        context_of(Dataset("one", parts[0], parts[1], parts[2], ("bar",)), "cvae", classifier=False)
+    )
     assert section["fid"].name == "FID, label-free features"
 
 

@@ -80,10 +80,10 @@ def test_options_override_what_the_run_records(run: Path, shapes: Path) -> None:
 
 def test_another_source_keeps_what_it_has_of_the_classes(run: Path, shapes: Path, tmp_path: Path) -> None:
     arrays = {"images": np.zeros((40, 9, 9), dtype=np.uint8), "labels": np.array(["a", "b"] * 20)}
-    np.savez(tmp_path / "some.npz", **arrays)
+    np.savez(tmp_path / "some.npz", images=arrays["images"], labels=arrays["labels"])
     dataset = load_for_run(run, str(tmp_path / "some.npz"), None)
     assert (dataset.shape, dataset.classes) == ((1, 8, 12), ("a",))
-    np.savez(tmp_path / "none.npz", **arrays | {"labels": np.array(["x", "y"] * 20)})
+    np.savez(tmp_path / "none.npz", images=arrays["images"], labels=np.array(["x", "y"] * 20))
     assert load_for_run(run, str(tmp_path / "none.npz"), None).classes == ("x", "y")
 
 

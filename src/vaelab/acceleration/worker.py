@@ -90,8 +90,7 @@ def expect_compiler() -> None:
     compiler = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
     if shutil.which(compiler) is None:
         raise NotCompiledError(
-            f"there is no {compiler} on this machine; install a C++ compiler (on Debian apt-get install g++), or "
-            "name one in CXX"
+            f"there is no {compiler} on this machine; install one (on Debian apt-get install g++), or name one in CXX"
         )
 
 

@@ -90,8 +90,8 @@ def assemble(
 
 def as_dataset(name: str, parts: Mapping[str, Part], classes: tuple[str, ...], notes: Sequence[str]) -> Dataset:
     """Build a dataset from its three splits."""
-    splits = {split: Split(part.images, part.labels) for split, part in parts.items()}
-    return Dataset(name, **splits, classes=classes, notes=tuple(notes))
+    train, validation, test = (Split(*parts[split]) for split in ("train", "validation", "test"))
+    return Dataset(name, train, validation, test, classes, tuple(notes))
 
 
 def arrange(

@@ -105,7 +105,7 @@ def grey_levels(image: Image.Image, stored: Stored, white: float | None) -> tupl
     ValueError
         If a value is below 0 or above white.
     """
-    values = np.asarray(image)
+    values: np.ndarray = np.asarray(image)
     low, high = values.min(), values.max()
     most = white or stored.white
     if not 0 <= low <= high <= most:
@@ -115,7 +115,7 @@ def grey_levels(image: Image.Image, stored: Stored, white: float | None) -> tupl
     if stored.inverted:
         values, high = most - values, most - low
     upper = white is None and stored.white == SIXTEEN_BITS
-    levels = values >> 8 if upper else np.rint(values * (EIGHT_BITS / most))
+    levels = np.right_shift(values, 8) if upper else np.rint(values * (EIGHT_BITS / most))
     return levels.astype(np.uint8), float(high)
 
 

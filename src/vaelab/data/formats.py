@@ -167,8 +167,7 @@ def flattened(image: Image.Image, stored: Stored | None = None, white: float | N
         del image.info["transparency"]  # Pillow reads it wrongly for fewer than 8 bits
     image = image.convert(colours)
     bands = 1 if colours == "L" else 3
-    extrema = image.getextrema()
-    brightest = max(band[1] for band in extrema[:bands]) if bands == 3 else extrema[1]
+    brightest = int(np.asarray(image.convert("RGB") if bands == 3 else image).max())
     values = np.asarray(image) if stored.key is not None else None
     if white is not None and white != EIGHT_BITS:
         if brightest > white:

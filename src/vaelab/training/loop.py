@@ -164,9 +164,8 @@ class Loop:
         began, trainer = self.clock(), self.trainer
         trainer.validate(0.0)
         if self.config.iwae_samples > 1 and len(trainer.validator):
-            trainer.validator.negative_bound(
-                trainer.averaged
-            )  # for its duration only: the last validation computes it too
+            # For its duration only: the last validation computes it too.
+            trainer.validator.negative_bound(trainer.averaged)
         self._save()
         self.closing = self.clock() - began
 
