@@ -46,7 +46,7 @@ demo: $(INSTALLED)
 	@rm -rf runs/demo
 	$(BIN)/vaelab train strokes --model all --seconds 105 --out runs/demo
 	@echo "      vaelab train mnist --out runs/mnist                  (real handwriting; downloads 11 MB)"
-	@echo "      vaelab train FOLDER --size 64 --out runs/mine        (your own images, one folder per class)"
+	@echo "      vaelab train FOLDER --out runs/mine                  (your own images, one folder per class)"
 	@echo "first: . .venv/bin/activate"
 	@echo "Open runs/demo/figures/grid.png: one row per digit, one latent vector (one handwriting) per column."
 

@@ -63,13 +63,17 @@ class SourceOptions:
 
     size: str | None = None
     """Scale every image to this size in pixels: 32, or 32x48 for height 32 and width 48. Default: the size of the run's
-    images, if there is a run; else that of the images, which must be the same."""
+    images, if there is a run; else that of the images, or their median side, at most 64, if they differ in size."""
 
     fit: Fit | None = None
     """How --size treats images of another aspect ratio: crop cuts, pad adds borders. Default: as for the run, else crop."""
 
     skip_broken: Flag = False
     """Skip image files that cannot be read, and report how many, instead of stopping at the first."""
+
+    white: float | None = None
+    """Stored value of white, for grey images whose levels do not use all bits: 4095 for 12 bits, 1 for masks of 0 and 1.
+    Default: what the format or the file states."""
 
     limit: int | None = None
     """Maximum number of training images, with class proportions preserved; validation and test images are not reduced."""
