@@ -47,7 +47,7 @@ def test_the_run_is_the_conditional_one_and_the_others_are_in_it(capsys: pytest.
         "next: vaelab sample runs/x --out samples.png",
     )  # with and without the page
     found = {folder: trained(folder)[:2] for folder in ("runs/x", "runs/x/vae", "runs/x/ae")}
-    assert found == {"runs/x": ("cvae", 7), "runs/x/vae": ("vae", 32), "runs/x/ae": ("ae", 32)}
+    assert found == {"runs/x": ("cvae", 7), "runs/x/vae": ("vae", 7), "runs/x/ae": ("ae", 7)}
 
 
 @pytest.mark.usefixtures("here")
@@ -80,7 +80,7 @@ def test_what_was_trained_for_that_long_is_left_out_on_resuming(capsys: pytest.C
 def test_going_on_trains_what_is_missing_as_the_run_was(capsys: pytest.CaptureFixture[str]) -> None:
     told(capsys, "train", "tiny.npz", "--model", "cvae", "--epochs", "2", "--beta", "2", "--out", "x", *FAST)
     told(capsys, "train", "tiny.npz", "--model", "all", "--out", "x", "--resume")
-    for place, kind, size in (("x", "cvae", 7), ("x/vae", "vae", 32), ("x/ae", "ae", 32)):
+    for place, kind, size in (("x", "cvae", 7), ("x/vae", "vae", 7), ("x/ae", "ae", 7)):
         config = runs.open_run(Path(place)).config
         assert (config.model.model, config.model.latent_dim, config.model.width) == (kind, size, 8)
         assert (config.train.budget, config.train.beta) == (Budget(2, "epochs"), 2)

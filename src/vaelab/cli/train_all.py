@@ -50,12 +50,12 @@ def train_all(config: Config, dataset: Dataset, folder: Path, resume: bool, comm
     kinds = _kinds(main or config, dataset)
     say(f"{', '.join(kinds)}, one after the other{_left_out(kinds)}")
     for kind in kinds:  # refuse invalid settings before the first training
-        resolve(_of_kind(config, kind) if main is None else _sibling(main, kind, dataset), dataset)
+        resolve(_new(config, kind, dataset) if main is None else _sibling(main, kind, dataset), dataset)
     for done, kind in enumerate(kinds):
         place = folder if done == 0 else folder / kind
         exists = (place / CONFIG).exists()
         if main is None:
-            settings = _of_kind(config, kind)
+            settings = _new(config, kind, dataset)
             if config.train.epochs is None:
                 settings = _with_seconds(settings, (config.train.seconds or DEFAULT_SECONDS) / len(kinds))
         else:
@@ -91,6 +91,20 @@ def _of_kind(config: Config, kind: ModelName) -> Config:
     return replace(config, model=replace(config.model, model=kind))
 
 
+def _new(config: Config, kind: ModelName, dataset: Dataset) -> Config:
+    """Return the configuration of a new model of this kind.
+
+    By default, all kinds have the latent dimensions of the conditional one, few enough that many random points of the VAE can be
+    read (docs/decisions/training-defaults.md).
+    """
+    from vaelab.training.resolve import resolve
+
+    if config.model.latent_dim is not None or config.model.network == "ladder" or not dataset.labelled:
+        return _of_kind(config, kind)
+    latent_dim = resolve(_of_kind(config, "cvae"), dataset).model.latent_dim
+    return replace(config, model=replace(config.model, model=kind, latent_dim=latent_dim))
+
+
 def _sibling(main: Config, kind: ModelName, dataset: Dataset) -> Config:
     """Return the configuration of the main run for another kind of model.
 
@@ -101,7 +115,7 @@ def _sibling(main: Config, kind: ModelName, dataset: Dataset) -> Config:
     default = resolve(replace(main, model=replace(main.model, latent_dim=None)), dataset).model.latent_dim
     latent_dim = None if main.model.latent_dim == default else main.model.latent_dim
     train = replace(main.train, iwae_samples=None, iwae_fraction=None) if kind == "ae" else main.train
-    return Config(replace(main.model, model=kind, latent_dim=latent_dim), train)
+    return _new(Config(replace(main.model, latent_dim=latent_dim), train), kind, dataset)
 
 
 def _has_trained(place: Path, asked: Config) -> bool:
