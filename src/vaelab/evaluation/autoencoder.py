@@ -112,12 +112,12 @@ def _quantities(
 
 
 def _words(context: EvaluationContext, fid: dict[str, float], confidence: dict[str, Estimate]) -> tuple[str, ...]:
-    def figures(name: str) -> str:
-        return f"{fid[name]:.2f}" + (f" and {100 * confidence[name].value:.1f} %" if confidence else "")
+    def figures(name: str, of: str = "") -> str:
+        return f"{fid[name]:.2f}" + (f" and {of}{100 * confidence[name].value:.1f} %" if confidence else "")
 
-    what = "FID and a classifier confidence of" if confidence else "FID"
+    prior = figures("prior", "a mean classifier confidence of ")
     words = (
-        f"Images decoded from points of N(0, I) have {what} {figures('prior')} on average. Real images: {figures('real')}; "
+        f"Images decoded from points of N(0, I) have FID {prior}. Real images: {figures('real')}; "
         f"reconstructions: {figures('rebuilt')}.",
         f"Points of a Gaussian fitted to the codes: {figures('codes')}."
         + ("" if context.model.model.stochastic else " An autoencoder is not trained on points between its codes."),
