@@ -44,7 +44,7 @@ dist: $(INSTALLED_DEV)
 demo: $(INSTALLED)
 	@$(PAGE) || echo "skipped: the page of vaelab studio"
 	@rm -rf runs/demo
-	$(BIN)/vaelab train strokes --model all --seconds 105 --out runs/demo
+	$(BIN)/vaelab train strokes --model all --seconds 135 --out runs/demo
 	@echo "      vaelab train mnist --out runs/mnist                  (real handwriting; downloads 11 MB)"
 	@echo "      vaelab train FOLDER --out runs/mine                  (your own images, one folder per class)"
 	@echo "first: . .venv/bin/activate"
