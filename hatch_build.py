@@ -137,7 +137,7 @@ def get_build_hook() -> type:
             try:
                 build()
             except PageError as error:
-                if version != "editable":  # whoever works on the Python code needs no page
+                if version != "editable":  # work on the Python code needs no page
                     self.app.abort(str(error))
                 self.app.display_warning(f"skipped: {error}")
 

@@ -34,12 +34,13 @@ on the offset between two positions (a convolution as large as the grid), `conv`
 """,
     "Objective": """
 The objective is −ELBO = distortion + β · rate in nats per image. Reported figures always use β = 1. With `--iwae-samples`
-above 1, the last part of the training minimises the importance-weighted bound instead; that part ignores `--beta` and
+above 1, the last part of the training maximises the importance-weighted bound instead; that part ignores `--beta` and
 `--free-bits` and is not compiled.
 """,
     "Training": """
-The budget is `--seconds` or `--epochs`. Seconds count from the start of the command, loading included, and over all sittings of
-a continued run. With epochs the weights depend on the seed only. The learning rate rises linearly, then falls along a cosine.
+The budget is `--seconds` or `--epochs`. Seconds count from the first training step to the last, validations included, summed over
+all sessions of a resumed run. With epochs the weights depend on the seed only. The learning rate rises linearly, then falls along
+a cosine.
 """,
     "Hardware": """
 In bfloat16 only the matrix products are computed in bfloat16; weights, distributions and losses stay in float32.

@@ -253,12 +253,17 @@ def test_training_starts_at_the_nats_of_the_best_model_without_a_latent(tiny: Da
     assert elbo.terms_of(inference, x).distortion.mean().item() == pytest.approx(entropy, rel=0.01)
 
 
-@pytest.mark.parametrize("kind", ["ae", "vae", "cvae"])
-@pytest.mark.parametrize("network", ["mlp", "conv", "ladder"])
+@pytest.mark.parametrize(
+    ("network", "kind"),
+    [
+        (network, kind)
+        for network in ("mlp", "conv", "ladder")
+        for kind in ("ae", "vae", "cvae")
+        if network + kind != "ladderae"
+    ],
+)
 def test_gradients_reach_every_parameter_after_the_first_step(network: str, kind: str) -> None:
     """At the first step, the last weights are zero and let no gradient through; their own gradient is not zero."""
-    if (network, kind) == ("ladder", "ae"):
-        pytest.skip("a ladder is no autoencoder")
     model, x = untrained(network, "bernoulli", (1, 8, 8), kind), images_for("bernoulli", (1, 8, 8))
     noise = torch.randn(6, model.latent_dim, generator=generator(2))
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -31,7 +31,7 @@ def test_what_cannot_be_printed_is_escaped(name: str, shown: str) -> None:
     printable(name).encode()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names: run it on Linux")
 def test_commands_take_classes_of_any_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

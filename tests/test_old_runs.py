@@ -43,6 +43,15 @@ def test_its_configuration_has_the_present_names() -> None:
     assert (conditional.model, conditional.encoder, conditional.levels) == ("cvae", "", "")
 
 
+def test_a_run_of_a_device_that_this_machine_lacks_is_opened(tmp_path: Path) -> None:
+    shutil.copytree(OLD / "vae", tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    values = json.loads(path.read_text())
+    values["train"] |= {"device": "cuda:97", "precision": "auto"}
+    path.write_text(json.dumps(values))
+    assert runs.open_run(tmp_path / "run").config.train.device == "cuda:97"
+
+
 @pytest.mark.parametrize("name", ["vae", "ladder"])
 def test_it_is_resumed(name: str, tmp_path: Path) -> None:
     shutil.copytree(OLD / name, tmp_path / "run")

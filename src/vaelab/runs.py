@@ -184,12 +184,13 @@ def _from_format_1(model: dict[str, Any], train: dict[str, Any], shape: tuple[in
     chosen for this machine.
     """
     model, train = ({RENAMED.get(k, k): v for k, v in part.items() if v is not None} for part in (model, train))
-    train["device"] = str(pick_device(train["device"]))
+    here = pick_device("cpu" if train["device"] == "cpu" else "auto")  # the run's own may not exist on this machine
+    train["device"] = str(here) if train["device"] == "auto" else train["device"]
     train["compile"] = {True: "yes", False: "no"}.get(train["compile"], train["compile"])
     train.setdefault("precision", "float32")  # the first runs had no other
     if train["precision"] == "auto":
         mixing = model.get("spatial_mixing", "free")
-        train["precision"] = default_precision(model["network"], mixing, shape, pick_device(train["device"]))
+        train["precision"] = default_precision(model["network"], mixing, shape, here)
     return model, train
 
 

@@ -62,7 +62,7 @@ def constant_nats(model: Model, config: ResolvedConfig, dataset: Dataset) -> flo
 
     mean, variance = mean_and_variance(torch.from_numpy(dataset.train.images))
     if len(model.shape) == 1:  # the parameters of a table are in standardised units
-        mean, variance = (mean - model.location) / model.scale, variance / model.scale.square()
+        mean, variance = (mean - model.location) / model.scale, (variance.sqrt() / model.scale).square()
     parameters = model.likelihood_type.initial(mean, variance)
     total, images = 0.0, validation_subset(dataset.validation, config).images
     for part in held_out_levels(images, model.likelihood_name).split(images_at_once(model.shape)):

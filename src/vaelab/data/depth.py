@@ -166,7 +166,7 @@ def brightest_level(images: np.ndarray) -> int:
 
 
 def is_dark(brightest: float, white: float) -> bool:
-    """Return whether images that are not wholly black are so dark that white may be another value."""
+    """Return whether images are so dark, but not black, that white may be another value."""
     return 0 < DARK_SHARE * brightest <= white
 
 

@@ -123,7 +123,7 @@ def _packed(block: bytes) -> str:
 
 
 def _shareable(path: str) -> str:
-    """Return only the name of an absolute path: whoever receives the page should not learn where its author's files are."""
+    """Return only the name of an absolute path: the page must not show where its author's files are."""
     return Path(path).name if Path(path).is_absolute() else path
 
 
