@@ -62,7 +62,7 @@ def test_the_seconds_are_shared(capsys: pytest.CaptureFixture[str], monkeypatch:
     shares: list[float | None] = []
     monkeypatch.setattr(train_all, "train_one", lambda config, *_, **__: shares.append(config.train.seconds))
     told(capsys, "train", "tiny.npz", "--model", "all", "--seconds", "300", *FAST)
-    assert shares == [100, 100, 100]
+    assert shares == [150, 75, 75]
     told(capsys, "train", "bare.npz", "--model", "all", "--out", "y", *FAST)
     assert shares[3:] == [45, 45]
 

@@ -44,8 +44,8 @@ class ModelConfig:
     """The model to train. A field that is None is chosen for the data by `resolve`."""
 
     model: ModelChoice | None = None
-    """Model: autoencoder (ae), variational autoencoder (vae), conditional VAE (cvae), or all of them in turn, each for an
-    equal share of `seconds`. Default: cvae for labelled data, else vae."""
+    """Model: autoencoder (ae), variational autoencoder (vae), conditional VAE (cvae), or all of them in turn, the first for
+    half of `seconds`. Default: cvae for labelled data, else vae."""
 
     network: NetworkName | None = None
     """Encoder and decoder: dense (mlp), convolutional (conv), or a hierarchical VAE (ladder). Default: mlp for tables and

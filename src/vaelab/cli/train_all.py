@@ -1,7 +1,7 @@
 """`vaelab train --model all`: a conditional VAE, a VAE and an autoencoder of the same data, to compare with each other.
 
 The conditional VAE (without labels, the VAE) is in the run folder itself, like any other run; the others are in subfolders named
-after them. It is trained first, so that after an interruption the model that is used most exists.
+after them. It is trained first and for half of the time: most people use only this model, and after an interruption it exists.
 """
 
 from __future__ import annotations
@@ -54,13 +54,14 @@ def train_all(config: Config, dataset: Dataset, folder: Path, resume: bool, comm
     for done, kind in enumerate(kinds):
         place = folder if done == 0 else folder / kind
         exists = (place / CONFIG).exists()
+        share = 1 / 2 if done == 0 else 1 / 2 / (len(kinds) - 1)
         if main is None:
             settings = _new(config, kind, dataset)
             if config.train.epochs is None:
-                settings = _with_seconds(settings, (config.train.seconds or DEFAULT_SECONDS) / len(kinds))
+                settings = _with_seconds(settings, (config.train.seconds or DEFAULT_SECONDS) * share)
         else:
             settings = _of_kind(config, kind) if exists else _sibling(main, kind, dataset)
-            settings = _with_seconds(settings, config.train.seconds and config.train.seconds / len(kinds))
+            settings = _with_seconds(settings, config.train.seconds and config.train.seconds * share)
             if exists and _has_trained(place, settings):
                 say(f"{place}: was trained for that long already")
                 continue
