@@ -59,6 +59,15 @@ def unlabelled(dataset: Dataset) -> Dataset:
     return Dataset(dataset.name, bare[0], bare[1], bare[2])
 
 
+def one_class(dataset: Dataset, name: str) -> Dataset:
+    """The dataset with one label for all images."""
+    train, validation, test = (
+        Split(part.images, np.zeros(len(part), dtype=np.int64))
+        for part in (dataset.train, dataset.validation, dataset.test)
+    )
+    return Dataset("one", train, validation, test, (name,))
+
+
 def table(count: int = 60, labelled: bool = True) -> Dataset:
     """A table of three real columns and two classes."""
     rng = np.random.default_rng(0)

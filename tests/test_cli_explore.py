@@ -219,6 +219,11 @@ BAD = {
     "an axis out of range": (["traverse", "run", "--axes", "0,3", "--out", "x.png"], r"--axes\b.*0,3.*0 to 2"),
     "one axis of a sheet": (["manifold", "run", "--axes", "1", "--out", "x.png"], r"--axes\b.*1.*two"),
     "no axes": (["traverse", "run", "--count", "0", "--out", "x.png"], r"--count\b.*0.*at least 1"),
+    "no axes beside axes": (
+        ["traverse", "run", "--axes", "0", "--count", "0", "--out", "x.png"],
+        r"--count\b.*0.*at least 1",
+    ),
+    "a sheet without steps": (["manifold", "run", "--steps", "0", "--out", "x.png"], r"--steps\b.*0.*2 to 200"),
     "one step": (["traverse", "run", "--steps", "1", "--out", "x.png"], r"--steps\b.*1.*2 to 200"),
     "no frames": (["traverse", "run", "--fps", "0", "--out", "x.gif"], r"--fps\b.*0.*1 to 50"),
     "an unknown label": (["traverse", "run", "--label", "dawn", "--out", "x.png"], r"'dawn'.*across, down, frame"),

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from vaelab.evaluation.fidelity import (
+    class_variances,
     frechet_curve,
     frechet_distance,
     kernel_distance,
     manifold,
-    spread,
 )
 
 
@@ -158,7 +158,7 @@ def test_dense_modes_without_the_rest_have_precision_and_no_recall() -> None:
 
 def test_spread_is_half_the_mean_squared_distance_within_a_class() -> None:
     values, labels = np.random.default_rng(0).standard_normal((30, 4)), np.arange(30) % 3
-    found = spread(values, labels, np.array([0, 2, 7]))
+    found = class_variances(values, labels, np.array([0, 2, 7]))
     for place, label in ((0, 0), (1, 2)):
         chosen = values[labels == label]
         squared = [((a - b) ** 2).sum() for i, a in enumerate(chosen) for b in chosen[:i]]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from evaluation_contexts import context_of, table, unlabelled
+from evaluation_contexts import context_of, one_class, table, unlabelled
 from scipy import ndimage
 
 from vaelab.data import Dataset, Split, load_dataset
@@ -138,12 +138,7 @@ def test_sections_of_unlabelled_images_name_their_features(digits: Dataset) -> N
 
 
 def test_one_class_has_no_classifier_but_features(tiny: Dataset) -> None:
-    parts = [
-        Split(split.images, np.zeros(len(split), dtype=np.int64)) for split in (tiny.train, tiny.validation, tiny.test)
-    ]
-    section = samples_section(
-        context_of(Dataset("one", parts[0], parts[1], parts[2], ("bar",)), "cvae", classifier=False)
-    )
+    section = samples_section(context_of(one_class(tiny, "bar"), "cvae", classifier=False))
     assert section["fid"].name == "FID, label-free features"
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from building import build_model
 from conftest import flat
+from evaluation_contexts import one_class
 
 from vaelab.config import ModelConfig, ModelName
 from vaelab.data import Dataset
@@ -132,6 +133,8 @@ def test_labels_are_read_of_an_unconditional_model_alone(tiny: Dataset) -> None:
     train, validation, test = (replace(split, labels=None) for split in (tiny.train, tiny.validation, tiny.test))
     unlabelled = Dataset("bare", train, validation, test)
     assert not keys(of(unlabelled, untrained(unlabelled, "vae"))) & {"neighbour_accuracy", "cluster_accuracy"}
+    single = one_class(tiny, "bar")
+    assert not keys(of(single, untrained(single, "vae"))) & {"neighbour_accuracy", "cluster_accuracy"}
 
 
 def test_an_autoencoder_has_codes_and_no_rate(tiny: Dataset) -> None:
@@ -162,7 +165,7 @@ def test_codes_on_a_line_have_no_divergence_by_moments(tiny: Dataset) -> None:
 
 def test_one_image_and_two(tiny: Dataset) -> None:
     model = untrained(tiny, "vae")
-    assert of(replace(tiny, test=tiny.test[:1]), model).left_out.startswith("got 1 test image")
+    assert of(replace(tiny, test=tiny.test[:1]), model).left_out.startswith("1 test image is too few")
     two = of(replace(tiny, test=tiny.test[:2]), model)
     assert two.left_out == ""
     assert np.isfinite([quantity.value for quantity in two.quantities]).all()

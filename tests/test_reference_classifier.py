@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from evaluation_contexts import table, unlabelled
+from safetensors import SafetensorError
 
 from vaelab.data import Dataset, Split
 from vaelab.errors import DataError, LabelError
@@ -55,6 +56,17 @@ def test_a_damaged_file_is_replaced(tiny: Dataset, cache: Path) -> None:
     kept.write_bytes(b"cut short")
     assert reference_classifier_for(tiny).accuracy == trained.accuracy
     assert kept.stat().st_size > 1000
+
+
+def test_weights_that_cannot_be_cached_are_no_error(
+    tiny: Dataset, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(image_network, "save_file", full)
+    assert reference_classifier_for(tiny).accuracy > 0.8
+    assert list(cache.iterdir()) == []
 
 
 def test_training_reports_progress_from_the_first_step_to_the_last(tiny: Dataset, cache: Path) -> None:

@@ -75,6 +75,17 @@ def test_colours_and_long_names(opened: Opener, tmp_path: Path) -> None:
         assert "--model all" in page.text("pre code")
 
 
+def test_a_model_of_one_axis_has_no_choice_of_axes(opened: Opener, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (100, 8, 8), dtype=np.uint8)
+    source = save_data(tmp_path / "two.npz", images, ["a", "b"])
+    train_small(tmp_path / "one", source, latent_dim=1)
+    with serving(tmp_path / "one", source) as (address, _):
+        page = opened(address).ready()
+        page.page.get_by_text("The model has one axis").wait_for()
+        assert page.page.get_by_label("Horizontal axis").count() == 0
+        assert page.page.get_by_role("button", name="Tiles").count() == 1
+
+
 def worst(got: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(got.astype(int) - expected).max()) if got.shape == expected.shape else np.inf
 
@@ -114,6 +125,7 @@ def test_broken_or_missing_files_are_reported(
     page.open()
     notice = page.page.get_by_text(words).first
     notice.wait_for()
+    assert not notice.inner_text().startswith("Error: ")
     said = page.text("body")
     assert "undefined" not in said
     assert "[object" not in said

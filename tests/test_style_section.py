@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import flat
+from evaluation_contexts import one_class
 from torch import Tensor, nn
 
 import vaelab.evaluation.style_section as module
@@ -48,7 +49,7 @@ class Bar(nn.Module):
         return 8 * torch.minimum(inside, 9 - y.abs())[:, None, None]
 
 
-def hand(kind: ModelName = "cvae", *, turned: bool = False) -> TrainedModel:
+def hand(kind: ModelName = "cvae", *, turned: bool = False, classes: tuple[str, ...] = CLASSES) -> TrainedModel:
     torch.manual_seed(0)
     model = SingleLatentVAE(
         Pixels(),
@@ -57,10 +58,10 @@ def hand(kind: ModelName = "cvae", *, turned: bool = False) -> TrainedModel:
         latent_dim=WIDTH,
         likelihood="bernoulli",
         shape=(1, SIDE, SIDE),
-        classes=len(CLASSES) if kind == "cvae" else 0,
+        classes=len(classes) if kind == "cvae" else 0,
         stochastic=kind != "ae",
     )
-    return TrainedModel(model.eval(), kind, "bernoulli", CLASSES if kind == "cvae" else ())
+    return TrainedModel(model.eval(), kind, "bernoulli", classes if kind == "cvae" else ())
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +172,13 @@ def test_an_unconditional_model_has_style_but_not_across_labels(drawn: Dataset) 
     assert not keys(section) & {"slant_correlation", "width_correlation"}
     assert {"slant_readout", "width_readout"} <= keys(section)
     assert plot(section, "slant_walk").names == ("",)
+
+
+def test_one_label_has_no_correlation_across_labels(drawn: Dataset) -> None:
+    section = of(one_class(drawn, "digit"), hand(classes=("digit",)))
+    assert keys(section) == {"slant_readout", "width_readout"}
+    assert "nan" not in " ".join(section.words)
+    assert plot(section, "slant_walk").names == ("digit",)
 
 
 def test_the_label_explains_slant_that_z_does_not_hold(drawn: Dataset) -> None:

@@ -20,6 +20,7 @@ except SystemExit as end:
     "words",
     [
         ["compare", "none", "nor-this"],
+        ["data", "none"],
         ["sample", "none", "--out", "x.png"],
         ["reconstruct", "none", "digits", "--out", "x.png"],
         ["encode", "none", "digits", "--out", "x.npz"],
@@ -45,6 +46,12 @@ def test_a_missing_file_is_said_without_torch(words: list[str], tmp_path: Path) 
     assert ended.stdout == "2 False\n", ended.stderr
     (line,) = ended.stderr.splitlines()
     assert "none" in line
+
+
+def test_describing_data_needs_no_torch(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PROGRAM, "data", "digits"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.stdout.endswith("contact sheet: digits-sheet.png\n0 False\n"), ended.stderr
 
 
 def test_comparing_needs_no_torch() -> None:

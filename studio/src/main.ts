@@ -5,8 +5,9 @@ import "./styles/base.css";
 import { mount } from "svelte";
 
 import App from "./App.svelte";
-import { boot, messageOf, startModel } from "./lib/boot";
+import { boot, startModel } from "./lib/boot";
 import { isSingleFile } from "./lib/bundle";
+import { messageOf } from "./lib/message";
 
 const target = document.getElementById("app");
 

@@ -18,7 +18,7 @@ NOISE_BITS: dict[LikelihoodName, float] = {"logistic": 8.0, "bernoulli": 1.0, "c
 """Bits per dimension of uniform noise: over 256 levels, over 0 and 1, and on the unit interval. A table has none."""
 
 
-def figures(validation: Nats, model: Model, config: ResolvedConfig, dataset: Dataset) -> Iterator[str]:
+def validation_lines(validation: Nats, model: Model, config: ResolvedConfig, dataset: Dataset) -> Iterator[str]:
     """Yield the line of validation figures with the two baselines, and a warning if the model is worse than one of them.
 
     Parameters

@@ -71,7 +71,7 @@ def evaluate(
     """
     from vaelab.progress import PLAIN_EVERY, console, say, work_bar
 
-    for each in {source, versus}:
+    for each in (source, versus):
         expect_files(run, each)
     with work_bar(waiting="importing PyTorch"):
         from vaelab import runs

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from vaelab.cli.app import Flag, Options, SourceOptions, SplitName, app, expect_files, images_of_split, load_for_run
-from vaelab.cli.generate import MAX_CELLS
+from vaelab.cli.generate import MAX_CELLS, expect_count
 from vaelab.cli.images import InputImage, PartName, Reader, expect_images
 from vaelab.errors import ConfigError, LabelError, counted
 
@@ -80,6 +80,9 @@ def traverse(
     from vaelab.files import expect_suffix
 
     expect_suffix(out, ".png", *ANIMATED)
+    expect_count(count)
+    if image is not None and seed is not None:
+        raise ConfigError("got both --image and --seed; expected one of them: leave the other out")
     expect_files(run, source)
     expect_images(image)
     from vaelab.inference import explore, latents
@@ -87,10 +90,8 @@ def traverse(
     model = _measured(run, source, options)
     chosen = _axes(axes)
     if chosen is None and model.axes is not None:
-        chosen = list(model.axes.order[: _at_least_one("--count", count)])
+        chosen = list(model.axes.order[:count])
     z = None
-    if image is not None and seed is not None:
-        raise ConfigError("got both --image and --seed; expected one of them: leave the other out")
     if image is not None:
         read = Reader(run, model, options, prepare=prepare).one(image)
         placed = latents.place(model, read.image, [read.label])
@@ -202,7 +203,7 @@ def manifold(
 
     model = _measured(run, source, options)
     labels = label or (model.classes[:MAX_SHEETS] if model.conditional else [None])
-    side = steps or (20 if len(labels) == 1 else 10)
+    side = steps if steps is not None else 20 if len(labels) == 1 else 10
     _expect_cells(len(labels) * side * side)
     sheets = [explore.manifold(model, one, axes=_axes(axes), steps=side) for one in labels]
     if len(sheets) == 1:
@@ -247,6 +248,7 @@ def restyle(
     from vaelab.progress import say
 
     expect_suffix(out, ".png")
+    expect_count(count)
     if not images:
         raise ConfigError("got no image to restyle; expected some: vaelab restyle RUN IMAGE --out FILE.png")
     expect_files(run)
@@ -257,7 +259,7 @@ def restyle(
     model = load(run)
     latents.expect_conditional(model)
     reader = Reader(run, model, options, prepare=prepare)
-    read = [image for text in images for image in reader.several(text, split, _at_least_one("--count", count))]
+    read = [image for text in images for image in reader.several(text, split, count)]
     _expect_cells(len(read) * (1 + len(model.classes)))
     if label and len(label) not in (1, len(read)):
         raise LabelError(
@@ -305,6 +307,7 @@ def posterior(
     from vaelab.progress import say
 
     expect_suffix(out, ".png", ".npz")
+    expect_count(count)
     expect_files(run, source)
     from vaelab.cli.outputs import spread, write_npz
     from vaelab.inference import explore
@@ -316,7 +319,7 @@ def posterior(
     if model.axes is None and axes is None:
         some = spread(len(images), MAX_MEASURED)
         model = measured(model, images[some], None if labels is None else labels[some])
-    shown = spread(len(images), _at_least_one("--count", count))
+    shown = spread(len(images), count)
     data_labels = None if data_labels is None else data_labels[shown]
     placed = explore.posterior(model, images[shown], data_labels, classes=dataset.classes, axes=_axes(axes))
     if out.suffix.lower() == ".npz":
@@ -374,12 +377,6 @@ def _steps(steps: int | None, out: Path) -> int:
     from vaelab.figures.pictures import ANIMATED
 
     return steps if steps is not None else ANIMATION_STEPS if out.suffix.lower() in ANIMATED else SHEET_STEPS
-
-
-def _at_least_one(option: str, value: int) -> int:
-    if value < 1:
-        raise ConfigError(f"{option}: got {value}; expected a whole number of at least 1")
-    return value
 
 
 def _expect_cells(cells: int) -> None:

@@ -14,6 +14,12 @@ MAX_CELLS = 20_000
 """Largest number of images in one picture."""
 
 
+def expect_count(count: int) -> None:
+    """Refuse a --count below 1."""
+    if count < 1:
+        raise ConfigError(f"--count: got {count}; expected a whole number of at least 1")
+
+
 @app.command
 def sample(
     run: Path,
@@ -98,8 +104,7 @@ def reconstruct(
     from vaelab.files import expect_suffix
     from vaelab.progress import say
 
-    if count < 1:
-        raise ConfigError(f"--count: got {count}; expected a whole number of at least 1")
+    expect_count(count)
     expect_suffix(out, ".png", ".npz")
     expect_files(run, source)
     from vaelab.cli.outputs import nats_name, spread, write_npz

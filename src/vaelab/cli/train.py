@@ -53,9 +53,9 @@ def data(source: str | None = None, /, *, options: Options = None, out: Path | N
             "a table with the columns path and label (.csv, .parquet)"
         )
         return
-    from vaelab.cli.outputs import expect_suffix
     from vaelab.data.describe import describe_dataset
     from vaelab.figures.plots import contact_sheet, save_picture
+    from vaelab.files import expect_suffix
 
     if out is not None:
         expect_suffix(out, ".png")
@@ -119,7 +119,7 @@ def train(
 
 
 def _check_before_loading(source: str, config: Config, out: Path | None, resume: bool) -> None:
-    """Check what loading the data, which may take long, need not come before; first what does not need PyTorch."""
+    """Check what can be checked before the data are loaded, which may take long: first what needs no PyTorch."""
     from vaelab.data.sources import expect_source
 
     expect_source(source)
@@ -131,7 +131,7 @@ def _check_before_loading(source: str, config: Config, out: Path | None, resume:
 
         run = runs.open_run(out)
         facts = runs.resume_facts(run)
-        if facts is not None and config.model.model != "all":  # of which some runs may be complete and others not
+        if facts is not None and config.model.model != "all":  # of all, some runs may be complete and others not
             runs.expect_unfinished(run, facts, config.train)
         device = device or run.config.train.device
     if device is not None:

@@ -49,7 +49,7 @@ def train_one(config: Config, dataset: Dataset, folder: Path, resume: bool, *, r
 
     with work_bar(waiting="importing PyTorch"):
         from vaelab import runs
-        from vaelab.cli.baselines import figures
+        from vaelab.cli.baselines import validation_lines
         from vaelab.cli.outputs import run_pictures
         from vaelab.training.fit import fit as fit_model
 
@@ -81,7 +81,7 @@ def train_one(config: Config, dataset: Dataset, folder: Path, resume: bool, *, r
     for path in pictures:
         say(f"picture: {path}")
     if state.validation is not None:
-        for line in figures(state.validation, runs.load_model(run), run.config, dataset):
+        for line in validation_lines(state.validation, runs.load_model(run), run.config, dataset):
             say(with_options(line))
 
 

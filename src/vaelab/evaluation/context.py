@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,15 +13,9 @@ from vaelab.data.layout import describe_shape
 from vaelab.errors import DataError, LabelError
 from vaelab.evaluation.label_free import label_free_network_for
 from vaelab.evaluation.reference_classifier import ReferenceClassifier, reference_classifier_for
+from vaelab.evaluation.work import Work, silent
 from vaelab.inference.trained import TrainedModel
 from vaelab.objectives.batch import held_out_levels
-
-Work = Callable[[str, int, int], None]
-"""Progress callback: receives the name of the task, the number of steps done, and the total."""
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Ignore progress."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +120,7 @@ class EvaluationContext:
 
     @cached_property
     def features(self) -> ReferenceClassifier:
-        """The network in whose features images are compared: the reference classifier or, without labels, a label-free one.
+        """The network in whose features images are compared: the reference classifier or, below two classes, a label-free one.
 
         Raises
         ------
@@ -138,11 +130,6 @@ class EvaluationContext:
         if len(self.dataset.classes) >= 2:
             return self.classifier
         return label_free_network_for(self.dataset, work=self.work)
-
-    @property
-    def train_images(self) -> np.ndarray:
-        """The training images, uint8 (N, C, H, W)."""
-        return self.dataset.train.images
 
 
 def _how_to_fit(dataset: Dataset, model: TrainedModel) -> str:

@@ -1,10 +1,10 @@
-"""Similarity of two sets of images in classifier features: FID, KID, precision, recall, density, coverage, diversity.
+"""Similarity of two sets of images in features of a network: FID, KID, precision, recall, density, coverage, diversity.
 
 Symbols: `real` (N, F) and `generated` (M, F), features of images.
 
 Sources: Heusel et al. 2017 (FID); Bińkowski et al. 2018 (KID); Kynkäänniemi et al. 2019 (precision, recall); Naeem et al.
-2020 (density, coverage). FID and KID use torchmetrics, with the classifier's features instead of Inception's. Values are
-comparable only for the same classifier.
+2020 (density, coverage). FID and KID use torchmetrics, with these features instead of Inception's. Values are comparable only
+for the same network.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ NEIGHBOURS = 5
 
 KID_BLOCK = 1000
 """Number of images of each set in a block; KID is the mean over blocks."""
+
+MOST_BLOCKS = 10
+"""Maximum number of blocks over which FID is averaged."""
 
 
 class Manifold(NamedTuple):
@@ -85,12 +88,12 @@ def kernel_distance(real: Float[Tensor, "n f"], generated: Float[Tensor, "m f"],
 
 
 def frechet_curve(
-    real: Float[Tensor, "n f"], generated: Float[Tensor, "n f"], sizes: tuple[int, ...], most_blocks: int = 10
+    real: Float[Tensor, "n f"], generated: Float[Tensor, "n f"], sizes: tuple[int, ...]
 ) -> list[Estimate]:
     """Return FID for each set size in `sizes`, the mean over disjoint blocks if several fit."""
     curve = []
     for size in sizes:
-        pairs = list(zip(_blocks(real, size), _blocks(generated, size), strict=False))[:most_blocks]
+        pairs = list(zip(_blocks(real, size), _blocks(generated, size), strict=False))[:MOST_BLOCKS]
         curve.append(Estimate.of(np.array([frechet_distance(a, b) for a, b in pairs])))
     return curve
 
@@ -126,7 +129,9 @@ def manifold(real: Float[Tensor, "n f"], generated: Float[Tensor, "m f"], k: int
     )
 
 
-def spread(values: Num[np.ndarray, "n f"], labels: Int[np.ndarray, " n"], classes: Int[np.ndarray, " k"]) -> np.ndarray:
+def class_variances(
+    values: Num[np.ndarray, "n f"], labels: Int[np.ndarray, " n"], classes: Int[np.ndarray, " k"]
+) -> np.ndarray:
     """Return the variance within each of `classes`, summed over columns, (K,): half the mean squared distance of two images.
 
     NaN for a class of fewer than 2 images.

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vaelab.errors import OutputError
+from vaelab.evaluation.work import Work
 from vaelab.files import atomic_write
 
 EPOCHS, BATCH, PEAK_RATE = 5, 256, 6e-3
@@ -30,8 +31,6 @@ FORMAT = 2
 
 Draw = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
 """Returns the inputs, float (n, C, H, W) in 0…1, and the classes, int64 (n,), of the training images at some indices."""
-
-Work = Callable[[str, int, int], None]
 
 
 def image_network(shape: tuple[int, ...], classes: int) -> tuple[nn.Sequential, nn.Sequential]:
@@ -68,7 +67,7 @@ def train_network(
     *,
     seed: int,
     what: str,
-    work: Work | None = None,
+    work: Work,
     steps: int | None = None,
 ) -> None:
     """Train a network: AdamW, one cycle of the learning rate, label smoothing of 0.05.
@@ -96,7 +95,7 @@ def train_network(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, total_steps=steps)
     order = torch.empty(0, dtype=torch.int64)
     for step in range(steps):
-        if work is not None and step % 10 == 0:
+        if step % 10 == 0:
             work(what, step, steps)
         if len(order) < batch:
             order = torch.randperm(count, generator=generator)
@@ -107,8 +106,7 @@ def train_network(
         F.cross_entropy(scores, classes, label_smoothing=0.05).backward()
         optimiser.step()
         schedule.step()
-    if work is not None:
-        work(what, steps, steps)
+    work(what, steps, steps)
 
 
 def images_per_pass(shape: tuple[int, ...]) -> int:
@@ -126,9 +124,9 @@ def restored(network: nn.Module, path: Path) -> bool:
 
 
 def keep(network: nn.Module, path: Path) -> None:
-    """Cache the weights; do nothing if the folder cannot be written (the network is then trained again next time)."""
+    """Cache the weights; do nothing if they cannot be written (the network is then trained again next time)."""
     try:
         with atomic_write(path) as temporary:
             save_file({name: one.contiguous() for name, one in network.state_dict().items()}, temporary)
-    except OutputError:
+    except (OutputError, SafetensorError):  # a folder that cannot be written, a full disk
         return

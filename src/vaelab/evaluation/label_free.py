@@ -2,8 +2,8 @@
 
 The figures of generated images need features in which images can be compared. For data without labels there is no reference
 classifier, so the same network is trained on a pretext task (after Gidaris et al. 2018, who predict rotations): each training
-image is turned in one of four ways and spoiled in one of five, and the network tells the 20 combinations apart. Turns require
-the shape of what is shown; the defects are those of generated images: blur, noise, and mixtures of images.
+image is turned in one of four ways and spoiled in one of five, and the network tells the 20 combinations apart. To recognise
+turns it needs the shape of what is shown; the defects are those of generated images: blur, noise, and mixtures of images.
 
 Figures in these features are not comparable with figures in the features of a classifier of labels.
 """
@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vaelab.data.dataset import Dataset, Split
 from vaelab.errors import DataError
-from vaelab.evaluation.image_network import Draw, Work, images_per_pass
+from vaelab.evaluation.image_network import Draw, images_per_pass
 from vaelab.evaluation.reference_classifier import ReferenceClassifier, network_for
+from vaelab.evaluation.work import Work, silent
 
 TURNS, DEFECTS = 4, 5
 CHANGES = TURNS * DEFECTS
@@ -33,7 +33,7 @@ HELD_OUT = 5_000
 """Maximum number of held-out images on which the accuracy is measured."""
 
 
-def label_free_network_for(dataset: Dataset, *, work: Work | None = None, seed: int = 0) -> ReferenceClassifier:
+def label_free_network_for(dataset: Dataset, *, work: Work = silent, seed: int = 0) -> ReferenceClassifier:
     """Return a classifier of artificial changes, from the cache or trained on the training images; labels are not used.
 
     Parameters
@@ -54,9 +54,8 @@ def label_free_network_for(dataset: Dataset, *, work: Work | None = None, seed: 
         raise DataError(f"{dataset.name}: got a table; expected images to compare in features")
     if len(dataset.train) == 0:
         raise DataError(f"{dataset.name}: got no training images; expected some to train the features on")
-    draw = _changed_batches(dataset.train)
-    what = "training label-free features"
-    body, head = network_for(dataset, "changes", CHANGES, draw, len(dataset.train), what, work=work, seed=seed)
+    draw, what = _changed_batches(dataset.train), "training label-free features"
+    body, head = network_for(dataset, "changes", CHANGES, draw, what, work=work, seed=seed)
     held_out = (dataset.test if len(dataset.test) else dataset.validation)[:HELD_OUT]
     hits, generator = 0, torch.Generator().manual_seed(seed)
     draw = _changed_batches(held_out)
@@ -70,16 +69,16 @@ def label_free_network_for(dataset: Dataset, *, work: Work | None = None, seed: 
 def described(network: ReferenceClassifier) -> str:
     """Return the sentence of the report about these features."""
     return (
-        f"There are no labels, so the features are those of a network trained on the same images to tell which of {CHANGES} "
-        f"artificial changes was made to an image (turns, blur, noise, mixtures); it recognises {100 * network.accuracy:.1f} % "
-        f"on {network.held_out:,} held-out images (chance: {100 / CHANGES:.0f} %). Figures in these label-free features are not "
-        "comparable with figures in the features of a classifier of labels."
+        "There are no labels to tell apart, so the features are those of a network trained on the same images to tell which of "
+        f"{CHANGES} artificial changes was made to an image (turns, blur, noise, mixtures); it recognises "
+        f"{100 * network.accuracy:.1f} % on {network.held_out:,} held-out images (chance: {100 / CHANGES:.0f} %). Figures in "
+        "these label-free features are not comparable with figures in the features of a classifier of labels."
     )
 
 
 def _changed_batches(split: Split) -> Draw:
     """Return the function that draws changed images with the index of their change."""
-    images = torch.from_numpy(np.ascontiguousarray(split.images))
+    images = torch.from_numpy(split.images)
     return lambda index, generator: _changed(images[index].float() / 255, generator)
 
 

@@ -23,7 +23,7 @@ from vaelab.evaluation.latent import (
     neighbour_accuracy,
     normal_quantiles,
 )
-from vaelab.evaluation.results import Bars, Estimate, Plot, Points, Quantity, Section
+from vaelab.evaluation.results import Bars, Estimate, Plot, Points, Quantity, Section, joined
 from vaelab.models.distributions import Gaussian
 from vaelab.random import generator_for, latent_noise
 
@@ -46,26 +46,19 @@ def latent_section(context: EvaluationContext) -> Section:
     key, title = "latent", "The latent space"
     count = len(context.held_out)
     if count < 2:
-        return Section(key, title, left_out=f"got {count} {context.split} image; at least two are needed")
+        return Section(key, title, left_out=f"{count} {context.split} image is too few; at least 2 are needed.")
     settings = context.settings
     most = QUICK_IMAGES if settings.quick else IMAGES
     context.work("encoding", 0, 1)
     encoded = context.model.encode(context.held_out.images, None if context.labels is None else context.labels.numpy())
     posteriors = Gaussian(torch.from_numpy(encoded.mean), torch.from_numpy(encoded.log_variance))
     some = _some(posteriors, most, settings.seed)
-    found = [_usage(context, posteriors)]
+    found = [] if context.model.model.groups is None else [_part([LADDER], [])]
+    found.append(_usage(context, posteriors))
     if context.model.model.stochastic:
         found.append(_divergences(context, posteriors, some))
     found += [_prior(context, posteriors, some), _labels(context, encoded.mean, most)]
-    if context.model.model.groups is not None:
-        found.insert(0, _part([LADDER], []))
-    return Section(
-        key,
-        title,
-        tuple(word for part in found for word in part.words),
-        tuple(quantity for part in found for quantity in part.quantities),
-        tuple(plot for part in found for plot in part.plots),
-    )
+    return joined(key, title, found)
 
 
 def _part(words: list[str], quantities: list[Quantity], plots: tuple[Plot, ...] = ()) -> Section:
@@ -234,44 +227,41 @@ def _prior(context: EvaluationContext, posteriors: Gaussian, some: Gaussian) -> 
 
 
 def _labels(context: EvaluationContext, means: np.ndarray, most: int) -> Section:
-    """Predict labels from the latent of an unconditional model, with nearest neighbours and clusters."""
-    train, truth = context.dataset.train, context.held_out.labels
-    if context.model.conditional or truth is None or train.labels is None or len(train) == 0:
+    """Predict labels, if there are several, from the latent of an unconditional model: nearest neighbours and clusters."""
+    train, truth, classes = context.dataset.train, context.held_out.labels, len(context.dataset.classes)
+    if context.model.conditional or classes < 2 or truth is None or train.labels is None or len(train) == 0:
         return _part([], [])
     rng = np.random.default_rng(context.settings.seed)
     known, tested = (np.sort(rng.permutation(size)[:most]) for size in (len(train), len(means)))
     latents = context.model.encode(train.images[known]).mean
-    classes, points, truth = len(context.dataset.classes), means[tested], truth[tested]
+    points, truth = means[tested], truth[tested]
     count = len(truth)
-    accuracies = {
-        "neighbour_accuracy": neighbour_accuracy(latents, train.labels[known], points, truth, neighbours=NEIGHBOURS),
-        "cluster_accuracy": cluster_accuracy(latents, points, truth, classes=classes, seed=context.settings.seed),
-    }
+    near = neighbour_accuracy(latents, train.labels[known], points, truth, neighbours=NEIGHBOURS)
+    clustered = cluster_accuracy(latents, points, truth, classes=classes, seed=context.settings.seed)
     chance = 100 * float(np.bincount(truth).max() / count)
-    definitions = {
-        "neighbour_accuracy": (
-            "label accuracy of nearest neighbours",
-            NEIGHBOURS_READ.format(neighbours=NEIGHBOURS, known=len(known)),
-        ),
-        "cluster_accuracy": (
-            "label accuracy of clusters",
-            CLUSTERS_READ.format(classes=classes, known=len(known)),
-        ),
-    }
+    beside = (("always predict the most frequent label", chance),)
     quantities = []
-    for key, share in accuracies.items():
-        estimate = Estimate.of_share(round(share * count), count)
-        name, definition = definitions[key]
-        beside = (("always predict the most frequent label", chance),)
-        quantities.append(Quantity(key, name, 100 * share, "%", definition, 100 * estimate.error, count, "", beside))
-    near, clustered = (100 * share for share in accuracies.values())
+    for key, share, name, definition in (
+        ("neighbour_accuracy", near, "nearest neighbours", NEIGHBOURS_READ),
+        ("cluster_accuracy", clustered, "clusters", CLUSTERS_READ),
+    ):
+        definition = definition.format(neighbours=NEIGHBOURS, classes=classes, known=len(known))
+        error = 100 * Estimate.of_share(round(share * count), count).error
+        name = f"label accuracy of {name}"
+        quantities.append(Quantity(key, name, 100 * share, "%", definition, error, count, "", beside))
     words = (
-        f"The model was not given labels, but its latent reflects them: {NEIGHBOURS} nearest neighbours predict {near:.1f} % "
-        f"correctly, {classes} k-means clusters {clustered:.1f} %; the most frequent label alone gives {chance:.1f} %."
+        f"The model was not given labels, but its latent reflects them: {NEIGHBOURS} nearest neighbours predict "
+        f"{100 * near:.1f} % correctly, {classes} k-means clusters {100 * clustered:.1f} %; the most frequent label alone gives "
+        f"{chance:.1f} %."
     )
     return _part([words], quantities)
 
 
+LADDER = (
+    "This is a hierarchical model: the posterior of a level depends on the values drawn at the levels above. Here each posterior "
+    "is computed with the levels above at their means. The figures below describe these Gaussians, which are close to the "
+    "model's posterior only if the levels above have little variance."
+)
 ALL = "latent dimensions"
 CHANCE = "95 % quantile of the permutations"
 ACTIVE = (
@@ -286,12 +276,6 @@ DIVERGENCE = (
 ABOVE = (
     "The mixture contains the posterior of each draw, so the estimate is biased upwards and never below rate − ln N."
 )
-LADDER = (
-    "This is a hierarchical model: the posterior of a level depends on the values drawn at the levels above. Here each posterior "
-    "is computed with the levels above at their means. The figures below describe these Gaussians, which are close to the "
-    "model's posterior only if the levels above have little variance."
-)
-
 BELOW = (
     "The posterior of each draw is left out of the mixture, so the estimate is biased downwards and may be negative."
 )

@@ -7,7 +7,7 @@ its accuracy on real held-out images for comparison. The weights are cached by t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,13 +21,13 @@ from vaelab.errors import DataError, LabelError
 from vaelab.evaluation.image_network import (
     FORMAT,
     Draw,
-    Work,
     image_network,
     images_per_pass,
     keep,
     restored,
     train_network,
 )
+from vaelab.evaluation.work import Work, silent
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class ReferenceClassifier:
             return [part.float().div_(255).contiguous(memory_format=torch.channels_last) for part in parts]
 
 
-def reference_classifier_for(dataset: Dataset, *, work: Work | None = None, seed: int = 0) -> ReferenceClassifier:
+def reference_classifier_for(dataset: Dataset, *, work: Work = silent, seed: int = 0) -> ReferenceClassifier:
     """Return the reference classifier of a labelled dataset, from the cache or trained on its training images.
 
     Parameters
@@ -105,23 +105,22 @@ def reference_classifier_for(dataset: Dataset, *, work: Work | None = None, seed
         )
     if len(dataset.train) == 0:
         raise DataError(f"{dataset.name}: got no training images; expected some to train the reference classifier")
-    draw, count = _augmented_batches(dataset.train), len(dataset.train)
-    what = "training the reference classifier"
-    body, head = network_for(dataset, "labels", len(dataset.classes), draw, count, what, work=work, seed=seed)
+    draw, what = _augmented_batches(dataset.train), "training the reference classifier"
+    body, head = network_for(dataset, "labels", len(dataset.classes), draw, what, work=work, seed=seed)
     return _measured(body, head, dataset.test if len(dataset.test) else dataset.validation)
 
 
 def network_for(
-    dataset: Dataset, task: str, classes: int, draw: Draw, count: int, what: str, *, work: Work | None, seed: int
+    dataset: Dataset, task: str, classes: int, draw: Draw, what: str, *, work: Work, seed: int
 ) -> tuple[nn.Sequential, nn.Sequential]:
-    """Return body and head of a network for a task on a dataset, from the cache or trained, ready to be applied."""
+    """Return body and head of a network for a task on the training images, from the cache or trained, ready to be applied."""
     path = cache_folder() / "classifiers" / f"{task}-{dataset.fingerprint[:32]}-{seed}-{FORMAT}.safetensors"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body, head = image_network(dataset.shape, classes)
         network = nn.Sequential(body, head)
         if not restored(network, path):
-            train_network(network, draw, count, seed=seed, what=what, work=work)
+            train_network(network, draw, len(dataset.train), seed=seed, what=what, work=work)
             keep(network, path)
     network.eval().requires_grad_(False)
     return body, head
@@ -132,10 +131,10 @@ def train_classifier(
     classes: int,
     held_out: Split,
     *,
-    steps: int | None = None,
+    steps: int,
     seed: int = 0,
     what: str = "training a classifier",
-    work: Work | None = None,
+    work: Work = silent,
 ) -> ReferenceClassifier:
     """Train a classifier on other images, with the network and training of the reference classifier; it is not cached.
 
@@ -148,7 +147,7 @@ def train_classifier(
     held_out
         Labelled images to measure its accuracy on.
     steps
-        Number of training steps; default: as for the reference classifier.
+        Number of training steps.
     seed
         As for `reference_classifier_for`.
     what, work
@@ -165,18 +164,16 @@ def train_classifier(
 
 def _measured(body: nn.Sequential, head: nn.Sequential, real: Split) -> ReferenceClassifier:
     """Return the classifier made of these networks, with its accuracy on `real`."""
-    shape = real.images.shape[1:]
-    classifier = ReferenceClassifier(body, head, shape, math.nan, len(real))
+    classifier = ReferenceClassifier(body, head, real.images.shape[1:], math.nan, len(real))
     if len(real) == 0:
         return classifier
-    accuracy = float((classifier.read(real.images) == real.labels).mean())
-    return ReferenceClassifier(body, head, shape, accuracy, len(real))
+    return replace(classifier, accuracy=float((classifier.read(real.images) == real.labels).mean()))
 
 
 def _augmented_batches(split: Split) -> Draw:
     """Return the function that draws labelled images, each rotated, scaled, sheared and shifted at random."""
     assert split.labels is not None
-    images, labels = torch.from_numpy(np.ascontiguousarray(split.images)), torch.from_numpy(split.labels)
+    images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels)
     return lambda index, generator: (_augmented(images[index].float() / 255, generator), labels[index])
 
 

@@ -25,7 +25,7 @@ from vaelab.evaluation import results
 from vaelab.evaluation.agreement import agreement_section
 from vaelab.evaluation.autoencoder import random_points_section
 from vaelab.evaluation.bayes import bayes_section
-from vaelab.evaluation.context import EvaluationContext, Settings, Work, silent
+from vaelab.evaluation.context import EvaluationContext, Settings
 from vaelab.evaluation.image_network import FORMAT
 from vaelab.evaluation.latent_section import latent_section
 from vaelab.evaluation.leakage import leakage_section
@@ -36,6 +36,7 @@ from vaelab.evaluation.results import SCHEMA, Section, Sheet
 from vaelab.evaluation.samples import samples_section
 from vaelab.evaluation.style_section import style_section
 from vaelab.evaluation.train_on_synthetic import train_on_synthetic_section
+from vaelab.evaluation.work import Work, silent
 from vaelab.files import atomic_write
 from vaelab.inference.trained import TrainedModel
 from vaelab.version import __version__
@@ -161,25 +162,19 @@ def evaluate(
     done = []
     for key in chosen:
         work(FINISHED, len(done), len(chosen))
-        done.append(_measure(key, SECTIONS[key], context, None if cache is None else cache / f"{key}.npz", facts))
+        done.append(_measure(key, context, None if cache is None else cache / f"{key}.npz", facts))
     work(FINISHED, len(done), len(chosen))
     return Report(facts | {"made": datetime.now(UTC).isoformat(timespec="seconds")}, tuple(done))
 
 
-def _measure(
-    key: str,
-    measure: Callable[[EvaluationContext], Section],
-    context: EvaluationContext,
-    cached: Path | None,
-    facts: dict[str, Any],
-) -> Section:
+def _measure(key: str, context: EvaluationContext, cached: Path | None, facts: dict[str, Any]) -> Section:
     """Read a section from the file `cached` if it is up to date; else measure it and write the file."""
     relevant = facts if key in OF_VERSUS else facts | {"versus": None}
     stamp = hashlib.sha256(json.dumps([SCHEMA, FORMAT, key, relevant], sort_keys=True).encode()).hexdigest()
     if cached is not None and (section := _read_cache(cached, stamp)) is not None:
         return section
     began = time.perf_counter()
-    section = dataclasses.replace(measure(context), seconds=time.perf_counter() - began)
+    section = dataclasses.replace(SECTIONS[key](context), seconds=time.perf_counter() - began)
     if cached is not None:
         _write_cache(cached, section, stamp)
     return section

@@ -166,6 +166,17 @@ class Section:
         return next(quantity for quantity in self.quantities if quantity.key == key)
 
 
+def joined(key: str, title: str, parts: Sequence[Section]) -> Section:
+    """Return a section with the sentences, quantities and plots of all parts, in order."""
+    return Section(
+        key,
+        title,
+        tuple(word for part in parts for word in part.words),
+        tuple(quantity for part in parts for quantity in part.quantities),
+        tuple(plot for part in parts for plot in part.plots),
+    )
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A mean over independent values, its standard error, and their number."""

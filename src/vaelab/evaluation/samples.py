@@ -1,6 +1,6 @@
 """The samples section: generated images compared with real ones, in the features of the reference classifier.
 
-Without labels there is no classifier, and the features are label-free (`vaelab.evaluation.label_free`).
+Without at least two classes there is no classifier, and the features are label-free (`vaelab.evaluation.label_free`).
 
 The held-out images, which neither the model nor the network of the features was trained on, are split at random into two
 halves. One half is the reference. The other is the baseline: each metric is also computed for as many real images as generated
@@ -21,10 +21,10 @@ from vaelab.evaluation.fidelity import (
     KID_BLOCK,
     NEIGHBOURS,
     Manifold,
+    class_variances,
     frechet_curve,
     kernel_distance,
     manifold,
-    spread,
 )
 from vaelab.evaluation.generated import affordable, generate_images
 from vaelab.evaluation.label_free import described
@@ -129,22 +129,12 @@ def _fidelity(
     found, real = (manifold(reference, other) for other in (generated, yardstick))
     context.work("comparing features", 2, 2)
     where = f" In {width} {context.features.space}, {size:,} generated and {size:,} {context.split} images."
-    suffix = _suffix(context)
+    suffix = "" if context.features.labelled else f", {context.features.space}"
+    fid, real_fid = curve[-1].value, real_curve[-1].value
+    error = None if math.isnan(kid.error) else kid.error
     quantities = (
-        Quantity(
-            "fid", "FID" + suffix, curve[-1].value, "", FID + where, None, size, "lower", _beside(real_curve[-1].value)
-        ),
-        Quantity(
-            "kid",
-            "KID" + suffix,
-            kid.value,
-            "",
-            KID + where,
-            None if math.isnan(kid.error) else kid.error,
-            size,
-            "lower",
-            _beside(real_kid.value),
-        ),
+        Quantity("fid", "FID" + suffix, fid, "", FID + where, None, size, "lower", _beside(real_fid)),
+        Quantity("kid", "KID" + suffix, kid.value, "", KID + where, error, size, "lower", _beside(real_kid.value)),
         *_manifold_quantities(found, real, where, size, suffix),
     )
     lines = Lines(
@@ -156,8 +146,8 @@ def _fidelity(
         log_x=True,
     )
     words = [
-        f"FID is {curve[-1].value:.2f} with {size:,} images per set (real against real: {real_curve[-1].value:.2f}); KID is "
-        f"{kid.value:.4f} (real against real: {real_kid.value:.4f}).",
+        f"FID is {fid:.2f} with {size:,} images per set (real against real: {real_fid:.2f}); KID is {kid.value:.4f} (real "
+        f"against real: {real_kid.value:.4f}).",
         f"Precision: {100 * found.precision:.1f} % of the generated images lie in the region of the real ones (real against "
         f"real: {100 * real.precision:.1f} %). Recall: {100 * found.recall:.1f} % of the real images lie in the region of the "
         f"generated ones (real against real: {100 * real.recall:.1f} %).",
@@ -175,31 +165,13 @@ def _fidelity(
     return tuple(words), quantities, (lines,)
 
 
-def _suffix(context: EvaluationContext) -> str:
-    """Return what distinguishes the names of figures in label-free features."""
-    return "" if context.features.labelled else f", {context.features.space}"
-
-
-def _manifold_quantities(found: Manifold, real: Manifold, where: str, size: int, suffix: str) -> tuple[Quantity, ...]:
-    percent = [
-        Quantity(
-            name, name + suffix, 100 * one, "%", DEFINITIONS[name] + where, None, size, "higher", _beside(100 * yard)
-        )
-        for name, one, yard in zip(found._fields, found, real, strict=True)
-        if name != "density"
-    ]
-    density = Quantity(
-        "density",
-        "density" + suffix,
-        found.density,
-        "",
-        DEFINITIONS["density"] + where,
-        None,
-        size,
-        "",
-        _beside(real.density),
-    )
-    return (percent[0], percent[1], density, percent[2])
+def _manifold_quantities(found: Manifold, real: Manifold, where: str, size: int, suffix: str) -> list[Quantity]:
+    quantities = []
+    for name, one, yard in zip(found._fields, found, real, strict=True):
+        scale, unit, better = (1, "", "") if name == "density" else (100, "%", "higher")
+        definition, beside = DEFINITIONS[name] + where, _beside(scale * yard)
+        quantities.append(Quantity(name, name + suffix, scale * one, unit, definition, None, size, better, beside))
+    return quantities
 
 
 def _diversity(
@@ -210,7 +182,7 @@ def _diversity(
     parts = (sets.reference, sets.generated, sets.yardstick)
     counts = [np.bincount(part.labels, minlength=len(names)) for part in parts]
     classes = np.flatnonzero(np.min(counts, axis=0) >= LEAST_PER_CLASS)
-    classes = classes[spread(parts[0].features.numpy(), parts[0].labels, classes) > 0]
+    classes = classes[class_variances(parts[0].features.numpy(), parts[0].labels, classes) > 0]
     if len(classes) == 0:
         if not labelled:
             return (), (), ()
@@ -219,7 +191,8 @@ def _diversity(
     quantities, ratios = [], {}
     for key, what in (("features", f"in {space}"), ("pixels", "in pixels")):
         reference, generated, yardstick = (
-            spread(part.features.numpy() if key == "features" else part.pixels, part.labels, classes) for part in parts
+            class_variances(part.features.numpy() if key == "features" else part.pixels, part.labels, classes)
+            for part in parts
         )
         ratios[key] = generated / reference
         quantities.append(

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from vaelab.data.dataset import default_likelihood
 from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.disentanglement import Readout, boosted_readout, held_out_r2, information_gaps
-from vaelab.evaluation.results import Bars, Matrix, Plot, Quantity, Section, Sheet
+from vaelab.evaluation.results import Bars, Matrix, Plot, Quantity, Section, Sheet, joined
 from vaelab.evaluation.style import MEASURES, dark_on_white, measured
 
 IMAGES, QUICK_IMAGES = 10_000, 1_000
@@ -37,7 +37,10 @@ NO_FACTORS = frozenset({"variant"})
 """Entries of `factors` that are not numeric: which skeleton was drawn."""
 
 RESAMPLED = 200
+"""Number of bootstrap samples."""
+
 STEPS = np.linspace(-2.4, 2.4, 9)
+"""Positions, in σ, of the images decoded along a direction."""
 
 
 def correlation_across(values: Float[np.ndarray, "n k"]) -> float:
@@ -65,17 +68,11 @@ def style_section(context: EvaluationContext) -> Section:
     key, title = "style", "Style"
     if len(context.dataset.shape) != 3 or default_likelihood(context.held_out) != "bernoulli":
         reason = (
-            "slant and stroke width are measured on drawings, grey images that are nearly everywhere black or white"
+            "Slant and stroke width are measured on drawings, grey images that are nearly everywhere black or white; "
+            f"{context.dataset.name} has other data."
         )
-        return Section(key, title, left_out=f"{reason}; {context.dataset.name} has other images")
-    found = [_generated(context), *_held_out(context)]
-    return Section(
-        key,
-        title,
-        tuple(word for part in found for word in part.words),
-        tuple(quantity for part in found for quantity in part.quantities),
-        tuple(plot for part in found for plot in part.plots),
-    )
+        return Section(key, title, left_out=reason)
+    return joined(key, title, [_generated(context), *_held_out(context)])
 
 
 def _part(words: list[str], quantities: list[Quantity], plots: tuple[Plot, ...] = ()) -> Section:
@@ -83,25 +80,20 @@ def _part(words: list[str], quantities: list[Quantity], plots: tuple[Plot, ...] 
     return Section("style", "", tuple(words), tuple(quantities), plots)
 
 
-def _measured(context: EvaluationContext, images: np.ndarray) -> Float[np.ndarray, "n 2"]:
-    """Return slant and width of images (N, H, W), inverted first if the data are dark on white."""
-    return measured(images, inverted=dark_on_white(context.held_out.images))
-
-
 def _generated(context: EvaluationContext) -> Section:
     """Style of generated images: the correlation across labels, and the direction in z along which each measure increases."""
     model, settings = context.model, context.settings
     count = QUICK_LATENTS if settings.quick else LATENTS
     z = model.latents(count, seed=settings.seed)
-    labels = _labels(len(model.classes)) if model.conditional else [None]
-    measured = []
+    labels = _spread(len(model.classes), MOST_LABELS) if model.conditional else [None]
+    inverted, measures = dark_on_white(context.held_out.images), []
     for done, label in enumerate(labels):
         context.work("measuring style", done, len(labels))
         images = model.decode(z, None if label is None else np.full(count, label))
-        measured.append(_measured(context, images))
+        measures.append(measured(images, inverted=inverted))
     context.work("measuring style", len(labels), len(labels))
-    values = np.stack(measured, axis=1)  # (count, labels, measures)
-    words, quantities = _across(values, settings.seed) if model.conditional else ([], [])
+    values = np.stack(measures, axis=1)  # (count, labels, measures)
+    words, quantities = _across(values, settings.seed) if len(labels) > 1 else ([], [])
     style = (values - values.mean(0)).mean(1)  # averaged over labels
     plots: list[Plot] = []
     directions = []
@@ -120,8 +112,9 @@ def _generated(context: EvaluationContext) -> Section:
     return _part(words, quantities, tuple(plots))
 
 
-def _labels(classes: int) -> list[int]:
-    return sorted(set(np.linspace(0, classes - 1, min(classes, MOST_LABELS)).astype(int).tolist()))
+def _spread(count: int, most: int) -> list[int]:
+    """Return at most `most` of the numbers 0…count − 1, spread evenly."""
+    return np.linspace(0, count - 1, min(count, most)).astype(int).tolist()
 
 
 def _across(values: np.ndarray, seed: int) -> tuple[list[str], list[Quantity]]:
@@ -150,7 +143,7 @@ def _walk(
 ) -> Sheet:
     """Decode points along a direction, one row per label, for at most five labels."""
     points = np.outer(STEPS, direction).astype(np.float32)
-    chosen = [labels[i] for i in sorted({*np.linspace(0, len(labels) - 1, min(5, len(labels))).astype(int).tolist()})]
+    chosen = [labels[i] for i in _spread(len(labels), 5)]
     rows = [context.model.decode(points, None if label is None else np.full(len(points), label)) for label in chosen]
     names = tuple("" if label is None else context.model.classes[label] for label in chosen)
     captions = tuple(f"{step:+.1f}".replace("-", "−") if abs(step) > 1e-9 else "0" for step in STEPS)
@@ -181,8 +174,8 @@ def _held_out(context: EvaluationContext) -> list[Section]:
 
 def _readout(context: EvaluationContext, codes: np.ndarray, labels: np.ndarray | None, images: np.ndarray) -> Section:
     """R² of slant and width of held-out images, from z alone and from z with the label."""
-    measured = _measured(context, images)
-    alone, with_label = _with_labels(codes, labels, measured, context.settings.seed)
+    measures = measured(images, inverted=dark_on_white(context.held_out.images))
+    alone, with_label = _with_labels(codes, labels, measures, context.settings.seed)
     quantities, parts = [], []
     for column, (key, (name, _)) in enumerate(MEASURES.items()):
         more = () if with_label is None else ((WITH_LABEL, float(with_label[column])),)

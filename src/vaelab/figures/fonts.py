@@ -13,7 +13,7 @@ from vaelab.errors import printable
 
 
 def font_for(texts: Iterable[str], size: int) -> ImageFont.FreeTypeFont:
-    """Return the font to draw texts in, in pixels: DejaVu Sans, or the installed font that has most of what it lacks."""
+    """Return the font for texts, in pixels: DejaVu Sans, or the installed font that has most of the characters it lacks."""
     return ImageFont.truetype(_other(_lacking(texts)) or _dejavu(), size)
 
 

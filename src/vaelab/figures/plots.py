@@ -176,23 +176,13 @@ def training_curve(lines: Sequence[dict[str, Any]], title: str) -> Image.Image:
     checked = [line for line in lines if "validation" in line]
     if checked:
         at = [line["epoch"] for line in checked]
-        total.plot(
-            at,
-            [line["validation"]["nats"] for line in checked],
-            "o-",
-            ms=3,
-            color="#0b6fa4",
-            label="validation",
-        )
-        halves.plot(
-            at,
-            [line["validation"]["distortion"] for line in checked],
-            "o-",
-            ms=3,
-            color=DISTORTION,
-            label="distortion",
-        )
-        rates.plot(at, [line["validation"]["rate"] for line in checked], "o-", ms=3, color=RATE, label="rate")
+        for axes, name, colour in (
+            (total, "nats", "#0b6fa4"),
+            (halves, "distortion", DISTORTION),
+            (rates, "rate", RATE),
+        ):
+            values = [line["validation"][name] for line in checked]
+            axes.plot(at, values, "o-", ms=3, color=colour, label="validation")
     # Scale to the last 90 %: the initial decrease would flatten the rest of the curve.
     later = [line["train"]["nats"] for line in lines[len(lines) // 10 :]]
     later += [line["validation"]["nats"] for line in checked[len(checked) // 10 :]]
@@ -282,7 +272,7 @@ def posterior_map(
 
 
 def _render(figure: Figure) -> Image.Image:
-    """Draw a figure, with every text as it is: `$` begins no formula, and what cannot be drawn is escaped or a box."""
+    """Draw a figure with literal texts: `$` starts no formula; characters without a glyph are escaped or drawn as boxes."""
     from matplotlib.text import Text
 
     texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]

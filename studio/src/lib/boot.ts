@@ -7,11 +7,6 @@ import { idle } from "./idle";
 import { StudioState } from "./state.svelte";
 import type { Studio } from "./studio";
 
-/** The message of an error of any type. */
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
 /** Create the studio: load the manifest and start the worker. Rejects with a readable message. */
 export async function boot(): Promise<Studio> {
   const bundle = createBundle();

@@ -13,10 +13,10 @@ export const SYMBOLS = {
 
 export type Mark = "circle" | "square" | "triangle" | "diamond" | "cross" | "plus" | "ring";
 
-export const MARKS: readonly Mark[] = ["circle", "square", "triangle", "diamond", "cross", "plus", "ring"];
+const MARKS: readonly Mark[] = ["circle", "square", "triangle", "diamond", "cross", "plus", "ring"];
 
 /** Number of label colours; tokens.css defines them, after Paul Tol's colour-blind-safe "bright" and "muted" schemes. */
-const COLOURS = 10;
+export const COLOURS = 10;
 
 export interface LabelStyle {
   /** CSS value, such as `var(--label-3)`. */

@@ -1,4 +1,5 @@
 /** The state in the URL, such as `#kind=cvae&label=3&seed=1`. Invalid values are ignored; default values are omitted. */
+import { firstAxes, type MapAxes } from "./latent";
 import { KINDS, type StudioState, VIEWS } from "./state.svelte";
 
 /** Decimal places of z: a ten-thousandth of σ. */
@@ -68,10 +69,8 @@ export function hashOf(state: StudioState): string {
   if (state.seed !== 0) entries.push(["seed", String(state.seed)]);
   if (state.temperature !== 1) entries.push(["t", String(Number(state.temperature.toFixed(2)))]);
   if (state.mode !== "mean") entries.push(["mode", state.mode]);
-  const [first, second] = model?.order ?? [];
-  if (state.axes === "principal") {
-    if (second !== undefined) entries.push(["axes", "principal"]);
-  } else if (state.axes[0] !== first || state.axes[1] !== second) entries.push(["axes", state.axes.join(".")]);
+  const text = (axes: MapAxes): string => (axes === "principal" ? axes : axes.join("."));
+  if (text(state.axes) !== text(firstAxes(model))) entries.push(["axes", text(state.axes)]);
   if (state.from !== "seed" && state.from !== "idle") {
     entries.push(["z", Array.from(state.z, (value) => String(Number(value.toFixed(DIGITS)))).join(",")]);
     if (state.pinned) entries.push(["pin", "1"]);

@@ -1,4 +1,5 @@
 /** Latent points: scale of the axes, one-hot labels, and the projection onto the map. */
+import { normal } from "./rng";
 import type { ModelFacts } from "./types";
 
 export type MapAxes = [number, number] | "principal";
@@ -14,20 +15,30 @@ export function middleOf(model: ModelFacts): Float32Array {
   return Float32Array.from({ length: model.latent_dim }, (_, axis) => unitOf(model, axis).middle);
 }
 
-/** `count` rows of K weights, each one-hot for `label`; null if the model takes no labels. */
-export function oneHot(model: ModelFacts, classes: number, label: number, count = 1): Float32Array | null {
-  if (!model.conditional) return null;
-  const rows = new Float32Array(count * classes);
-  for (let row = 0; row < count; row++) rows[row * classes + label] = 1;
+/** z ~ N(0, I) · temperature from a seed, on the scale of the axes. */
+export function drawOf(model: ModelFacts, seed: number, temperature: number): Float32Array {
+  return normal(seed, model.latent_dim).map((value, axis) => {
+    const { middle, sigma } = unitOf(model, axis);
+    return middle + sigma * temperature * value;
+  });
+}
+
+/** The two axes of highest rate; the principal plane if the model has one axis, or there is no model yet. */
+export function firstAxes(model: ModelFacts | undefined): MapAxes {
+  const [first, second] = model?.order ?? [];
+  return first !== undefined && second !== undefined ? [first, second] : "principal";
+}
+
+/** A row of K weights for each label, one-hot. */
+export function oneHotRows(labels: readonly number[], classes: number): Float32Array {
+  const rows = new Float32Array(labels.length * classes);
+  labels.forEach((label, row) => (rows[row * classes + label] = 1));
   return rows;
 }
 
-/** K rows of K weights, one-hot for each label; null if the model takes no labels. */
-export function everyLabel(model: ModelFacts, classes: number): Float32Array | null {
-  if (!model.conditional) return null;
-  const rows = new Float32Array(classes * classes);
-  for (let row = 0; row < classes; row++) rows[row * classes + row] = 1;
-  return rows;
+/** `count` rows of K weights, each one-hot for `label`; null if the model takes no labels. */
+export function oneHot(model: ModelFacts, classes: number, label: number, count = 1): Float32Array | null {
+  return model.conditional ? oneHotRows(Array.from({ length: count }, () => label), classes) : null;
 }
 
 /** The same point `count` times, count×d. */

@@ -1,8 +1,9 @@
 /** Apply the model to an image: label probabilities, surprise in nats, posterior and reconstruction. */
 import type { Engine } from "./engine/engine";
+import { oneHotRows, repeated } from "./latent";
 import { nats, rate } from "./likelihood";
 import { uniform } from "./rng";
-import type { Kind, Manifest } from "./types";
+import type { Kind, Manifest, ModelFacts } from "./types";
 
 export interface Reading {
   /** p(y|x) of K labels by Bayes' rule, as in src/vaelab/inference/labels.py; [] for a model without labels. */
@@ -41,12 +42,11 @@ export async function read(
   if (model === undefined) throw new Error(`no model "${kind}" in this page`);
   const scored = model.binarised ? binarised(image) : image;
   const classes = model.conditional ? manifest.classes.length : 0;
-  const every = await labelNats(engine, manifest, kind, scored, classes);
+  const every = await labelNats(engine, model, scored, classes);
   const probabilities = classes > 0 ? posterior(every) : [];
   const chosen = classes > 0 ? (label ?? indexOfLeast(every)) : null;
 
-  const weights = chosen === null ? null : new Float32Array(classes);
-  if (weights !== null && chosen !== null) weights[chosen] = 1;
+  const weights = chosen === null ? null : oneHotRows([chosen], classes);
   const { mean, logVariance } = await engine.encode(kind, image, weights);
   const decoded = await engine.decode(kind, mean, weights);
   return {
@@ -62,25 +62,18 @@ export async function read(
 /** Distortion + rate at z = μ(x, y) for each label; one value for a model without labels. */
 async function labelNats(
   engine: Pick<Engine, "encode" | "decode">,
-  manifest: Manifest,
-  kind: Kind,
+  model: ModelFacts,
   image: Float32Array,
   classes: number,
 ): Promise<number[]> {
-  const model = manifest.models[kind];
-  if (model === undefined) return [];
   const found: number[] = [];
   const rows = Math.max(1, classes);
   for (let first = 0; first < rows; first += AT_ONCE) {
     const count = Math.min(AT_ONCE, rows - first);
-    const images = new Float32Array(count * image.length);
-    const weights = classes > 0 ? new Float32Array(count * classes) : null;
-    for (let row = 0; row < count; row++) {
-      images.set(image, row * image.length);
-      if (weights !== null) weights[row * classes + first + row] = 1;
-    }
-    const { mean, logVariance } = await engine.encode(kind, images, weights);
-    const { parameters } = await engine.decode(kind, mean, weights);
+    const labels = Array.from({ length: count }, (_, row) => first + row);
+    const weights = classes > 0 ? oneHotRows(labels, classes) : null;
+    const { mean, logVariance } = await engine.encode(model.kind, repeated(image, count), weights);
+    const { parameters } = await engine.decode(model.kind, mean, weights);
     for (let row = 0; row < count; row++) {
       const distortion = nats(model.likelihood, parameters, row, image.length, image);
       found.push(distortion + rate(mean, logVariance, row, model.latent_dim));

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 
 import { labelStyle } from "./colour";
 import { cells } from "./first";
-import { everyLabel, movedTo, oneHot, onMap, radius, repeated } from "./latent";
+import { movedTo, oneHot, oneHotRows, onMap, radius, repeated } from "./latent";
 import { rgba } from "./pixels";
 import { normal, uniform } from "./rng";
 import { modelFacts } from "./testing";
@@ -39,7 +39,7 @@ test("seventy labels differ in colour or shape, and a thousand have one", () => 
 
 test("labels as weights", () => {
   expect([...(oneHot(modelFacts("cvae"), 3, 1, 2) ?? [])]).toEqual([0, 1, 0, 0, 1, 0]);
-  expect([...(everyLabel(modelFacts("cvae"), 2) ?? [])]).toEqual([1, 0, 0, 1]);
+  expect([...oneHotRows([2, 0], 3)]).toEqual([0, 0, 1, 1, 0, 0]);
   expect(oneHot(modelFacts("vae"), 3, 1)).toBeNull();
   expect([...repeated(Float32Array.of(1, 2), 2)]).toEqual([1, 2, 1, 2]);
 });

@@ -1,11 +1,12 @@
 /** The state of the page; `hash.ts` writes it to the URL and reads it back. */
-import { type MapAxes, radius, unitOf } from "./latent";
-import { normal } from "./rng";
+import { drawOf, firstAxes, type MapAxes, radius } from "./latent";
+import { messageOf } from "./message";
 import type { Drawn, Kind, Manifest, ModelFacts } from "./types";
 
 export type View = "play" | "story" | "report";
 export const VIEWS: readonly View[] = ["play", "story", "report"];
 export const KINDS: readonly Kind[] = ["ae", "vae", "cvae"];
+export const KIND_NAMES: Record<Kind, string> = { ae: "Autoencoder", vae: "VAE", cvae: "CVAE" };
 
 /** What set z last: "seed" (a random point), "idle" (the initial animation), "link" (the URL), or the name of a view. */
 export type Origin = string;
@@ -50,8 +51,7 @@ export class StudioState {
   constructor(manifest: Manifest) {
     this.manifest = manifest;
     this.kind = manifest.models[manifest.main] ? manifest.main : (KINDS.find((kind) => manifest.models[kind]) ?? "vae");
-    const [first, second] = this.maybeModel?.order ?? [];
-    if (first !== undefined && second !== undefined) this.axes = [first, second];
+    this.axes = firstAxes(this.maybeModel);
     this.reset();
   }
 
@@ -83,12 +83,11 @@ export class StudioState {
 
   /** Show an error of the model to the user; the page continues without the model. */
   fail(error: unknown): void {
-    const reason = error instanceof Error ? error.message : String(error);
     const advice =
       typeof WebAssembly === "undefined"
         ? "WebAssembly is not available in this browser or is disabled. Enable it, or use a current Chrome, Firefox or Safari."
         : "Reload the page. If the error remains, use a current Chrome, Firefox or Safari, or create the page again with vaelab studio RUN or vaelab export RUN.";
-    this.failure = `The model could not be run (${reason}). ${advice}`;
+    this.failure = `The model could not be run (${messageOf(error)}). ${advice}`;
   }
 
   /** Set the point; `from` names what set it. */
@@ -108,8 +107,7 @@ export class StudioState {
   setKind(kind: Kind): void {
     if (kind === this.kind || this.manifest.models[kind] === undefined) return;
     this.kind = kind;
-    const [first, second] = this.model.order;
-    this.axes = first !== undefined && second !== undefined ? [first, second] : "principal";
+    this.axes = firstAxes(this.model);
     this.drawn = null;
     this.reset();
   }
@@ -137,10 +135,6 @@ export class StudioState {
       this.z = Float32Array.from(precomputed);
       return;
     }
-    const noise = normal(this.seed, model.latent_dim);
-    this.z = noise.map((value, axis) => {
-      const { middle, sigma } = unitOf(model, axis);
-      return middle + sigma * this.temperature * value;
-    });
+    this.z = drawOf(model, this.seed, this.temperature);
   }
 }

@@ -2,7 +2,7 @@
 import type { ModelFacts } from "./types";
 
 /** Least correlation, of either sign, of an axis that is said to carry a style. */
-export const LEAST = 0.3;
+const LEAST = 0.3;
 
 /** "slant (r = 0.71), stroke width (r = −0.42)", the strongest first; "" if the axis carries none or none was measured. */
 export function carried(model: ModelFacts, axis: number): string {

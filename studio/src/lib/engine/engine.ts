@@ -77,7 +77,7 @@ async function createWorker(): Promise<Worker> {
   return new Worker(URL.createObjectURL(script));
 }
 
-export function createEngine(bundle: Bundle, manifest: Manifest, send: Send = startWorker()): Engine {
+export function createEngine(bundle: Bundle, manifest: Manifest, send: Send): Engine {
   const loaded = new Map<Kind, Promise<unknown>>();
   const channels = new Map<string, Channel>();
 

@@ -3,7 +3,7 @@
 type Waiting<A, R> = { input: A; resolve: (result: R | null) => void; reject: (error: unknown) => void };
 
 /** Call `then` before the next frame, or after 16 ms if the page is hidden. */
-export function nextFrame(then: () => void): void {
+function nextFrame(then: () => void): void {
   if (typeof requestAnimationFrame === "function" && !document.hidden) requestAnimationFrame(then);
   else setTimeout(then, 16);
 }

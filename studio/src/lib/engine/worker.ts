@@ -1,6 +1,7 @@
 /** The worker: ONNX Runtime on WASM with one thread and two sessions per model. It answers requests in order. */
 import * as ort from "onnxruntime-web/wasm";
 
+import { messageOf } from "../message";
 import type { Decoded, Encoded, Kind } from "../types";
 import { unpack } from "../unpack";
 import type { Answer, DecodeRequest, EncodeRequest, LoadRequest, Request, RuntimeRequest } from "./protocol";
@@ -47,7 +48,7 @@ async function answer(request: Request): Promise<void> {
       }
     }
   } catch (error) {
-    scope.postMessage({ id, error: error instanceof Error ? error.message : String(error) }, []);
+    scope.postMessage({ id, error: messageOf(error) }, []);
   }
 }
 

@@ -1,9 +1,10 @@
 import { describe, expect, it } from "vitest";
 
+import { drawOf } from "../../lib/latent";
 import { rgba } from "../../lib/pixels";
 import { normal } from "../../lib/rng";
 import { model } from "../map/fixture";
-import { drawOf, pageOfDraws, tempered } from "./draws";
+import { pageOfDraws, tempered } from "./draws";
 import { pageRange } from "./pages";
 import { enlarged, fileName, pointAsText } from "./save";
 

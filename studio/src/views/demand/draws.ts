@@ -1,6 +1,5 @@
 /** The points of the grid: ten per page; those on the first page are those of the precomputed picture. */
-import { middleOf, unitOf } from "../../lib/latent";
-import { normal } from "../../lib/rng";
+import { drawOf, middleOf } from "../../lib/latent";
 import type { ModelFacts } from "../../lib/types";
 
 export const COLUMNS = 10;
@@ -9,14 +8,6 @@ export const COLUMNS = 10;
 export interface Draw {
   z: Float32Array;
   seed: number | null;
-}
-
-/** z ~ N(0, I) · temperature from a seed, as in `StudioState.reset`. */
-export function drawOf(model: ModelFacts, seed: number, temperature: number): Float32Array {
-  return normal(seed, model.latent_dim).map((value, axis) => {
-    const { middle, sigma } = unitOf(model, axis);
-    return middle + sigma * temperature * value;
-  });
 }
 
 /** Scale a point's offset from the centre by the temperature. */

@@ -1,10 +1,10 @@
 /** Reading of image files: the longer side has at most 512 pixels, and transparent pixels become white. */
 
-export const LARGEST = 512;
+const LARGEST = 512;
 
-/** The size at which an image is read: its own, or reduced so that the longer side is `largest`. */
-export function fitted(width: number, height: number, largest = LARGEST): { width: number; height: number } {
-  const scale = Math.min(1, largest / Math.max(width, height));
+/** The size at which an image is read: its own, or reduced so that the longer side is `LARGEST`. */
+export function fitted(width: number, height: number): { width: number; height: number } {
+  const scale = Math.min(1, LARGEST / Math.max(width, height));
   return { width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)) };
 }
 
@@ -37,7 +37,7 @@ export function planesOf(rgba: Uint8ClampedArray, channels: number): Float32Arra
   const grey = channels === 1 ? greyOf(rgba) : null;
   for (let at = 0; at < count; at++) {
     for (let channel = 0; channel < channels; channel++) {
-      planes[channel * count + at] = ((grey ? grey[at] : rgba[4 * at + Math.min(channel, 2)]) ?? 0) / 255;
+      planes[channel * count + at] = ((grey ? grey[at] : rgba[4 * at + channel]) ?? 0) / 255;
     }
   }
   return planes;

@@ -24,9 +24,9 @@ export type Pen = Pick<
 >;
 
 /** Repaint the sheet: white paper, then all strokes. */
-export function paint(pen: Pen, strokes: readonly Stroke[], side = SHEET): void {
+export function paint(pen: Pen, strokes: readonly Stroke[]): void {
   pen.fillStyle = "#fff";
-  pen.fillRect(0, 0, side, side);
+  pen.fillRect(0, 0, SHEET, SHEET);
   for (const stroke of strokes) trace(pen, stroke);
 }
 

@@ -14,7 +14,7 @@ export type Segment =
   | { kind: "curve"; control: Point; to: Point };
 
 /** Points closer than this to the previous one, in units of the sheet, are dropped. */
-export const NEAREST = 0.75;
+const NEAREST = 0.75;
 
 /** Length of the line that represents a dot. */
 export const DOT = 0.01;

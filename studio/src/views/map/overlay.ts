@@ -63,17 +63,17 @@ export function drawPoint(context: CanvasRenderingContext2D, view: View, at: Poi
   }
 }
 
-export const LOUPE = 64;
+const LOUPE = 64;
 
 /** The top left corner of the image next to the point, chosen so that the image stays on the canvas. */
-export function loupeAt(view: View, at: Point, side = LOUPE): Point {
+function loupeAt(view: View, at: Point): Point {
   const [x, y] = toScreen(view, at);
   const gap = 18;
-  const left = x + gap + side + 4 > view.width ? x - gap - side : x + gap;
-  const top = y - gap - side < 4 ? y + gap : y - gap - side;
+  const left = x + gap + LOUPE + 4 > view.width ? x - gap - LOUPE : x + gap;
+  const top = y - gap - LOUPE < 4 ? y + gap : y - gap - LOUPE;
   return [
-    Math.min(Math.max(4, left), Math.max(4, view.width - side - 4)),
-    Math.min(Math.max(4, top), Math.max(4, view.height - side - 4)),
+    Math.min(Math.max(4, left), Math.max(4, view.width - LOUPE - 4)),
+    Math.min(Math.max(4, top), Math.max(4, view.height - LOUPE - 4)),
   ];
 }
 

@@ -66,7 +66,7 @@ export function paletteOf(element: Element): Palette {
 }
 
 /** Size of a dot in CSS pixels; grows more slowly than the zoom. */
-export function dotSize(view: View, sheer: boolean): number {
+function dotSize(view: View, sheer: boolean): number {
   const base = view.width < 400 || sheer ? 4 : 5;
   return Math.min(12, Math.round(base * Math.max(1, zoomOf(view)) ** 0.45));
 }

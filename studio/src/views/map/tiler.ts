@@ -1,5 +1,6 @@
 /** Decodes the background tiles onto one canvas in small batches; a newer job replaces an older one. */
 import type { Channel } from "../../lib/engine/engine";
+import { repeated } from "../../lib/latent";
 import type { Kind, Shape } from "../../lib/types";
 import { apart, nextSlice, outward, type Plan, placeOfTile, SIDE } from "./tiles";
 import type { Point } from "./view";
@@ -139,10 +140,7 @@ function batch(job: TileJob, tiles: number[]): [Float32Array, Float32Array | nul
   const d = job.held.length;
   const z = new Float32Array(tiles.length * d);
   tiles.forEach((tile, row) => z.set(job.zAt(placeOfTile(job.plan, tile)), row * d));
-  if (job.label === null) return [z, null];
-  const labels = new Float32Array(tiles.length * job.label.length);
-  for (let row = 0; row < tiles.length; row++) labels.set(job.label, row * job.label.length);
-  return [z, labels];
+  return [z, job.label && repeated(job.label, tiles.length)];
 }
 
 function mean(values: Float32Array): number {

@@ -48,10 +48,10 @@ describe("the tiles", () => {
   });
 
   it("are decoded in batches of about the target time", () => {
-    expect(nextSlice(4, 1, 24)).toBe(8); // at most twice as many
-    expect(nextSlice(16, 48, 24)).toBe(8);
-    expect(nextSlice(1, 900, 24)).toBe(1);
-    expect(nextSlice(32, 1, 24)).toBe(32);
+    expect(nextSlice(4, 1)).toBe(8); // at most twice as many
+    expect(nextSlice(16, 48)).toBe(8);
+    expect(nextSlice(1, 900)).toBe(1);
+    expect(nextSlice(32, 1)).toBe(32);
   });
 
   it("measures the largest difference of two points", () => {

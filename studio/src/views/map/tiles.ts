@@ -2,6 +2,7 @@
 import { toPlane, type Point, type View, zoomOf } from "./view";
 
 export const SIDE = 15;
+const TARGET = 24; // ms per batch
 const CELL = 0.4; // σ per tile when the whole map is shown
 
 /** SIDE × SIDE square cells; row 0 is the top one. */
@@ -51,9 +52,9 @@ export function outward(): number[] {
   return Array.from({ length: SIDE * SIDE }, (_, tile) => tile).sort((a, b) => from(a) - from(b) || a - b);
 }
 
-/** Size of the next batch, given the time of the last one: about `target` ms, so that a drag never waits long. */
-export function nextSlice(size: number, took: number, target = 24): number {
-  const ideal = Math.floor((size * target) / Math.max(took, 0.5));
+/** Size of the next batch, given the time of the last one: about `TARGET` ms, so that a drag never waits long. */
+export function nextSlice(size: number, took: number): number {
+  const ideal = Math.floor((size * TARGET) / Math.max(took, 0.5));
   return Math.max(1, Math.min(32, 2 * size, ideal));
 }
 

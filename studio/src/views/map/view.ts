@@ -12,7 +12,7 @@ export interface View {
 }
 
 /** Distance in σ from the centre to the nearest edge of the whole map. */
-export const EXTENT = 3.4;
+const EXTENT = 3.4;
 const CLOSEST = 24;
 const FARTHEST = 0.5;
 const FURTHEST_CENTRE = 6;
@@ -22,7 +22,7 @@ function clamp(value: number, low: number, high: number): number {
 }
 
 /** Pixels per σ when the whole map is shown. */
-export function wholeScale(width: number, height: number): number {
+function wholeScale(width: number, height: number): number {
   return Math.max(1, Math.min(width, height)) / (2 * EXTENT);
 }
 

@@ -1,17 +1,12 @@
 /** Training curves from the lines of metrics.jsonl. */
 
-export interface Losses {
-  nats: number;
-  distortion: number;
-  rate: number;
-}
-
+/** The parts of a line that are shown; itself a valid line. */
 export interface Metric {
   step: number;
-  epoch: number;
   seconds: number;
-  train: Losses | null;
-  validation: Losses | null;
+  /** −ELBO in nats per image; null: not measured. */
+  train: { nats: number } | null;
+  validation: { nats: number } | null;
 }
 
 export interface Line {
@@ -22,26 +17,24 @@ export interface Line {
 
 export type Over = "seconds" | "step";
 
-const isObject = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null;
+export const isObject = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null;
 const finite = (value: unknown): number | null => (typeof value === "number" && Number.isFinite(value) ? value : null);
 
-function losses(value: unknown): Losses | null {
-  if (!isObject(value)) return null;
-  const nats = finite(value["nats"]);
-  return nats === null ? null : { nats, distortion: finite(value["distortion"]) ?? NaN, rate: finite(value["rate"]) ?? NaN };
+function natsOf(value: unknown): { nats: number } | null {
+  const nats = isObject(value) ? finite(value["nats"]) : null;
+  return nats === null ? null : { nats };
 }
 
 /** Parse one line; null if it is invalid. */
-export function metricOf(value: unknown): Metric | null {
+function metricOf(value: unknown): Metric | null {
   if (!isObject(value)) return null;
   const step = finite(value["step"]);
   if (step === null) return null;
   return {
     step,
-    epoch: finite(value["epoch"]) ?? 0,
     seconds: finite(value["seconds"]) ?? 0,
-    train: losses(value["train"]),
-    validation: losses(value["validation"]),
+    train: natsOf(value["train"]),
+    validation: natsOf(value["validation"]),
   };
 }
 

@@ -1,5 +1,5 @@
 /** State of a training that is followed live, updated by the server's events. */
-import { merged, type Metric } from "./curve";
+import { isObject, merged, type Metric } from "./curve";
 
 export interface Live {
   metrics: Metric[];
@@ -15,8 +15,6 @@ export const BEGINNING: Live = { metrics: [], secondsLeft: null, samples: null, 
 
 export const EVENTS = ["metrics", "samples", "done"] as const;
 export type EventName = (typeof EVENTS)[number];
-
-const isObject = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null;
 
 function parsed(data: string): unknown {
   try {

@@ -1,7 +1,7 @@
 /** Reads `report.json`, which docs/report.md specifies. Parts that do not follow the specification are ignored. */
 import { fixed, moment, rounded } from "./format";
 
-export const SCHEMA = 1;
+const SCHEMA = 1;
 
 export interface Row {
   key: string;

@@ -1,10 +1,12 @@
 /** Data that the steps of the story share: test images, their posteriors, and the encoded points of the bundle. */
-import { oneHot } from "../../lib/latent";
+import { oneHot, oneHotRows } from "../../lib/latent";
+import { messageOf } from "../../lib/message";
 import { normal } from "../../lib/rng";
 import type { Studio } from "../../lib/studio";
 import type { Kind, ModelFacts } from "../../lib/types";
 import { planesOf } from "../draw/file";
-import { parsePoints, type Points } from "../map/points";
+import { loadPoints } from "../map/load";
+import type { Points } from "../map/points";
 import { deviations } from "./algebra";
 
 export interface Sample {
@@ -31,7 +33,7 @@ export class Material {
 
   /** Show an error to the reader. */
   readonly fail = (error: unknown): void => {
-    this.trouble = error instanceof Error ? error.message : String(error);
+    this.trouble = messageOf(error);
   };
 
   facts(kind: Kind): ModelFacts {
@@ -44,7 +46,7 @@ export class Material {
     let held = this.#points.get(kind);
     if (held === undefined) {
       const facts = this.facts(kind).points;
-      held = facts === null ? Promise.resolve(null) : this.#studio.bundle(facts.file).then((bytes) => parsePoints(bytes, facts));
+      held = facts === null ? Promise.resolve(null) : loadPoints(this.#studio.bundle, facts);
       this.#points.set(kind, held);
     }
     return held;
@@ -82,11 +84,8 @@ export class Material {
     const size = samples[0]?.pixels.length ?? 0;
     const images = new Float32Array(samples.length * size);
     const classes = this.#studio.state.classes.length;
-    const labels = facts.conditional ? new Float32Array(samples.length * classes) : null;
-    samples.forEach((sample, at) => {
-      images.set(sample.pixels, at * size);
-      if (labels) labels[at * classes + sample.label] = 1;
-    });
+    const labels = facts.conditional ? oneHotRows(samples.map((sample) => sample.label), classes) : null;
+    samples.forEach((sample, at) => images.set(sample.pixels, at * size));
     const { mean, logVariance } = await this.#studio.engine.encode(kind, images, labels);
     const d = facts.latent_dim;
     return samples.map((_, at) => ({
