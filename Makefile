@@ -2,12 +2,14 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# All packages have the versions of constraints.txt, those that build the project too (pip from 25.3 reads the second variable).
+LOCKED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
+PIP := $(LOCKED) $(BIN)/python -m pip --quiet --disable-pip-version-check
 INSTALLED := .venv/installed
 INSTALLED_DEV := .venv/installed-dev
 DIST := dist
 
-.PHONY: demo studio dist test test-slow test-mnist test-browser test-page lint docs site clean
+.PHONY: demo studio dist test test-slow test-mnist test-browser test-page lint lock audit docs site clean
 
 # On Linux, PyPI has PyTorch with gigabytes of CUDA libraries. Without an NVIDIA driver, PyTorch's index of CPU builds is used too,
 # if it can be reached.
@@ -17,7 +19,7 @@ define INSTALL
 @test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "on Debian, first: apt-get install python3-venv"; exit 1; }
 @echo "installing into .venv (a minute or two)"
 @more=""; if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1 && $(PYTHON) -c 'import urllib.request as u; u.urlopen("$(CPU_BUILDS)/torch/", timeout=5)' 2>/dev/null; then more="--extra-index-url $(CPU_BUILDS)"; fi; \
-$(PIP) install $$more --constraint constraints.txt --editable
+$(PIP) install $$more --editable
 endef
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -39,7 +41,7 @@ studio: $(INSTALLED)
 # Build the wheel and the source distribution; the wheel is built from the latter.
 dist: $(INSTALLED_DEV)
 	rm -rf $(DIST)
-	$(BIN)/python -m build --outdir $(DIST)
+	$(LOCKED) $(BIN)/python -m build --outdir $(DIST)
 
 demo: $(INSTALLED)
 	@$(PAGE) || echo "skipped: the page of vaelab studio"
@@ -79,6 +81,20 @@ lint: $(INSTALLED_DEV)
 	$(BIN)/ruff check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+# Write constraints.txt: the newest versions of all packages that fit each other on Python 3.11 and newer, on all systems.
+UPGRADE ?= --upgrade
+lock:
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip --quiet --disable-pip-version-check install uv
+	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 --no-annotate $(UPGRADE) \
+	    --custom-compile-command "make lock" --output-file constraints.txt
+
+# Report known vulnerabilities of the locked Python and npm packages; fails if there are any.
+audit: $(INSTALLED_DEV)
+	@test -x .venv/audit/bin/pip-audit || { $(PYTHON) -m venv .venv/audit && .venv/audit/bin/python -m pip install --quiet pip-audit; }
+	@status=0; .venv/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off || status=1; \
+	$(BIN)/python hatch_build.py --audit || status=1; exit $$status
 
 # Generate the reference of the command line.
 docs: $(INSTALLED_DEV)

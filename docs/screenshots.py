@@ -23,7 +23,7 @@ PICTURES = Path(__file__).parent / "pictures" / "studio"
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
-WIDE, PHONE = (1280, 800), (360, 740)
+WIDE, PHONE = (1280, 800), (390, 844)
 
 DIGIT = (
     (0.28, 0.25),

@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -287,6 +288,16 @@ def test_labels_are_kept_as_they_were_given(values: np.ndarray) -> None:
     expected = model.trained_.sample([2, 0], seed=1)
     for asked in (values[[2, 0]], values[[2, 0]].tolist(), [str(values[2]), str(values[0])]):
         np.testing.assert_array_equal(model.sample(asked, seed=1), expected)
+
+
+def test_labels_are_compared_in_nfc() -> None:
+    images, names = drawn(30)
+    labels = np.where(names == "down", unicodedata.normalize("NFD", "café"), names)
+    model = ConditionalVAE(**SMALL, epochs=1).fit(images, labels)
+    index = list(model.classes_).index(labels[names == "down"][0])
+    expected = model.trained_.sample([index])
+    for form in ("NFC", "NFD"):
+        np.testing.assert_array_equal(model.sample([unicodedata.normalize(form, "café")]), expected)
 
 
 def test_a_label_that_there_is_not_is_named(fitted: ConditionalVAE) -> None:

@@ -1,9 +1,11 @@
 """How the project is built and released: the page's build script, the metadata of a citation, and the workflows."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from vaelab.version import __version__
 
@@ -187,13 +190,75 @@ def test_the_citation_agrees_with_the_package() -> None:
     assert f'license = "{citation["license"]}"' in project
 
 
-def test_pytorch_is_bounded_by_the_constraints_alone() -> None:
-    assert re.search(r'"torch>=[\d.]+",', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert re.search(r"^torch<[\d.]+$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for line in makefile.splitlines():
-        if "--editable" in line:
-            assert "--constraint constraints.txt" in line
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def locked() -> list[Requirement]:
+    """The requirements of constraints.txt."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def test_pytorch_is_bounded_for_development_alone() -> None:
+    (torch,) = (Requirement(text) for text in PROJECT["project"]["dependencies"] if text.startswith("torch>"))
+    assert [one.operator for one in torch.specifier] == [">="]
+    assert [text.rstrip("0123456789.") for text in PROJECT["tool"]["uv"]["constraint-dependencies"]] == ["torch<"]
+
+
+def test_every_package_is_locked_to_one_version_per_environment() -> None:
+    for one in locked():
+        (pin,) = one.specifier
+        assert pin.operator == "==", one
+    for version in ("3.11.9", "3.12.9", "3.13.5"):
+        for system, machine in (("linux", "x86_64"), ("darwin", "arm64")):
+            place = {"python_full_version": version, "python_version": version[:4], "sys_platform": system}
+            place["platform_machine"] = machine
+            pins = [one.name for one in locked() if one.marker is None or one.marker.evaluate(place)]
+            assert len(pins) == len(set(pins))
+
+
+def test_the_locked_versions_are_those_that_the_project_asks_for() -> None:
+    """If not: make lock."""
+    project = PROJECT["project"]
+    asked = [*project["dependencies"], *PROJECT["build-system"]["requires"], *PROJECT["tool"]["uv"].popitem()[1]]
+    for texts in project["optional-dependencies"].values():
+        asked += texts
+    pins = {one.name: next(iter(one.specifier)).version for one in locked()}
+    for wanted in map(Requirement, asked):
+        if wanted.name != "vaelab":
+            assert wanted.specifier.contains(pins[wanted.name]), wanted
+
+
+def test_make_installs_locked_versions_only() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    uses = [line for line in text.splitlines() if re.search(r"\bpip\b.* install|-m build", line)]
+    assert len(uses) > 4
+    unlocked = [line for line in uses if "$(PIP)" not in line and "$(LOCKED)" not in line]
+    assert all(line.endswith((" install uv", "pip-audit; }")) for line in unlocked), (
+        unlocked
+    )  # the tools of lock and audit
+    assert "PIP := $(LOCKED) " in text
+
+
+def test_npm_packages_are_locked_with_their_digests() -> None:
+    packages = json.loads((ROOT / "studio" / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    del packages[""]  # the page itself
+    assert all("integrity" in one for one in packages.values() if "resolved" in one)
+
+
+def test_an_audit_has_the_status_of_npm(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def npm(*words: str) -> SimpleNamespace:
+        asked.append(words)
+        return SimpleNamespace(returncode=len(asked) - 1)
+
+    monkeypatch.setattr(script, "npm", npm)
+    for status in (0, 1):
+        with pytest.raises(SystemExit) as ended:
+            script.main(["--audit"])
+        assert ended.value.code == status
+    assert asked == [("audit", "--package-lock-only")] * 2
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)

@@ -99,6 +99,17 @@ def test_without_a_terminal_work_that_takes_long_is_one_line(monkeypatch: pytest
     assert shown.getvalue().splitlines() == ["loading x", "resizing"]
 
 
+def test_without_a_terminal_long_work_says_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for every, lines in ((1e9, []), (0.0, ["resizing: 2 of 4,000"])):
+        monkeypatch.setattr(module, "PLAIN_EVERY", every)
+        with work_bar(over="sections") as report:
+            report("sections", 1, 3)
+            report("resizing", 2, 4000)
+        assert capsys.readouterr().err.splitlines() == lines
+
+
 def test_on_a_terminal_work_is_shown_before_its_first_report(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     monkeypatch.setattr(module, "console", Console(file=shown, force_terminal=True, width=80))

@@ -80,6 +80,8 @@ def test_the_manifest_names_existing_files(bundle: Bundle, studio_run: Path) -> 
     assert manifest["classes"] == ["<img src=x onerror=alert(1)>", "down", "frame"]
     source = str(studio_run.parent / "tiny.npz")
     assert manifest["evaluate"] == shlex.join(["vaelab", "evaluate", str(studio_run), source])
+    options = ["--model", "all", "--out", str(studio_run), "--resume"]
+    assert manifest["train"] == shlex.join(["vaelab", "train", source, *options])
     assert [model["styles"] for model in manifest["models"].values()] == [None] * 3  # 30 images are too few
     assert [model["conditional"] for model in manifest["models"].values()] == [True, False, False]
     assert [model["stochastic"] for model in manifest["models"].values()] == [True, False, True]

@@ -71,8 +71,8 @@ def test_colours_and_long_names(opened: Opener, tmp_path: Path) -> None:
         page.page.get_by_label("The reconstruction of the drawing").wait_for()
         page.open("view=story&step=1")
         page.page.reload()
-        page.page.get_by_text("To train all three models on the same images:").wait_for()
-        assert "--model all" in page.text("pre code")
+        page.page.get_by_text("To train the missing models on the same images:").wait_for()
+        assert "--model all --out" in page.text("pre code")
 
 
 def test_a_model_of_one_axis_has_no_choice_of_axes(opened: Opener, tmp_path: Path) -> None:

@@ -75,7 +75,11 @@ def test_the_file_contains_everything(elements: Elements, studio_run: Path, sour
     manifest = json.loads(blocks["manifest.json"])
     assert manifest["classes"][0] == "<img src=x onerror=alert(1)>"
     # 30 points are few. The command has only the names of absolute paths.
-    assert manifest == bundle.manifest | {"evaluate": "vaelab evaluate run tiny.npz"}
+    shared = {
+        "evaluate": "vaelab evaluate run tiny.npz",
+        "train": "vaelab train tiny.npz --model all --out run --resume",
+    }
+    assert manifest == bundle.manifest | shared
     assert blocks["cvae-points.bin"] == (bundle.folder / "cvae-points.bin").read_bytes()
 
 

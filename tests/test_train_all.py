@@ -2,16 +2,20 @@
 
 import json
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vaelab import runs
 from vaelab.cli import main, train_all
 from vaelab.config import Budget, Config, ModelConfig
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
+from vaelab.studio.bundle import commands
 from vaelab.training.resolve import resolve
 
 FAST = ("--width", "8", "--depth", "1", "--batch-size", "32", "--compile", "no")
@@ -113,3 +117,19 @@ def test_a_ladder_has_no_autoencoder_beside_it(tiny: Dataset) -> None:
 def test_all_is_nothing_that_a_run_remembers(studio_run: Path) -> None:
     for path in studio_run.rglob(runs.CONFIG):
         assert json.loads(path.read_text())["model"]["model"] in ("ae", "vae", "cvae")
+
+
+@pytest.mark.usefixtures("here")
+def test_the_pages_command_adds_the_missing_models(capsys: pytest.CaptureFixture[str], tiny: Dataset) -> None:
+    """Without the options of the first training: the data are chosen as they were for the run."""
+    for index, image in enumerate(tiny.train.images[:, 0]):
+        place = Path("mine") / f"class {index % 3}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.kron(image, np.ones((2, 2), np.uint8))).save(place / f"{index}.png")
+    options = ("--size", "8", "--fit", "pad", "--limit", "60", "--classes", "class 0,class 2")
+    told(capsys, "train", "mine", "--epochs", "1", "--out", "x", *options, *FAST)
+    for source, name in (("mine", "mine"), (None, "mine"), (str(Path("mine").resolve()), "mine")):
+        words = shlex.split(commands(Path("x"), source, name)["train"])
+        told(capsys, *words[1:])
+        assert [trained(place)[0] for place in ("x", "x/vae", "x/ae")] == ["cvae", "vae", "ae"]
+        shutil.rmtree("x/vae")

@@ -54,13 +54,35 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
-_ESCAPED = frozenset({"Cc", "Cs", "Zl", "Zp"})
-"""Unicode categories of control characters, of the surrogates that stand for undecodable bytes, and of line breaks."""
+_ESCAPED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode categories of control characters, of hidden and bidirectional controls, of surrogates, and of line breaks."""
+
+_BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"
+"""Letters and marks without a shape."""
+
+_JOINERS = "\u200c\u200d"
+"""Hidden characters that Persian, Indic scripts and emoji need; kept between two characters of `_JOINED`."""
+
+_JOINED = frozenset({"Lo", "Mn", "Mc", "Me", "So", "Sk"})
+"""Unicode categories of uncased letters, marks and symbols."""
 
 
 def printable(text: str) -> str:
-    """Return a text on one line that can be printed and drawn: line breaks, control characters and undecodable bytes escaped."""
-    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in _ESCAPED else c for c in text)
+    """Return a text on one line that can be printed and drawn as what it is.
+
+    Line breaks, control characters, hidden and bidirectional ones, and surrogates, which stand for undecodable bytes, are escaped
+    as in Python's literals. The page of `vaelab studio` has the same function (studio/src/lib/printable.ts).
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    kinds = [unicodedata.category(char) for char in text]
+
+    def shown(at: int, char: str) -> bool:
+        if char in _JOINERS:
+            return 0 < at < len(text) - 1 and kinds[at - 1] in _JOINED and kinds[at + 1] in _JOINED
+        return kinds[at] not in _ESCAPED and char not in _BLANK
+
+    return "".join(c if shown(at, c) else c.encode("unicode_escape").decode() for at, c in enumerate(text))
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from vaelab.errors import printable
 
 PLAIN_EVERY = 10.0
-"""Seconds between two plain lines of a training without a terminal."""
+"""Seconds between two plain lines of a training, or of other work, without a terminal."""
 
-SILENT = 2.0
-"""Seconds after which work without a terminal is announced by a plain line."""
+SILENT = 1.0
+"""Seconds after which work without a terminal is announced by a plain line; with the start of Python, less than 2."""
 
 console = Console(stderr=True, highlight=False)
 
@@ -75,12 +75,14 @@ class TrainingProgress(Protocol):
 
 def say(text: str) -> None:
     """Print a line on standard error, with characters that cannot be printed escaped."""
-    console.print(escape(printable(text)), soft_wrap=True)
+    console.print(Text(printable(text)), soft_wrap=True)
 
 
 @contextmanager
 def work_bar(over: str = "", waiting: str = "") -> Iterator[Report]:
     """Show a progress bar for work; without a terminal, a plain line for each part that takes longer than `SILENT`.
+
+    Every `PLAIN_EVERY` seconds, another plain line says how far the part is.
 
     Parameters
     ----------
@@ -95,7 +97,7 @@ def work_bar(over: str = "", waiting: str = "") -> Iterator[Report]:
         Callback that updates the bar.
     """
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # a name is no markup
         BarColumn(),
         TextColumn("{task.fields[amount]}"),
         TimeRemainingColumn(),
@@ -105,18 +107,24 @@ def work_bar(over: str = "", waiting: str = "") -> Iterator[Report]:
         _announced() as announce,
     ):
         tasks: dict[str, TaskID] = {}
+        last_line = time.perf_counter()
 
         def begin(what: str) -> None:
-            tasks[what] = bar.add_task(escape(printable(what)), total=None, amount="")
+            tasks[what] = bar.add_task(printable(what), total=None, amount="")
             if what != over:
                 announce(what)
 
         def report(what: str, done: int, total: int, /) -> None:
+            nonlocal last_line
             if what not in tasks:
                 begin(what)
             for name, task in tasks.items():
                 bar.update(task, visible=name in (what, over))
             bar.update(tasks[what], completed=done, total=total, amount=f"{done:,}/{total:,}")
+            now = time.perf_counter()
+            if what != over and not console.is_terminal and now - last_line >= PLAIN_EVERY:
+                last_line = now
+                say(f"{what}: {done:,} of {total:,}")
 
         if waiting:
             begin(waiting)

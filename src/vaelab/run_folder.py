@@ -17,14 +17,24 @@ CONFIG = "config.json"
 def expect_run(folder: Path) -> Path:
     """Return the path of the `config.json` of a run; a RunError if there is none."""
     path = folder / CONFIG
+    _expect_utf8(folder)
     if not path.is_file():
         what = "no such folder" if not folder.exists() else f"no {CONFIG} in it"
         raise RunError(f"{folder}: {what}; expected a run folder, as vaelab train writes")
     return path
 
 
+def _expect_utf8(folder: Path) -> None:
+    """Raise a RunError for a path that is not valid UTF-8, which safetensors can neither read nor write."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise RunError(f"{folder}: the path of the run folder is not valid UTF-8; rename the folder") from None
+
+
 def check_new(folder: Path) -> None:
-    """Raise a RunError unless a folder is new or empty."""
+    """Raise a RunError unless a folder is new or empty, and its name can be passed to safetensors."""
+    _expect_utf8(folder)
     if (folder / CONFIG).exists():
         raise RunError(
             f"{folder} already holds a run; expected a new folder: give another `out`, or `resume=True` to continue it"

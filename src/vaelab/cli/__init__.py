@@ -74,4 +74,5 @@ def _one_line(error: Exception) -> str:
         if isinstance(error, UnusedCliTokensError):
             words = " ".join(error.unused_tokens or ())
             return f"got {words!r}, which {command} does not take; leave it out: see {command} --help"
-    return with_options(" ".join(str(error).split()))
+        return " ".join(str(error).split())
+    return with_options(str(error))

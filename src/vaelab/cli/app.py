@@ -8,6 +8,7 @@ STARTED = time.perf_counter()  # the wall time printed at the end counts from he
 
 from collections.abc import Mapping, Sequence  # noqa: E402
 from dataclasses import asdict, dataclass, fields, replace  # noqa: E402
+from importlib import import_module  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args  # noqa: E402
 
@@ -104,6 +105,23 @@ def expect_files(run: Path, source: str | None = None) -> None:
         from vaelab.data.sources import expect_source
 
         expect_source(source)
+
+
+def import_pytorch(*modules: str) -> None:
+    """Import PyTorch, and modules that use it, which takes seconds, with progress; after the checks that do not need it."""
+    from vaelab.progress import work_bar
+
+    with work_bar(waiting="importing PyTorch"):
+        for name in ("torch", *modules):
+            import_module(name)
+
+
+def load_model(run: Path) -> TrainedModel:
+    """Load the model of a run with progress, which includes importing PyTorch."""
+    import_pytorch("vaelab.cli.outputs")
+    from vaelab.inference.trained import load
+
+    return load(run)
 
 
 def show(text: str) -> None:

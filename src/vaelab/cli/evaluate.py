@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,8 +17,10 @@ from vaelab.cli.app import (
     SourceOptions,
     app,
     expect_files,
+    import_pytorch,
     load_data_of_run,
     load_for_run,
+    load_model,
     show,
     source_arguments,
 )
@@ -69,19 +70,19 @@ def evaluate(
     out
         Folder for report.html and report.json. Default: the run folder.
     """
-    from vaelab.progress import PLAIN_EVERY, console, say, work_bar
+    from vaelab.progress import console, say, work_bar
 
     for each in (source, versus):
         expect_files(run, each)
-    with work_bar(waiting="importing PyTorch"):
-        from vaelab import runs
-        from vaelab.evaluation.page import save_page
-        from vaelab.evaluation.report import FINISHED
-        from vaelab.evaluation.report import evaluate as measure
-        from vaelab.evaluation.results import REPORT
-        from vaelab.inference.trained import load
+    import_pytorch("vaelab.evaluation.report")
+    model = load_model(run)
+    from vaelab import runs
+    from vaelab.evaluation.page import save_page
+    from vaelab.evaluation.report import FINISHED
+    from vaelab.evaluation.report import evaluate as measure
+    from vaelab.evaluation.results import REPORT
 
-    record, model = runs.open_run(run), load(run)
+    record = runs.open_run(run)
     folder = out or run
     _expect_writable(folder)
     dataset = _data_of_run(record, options) if source is None else load_for_run(run, source, options)
@@ -91,19 +92,16 @@ def evaluate(
         say(
             f"note: {dataset.name} is not the data that {run} was trained on ({record.data.source}); the report notes it"
         )
-    finished, last_line = 0, time.perf_counter()
-    with work_bar(over=FINISHED) as bar:
+    finished = 0
+    with work_bar(over=FINISHED, waiting="preparing the images") as bar:
 
         def work(what: str, done: int, total: int) -> None:
-            nonlocal finished, last_line
+            nonlocal finished
             bar(what, done, total)
             if what == FINISHED:
                 finished = done
                 if done and not console.is_terminal:
                     say(f"{done} of {total} sections")
-            elif not console.is_terminal and time.perf_counter() - last_line >= PLAIN_EVERY:
-                last_line = time.perf_counter()
-                say(f"{what}: {done:,} of {total:,}")
 
         try:
             report = measure(
@@ -129,8 +127,9 @@ def evaluate(
         say(f"stopped; {finished} finished sections are kept in {folder / SECTIONS}; to continue: {command}")
         raise SystemExit(INTERRUPTED)
     report = replace(report, facts=report.facts | {"run": _run_facts(record, same_data)})
-    report.save(folder / REPORT)
-    save_page(report, folder / PAGE)
+    with work_bar(waiting="writing the report"):
+        report.save(folder / REPORT)
+        save_page(report, folder / PAGE)
     for line in report.lines:
         show(with_options(line))
     say(f"report: {folder / PAGE}, figures: {folder / REPORT}")
@@ -235,14 +234,14 @@ def _print_table(comparison: Comparison) -> None:
         if row.section != section:
             section = row.section
             table.add_row(*([""] if table.row_count else []))
-            table.add_row(Text(section, style="bold"))
+            table.add_row(Text(printable(section), style="bold"))
         cells = [
             Text(f"{rounded(cell.value, cell.error)} {'*' if cell.best else ' '}", style="bold" if cell.best else "")
             if math.isfinite(cell.value)
             else Text("–  ")
             for cell in row.cells
         ]
-        table.add_row(Text(f"  {row.name}" + (f", {row.unit}" if row.unit else "")), *cells)
+        table.add_row(Text(printable(f"  {row.name}" + (f", {row.unit}" if row.unit else ""))), *cells)
     width = None if sys.stdout.isatty() else 48 + 24 * len(comparison.names)
     console = Console(width=width, highlight=False)
     console.print(table)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vaelab.cli.app import Flag, Options, SourceOptions, SplitName, app, expect_files, images_of_split, load_for_run
+from vaelab.cli.app import Flag, Options, SplitName, app, expect_files, images_of_split, load_for_run, load_model
+from vaelab.cli.axes import load_measured, with_axes
 from vaelab.cli.generate import MAX_CELLS, expect_count
 from vaelab.cli.images import InputImage, PartName, Reader, expect_images
 from vaelab.errors import ConfigError, LabelError, counted
@@ -19,9 +21,6 @@ if TYPE_CHECKING:
     from vaelab.figures.pictures import Pictures
     from vaelab.inference.latents import Placed
     from vaelab.inference.trained import TrainedModel
-
-MAX_MEASURED = 10_000
-"""Largest number of images to measure axes on, if the run has not measured them."""
 
 SHEET_STEPS, ANIMATION_STEPS = 11, 31
 """Default number of steps of a sheet and of an animation."""
@@ -85,9 +84,9 @@ def traverse(
         raise ConfigError("got both --image and --seed; expected one of them: leave the other out")
     expect_files(run, source)
     expect_images(image)
+    model = load_measured(run, source, options)
     from vaelab.inference import explore, latents
 
-    model = _measured(run, source, options)
     chosen = _axes(axes)
     if chosen is None and model.axes is not None:
         chosen = list(model.axes.order[:count])
@@ -100,7 +99,8 @@ def traverse(
         label = label if label is not None or placed.labels is None else model.classes[placed.labels[0]]
     elif seed is not None:
         z = model.latents(1, seed=seed)[0]
-    _save(explore.traverse(model, label, z=z, axes=chosen, steps=_steps(steps, out)), out, fps)
+    with _drawing():
+        _save(explore.traverse(model, label, z=z, axes=chosen, steps=_steps(steps, out)), out, fps)
 
 
 @app.command
@@ -147,20 +147,22 @@ def interpolate(
         )
     expect_files(run)
     expect_images(*images)
+    model = load_model(run)
     from vaelab.inference import explore, latents
-    from vaelab.inference.trained import load
 
-    model = load(run)
     if not images:
         under = label if label or not model.conditional else [model.classes[0]]
-        between = explore.interpolate(model, z=model.latents(2, seed=seed), under=under, steps=_steps(steps, out))
-    else:
-        reader = Reader(run, model, options, prepare=prepare)
-        read = [reader.one(text) for text in images]
+        with _drawing():
+            between = explore.interpolate(model, z=model.latents(2, seed=seed), under=under, steps=_steps(steps, out))
+            _save(between, out, fps)
+        return
+    reader = Reader(run, model, options, prepare=prepare)
+    read = [reader.one(text) for text in images]
+    with _drawing():
         placed = latents.place(model, _stack(read), [image.label for image in read])
         _report_inferred(model, read, placed)
         between = explore.interpolate(model, _stack(read), placed.labels, under=label, steps=_steps(steps, out))
-    _save(between, out, fps)
+        _save(between, out, fps)
 
 
 @app.command
@@ -199,17 +201,18 @@ def manifold(
 
     expect_suffix(out, ".png")
     expect_files(run, source)
+    model = load_measured(run, source, options)
     from vaelab.inference import explore
 
-    model = _measured(run, source, options)
     labels = label or (model.classes[:MAX_SHEETS] if model.conditional else [None])
     side = steps if steps is not None else 20 if len(labels) == 1 else 10
     _expect_cells(len(labels) * side * side)
-    sheets = [explore.manifold(model, one, axes=_axes(axes), steps=side) for one in labels]
-    if len(sheets) == 1:
-        _save(sheets[0], out)
-        return
-    save_picture(out, beside(sheets))
+    with _drawing():
+        sheets = [explore.manifold(model, one, axes=_axes(axes), steps=side) for one in labels]
+        if len(sheets) == 1:
+            _save(sheets[0], out)
+            return
+        save_picture(out, beside(sheets))
     say(f"{len(sheets)} sheets of {side}×{side} images: {out}")
 
 
@@ -253,10 +256,9 @@ def restyle(
         raise ConfigError("got no image to restyle; expected some: vaelab restyle RUN IMAGE --out FILE.png")
     expect_files(run)
     expect_images(*images)
+    model = load_model(run)
     from vaelab.inference import explore, latents
-    from vaelab.inference.trained import load
 
-    model = load(run)
     latents.expect_conditional(model)
     reader = Reader(run, model, options, prepare=prepare)
     read = [image for text in images for image in reader.several(text, split, count)]
@@ -267,11 +269,12 @@ def restyle(
             "each"
         )
     labels = [image.label for image in read] if not label else label * len(read) if len(label) == 1 else label
-    restyled = explore.restyle(model, _stack(read), labels)
-    for image, known, name in zip(read, labels, restyled.names, strict=True):
-        if known is None:
-            say(f"{image.name}: {name}; use --label to set it")
-    _save(restyled, out)
+    with _drawing():
+        restyled = explore.restyle(model, _stack(read), labels)
+        for image, known, name in zip(read, labels, restyled.names, strict=True):
+            if known is None:
+                say(f"{image.name}: {name}; use --label to set it")
+        _save(restyled, out)
 
 
 @app.command
@@ -309,39 +312,30 @@ def posterior(
     expect_suffix(out, ".png", ".npz")
     expect_count(count)
     expect_files(run, source)
+    model, dataset = load_model(run), load_for_run(run, source, options)
     from vaelab.cli.outputs import spread, write_npz
     from vaelab.inference import explore
-    from vaelab.inference.latents import measured
-    from vaelab.inference.trained import load
 
-    model, dataset = load(run), load_for_run(run, source, options)
     images, labels, data_labels, _ = images_of_split(model, dataset, split)
     if model.axes is None and axes is None:
-        some = spread(len(images), MAX_MEASURED)
-        model = measured(model, images[some], None if labels is None else labels[some])
+        model = with_axes(model, images, labels)
     shown = spread(len(images), count)
     data_labels = None if data_labels is None else data_labels[shown]
-    placed = explore.posterior(model, images[shown], data_labels, classes=dataset.classes, axes=_axes(axes))
-    if out.suffix.lower() == ".npz":
-        labels = {} if data_labels is None else {"labels": data_labels}
-        write_npz(out, mean=placed.mean, log_variance=placed.log_variance, **labels)
-    else:
-        placed.save(out)
+    with _drawing():
+        placed = explore.posterior(model, images[shown], data_labels, classes=dataset.classes, axes=_axes(axes))
+        if out.suffix.lower() == ".npz":
+            labels = {} if data_labels is None else {"labels": data_labels}
+            write_npz(out, mean=placed.mean, log_variance=placed.log_variance, **labels)
+        else:
+            placed.save(out)
     say(f"{len(shown):,} posteriors: {out}")
 
 
-def _measured(run: Path, source: str | None, options: SourceOptions | None) -> TrainedModel:
-    """Load a model, with its axes measured on the source if one is given."""
-    from vaelab.cli.outputs import spread
-    from vaelab.inference.latents import measured
-    from vaelab.inference.trained import load
+def _drawing() -> AbstractContextManager[object]:
+    """Return the context in which pictures are made, with progress."""
+    from vaelab.progress import work_bar
 
-    model = load(run)
-    if source is None:
-        return model
-    images, labels, _, _ = images_of_split(model, load_for_run(run, source, options), "all")
-    some = spread(len(images), MAX_MEASURED)
-    return measured(model, images[some], None if labels is None else labels[some])
+    return work_bar(waiting="drawing")
 
 
 def _stack(images: Sequence[InputImage]) -> np.ndarray:

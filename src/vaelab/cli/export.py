@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vaelab.cli.app import Flag, app, expect_files
+from vaelab.cli.app import Flag, app, expect_files, import_pytorch
 from vaelab.cli.spelling import with_options
 from vaelab.errors import ConfigError
 
@@ -51,6 +51,7 @@ def export(
         raise ConfigError(f"got the source {source!r} for {out}; leave it out: only a page needs images")
     from vaelab.progress import say, work_bar
 
+    import_pytorch()
     with work_bar(waiting="exporting and checking the model"):
         from vaelab.inference.onnx import LICENCE, OPSET, export_onnx
 
@@ -65,7 +66,8 @@ def export(
 def _page(run: Path, source: str | None, out: Path) -> None:
     from vaelab.progress import say, work_bar
 
-    with work_bar(waiting="exporting the page") as report:
+    import_pytorch()
+    with work_bar(waiting="preparing the page") as report:
         from vaelab.studio.single import export_page
 
         written = export_page(run, out, source=source, work=report)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from vaelab.cli.app import Options, SplitName, app, expect_files, images_of_split, load_for_run, nats_text
+from vaelab.cli.app import Options, SplitName, app, expect_files, images_of_split, load_for_run, load_model, nats_text
 from vaelab.errors import ConfigError, counted
 
 MAX_CELLS = 20_000
@@ -52,23 +52,23 @@ def sample(
         Mean of p(x|z), or a sample of it.
     """
     from vaelab.files import expect_suffix
-    from vaelab.progress import say
+    from vaelab.progress import say, work_bar
 
     as_folder = out.is_dir() or not out.suffix
     if not as_folder:
         expect_suffix(out, ".png", ".npz")
     expect_files(run)
+    model = load_model(run)
     from vaelab.cli.outputs import write_samples
-    from vaelab.inference.trained import load
 
-    model = load(run)
     cells = count * len(label or model.classes or [""])
     if out.suffix.lower() == ".png" and cells > MAX_CELLS:
         raise ConfigError(
             f"--count: got {cells:,} images for one picture; expected at most {MAX_CELLS:,}: write FILE.npz"
         )
-    samples = model.grid(label, count=count, temperature=temperature, seed=seed, decode=decode)
-    write_samples(out, as_folder, model, samples, count)
+    with work_bar(waiting="generating images"):
+        samples = model.grid(label, count=count, temperature=temperature, seed=seed, decode=decode)
+        write_samples(out, as_folder, model, samples, count)
     say(f"{counted(len(samples.images), 'image')}: {out}")
 
 
@@ -102,25 +102,25 @@ def reconstruct(
         Seed of the latent samples.
     """
     from vaelab.files import expect_suffix
-    from vaelab.progress import say
+    from vaelab.progress import say, work_bar
 
     expect_count(count)
     expect_suffix(out, ".png", ".npz")
     expect_files(run, source)
+    model = load_model(run)
     from vaelab.cli.outputs import nats_name, spread, write_npz
     from vaelab.figures.plots import reconstruction_sheet, save_picture
-    from vaelab.inference.trained import load
 
-    model = load(run)
     images, labels, data_labels, _ = images_of_split(model, load_for_run(run, source, options), split)
     shown = spread(len(images), count)
     images, labels = images[shown], None if labels is None else labels[shown]
-    result = model.reconstruct(images, labels, seed=seed)
-    if out.suffix.lower() == ".npz":
-        write_npz(out, **result._asdict(), **({} if data_labels is None else {"labels": data_labels[shown]}))
-    else:
-        title = f"{Path(source).name}, {split}: nats per image ({nats_name(model)})"
-        save_picture(out, reconstruction_sheet(result.originals, result.images, result.nats, title=title))
+    with work_bar(waiting="reconstructing"):
+        result = model.reconstruct(images, labels, seed=seed)
+        if out.suffix.lower() == ".npz":
+            write_npz(out, **result._asdict(), **({} if data_labels is None else {"labels": data_labels[shown]}))
+        else:
+            title = f"{Path(source).name}, {split}: nats per image ({nats_name(model)})"
+            save_picture(out, reconstruction_sheet(result.originals, result.images, result.nats, title=title))
     text = nats_text(result.distortion.mean().item(), result.rate.mean().item(), model.kind == "ae")
     say(f"{counted(len(images), 'image')}, {text} per image: {out}")
 
@@ -153,10 +153,9 @@ def encode(
 
     expect_suffix(out, ".npz")
     expect_files(run, source)
+    model = load_model(run)
     from vaelab.cli.outputs import write_npz
-    from vaelab.inference.trained import load
 
-    model = load(run)
     dataset = load_for_run(run, source, options)
     images, labels, data_labels, splits = images_of_split(model, dataset, split)
     with work_bar() as report:

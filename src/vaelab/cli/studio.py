@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vaelab.cli.app import Flag, app, expect_files
+from vaelab.cli.app import Flag, app, expect_files, import_pytorch
 from vaelab.cli.spelling import with_options
 
 
@@ -35,10 +35,11 @@ def studio(
     from vaelab.progress import say, work_bar
 
     expect_files(run, source)
-    with work_bar(waiting="preparing the page") as report:
-        from vaelab.studio.page import expect_packages
+    import_pytorch("vaelab.studio.page")
+    from vaelab.studio.page import expect_packages
 
-        expect_packages("fastapi", "uvicorn")
+    expect_packages("fastapi", "uvicorn")
+    with work_bar(waiting="preparing the page") as report:
         from vaelab.studio.server import open_site, serve
 
         site = open_site(run, source=source, work=report)

@@ -8,7 +8,17 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vaelab.cli.app import GROUPS, Flag, Options, app, load_source, show, source_arguments
+from vaelab.cli.app import (
+    GROUPS,
+    Flag,
+    Options,
+    app,
+    import_pytorch,
+    load_data_of_run,
+    load_source,
+    show,
+    source_arguments,
+)
 from vaelab.cli.train_options import TrainOptions, as_config
 from vaelab.cli.train_run import new_folder, total_time, train_one
 from vaelab.config import Config
@@ -56,6 +66,7 @@ def data(source: str | None = None, /, *, options: Options = None, out: Path | N
     from vaelab.data.describe import describe_dataset
     from vaelab.figures.plots import contact_sheet, save_picture
     from vaelab.files import expect_suffix
+    from vaelab.progress import work_bar
 
     if out is not None:
         expect_suffix(out, ".png")
@@ -63,7 +74,8 @@ def data(source: str | None = None, /, *, options: Options = None, out: Path | N
     for line in describe_dataset(dataset):
         show(line)
     path = out or Path(f"{dataset.name}-sheet.png")
-    save_picture(path, contact_sheet(dataset))
+    with work_bar(waiting="drawing the contact sheet"):
+        save_picture(path, contact_sheet(dataset))
     show(f"contact sheet: {path}")
 
 
@@ -102,13 +114,14 @@ def train(
     if resume and out is None:
         raise ConfigError("--resume: got no run; expected the run folder to continue: give --out")
     _check_before_loading(source, config, out, resume)
-    dataset = load_source(source, options)
+    dataset = load_data_of_run(out, source, options) if resume and out is not None else load_source(source, options)
     command = ["vaelab", "train", source, *source_arguments(options)]
     if config.model.model == "all":
         from vaelab.cli.train_all import train_all
 
         train_all(config, dataset, out or new_folder(f"{dataset.name}-all"), resume, [*command, "--model", "all"])
         return
+    import_pytorch()
     from vaelab.training.resolve import resolve
 
     folder = out or new_folder(f"{dataset.name}-{resolve(config, dataset).model.model}")
@@ -127,6 +140,7 @@ def _check_before_loading(source: str, config: Config, out: Path | None, resume:
         expect_run(out) if resume else check_new(out)
     device = config.train.device
     if resume and out is not None:
+        import_pytorch()
         from vaelab import runs
 
         run = runs.open_run(out)
@@ -135,6 +149,7 @@ def _check_before_loading(source: str, config: Config, out: Path | None, resume:
             runs.expect_unfinished(run, facts, config.train)
         device = device or run.config.train.device
     if device is not None:
+        import_pytorch()
         from vaelab.precision import pick_device
 
         pick_device(device)

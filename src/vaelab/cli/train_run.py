@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vaelab.cli.app import INTERRUPTED, STARTED
+from vaelab.cli.app import INTERRUPTED, STARTED, import_pytorch
 from vaelab.cli.spelling import with_options
 from vaelab.errors import counted
 from vaelab.interruption import collected_signals
@@ -47,11 +47,11 @@ def train_one(config: Config, dataset: Dataset, folder: Path, resume: bool, *, r
     """
     from vaelab.progress import TrainingDisplay, say, work_bar
 
-    with work_bar(waiting="importing PyTorch"):
-        from vaelab import runs
-        from vaelab.cli.baselines import validation_lines
-        from vaelab.cli.outputs import run_pictures
-        from vaelab.training.fit import fit as fit_model
+    import_pytorch("vaelab.cli.outputs", "vaelab.training.fit")
+    from vaelab import runs
+    from vaelab.cli.baselines import validation_lines
+    from vaelab.cli.outputs import run_pictures
+    from vaelab.training.fit import fit as fit_model
 
     started = STARTED if COUNT_LOADING in os.environ else None
     facts = runs.resume_facts(runs.open_run(folder)) if resume else None

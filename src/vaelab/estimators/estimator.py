@@ -35,6 +35,7 @@ from vaelab.data.split import hold_out
 from vaelab.errors import DataError, LabelError, RunError, TrainingError, expect_list, unknown_label
 from vaelab.estimators.parameters import DEFAULTS, MODEL_FIELDS, TRAIN_FIELDS, Parameters
 from vaelab.figures.pictures import Pictures
+from vaelab.inference.class_names import composed
 from vaelab.inference.explore import restyle
 from vaelab.inference.latents import place
 from vaelab.inference.trained import Decode, Reconstructions, TrainedModel, load
@@ -283,13 +284,12 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         """Convert labels to indices of the trained model, which itself refuses missing or unexpected labels."""
         if self.kind != "cvae" or labels is None:
             return labels
-        known: dict[Any, int] = {name: index for index, name in enumerate(self.data_.classes)}
-        known |= {value: index for index, value in enumerate(self.classes_.tolist())}
+        both = (self.data_.classes, self.classes_.tolist())
+        known: dict[Any, int] = {composed(label): at for each in both for at, label in enumerate(each)}
         requested = column_or_1d(np.atleast_1d(labels)).tolist()
-        for label in requested:
-            if label not in known and str(label) not in known:
-                raise unknown_label(label, self.data_.classes, indices=False)
-        return np.array([known[label] if label in known else known[str(label)] for label in requested], dtype=np.int64)
+        if None in (found := [known.get(composed(label), known.get(composed(str(label)))) for label in requested]):
+            raise unknown_label(requested[found.index(None)], self.data_.classes, indices=False)
+        return np.array(found, dtype=np.int64)
 
     def _set_fitted(self, config: ResolvedConfig, dataset: Dataset, last: Progress) -> None:
         """Set the fitted attributes from the model that `last` reports."""

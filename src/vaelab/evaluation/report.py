@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from vaelab.data.dataset import Dataset, Split
-from vaelab.errors import ConfigError, OutputError, did_you_mean
+from vaelab.errors import ConfigError, OutputError, did_you_mean, printable
 from vaelab.evaluation import results
 from vaelab.evaluation.agreement import agreement_section
 from vaelab.evaluation.autoencoder import random_points_section
@@ -85,7 +85,7 @@ class Report:
     @property
     def lines(self) -> tuple[str, ...]:
         """One line per section: its title and first sentence, or the reason it was left out."""
-        return tuple(f"{section.title}: {_first_sentence(section)}" for section in self.sections)
+        return tuple(printable(f"{section.title}: {_first_sentence(section)}") for section in self.sections)
 
     def __str__(self) -> str:
         return "\n".join(self.lines)

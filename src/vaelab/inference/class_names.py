@@ -15,6 +15,11 @@ import numpy as np
 from vaelab.errors import unknown_label
 
 
+def composed(label: object) -> object:
+    """Return a label for comparison: a name in Unicode form NFC, anything else as it is."""
+    return normalize("NFC", label) if isinstance(label, str) else label
+
+
 def index_of_name(name: str, classes: Sequence[str]) -> int:
     """Return the index of the class called `name`.
 
@@ -23,11 +28,10 @@ def index_of_name(name: str, classes: Sequence[str]) -> int:
     LabelError
         If there is none.
     """
-    composed = [normalize("NFC", known) for known in classes]
-    wanted = normalize("NFC", name)
-    if wanted not in composed:
+    known = [composed(each) for each in classes]
+    if composed(name) not in known:
         raise unknown_label(name, classes, indices=False)
-    return composed.index(wanted)
+    return known.index(composed(name))
 
 
 def index_of_label(label: object, classes: Sequence[str]) -> int:
@@ -42,7 +46,7 @@ def index_of_label(label: object, classes: Sequence[str]) -> int:
     text = str(label)
     if not (isinstance(label, str) or number):
         raise unknown_label(label, classes, indices=True)
-    if normalize("NFC", text) in (normalize("NFC", known) for known in classes):
+    if composed(text) in map(composed, classes):
         return index_of_name(text, classes)
     if text.isascii() and text.isdecimal() and int(text) < len(classes):
         return int(text)

@@ -144,15 +144,20 @@ def open_bundle(folder: Path, *, source: str | None = None, training: bool = Fal
         with _replace_folder(cache) as (temporary, cache):
             parts = json.loads(json.dumps(_build_parts(run, members, source, temporary, work)))
             (temporary / KEY).write_text(json.dumps({"key": key, "parts": parts}), encoding="utf-8")
-    manifest = _manifest(run, parts, notes, cache) | {"evaluate": evaluate_command(folder, source)}
+    manifest = _manifest(run, parts, notes, cache) | commands(folder, source, run.data.source)
     with atomic_write(cache / MANIFEST) as path:
-        path.write_text(json.dumps(manifest, ensure_ascii=False), encoding="utf-8", errors="backslashreplace")
+        path.write_text(json.dumps(manifest), encoding="ascii")
     return Bundle(cache, manifest, {kind: member.folder for kind, member in members.items()}, key, fresh)
 
 
-def evaluate_command(folder: Path, source: str | None) -> str:
-    """Return the command that evaluates a run, for a shell."""
-    return shlex.join(["vaelab", "evaluate", str(folder), *([] if source is None else [source])])
+def commands(folder: Path, source: str | None, name: str) -> dict[str, str]:
+    """Return the commands that evaluate a run and that train the missing kinds of models, for a shell.
+
+    `source` is the given source of its data, `name` the recorded one.
+    """
+    evaluate = ["vaelab", "evaluate", str(folder), *([] if source is None else [source])]
+    train = ["vaelab", "train", source or found_again(name) or name, "--model", "all", "--out", str(folder), "--resume"]
+    return {"evaluate": shlex.join(evaluate), "train": shlex.join(train)}
 
 
 def has_weights(run: Run) -> bool:
@@ -227,11 +232,11 @@ def _build_parts(run: Run, members: dict[str, Run], source: str | None, folder: 
     notes = [] if missing is None else [missing]
     styles = measured_styles(images, work)
     facts = {}
-    for at, (kind, trained) in enumerate(models.items()):
-        work("exporting", at, len(models))
+    for kind, trained in models.items():
+        work(f"exporting the model ({kind})", 0, 1)
         export_onnx(members[kind].folder, folder / f"{kind}.onnx", parts=True)
-        work("exporting", at + 1, len(models))
         facts[kind] = model_facts(members[kind], trained, images, folder, work, styles)
+    work("drawing the pictures", 0, 1)
     if images is not None:
         count = write_thumbs(folder / "thumbs.png", images)
         shown = {"thumbs": "thumbs.png", "thumbs_columns": THUMB_COLUMNS, "thumbs_count": count}

@@ -7,6 +7,7 @@ under its own name.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import threading
@@ -19,7 +20,7 @@ from typing import Any, final
 
 import uvicorn
 from fastapi import FastAPI, Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vaelab import runs
@@ -120,16 +121,16 @@ def studio_app(site: Site, hosts: Collection[str], *, ended: Callable[[], bool] 
         if name == MANIFEST:
             live = {"training": site.following.training, "curve": CURVE}
             report = REPORT if (run / REPORT).is_file() else None
-            return JSONResponse(bundle.manifest | live | {"report": report})
+            return _json(bundle.manifest | live | {"report": report})
         if name == CURVE:
-            return JSONResponse(runs.read_metrics(site.run))
+            return _json(runs.read_metrics(site.run))
         path = run / REPORT if name == REPORT else bundle.folder / name
         known = name == REPORT or name in bundle.files
         return FileResponse(path) if known and path.is_file() else not_found(name)
 
     @app.get("/status.json")
     def status() -> Response:
-        return JSONResponse({"training": site.following.training, "version": site.bundle.key})
+        return _json({"training": site.following.training, "version": site.bundle.key})
 
     @app.get("/live/{number}.png")
     def live(number: int) -> Response:
@@ -146,6 +147,11 @@ def studio_app(site: Site, hosts: Collection[str], *, ended: Callable[[], bool] 
         return FileResponse(files[name], media_type=CONTENT_TYPES[name]) if name in files else not_found(name)
 
     return app
+
+
+def _json(values: object) -> Response:
+    """Return values as JSON in ASCII: UTF-8 cannot encode names that stand for undecodable bytes."""
+    return Response(json.dumps(values), media_type="application/json")
 
 
 async def _stream(following: Following, last: str | None, ended: Callable[[], bool]) -> AsyncIterator[str]:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from vaelab.files import atomic_write, expect_suffix
 from vaelab.inference.trained import load
-from vaelab.studio.bundle import MANIFEST, THUMB_COLUMNS, Bundle, evaluate_command, open_bundle, silent
+from vaelab.studio.bundle import MANIFEST, THUMB_COLUMNS, Bundle, commands, open_bundle, silent
 from vaelab.studio.halved import halved_if_alike
 from vaelab.studio.held_out import Work
 from vaelab.studio.page import expect_packages, page_files
@@ -82,8 +82,10 @@ def export_page(
     files = page_files()
     expect_packages()
     bundle = open_bundle(Path(run), source=source, work=work)
-    command = evaluate_command(Path(_shareable(str(run))), source and _shareable(source))
-    blocks = _reduced_files(bundle, command)
+    work("packing the page", 0, 1)
+    name = bundle.manifest["source"]
+    shared = commands(Path(_shareable(str(run))), source and _shareable(source), name)
+    blocks = _reduced_files(bundle, shared)
     blocks |= {name: files[name].read_bytes() for name in ("worker.js", "ort.wasm", "licences.txt")}
     index, script, style = (files[name].read_text(encoding="utf-8") for name in ("index.html", "app.js", "app.css"))
     with atomic_write(path) as temporary:
@@ -127,9 +129,12 @@ def _shareable(path: str) -> str:
     return Path(path).name if Path(path).is_absolute() else path
 
 
-def _reduced_files(bundle: Bundle, evaluate: str) -> dict[str, bytes]:
-    """Return the files of a bundle by name, with fewer points, and float16 weights where the outputs stay within tolerance."""
-    manifest = json.loads(json.dumps(bundle.manifest)) | {"evaluate": evaluate}
+def _reduced_files(bundle: Bundle, shared: dict[str, str]) -> dict[str, bytes]:
+    """Return the files of a bundle by name, with fewer points, and float16 weights where the outputs stay within tolerance.
+
+    `shared` are the commands of the manifest, without the folders of this machine.
+    """
+    manifest = json.loads(json.dumps(bundle.manifest)) | shared
     files = {name: (bundle.folder / name).read_bytes() for name in bundle.files if name != MANIFEST}
     _, height, width = manifest["shape"]
     rows = max(1, min(MOST_POINTS, MOST_PIXELS // (height * width)) // THUMB_COLUMNS)
@@ -143,7 +148,7 @@ def _reduced_files(bundle: Bundle, evaluate: str) -> dict[str, bytes]:
                 points["thumbs_count"] = min(points["thumbs_count"], rows * THUMB_COLUMNS, points["count"])
     if "thumbs.png" in files:
         files["thumbs.png"] = _cropped(files["thumbs.png"], rows * height)
-    return {MANIFEST: json.dumps(manifest, ensure_ascii=False).encode(), **files}
+    return {MANIFEST: json.dumps(manifest).encode(), **files}
 
 
 def _first_points(data: bytes, points: dict[str, Any]) -> bytes:

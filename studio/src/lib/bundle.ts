@@ -2,6 +2,7 @@
 import { unpack } from "./unpack";
 import type { Bundle, Manifest, Source } from "./types";
 import { LIKELIHOOD_NAMES } from "./manifest";
+import { parseShown } from "./printable";
 
 /** Selects the script elements that contain the files of a page exported as one file. */
 const PACKED = 'script[type="application/vaelab"]';
@@ -30,7 +31,7 @@ export function createBundle(): Bundle {
 }
 
 export async function json<T>(bundle: Bundle, name: string): Promise<T> {
-  return JSON.parse(new TextDecoder().decode(await bundle(name))) as T;
+  return parseShown(new TextDecoder().decode(await bundle(name))) as T;
 }
 
 /** Load the manifest; throws if its format is not the one that this page reads. */

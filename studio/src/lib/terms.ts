@@ -19,7 +19,7 @@ export const TERMS: readonly Group[] = [
       { name: "label", text: "The class of an image, such as the digit. A conditional model (CVAE) is given the label, so z holds only the style." },
       { name: "prior, N(0, I)", text: "The standard normal distribution: every number of z is independent, with mean 0 and standard deviation 1. Random points are drawn from it." },
       { name: "posterior", text: "The distribution of the points from which an image may have been generated: a mean μ and a standard deviation σ on each axis." },
-      { name: "σ", text: "Standard deviation. Distances in the latent space are in σ of the prior: about 95 % of the values on an axis are within ±2 σ. An autoencoder has no prior; there it is the standard deviation of its codes." },
+      { name: "σ", text: "Standard deviation. Distances in the latent space are in σ of the prior, within ±2 σ of which are about 95 % of the random points on an axis; encoded images can be spread otherwise. An autoencoder has no prior; there it is the standard deviation of its codes." },
       { name: "drifting", text: "Until you first use the page, the point moves on a small circle, to show that nearby points decode to similar images." },
       { name: "temperature", text: "Factor of the standard deviation of random points: below 1 they are more typical, above 1 more unusual." },
       { name: "slant, stroke width (r)", text: "What an axis carries, measured: r is the correlation of the axis with the slant or the stroke width of held-out drawings of the same label. Above 0, the slider increases it to the right, below 0 to the left; axes below 0.3 are not marked." },

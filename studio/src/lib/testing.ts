@@ -47,6 +47,7 @@ export function manifestOf(kinds: Kind[] = ["ae", "vae", "cvae"], classes = ["a"
     report: null,
     curve: null,
     evaluate: "vaelab evaluate test",
+    train: "vaelab train test --model all --out test --resume",
     notes: [],
   };
 }

@@ -97,6 +97,8 @@ export interface Manifest {
   curve: string | null;
   /** The command that evaluates the run. */
   evaluate: string;
+  /** The command that trains the missing kinds of models. */
+  train: string;
   /** Notes for the user: what is missing from the page, and why. */
   notes: string[];
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
+from vaelab.errors import printable
+
 
 class Html(str):
     """Text that is markup already and is not escaped."""
@@ -32,8 +34,10 @@ def void(name: str, /, **attributes: object) -> Html:
 
 
 def joined(*children: str) -> Html:
-    """Join several pieces; escaped, except `Html`."""
-    return Html("".join(child if isinstance(child, Html) else escape(child, quote=False) for child in children))
+    """Join several pieces; escaped, except `Html`. Characters that cannot be printed are escaped too."""
+    return Html(
+        "".join(child if isinstance(child, Html) else escape(printable(child), quote=False) for child in children)
+    )
 
 
 def number(value: float) -> str:
@@ -48,4 +52,4 @@ def _attribute(key: str, value: object) -> str:
     key = key.rstrip("_").replace("_", "-")
     if value is True:
         return f" {key}"
-    return f' {key}="{escape(number(value) if isinstance(value, float) else str(value))}"'
+    return f' {key}="{escape(number(value) if isinstance(value, float) else printable(str(value)))}"'

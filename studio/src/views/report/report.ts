@@ -1,4 +1,5 @@
 /** Reads `report.json`, which docs/report.md specifies. Parts that do not follow the specification are ignored. */
+import { parseShown } from "../../lib/printable";
 import { fixed, moment, rounded } from "./format";
 
 const SCHEMA = 1;
@@ -79,7 +80,7 @@ const texts = (value: unknown): string[] => list(value).map(text);
 export function readReport(json: string): ReportPage {
   let report: Json;
   try {
-    report = object(JSON.parse(json));
+    report = object(parseShown(json));
   } catch {
     throw new Error("The report of this run is not readable: expected the JSON file that vaelab evaluate writes.");
   }

@@ -1,4 +1,4 @@
-/** The seven steps: titles, the models that each one needs, and the command that trains a missing one. */
+/** The seven steps: titles, and the models that each one needs. */
 import type { Kind, Manifest } from "../../lib/types";
 
 export interface Step {
@@ -32,12 +32,6 @@ export function modelOf(manifest: Manifest, step: number): Kind | null {
 /** The VAE or conditional VAE that step 2 shows next to the autoencoder; null if the page has neither. */
 export function besideOf(manifest: Manifest): Kind | null {
   return (["vae", "cvae"] as const).find((kind) => manifest.models[kind] !== undefined) ?? null;
-}
-
-/** The command that trains all three models; the source is quoted for the shell where necessary. */
-export function command(source: string): string {
-  const plain = /^[\w./:-]+$/.test(source);
-  return `vaelab train ${plain ? source : `'${source.replaceAll("'", "'\\''")}'`} --model all`;
 }
 
 /** The nearest valid step, 1 to 7; 1 for NaN. */

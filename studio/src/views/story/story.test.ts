@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Kind, Manifest } from "../../lib/types";
 import { average, density, deviations, divergence, fromPlane, grid, originOn, rate, reach, reparameterised } from "./algebra";
-import { besideOf, clamped, command, modelOf, STEPS } from "./steps";
+import { besideOf, clamped, modelOf, STEPS } from "./steps";
 
 const xs = grid(-8, 8, 2001);
 
@@ -64,11 +64,6 @@ describe("the steps", () => {
     const alone = page("cvae");
     expect(STEPS.map((_, at) => modelOf(alone, at + 1))).toEqual([null, null, "cvae", "cvae", "cvae", null, "cvae"]);
     expect([besideOf(alone), besideOf(page("ae"))]).toEqual(["cvae", null]);
-  });
-
-  it("quote the source in the training command", () => {
-    expect(command("strokes")).toBe("vaelab train strokes --model all");
-    expect(command("my digits' folder")).toBe("vaelab train 'my digits'\\'' folder' --model all");
   });
 
   it("are limited to 1 to 7", () => {
