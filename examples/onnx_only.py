@@ -13,13 +13,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from PIL import Image
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import: else it reports to its maker
+
+import onnxruntime  # noqa: E402
 
 
 class Exported:

@@ -100,7 +100,7 @@ def test_a_newer_format_is_said(run: runs.Run) -> None:
 def test_weights_of_another_shape_are_found(run: runs.Run) -> None:
     model = runs.load_model(run)
     weights = dict(model.state_dict()) | {"head.bias": torch.zeros(99)}
-    runs.save_weights(run, weights, {})
+    runs.save_weights(run, weights, {"step": 1})
     with pytest.raises(RunError, match=r"its weights do not fit config\.json"):
         load(run.folder)
 

@@ -187,7 +187,7 @@ def test_what_is_finished_is_kept_and_the_next_call_goes_on(
         r"stopped; .*\b1\b.* vae/evaluation; to continue: vaelab evaluate vae --importance-samples 2 --quick$", told
     )
     assert not (here / "vae" / "report.json").exists()
-    assert [path.name for path in (here / "vae" / "evaluation").iterdir()] == ["likelihood.npz"]
+    assert [path.name for path in (here / "vae" / "evaluation").iterdir()] == ["likelihood.section"]
     measure(monkeypatch, likelihood=counted, other=other)
     call(*command)
     assert measured == ["likelihood"]
@@ -198,7 +198,7 @@ def test_what_is_finished_is_kept_and_the_next_call_goes_on(
     assert measured == ["likelihood"]
     call(*command, "--seed", "1")
     assert measured == ["likelihood"] * 2
-    (here / "vae" / "evaluation" / "likelihood.npz").write_bytes(b"cut short")
+    (here / "vae" / "evaluation" / "likelihood.section").write_bytes(b"cut short")
     call(*command)
     assert measured == ["likelihood"] * 3
 

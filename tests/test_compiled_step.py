@@ -1,5 +1,6 @@
 """When a training is compiled, what happens where that fails, and that a compiled step is the step."""
 
+import hashlib
 import math
 import os
 import re
@@ -379,8 +380,8 @@ def test_a_compiled_step_that_does_something_else_is_not_used() -> None:
 
 
 def test_a_name_follows_from_all_that_a_step_depends_on(tiny: Dataset, tiny_config: Config) -> None:
-    def path(config: Config) -> Path:
-        return cache.package_path(accelerated(config, tiny)[1].key())
+    def path(config: Config) -> str:
+        return cache._place(accelerated(config, tiny)[1].key())[1]
 
     first = path(tiny_config)
     for changes in (
@@ -402,15 +403,21 @@ def test_a_recipe_is_read_as_it_was_written(tiny: Dataset, tiny_config: Config) 
     assert CompileKey.from_json(key.to_json()) == key
 
 
+def kept(key: CompileKey, content: bytes = b"anything") -> Path:
+    """The package of a key in the cache, with this content."""
+    source = Path(os.environ["VAELAB_CACHE_DIR"]).parent / "source"
+    source.write_bytes(content)
+    cache.keep(source, key)
+    path = cache.find(key)
+    assert path is not None
+    return path
+
+
 def test_what_cannot_be_loaded_is_one_line_and_training_goes_on(tiny: Dataset, tiny_config: Config) -> None:
     trainer, runner = accelerated(tiny_config, tiny)
     key = runner.key()
     assert not runner._load()
-    path = cache.package_path(key)
-    path.parent.mkdir(parents=True, mode=0o700)
-    path.write_bytes(b"no package")
-    path.chmod(0o600)
-    assert cache.find(key) == path
+    kept(key, b"no package")  # whole, but PyTorch cannot load it
     for _ in runner.prepare():
         pass
     (remark,) = runner.remarks
@@ -419,43 +426,97 @@ def test_what_cannot_be_loaded_is_one_line_and_training_goes_on(tiny: Dataset, t
     trainer.take_step(0.5)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs the permissions of POSIX: run it on Linux or macOS")
+POSIX = pytest.mark.skipif(os.name == "nt", reason="needs the permissions of POSIX: run it on Linux or macOS")
+
+
+@POSIX
 @pytest.mark.parametrize("what", ["folder", "package"])
 def test_a_package_that_others_could_have_written_is_not_loaded(tiny: Dataset, tiny_config: Config, what: str) -> None:
     """Loading a package runs its code."""
     key = key_of(tiny_config, tiny)
-    path = cache.package_path(key)
-    path.parent.mkdir(parents=True, mode=0o700)
-    path.write_bytes(b"anything")
-    path.chmod(0o600)
-    assert cache.find(key) == path
+    path = kept(key)
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert path.stat().st_mode & 0o777 == 0o600
     (path.parent if what == "folder" else path).chmod(0o772 if what == "folder" else 0o620)
     assert cache.find(key) is None
+    if what == "folder":
+        with pytest.raises(OSError, match="others can write to it; remove it"):
+            cache.keep(path, key)
+    else:
+        assert not path.exists()
+        assert kept(key).name == path.name
 
 
 def test_a_package_of_somebody_else_is_not_loaded(
     tiny: Dataset, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = key_of(tiny_config, tiny)
-    path = cache.package_path(key)
-    path.parent.mkdir(parents=True, mode=0o700)
-    path.write_bytes(b"anything")
-    path.chmod(0o600)
+    kept(key)
     monkeypatch.setattr(os, "getuid", lambda: 12345, raising=False)
     assert cache.find(key) is None
 
 
+@POSIX
+@pytest.mark.parametrize("what", ["link to a package", "link to a folder", "pipe"])
+def test_a_package_behind_a_link_is_not_loaded(tiny: Dataset, tiny_config: Config, tmp_path: Path, what: str) -> None:
+    """The name fits the content, which is all that somebody who can write to the folder needs for a digest."""
+    key = key_of(tiny_config, tiny)
+    path = kept(key)
+    moved = tmp_path / "elsewhere"
+    if what == "link to a folder":
+        path.parent.rename(moved)
+        path.parent.symlink_to(moved)
+        assert cache.find(key) is None
+        with pytest.raises(OSError, match="is a link"):
+            cache.keep(moved / path.name, key)
+        return
+    path.rename(moved)
+    path.symlink_to(moved) if what == "link to a package" else os.mkfifo(path)
+    assert cache.find(key) is None
+    assert not path.exists()
+    assert kept(key) == path
+    assert not path.is_symlink()
+
+
+@pytest.mark.parametrize("change", ["cut", "empty", "one bit", "longer"])
+def test_a_damaged_package_is_removed_and_made_again(tiny: Dataset, tiny_config: Config, change: str) -> None:
+    key = key_of(tiny_config, tiny)
+    content = bytes(range(256)) * 20
+    path = kept(key, content)
+    damaged = {
+        "cut": content[:-100],
+        "empty": b"",
+        "one bit": content[:9] + b"\0" + content[10:],
+        "longer": content * 2,
+    }
+    path.write_bytes(damaged[change])
+    assert cache.find(key) is None
+    assert not path.exists()
+    assert kept(key, content).read_bytes() == content
+
+
+def test_what_another_process_has_made_is_used(tiny: Dataset, tiny_config: Config) -> None:
+    key = key_of(tiny_config, tiny)
+    first = kept(key, b"first")
+    assert kept(key, b"second") == first
+    other = first.with_name(first.name.replace(first.stem[-64:], hashlib.sha256(b"x").hexdigest()))
+    other.write_bytes(b"x")  # kept by another process in the same moment
+    other.chmod(0o600)
+    assert kept(key).read_bytes() in (b"first", b"x")
+    assert len(list(first.parent.iterdir())) == 1
+
+
 def test_the_newest_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "MAX_PACKAGES", 2)
-    monkeypatch.setattr(cache, "package_path", lambda name: tmp_path / "kept" / f"{name}.pt2")
+    monkeypatch.setattr(cache, "_place", lambda name: (tmp_path / "kept", name))
     source = tmp_path / "source"
     source.write_bytes(b"made")
     for age, name in enumerate(("d", "c", "b", "a")):
         cache.keep(source, name)  # pyright: ignore[reportArgumentType] - stands for a key
-        os.utime(tmp_path / "kept" / f"{name}.pt2", (age, age))
+        (path,) = (tmp_path / "kept").glob(f"{name}-*.pt2")
+        os.utime(path, (age, age))
     cache.keep(source, "e")  # pyright: ignore[reportArgumentType]
-    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["a.pt2", "e.pt2"]
-    assert cache.is_private(tmp_path / "kept")
+    assert sorted(path.name[:2] for path in (tmp_path / "kept").iterdir()) == ["a-", "e-"]
 
 
 def gone(process: int) -> bool:
@@ -539,6 +600,21 @@ def test_compiled_it_is_the_same_step(tmp_path: Path, empty_cache: Path) -> None
                 first[file][name], tensor, rtol=0.02, atol=2e-3, msg=lambda m, n=name: f"{n}: {m}"
             )
             assert torch.equal(first[file][name], again[file][name])  # made or kept, it is one step
+
+
+@pytest.mark.slow
+@NEEDS_COMPILER
+def test_two_trainings_that_start_together_share_a_package(tmp_path: Path, empty_cache: Path) -> None:
+    options = ("--epochs", "1", "--compile", "yes")
+    started = [subprocess.Popen(command(tmp_path / name, *options), stderr=subprocess.PIPE, text=True) for name in "ab"]
+    for process in started:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+        assert "not compiled" not in errors
+    assert len(list((empty_cache / "compiled-steps").iterdir())) == 1
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in "ab"]
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor)
 
 
 @pytest.mark.slow

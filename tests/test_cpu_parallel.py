@@ -13,7 +13,7 @@ from conftest import generator
 from torch import Tensor
 
 from vaelab import Config, Dataset
-from vaelab.acceleration.cache import package_path
+from vaelab.acceleration.cache import _place
 from vaelab.acceleration.cpu_parallel import Library, ParallelStep, part_count
 from vaelab.acceleration.graph import CompileKey, as_gradients
 from vaelab.acceleration.runner import AcceleratedRunner
@@ -202,4 +202,4 @@ def test_the_key_is_of_a_part(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) ->
     assert (whole.parts, part.parts, part.threads) == (1, 2, 2)
     assert ((30, *SHAPE), "uint8") in [(shape, dtype) for shape, _, dtype in part.tensors]
     assert CompileKey.from_json(part.to_json()) == part
-    assert package_path(part) != package_path(whole)
+    assert _place(part) != _place(whole)

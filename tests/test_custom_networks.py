@@ -311,7 +311,7 @@ def test_a_run_stores_the_path_and_the_weights(tiny: Dataset, tmp_path: Path) ->
     model.save(tmp_path / "run")
     written = json.loads((tmp_path / "run" / "config.json").read_text())["model"]
     assert (written["encoder"], written["decoder"]) == ("test_custom_networks:Encoder", "test_custom_networks:Tied")
-    loaded = vaelab.load(tmp_path / "run")
+    loaded = vaelab.load(tmp_path / "run", trust_code=True)
     np.testing.assert_array_equal(loaded.sample([0, 1, 2], seed=3), model.sample([0, 1, 2], seed=3))
     assert isinstance(loaded.model.decoder, Tied)
     assert loaded.model.decoder.second is loaded.model.decoder.first
@@ -340,13 +340,13 @@ def test_the_code_of_the_page_runs(code_of_the_page: str, monkeypatch: pytest.Mo
             main(line.replace("--epochs 20", "--epochs 1").split())
         assert ended.value.code in (0, None)
     assert Path("samples.png").stat().st_size > 1000
-    assert vaelab.load("runs/own-2").kind == "cvae"
+    assert vaelab.load("runs/own-2", trust_code=True).kind == "cvae"
 
     # Without the module, the error says what to do.
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(Path.cwd())])
     monkeypatch.delitem(sys.modules, "my_networks")
     with pytest.raises(ConfigError, match=r"cannot import my_networks .*PYTHONPATH=FOLDER vaelab"):
-        vaelab.load("runs/own")
+        vaelab.load("runs/own", trust_code=True)
 
 
 def test_the_page_quotes_the_error_exactly() -> None:

@@ -226,7 +226,7 @@ def test_a_network_that_was_changed_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.delitem(sys.modules, "changing")
     (tmp_path / "changing.py").write_text(NETWORK.format(units=16))
     with pytest.raises(RunError, match=r"weights do not fit.*changing:Encoder.*changed"):
-        vaelab.load(tmp_path / "run")
+        vaelab.load(tmp_path / "run", trust_code=True)
     monkeypatch.delitem(sys.modules, "changing")
 
 

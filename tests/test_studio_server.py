@@ -96,13 +96,13 @@ def test_the_page_and_the_bundle_are_served(client: Client, site: Site, stand_in
         answer = client.get(f"/bundle/{name}")
         assert answer.status_code == 200
         if not name.endswith(".json"):
-            assert answer.content == (site.bundle.folder / name).read_bytes()
+            assert answer.content == site.bundle.read(name)
     assert client.get("/status.json").json() == {"training": False, "version": site.bundle.key}
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/nothing.js", "/bundle/key.json", "/bundle/..%2Fconfig.json", "/%2e%2e/config.json", "/live/0.png", "/docs"],
+    ["/nothing.js", "/bundle/cache.sealed", "/bundle/..%2Fconfig.json", "/%2e%2e/config.json", "/live/0.png", "/docs"],
 )
 def test_nothing_else_is_served(client: Client, path: str) -> None:
     assert client.get(path).status_code == 404

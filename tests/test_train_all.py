@@ -128,8 +128,8 @@ def test_the_pages_command_adds_the_missing_models(capsys: pytest.CaptureFixture
         Image.fromarray(np.kron(image, np.ones((2, 2), np.uint8))).save(place / f"{index}.png")
     options = ("--size", "8", "--fit", "pad", "--limit", "60", "--classes", "class 0,class 2")
     told(capsys, "train", "mine", "--epochs", "1", "--out", "x", *options, *FAST)
-    for source, name in (("mine", "mine"), (None, "mine"), (str(Path("mine").resolve()), "mine")):
-        words = shlex.split(commands(Path("x"), source, name)["train"])
+    for source in ("mine", None, str(Path("mine").resolve())):
+        words = shlex.split(commands(runs.open_run(Path("x")), source)["train"])
         told(capsys, *words[1:])
         assert [trained(place)[0] for place in ("x", "x/vae", "x/ae")] == ["cvae", "vae", "ae"]
         shutil.rmtree("x/vae")

@@ -1,4 +1,7 @@
-"""The cache of compiled steps: packages in a folder that only the user can write to."""
+"""The cache of compiled steps: packages in a folder that only the user can write to.
+
+Loading a package runs its code: its SHA-256, a part of its name, is checked before. A damaged one, or a link, is removed.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import hashlib
 import os
 import platform
 import shutil
-import stat
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -14,52 +16,50 @@ from pathlib import Path
 import torch
 
 from vaelab.acceleration.graph import CompileKey
+from vaelab.checked_files import is_private
 from vaelab.data.cache import cache_folder
 
-MAX_PACKAGES = 50
-"""Packages kept in the cache: the newest. Each is 1 to 2 MB."""
-
-
-def package_path(key: CompileKey) -> Path:
-    """Return where the package of a key is kept: a name made of all that it depends on."""
-    whole = "\n".join((key.to_json(), torch.__version__, _code(), _processor()))
-    return cache_folder() / "compiled-steps" / f"{hashlib.sha256(whole.encode()).hexdigest()[:32]}.pt2"
+MAX_PACKAGES = 50  # the newest are kept; each is 1 to 2 MB
 
 
 def find(key: CompileKey) -> Path | None:
-    """Return the package of a key if it is in the cache and safe to load, else None."""
-    path = package_path(key)
-    if not path.is_file() or not (is_private(path.parent) and is_private(path)):
-        return None
-    with suppress(OSError):  # the cache may be read-only
-        os.utime(path)
-    return path
-
-
-def is_private(path: Path) -> bool:
-    """Return whether this user owns a path and nobody else can write to it: loading a package runs its code."""
-    if not hasattr(os, "getuid"):
-        return True
-    with suppress(OSError):
-        status = path.stat()
-        return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return False
+    """Return the package of a key if it is in the cache and whole, else None."""
+    folder, name = _place(key)
+    for path in sorted(folder.glob(f"{name}-*.pt2")) if is_private(folder) else ():
+        with suppress(OSError):  # another process may have removed it
+            if is_private(path) and path.stem == f"{name}-{_digest(path)}":
+                with suppress(OSError):  # the cache may be read-only
+                    os.utime(path)
+                return path
+            path.unlink()
+    return None
 
 
 def keep(package: Path, key: CompileKey) -> None:
-    """Copy a package into the cache, atomically, and remove the oldest of many."""
-    path = package_path(key)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        shutil.copyfile(package, temporary)
+    """Copy a package into the cache, atomically, unless there is one, and remove the oldest of many."""
+    folder, name = _place(key)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not is_private(folder):
+        raise OSError(f"{folder} is a link, or others can write to it; remove it")
+    if find(key) is None:  # else another process has made it meanwhile
+        path = folder / f"{name}-{_digest(package)}.pt2"
+        temporary = Path(shutil.copyfile(package, folder / f".{os.getpid()}-{path.name}"))
         temporary.chmod(0o600)
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     with suppress(OSError):  # another process may be doing the same
-        for old in sorted(path.parent.glob("[!.]*.pt2"), key=lambda each: each.stat().st_mtime)[:-MAX_PACKAGES]:
+        surplus = sorted(folder.glob("*.pt2"), key=lambda each: each.stat().st_mtime)[:-MAX_PACKAGES]
+        for old in [*surplus, *sorted(folder.glob(f"{name}-*.pt2"))[1:]]:
             old.unlink(missing_ok=True)
+
+
+def _place(key: CompileKey) -> tuple[Path, str]:
+    """Return the folder of packages, and the first part of the name of one, made of all that it depends on."""
+    whole = "\n".join((key.to_json(), torch.__version__, _code(), _processor()))
+    return cache_folder() / "compiled-steps", hashlib.sha256(whole.encode()).hexdigest()[:32]
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @cache

@@ -34,6 +34,16 @@ SplitName = Literal["train", "validation", "test", "all"]
 Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
 """An option without a value."""
 
+TrustCode = Annotated[
+    bool,
+    Parameter(
+        negative=(),
+        show_default=False,
+        help="Import the custom networks that the run names, which runs the code of their modules.",
+    ),
+]
+"""Consent of the user, for every command that loads a run."""
+
 GROUPS = {
     name: Group(name, sort_key=rank)
     for rank, name in enumerate(("Data", "Model", "Hierarchy", "Objective", "Training", "Hardware", "Run"))
@@ -116,12 +126,12 @@ def import_pytorch(*modules: str) -> None:
             import_module(name)
 
 
-def load_model(run: Path) -> TrainedModel:
+def load_model(run: Path, trust_code: bool) -> TrainedModel:
     """Load the model of a run with progress, which includes importing PyTorch."""
     import_pytorch("vaelab.cli.outputs")
     from vaelab.inference.trained import load
 
-    return load(run)
+    return load(run, trust_code=trust_code)
 
 
 def show(text: str) -> None:

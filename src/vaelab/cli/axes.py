@@ -16,9 +16,9 @@ MAX_MEASURED = 10_000
 """Largest number of images to measure axes on."""
 
 
-def load_measured(run: Path, source: str | None, options: SourceOptions | None) -> TrainedModel:
+def load_measured(run: Path, source: str | None, options: SourceOptions | None, trust_code: bool) -> TrainedModel:
     """Load a model, with its axes measured on the source if one is given."""
-    model = load_model(run)
+    model = load_model(run, trust_code)
     if source is None:
         return model
     images, labels, _, _ = images_of_split(model, load_for_run(run, source, options), "all")

@@ -15,6 +15,7 @@ from vaelab.cli.app import (
     Flag,
     Options,
     SourceOptions,
+    TrustCode,
     app,
     expect_files,
     import_pytorch,
@@ -48,6 +49,7 @@ def evaluate(
     seed: int = 0,
     out: Path | None = None,
     options: Options = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Evaluate a model on held-out images, and write a report: report.html to read, report.json for programs.
 
@@ -75,7 +77,7 @@ def evaluate(
     for each in (source, versus):
         expect_files(run, each)
     import_pytorch("vaelab.evaluation.report")
-    model = load_model(run)
+    model = load_model(run, trust_code)
     from vaelab import runs
     from vaelab.evaluation.page import save_page
     from vaelab.evaluation.report import FINISHED
@@ -123,6 +125,7 @@ def evaluate(
             word for name, (value, usual) in values.items() if value != usual for word in (option(name), str(value))
         ]
         words = ["vaelab", "evaluate", str(run), *([] if source is None else [source]), *changed]
+        words += ["--trust-code"] if trust_code else []
         command = shlex.join([*words, *(["--quick"] if quick else []), *source_arguments(options)])
         say(f"stopped; {finished} finished sections are kept in {folder / SECTIONS}; to continue: {command}")
         raise SystemExit(INTERRUPTED)

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vaelab.cli.app import Flag, Options, SplitName, app, expect_files, images_of_split, load_for_run, load_model
+from vaelab.cli.app import (
+    Flag,
+    Options,
+    SplitName,
+    TrustCode,
+    app,
+    expect_files,
+    images_of_split,
+    load_for_run,
+    load_model,
+)
 from vaelab.cli.axes import load_measured, with_axes
 from vaelab.cli.generate import MAX_CELLS, expect_count
-from vaelab.cli.images import InputImage, PartName, Reader, expect_images
+from vaelab.cli.images import PartName, Reader, expect_images, report_inferred, stack
 from vaelab.errors import ConfigError, LabelError, counted
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from vaelab.figures.pictures import Pictures
-    from vaelab.inference.latents import Placed
-    from vaelab.inference.trained import TrainedModel
 
 SHEET_STEPS, ANIMATION_STEPS = 11, 31
 """Default number of steps of a sheet and of an animation."""
@@ -47,6 +52,7 @@ def traverse(
     fps: float = 10.0,
     prepare: Flag = False,
     options: Options = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Vary one latent axis at a time from −3σ to +3σ: one row per axis, with its rate.
 
@@ -84,7 +90,7 @@ def traverse(
         raise ConfigError("got both --image and --seed; expected one of them: leave the other out")
     expect_files(run, source)
     expect_images(image)
-    model = load_measured(run, source, options)
+    model = load_measured(run, source, options, trust_code)
     from vaelab.inference import explore, latents
 
     chosen = _axes(axes)
@@ -94,7 +100,7 @@ def traverse(
     if image is not None:
         read = Reader(run, model, options, prepare=prepare).one(image)
         placed = latents.place(model, read.image, [read.label])
-        _report_inferred(model, [read], placed)
+        report_inferred(model, [read], placed)
         z = placed.z[0]
         label = label if label is not None or placed.labels is None else model.classes[placed.labels[0]]
     elif seed is not None:
@@ -115,6 +121,7 @@ def interpolate(
     fps: float = 10.0,
     prepare: Flag = False,
     options: Options = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Interpolate between two images along an arc in latent space, with one label or from one label to another.
 
@@ -147,7 +154,7 @@ def interpolate(
         )
     expect_files(run)
     expect_images(*images)
-    model = load_model(run)
+    model = load_model(run, trust_code)
     from vaelab.inference import explore, latents
 
     if not images:
@@ -159,9 +166,9 @@ def interpolate(
     reader = Reader(run, model, options, prepare=prepare)
     read = [reader.one(text) for text in images]
     with _drawing():
-        placed = latents.place(model, _stack(read), [image.label for image in read])
-        _report_inferred(model, read, placed)
-        between = explore.interpolate(model, _stack(read), placed.labels, under=label, steps=_steps(steps, out))
+        placed = latents.place(model, stack(read), [image.label for image in read])
+        report_inferred(model, read, placed)
+        between = explore.interpolate(model, stack(read), placed.labels, under=label, steps=_steps(steps, out))
         _save(between, out, fps)
 
 
@@ -176,6 +183,7 @@ def manifold(
     axes: str | None = None,
     steps: int | None = None,
     options: Options = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Draw a sheet of images decoded over two latent axes, at quantiles of N(0, 1); one sheet per label.
 
@@ -201,7 +209,7 @@ def manifold(
 
     expect_suffix(out, ".png")
     expect_files(run, source)
-    model = load_measured(run, source, options)
+    model = load_measured(run, source, options, trust_code)
     from vaelab.inference import explore
 
     labels = label or (model.classes[:MAX_SHEETS] if model.conditional else [None])
@@ -227,6 +235,7 @@ def restyle(
     split: PartName = "test",
     prepare: Flag = False,
     options: Options = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Draw every label in the style of an image: one row per image, the original first.
 
@@ -256,7 +265,7 @@ def restyle(
         raise ConfigError("got no image to restyle; expected some: vaelab restyle RUN IMAGE --out FILE.png")
     expect_files(run)
     expect_images(*images)
-    model = load_model(run)
+    model = load_model(run, trust_code)
     from vaelab.inference import explore, latents
 
     latents.expect_conditional(model)
@@ -270,7 +279,7 @@ def restyle(
         )
     labels = [image.label for image in read] if not label else label * len(read) if len(label) == 1 else label
     with _drawing():
-        restyled = explore.restyle(model, _stack(read), labels)
+        restyled = explore.restyle(model, stack(read), labels)
         for image, known, name in zip(read, labels, restyled.names, strict=True):
             if known is None:
                 say(f"{image.name}: {name}; use --label to set it")
@@ -288,6 +297,7 @@ def posterior(
     count: int = 200,
     split: SplitName = "test",
     options: Options = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Draw the posteriors of images over two latent axes: means and 1σ ellipses, with the prior N(0, I).
 
@@ -312,7 +322,7 @@ def posterior(
     expect_suffix(out, ".png", ".npz")
     expect_count(count)
     expect_files(run, source)
-    model, dataset = load_model(run), load_for_run(run, source, options)
+    model, dataset = load_model(run, trust_code), load_for_run(run, source, options)
     from vaelab.cli.outputs import spread, write_npz
     from vaelab.inference import explore
 
@@ -336,26 +346,6 @@ def _drawing() -> AbstractContextManager[object]:
     from vaelab.progress import work_bar
 
     return work_bar(waiting="drawing")
-
-
-def _stack(images: Sequence[InputImage]) -> np.ndarray:
-    import numpy as np
-
-    return np.stack([image.image for image in images])
-
-
-def _report_inferred(model: TrainedModel, images: Sequence[InputImage], placed: Placed) -> None:
-    """Print the labels that the model inferred for images without one."""
-    import numpy as np
-
-    from vaelab.inference.explore import percent
-    from vaelab.progress import say
-
-    if placed.labels is None or placed.probabilities is None:
-        return
-    for image, label, probability in zip(images, placed.labels, placed.probabilities, strict=True):
-        if not np.isnan(probability):
-            say(f"{image.name}: read as {model.classes[label]} ({percent(probability)})")
 
 
 def _axes(text: str | None) -> list[int] | None:

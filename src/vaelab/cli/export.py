@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vaelab.cli.app import Flag, app, expect_files, import_pytorch
+from vaelab.cli.app import Flag, TrustCode, app, expect_files, import_pytorch
 from vaelab.cli.spelling import with_options
 from vaelab.errors import ConfigError
 
@@ -18,6 +18,7 @@ def export(
     out: Path,
     parts: Flag = False,
     licence: str | None = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Write a model as ONNX, checked against PyTorch, or as an HTML page of `vaelab studio` in one file.
 
@@ -45,7 +46,7 @@ def export(
             raise ConfigError(
                 f"{'--parts' if parts else '--licence'}: not available for {out}; leave it out, or write FILE.onnx"
             )
-        _page(run, source, out)
+        _page(run, source, out, trust_code)
         return
     if source is not None:
         raise ConfigError(f"got the source {source!r} for {out}; leave it out: only a page needs images")
@@ -55,7 +56,8 @@ def export(
     with work_bar(waiting="exporting and checking the model"):
         from vaelab.inference.onnx import LICENCE, OPSET, export_onnx
 
-        files = export_onnx(run, out, parts=parts, licence=LICENCE if licence is None else licence)
+        licence = LICENCE if licence is None else licence
+        files = export_onnx(run, out, parts=parts, licence=licence, trust_code=trust_code)
     for written in files:
         differences = ", ".join(f"{name} {difference:.1g}" for name, difference in written.differences.items())
         say(
@@ -63,14 +65,14 @@ def export(
         )
 
 
-def _page(run: Path, source: str | None, out: Path) -> None:
+def _page(run: Path, source: str | None, out: Path, trust_code: bool) -> None:
     from vaelab.progress import say, work_bar
 
     import_pytorch()
     with work_bar(waiting="preparing the page") as report:
         from vaelab.studio.single import export_page
 
-        written = export_page(run, out, source=source, work=report)
+        written = export_page(run, out, source=source, trust_code=trust_code, work=report)
     for note in written.notes:
         say(f"note: {with_options(note)}")
     say(f"{written.path}: {written.size / 1e6:.2f} MB; open it in a browser, or put it on any web host")

@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from vaelab.cli.app import Options, SplitName, app, expect_files, images_of_split, load_for_run, load_model, nats_text
+from vaelab.cli.app import (
+    Options,
+    SplitName,
+    TrustCode,
+    app,
+    expect_files,
+    images_of_split,
+    load_for_run,
+    load_model,
+    nats_text,
+)
 from vaelab.errors import ConfigError, counted
 
 MAX_CELLS = 20_000
@@ -31,6 +41,7 @@ def sample(
     temperature: float = 1.0,
     seed: int = 0,
     decode: Literal["mean", "sample"] = "mean",
+    trust_code: TrustCode = False,
 ) -> None:
     """Generate images of the labels you choose, from the same latent vectors for every label.
 
@@ -58,7 +69,7 @@ def sample(
     if not as_folder:
         expect_suffix(out, ".png", ".npz")
     expect_files(run)
-    model = load_model(run)
+    model = load_model(run, trust_code)
     from vaelab.cli.outputs import write_samples
 
     cells = count * len(label or model.classes or [""])
@@ -83,6 +94,7 @@ def reconstruct(
     split: SplitName = "test",
     options: Options = None,
     seed: int = 0,
+    trust_code: TrustCode = False,
 ) -> None:
     """Encode and decode images: originals above reconstructions, with the nats of each.
 
@@ -107,7 +119,7 @@ def reconstruct(
     expect_count(count)
     expect_suffix(out, ".png", ".npz")
     expect_files(run, source)
-    model = load_model(run)
+    model = load_model(run, trust_code)
     from vaelab.cli.outputs import nats_name, spread, write_npz
     from vaelab.figures.plots import reconstruction_sheet, save_picture
 
@@ -134,6 +146,7 @@ def encode(
     out: Path,
     split: SplitName = "all",
     options: Options = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Write the posterior of every image: mean and log_variance (N×d), labels and split.
 
@@ -153,7 +166,7 @@ def encode(
 
     expect_suffix(out, ".npz")
     expect_files(run, source)
-    model = load_model(run)
+    model = load_model(run, trust_code)
     from vaelab.cli.outputs import write_npz
 
     dataset = load_for_run(run, source, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vaelab.data import Dataset
+    from vaelab.inference.latents import Placed
     from vaelab.inference.trained import TrainedModel
 
 REFERENCE = re.compile(r"(?P<source>.+?)(?::(?P<split>train|validation|test))?:(?P<index>\d+)")
@@ -192,3 +194,24 @@ class Reader:
         drawing = read_drawing(image, self.size)
         say(f"{name}: {drawing.told()}")
         return drawing.levels
+
+
+def stack(images: Sequence[InputImage]) -> np.ndarray:
+    """Return images as one array, (N, H, W) or (N, H, W, 3)."""
+    import numpy as np
+
+    return np.stack([image.image for image in images])
+
+
+def report_inferred(model: TrainedModel, images: Sequence[InputImage], placed: Placed) -> None:
+    """Print the labels that the model inferred for images without one."""
+    import numpy as np
+
+    from vaelab.inference.explore import percent
+    from vaelab.progress import say
+
+    if placed.labels is None or placed.probabilities is None:
+        return
+    for image, label, probability in zip(images, placed.labels, placed.probabilities, strict=True):
+        if not np.isnan(probability):
+            say(f"{image.name}: read as {model.classes[label]} ({percent(probability)})")

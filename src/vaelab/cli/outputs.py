@@ -77,7 +77,7 @@ def run_pictures(run: runs.Run, dataset: Dataset) -> list[Path]:
         The files written.
     """
     folder = run.folder / runs.FIGURES
-    model = load(run.folder)
+    model = load(run.folder, trust_code=True)  # the training has imported its networks already
     splits = {"test": dataset.test, "validation": dataset.validation, "training": dataset.train}
     shown, split = next((name, split) for name, split in splits.items() if len(split))
     part = split[spread(len(split), 2 * SHEET_COLUMNS)]

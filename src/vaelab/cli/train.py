@@ -12,6 +12,7 @@ from vaelab.cli.app import (
     GROUPS,
     Flag,
     Options,
+    TrustCode,
     app,
     import_pytorch,
     load_data_of_run,
@@ -89,6 +90,7 @@ def train(
     preset: Annotated[PresetName | None, Parameter(group=RUN, help=PRESET_HELP)] = None,
     out: Annotated[Path | None, Parameter(group=RUN)] = None,
     resume: Annotated[Flag, Parameter(group=RUN)] = False,
+    trust_code: Annotated[TrustCode, Parameter(group=RUN)] = False,
 ) -> None:
     """Train a model and write a run folder: weights, metrics, pictures. Ctrl-C stops and saves; --resume continues.
 
@@ -113,26 +115,33 @@ def train(
         config = with_preset(preset, config)
     if resume and out is None:
         raise ConfigError("--resume: got no run; expected the run folder to continue: give --out")
-    _check_before_loading(source, config, out, resume)
+    custom = _check_before_loading(source, config, out, resume, trust_code)
     dataset = load_data_of_run(out, source, options) if resume and out is not None else load_source(source, options)
-    command = ["vaelab", "train", source, *source_arguments(options)]
+    trust = ["--trust-code"] if custom else []
+    command = ["vaelab", "train", source, *source_arguments(options), *trust]
     if config.model.model == "all":
         from vaelab.cli.train_all import train_all
 
-        train_all(config, dataset, out or new_folder(f"{dataset.name}-all"), resume, [*command, "--model", "all"])
+        folder = out or new_folder(f"{dataset.name}-all")
+        train_all(config, dataset, folder, resume, [*command, "--model", "all"], trust_code)
         return
     import_pytorch()
     from vaelab.training.resolve import resolve
 
     folder = out or new_folder(f"{dataset.name}-{resolve(config, dataset).model.model}")
     resume_command = [*command, "--out", str(folder), "--resume"]
-    train_one(config, dataset, folder, resume, resume_command=resume_command)
+    train_one(config, dataset, folder, resume, resume_command=resume_command, trust_code=trust_code)
     say(total_time())
-    say(f"next: vaelab sample {shlex.quote(str(folder))} --out samples.png")
+    say(f"next: {shlex.join(['vaelab', 'sample', str(folder), *trust, '--out', 'samples.png'])}")
 
 
-def _check_before_loading(source: str, config: Config, out: Path | None, resume: bool) -> None:
-    """Check what can be checked before the data are loaded, which may take long: first what needs no PyTorch."""
+def _check_before_loading(source: str, config: Config, out: Path | None, resume: bool, trust_code: bool) -> bool:
+    """Check what can be checked before the data are loaded, which may take long: first what needs no PyTorch.
+
+    Returns whether the model has custom networks, to which the user has consented.
+    """
+    given = (config.model.encoder, config.model.decoder)
+    custom = any(given)
     from vaelab.data.sources import expect_source
 
     expect_source(source)
@@ -143,7 +152,9 @@ def _check_before_loading(source: str, config: Config, out: Path | None, resume:
         import_pytorch()
         from vaelab import runs
 
-        run = runs.open_run(out)
+        run = runs.open_run(out, trust_code=trust_code)
+        runs.expect_trusted(run, given)
+        custom = bool(run.custom)
         facts = runs.resume_facts(run)
         if facts is not None and config.model.model != "all":  # of all, some runs may be complete and others not
             runs.expect_unfinished(run, facts, config.train)
@@ -153,3 +164,4 @@ def _check_before_loading(source: str, config: Config, out: Path | None, resume:
         from vaelab.precision import pick_device
 
         pick_device(device)
+    return custom

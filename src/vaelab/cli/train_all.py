@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from vaelab.data import Dataset
 
 
-def train_all(config: Config, dataset: Dataset, folder: Path, resume: bool, command: list[str]) -> None:
+def train_all(
+    config: Config, dataset: Dataset, folder: Path, resume: bool, command: list[str], trust_code: bool = False
+) -> None:
     """Train each kind of model that the data allow, in turn; with `resume`, continue those that exist.
 
     Parameters
@@ -35,6 +37,8 @@ def train_all(config: Config, dataset: Dataset, folder: Path, resume: bool, comm
         Continue the runs in `folder`; missing ones are trained with the settings of the main run.
     command
         Words of this command without --out and --resume.
+    trust_code
+        With `resume`, import the custom networks that the runs name.
 
     Raises
     ------
@@ -65,9 +69,10 @@ def train_all(config: Config, dataset: Dataset, folder: Path, resume: bool, comm
             if exists and _has_trained(place, settings):
                 say(f"{place}: was trained for that long already")
                 continue
-        train_one(settings, dataset, place, exists, resume_command=[*command, "--out", str(folder), "--resume"])
+        resume_command = [*command, "--out", str(folder), "--resume"]
+        train_one(settings, dataset, place, exists, resume_command=resume_command, trust_code=trust_code)
     say(total_time())
-    place = shlex.quote(str(folder))
+    place = " ".join([shlex.quote(str(folder)), *(word for word in command if word == "--trust-code")])
     say(
         f"next: vaelab studio {place}"
         if (DIST / "index.html").is_file()

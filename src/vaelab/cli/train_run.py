@@ -24,7 +24,15 @@ COUNT_LOADING = "VAELAB_COUNT_LOADING"
 """Environment variable that makes a budget in seconds count from the start of the command, for the benchmarks."""
 
 
-def train_one(config: Config, dataset: Dataset, folder: Path, resume: bool, *, resume_command: list[str]) -> None:
+def train_one(
+    config: Config,
+    dataset: Dataset,
+    folder: Path,
+    resume: bool,
+    *,
+    resume_command: list[str],
+    trust_code: bool = False,
+) -> None:
     """Train into a run folder, report the result and draw the run's pictures.
 
     Parameters
@@ -39,6 +47,8 @@ def train_one(config: Config, dataset: Dataset, folder: Path, resume: bool, *, r
         Continue the run in `folder`.
     resume_command
         Words of the command that continues the run, printed after Ctrl-C.
+    trust_code
+        With `resume`, import the custom networks that the run names.
 
     Raises
     ------
@@ -55,10 +65,10 @@ def train_one(config: Config, dataset: Dataset, folder: Path, resume: bool, *, r
 
     started = STARTED if COUNT_LOADING in os.environ else None
     facts = runs.resume_facts(runs.open_run(folder)) if resume else None
-    training = fit_model(config, dataset, out=folder, resume=resume, started=started)
+    training = fit_model(config, dataset, out=folder, resume=resume, trust_code=trust_code, started=started)
     with TrainingDisplay() as display, collected_signals(signal.SIGINT, signal.SIGTERM) as signals:
         state = next(training)  # raises the errors of the configuration before anything is printed
-        run = runs.open_run(folder)
+        run = runs.open_run(folder, trust_code=True)  # `training` has imported its networks already
         for line in introduction(run, dataset):
             say(with_options(line))
         while not (state.finished or signals):

@@ -215,8 +215,8 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         runs.save_weights(run, self.trained_.model.state_dict(), {"step": self.n_steps_, **validation, **axes})
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """Load a fitted estimator from a run folder written by `save` or `vaelab train`.
+    def load(cls, folder: str | os.PathLike[str], *, trust_code: bool = False) -> Self:
+        """Load a fitted estimator from a run folder written by `save` or `vaelab train`; `trust_code` as for `vaelab.load`.
 
         `classes_` are the class names, as integers if all names are integers. The parameters are those of the run, but
         `compile="auto"` becomes `"no"`.
@@ -224,7 +224,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         Raises
         ------
         RunError
-            If the run does not exist, is damaged, or holds another kind of model.
+            If the run does not exist, is damaged, holds another kind of model, or needs `trust_code`.
         ConfigError
             If a custom network cannot be imported.
         """
@@ -237,8 +237,8 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         if values["compile"] == "auto":  # the default of `vaelab train`, not a choice
             values |= DEFAULTS
         estimator = cls(**{name: value for name, value in values.items() if name != "model"})
-        facts = runs.weight_facts(run)
-        estimator.trained_, estimator.config_, estimator.data_ = load(folder), run.config, run.data
+        facts, estimator.trained_ = runs.weight_facts(run), load(folder, trust_code=trust_code)
+        estimator.config_, estimator.data_ = run.config, run.data
         estimator.validation_ = Averages(facts["distortion"], facts["rate"]) if "rate" in facts else None
         estimator.n_steps_ = facts["step"]
         estimator.n_features_in_ = math.prod(run.data.shape)

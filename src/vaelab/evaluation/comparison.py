@@ -6,15 +6,15 @@ same images and therefore positively correlated, so the true error is smaller an
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vaelab.checked_files import parse_json, read_regular
 from vaelab.errors import DataError, RunError
-from vaelab.evaluation.results import REPORT, SCHEMA
+from vaelab.evaluation.results import MAX_BYTES, MAX_VALUES, REPORT, SCHEMA
 
 BEYOND = 2.0
 """The better value is marked if it differs by more than this many standard errors."""
@@ -75,7 +75,7 @@ def read_report(path: Path) -> dict[str, Any]:
         what = f"{path}: has no {REPORT}" if path.is_dir() else f"{path}: no such folder or file"
         raise RunError(f"{what}; make a report with `vaelab evaluate {path if path.is_dir() else 'RUN'}`")
     try:
-        report = json.loads(file.read_text(encoding="utf-8"))
+        report = parse_json(read_regular(file, MAX_BYTES), MAX_VALUES)
         newer = isinstance(report["schema"], int) and report["schema"] > SCHEMA
         if not newer:
             _expect_complete(report)

@@ -1,6 +1,7 @@
 """The report: measures all sections of an evaluation and writes them as JSON.
 
-With a cache folder, a section measured before with the same model, data, settings and version is read back, not recomputed.
+With a cache folder, a section that this user has measured before with the same model, data, settings and version is read back,
+not recomputed. A section of somebody else is not believed (`runs/seal.py`).
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vaelab.checked_files import read_regular
 from vaelab.data.dataset import Dataset, Split
 from vaelab.errors import ConfigError, OutputError, did_you_mean, printable
 from vaelab.evaluation import results
@@ -39,6 +43,7 @@ from vaelab.evaluation.train_on_synthetic import train_on_synthetic_section
 from vaelab.evaluation.work import Work, silent
 from vaelab.files import atomic_write
 from vaelab.inference.trained import TrainedModel
+from vaelab.runs.seal import sealed, unsealed
 from vaelab.version import __version__
 
 SECTIONS: dict[str, Callable[[EvaluationContext], Section]] = {
@@ -58,6 +63,9 @@ SECTIONS: dict[str, Callable[[EvaluationContext], Section]] = {
 
 OF_VERSUS = frozenset({"outliers"})
 """Sections that also use `versus`; cached results of the others stay valid when it changes."""
+
+MAX_SECTION_BYTES = 1_000_000_000
+"""Largest section that is read from the cache."""
 
 FINISHED = "sections"
 """Task name under which the progress callback receives the number of finished sections."""
@@ -162,7 +170,7 @@ def evaluate(
     done = []
     for key in chosen:
         work(FINISHED, len(done), len(chosen))
-        done.append(_measure(key, context, None if cache is None else cache / f"{key}.npz", facts))
+        done.append(_measure(key, context, None if cache is None else cache / f"{key}.section", facts))
     work(FINISHED, len(done), len(chosen))
     return Report(facts | {"made": datetime.now(UTC).isoformat(timespec="seconds")}, tuple(done))
 
@@ -252,7 +260,7 @@ def _plain(value: Any) -> Any:
 
 
 def _write_cache(path: Path, section: Section, stamp: str) -> None:
-    """Write a section as .npz: its arrays, and JSON for the rest. Do nothing if the file cannot be written."""
+    """Write a section as .npz after a seal: its arrays, and JSON for the rest. Do nothing if the file cannot be written."""
     arrays: dict[str, np.ndarray] = {}
 
     def encoded(value: Any) -> Any:
@@ -269,17 +277,19 @@ def _write_cache(path: Path, section: Section, stamp: str) -> None:
         return value.item() if isinstance(value, np.generic) else value
 
     text = json.dumps({"stamp": stamp, "section": encoded(section)})
-    try:
-        with atomic_write(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, note=np.array(text), **arrays)
-    except OutputError:
-        return
+    content = BytesIO()
+    np.savez_compressed(content, allow_pickle=False, note=np.array(text), **arrays)
+    with suppress(OutputError), atomic_write(path) as temporary:
+        temporary.write_bytes(sealed(content.getvalue()))
 
 
 def _read_cache(path: Path, stamp: str) -> Section | None:
-    """Read a section written by `_write_cache`; None if it is missing, damaged or has another stamp."""
+    """Read a section written by `_write_cache` of this user; None if it is missing, damaged or has another stamp."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        content = unsealed(read_regular(path, MAX_SECTION_BYTES, follow_links=False))
+        if content is None:
+            return None
+        with np.load(BytesIO(content), allow_pickle=False) as file:
             note = json.loads(str(file["note"]))
             if note["stamp"] != stamp:
                 return None

@@ -18,6 +18,9 @@ SCHEMA = 1
 REPORT = "report.json"
 """File name of the report in a run folder."""
 
+MAX_BYTES, MAX_VALUES = 16_000_000, 600_000
+"""Largest report that is read: bytes, and brackets, commas and colons."""
+
 Better = Literal["higher", "lower", ""]
 
 

@@ -37,6 +37,7 @@ from vaelab.inference import latents
 from vaelab.inference.trained import TrainedModel, load
 from vaelab.models.base import Model
 from vaelab.models.distributions import LIKELIHOODS
+from vaelab.onnx_runtime import open_session
 from vaelab.runs import DataCard
 from vaelab.version import __version__
 
@@ -153,6 +154,7 @@ def export_onnx(
     *,
     parts: bool = False,
     licence: str = LICENCE,
+    trust_code: bool = False,
 ) -> tuple[Exported, ...]:
     """Write a trained model as ONNX, compared with PyTorch on batches of 1, 7 and 64 before it appears under its name.
 
@@ -166,6 +168,8 @@ def export_onnx(
         Write `NAME-encoder.onnx` and `NAME-decoder.onnx` in its place.
     licence
         The terms of the weights, for the metadata.
+    trust_code
+        Import the custom networks that a run folder names, as for `load`.
 
     Returns
     -------
@@ -179,7 +183,7 @@ def export_onnx(
     OutputError
         If `out` is not so named or cannot be written. What was there before is left as it was.
     RunError
-        If there is no such run.
+        As `load`, if `model` is a run folder.
     """
     path = Path(out)
     expect_suffix(path, ".onnx")
@@ -187,7 +191,7 @@ def export_onnx(
     if isinstance(model, TrainedModel):
         trained, data = model, None
     else:
-        trained, data = load(model), runs.open_run(Path(model)).data
+        trained, data = load(model, trust_code=trust_code), runs.open_run(Path(model)).data
     files = {path.with_stem(f"{path.stem}-{part.name}"): part for part in _PARTS} if parts else {path: _WHOLE}
     written = []
     with ExitStack() as stack:  # all appear, or none
@@ -321,12 +325,7 @@ def _compared(path: Path, trained: TrainedModel, part: _Part, file: Path) -> dic
 
 def _run(path: Path, outputs: Sequence[str], given: dict[str, Tensor]) -> list[np.ndarray]:
     """What onnxruntime makes of a file."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session = open_session(path, torch.get_num_threads())
     return [np.asarray(got) for got in session.run(outputs, {name: tensor.numpy() for name, tensor in given.items()})]
 
 

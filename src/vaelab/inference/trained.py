@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from vaelab.random import generator_for, latent_noise
 
 Decode = Literal["mean", "sample"]
 Labels: TypeAlias = Sequence[str | int] | np.ndarray
+Network: TypeAlias = str | Callable[..., Any] | None
 
 
 class Samples(NamedTuple):
@@ -376,15 +377,22 @@ class TrainedModel:
         return as_shown((values.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
 
 
-def load(folder: str | os.PathLike[str]) -> TrainedModel:
+def load(
+    folder: str | os.PathLike[str], *, trust_code: bool = False, encoder: Network = None, decoder: Network = None
+) -> TrainedModel:
     """Load the trained model of a run folder.
+
+    A run with custom networks names the modules that define them. They are imported, which runs their code, only with consent:
+    `trust_code`, or the networks as `encoder` and `decoder` (classes or import paths), which replace those that it names.
 
     Raises
     ------
     RunError
-        If the run is missing, incomplete, altered, or written by a newer version.
+        If the run is missing, incomplete, altered, or written by a newer version, or names custom networks without consent.
+    ConfigError
+        If a custom network cannot be imported, or is given for a built-in one.
     """
-    run = runs.open_run(Path(folder))
+    run = runs.with_networks(runs.open_run(Path(folder), trust_code=trust_code), encoder=encoder, decoder=decoder)
     config = run.config.model
     axes = runs.LatentStats.from_json(runs.weight_facts(run).get("axes"))
     return TrainedModel(runs.load_model(run), config.model, config.likelihood, run.data.classes, axes)

@@ -11,8 +11,7 @@ A custom network is a `torch.nn.Module` class (or a function that returns one) a
 receive None as labels. `planes` is the number of likelihood parameters per value. Arguments are passed by keyword, and only
 those that the signature names. Everything else is as in `vaelab.models.networks`.
 
-A run stores the import path and the weights, never code. Constructing such a model, or loading such a run, imports the named
-module and so executes its code: load runs of other people only if you trust that module.
+A run stores the import path and the weights, never code; `vaelab.load` imports the module with the caller's consent only.
 """
 
 from __future__ import annotations

@@ -25,8 +25,10 @@ from vaelab.runs.run import (
     create_run,
     discard,
     expect_same_data,
+    expect_trusted,
     open_run,
     read_budget,
+    with_networks,
 )
 from vaelab.runs.weights import LatentStats, load_model, save_weights, weight_facts
 
@@ -44,6 +46,7 @@ __all__ = [
     "discard",
     "drop_metrics_after",
     "expect_same_data",
+    "expect_trusted",
     "expect_unfinished",
     "has_trained",
     "last_budget",
@@ -56,4 +59,5 @@ __all__ = [
     "save_resume",
     "save_weights",
     "weight_facts",
+    "with_networks",
 ]

@@ -6,26 +6,22 @@ import dataclasses
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
 
-from vaelab.config import Budget, ResolvedConfig, ResolvedModelConfig, ResolvedTrainConfig
+from vaelab.config import Budget, ResolvedConfig, ResolvedModelConfig, ResolvedTrainConfig, import_path
 from vaelab.data.dataset import Dataset
 from vaelab.errors import ConfigError, RunError
 from vaelab.files import atomic_write
 from vaelab.precision import default_precision, pick_device
-from vaelab.run_folder import CONFIG, check_new, expect_run
+from vaelab.run_folder import CONFIG, FORMAT, check_new, expect_class_count, expect_type, only_known, read_config
 from vaelab.version import __version__
-
-FORMAT = 2
-"""Version of `config.json`; format 1 is that of vaelab 0.1."""
-
 
 WEIGHTS, RESUME, METRICS, FIGURES = "model.safetensors", "resume.safetensors", "metrics.jsonl", "figures"
 
@@ -51,12 +47,18 @@ class DataCard:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and its `config.json`."""
+    """A run folder and its `config.json`; `trusted` is whether the modules of its custom networks may be imported."""
 
     folder: Path
     config: ResolvedConfig
     data: DataCard
     versions: dict[str, str]
+    trusted: bool = False
+
+    @property
+    def custom(self) -> tuple[str, ...]:
+        """The import paths of its custom networks."""
+        return tuple(path for path in (self.config.model.encoder, self.config.model.decoder) if path)
 
 
 def create_run(folder: Path, config: ResolvedConfig, data: DataCard) -> Run:
@@ -65,17 +67,21 @@ def create_run(folder: Path, config: ResolvedConfig, data: DataCard) -> Run:
     Raises
     ------
     RunError
-        If the folder holds a run already.
+        If the folder holds a run already, or the data have too many classes.
     OutputError
         If it cannot be written.
     """
     check_new(folder)
+    try:
+        expect_class_count(len(data.classes))
+    except ValueError as error:
+        raise RunError(f"{data.source}: {error}") from None
     versions = {"vaelab": __version__, "torch": torch.__version__, "numpy": np.__version__}
     versions["python"] = platform.python_version()
     values = {"format": FORMAT, **dataclasses.asdict(config), "data": dataclasses.asdict(data), "versions": versions}
     with atomic_write(folder / CONFIG) as path:
         path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    return Run(folder, config, data, versions)
+    return Run(folder, config, data, versions, trusted=True)
 
 
 def expect_same_data(run: Run, fingerprint: str, name: str) -> None:
@@ -94,38 +100,78 @@ def discard(run: Run) -> None:
         run.folder.rmdir()
 
 
-def open_run(folder: Path) -> Run:
-    """Return a run, from its `config.json`.
+def open_run(folder: Path, *, trust_code: bool = False) -> Run:
+    """Return a run, from its `config.json`; nothing is imported yet.
+
+    `trust_code` is the consent to import the custom networks that it names, if any: see `expect_trusted`.
 
     Raises
     ------
     RunError
-        If there is no run, or its `config.json` is damaged or of a newer format.
+        If there is no run, or its `config.json` is damaged, too large or of a newer format.
     """
-    path = expect_run(folder)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        version = values["format"]
-        if isinstance(version, int) and version > FORMAT:
-            raise RunError(
-                f"{folder}: got a run of format {version}; this vaelab reads up to {FORMAT}: pip install --upgrade "
-                "vaelab"
-            )
-        data = dict(values["data"])
-        data["shape"], data["classes"] = tuple(data["shape"]), tuple(data["classes"])
-        model, train = dict(values["model"]), dict(values["train"])
-        if version == 1:
+        values = read_config(folder)
+        data, model, train, newer = values["data"], values["model"], values["train"], values["newer"]
+        if values["format"] == 1:
             model, train = _from_format_1(model, train, data["shape"])
-        train["budget"] = read_budget(train.get("budget", train))
-        known = {field.name for field in dataclasses.fields(ResolvedTrainConfig)}
-        train = {name: value for name, value in train.items() if name in known}
-        config = ResolvedConfig(ResolvedModelConfig(**model), ResolvedTrainConfig(**train))
-        return Run(folder, config, DataCard(**data), dict(values["versions"]))
+        budget = only_known(train["budget"], ("amount", "unit", "epochs", "seconds"), newer=newer)
+        train["budget"] = read_budget(budget)
+        config = ResolvedConfig(
+            _typed(ResolvedModelConfig, model, newer=newer), _typed(ResolvedTrainConfig, train, newer=newer)
+        )
+        config.as_config()  # checks the ranges
+        torch.device(config.train.device)
+        if config.model.model == "cvae" and not data["classes"]:
+            raise ValueError("a cvae without classes")
+        for name, version in values["versions"].items():
+            expect_type(name[:80], version, str)
+        return Run(folder, config, DataCard(**data), values["versions"], trust_code)
     except RunError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise RunError(f"{path}: changed or damaged ({what}); expected it as vaelab train wrote it") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)[:300]
+        raise RunError(
+            f"{folder / CONFIG}: changed or damaged ({what}); expected it as vaelab train wrote it"
+        ) from error
+
+
+def _typed(cls: type[Any], values: Mapping[str, Any], *, newer: bool) -> Any:
+    """Return a dataclass of `values`, whose types are checked; unknown keys are left out if a `newer` version wrote them."""
+    hints = get_type_hints(cls)
+    for name, value in (values := only_known(values, hints, newer=newer)).items():
+        if hints[name] is not Budget:
+            expect_type(name, value, hints[name])
+    return cls(**values)
+
+
+def expect_trusted(run: Run, given: Collection[object] = ()) -> None:
+    """Raise a RunError unless the custom networks of a run may be imported, which runs the code of their modules.
+
+    That needs `trust_code` of `open_run`, or that the caller has `given` the same import paths.
+    """
+    if not run.trusted and not set(run.custom) <= set(given):
+        raise RunError(
+            f"{run.folder}: loading it imports {' and '.join(run.custom)}, which its {CONFIG} names, and so runs the code of "
+            "that module; if you trust the run and the module, give `trust_code=True`"
+        )
+
+
+def with_networks(run: Run, **networks: str | Callable[..., Any] | None) -> Run:
+    """Return a run with the custom `encoder` or `decoder` that the caller gives instead of the one it names.
+
+    Raises
+    ------
+    ConfigError
+        If one is given for a built-in network, or cannot be imported by its name.
+    """
+    given = {name: import_path(name, network) for name, network in networks.items() if network is not None}
+    for name, path in given.items():
+        if not getattr(run.config.model, name):
+            raise ConfigError(f"`{name}`: got {path}, but that of {run.folder} is built in; leave it out")
+    trusted = run.trusted or set(run.custom) <= {getattr(run.config.model, name) for name in given}
+    config = dataclasses.replace(run.config, model=dataclasses.replace(run.config.model, **given))
+    return dataclasses.replace(run, config=config, trusted=trusted)
 
 
 RENAMED = {"rungs": "levels", "mixing": "spatial_mixing", "finish_samples": "iwae_samples", "finish": "iwae_fraction"}
@@ -139,6 +185,7 @@ def _from_format_1(model: dict[str, Any], train: dict[str, Any], shape: tuple[in
     chosen for this machine.
     """
     model, train = ({RENAMED.get(k, k): v for k, v in part.items() if v is not None} for part in (model, train))
+    train["budget"] = {name: train.pop(name) for name in ("epochs", "seconds") if name in train}
     here = pick_device("cpu" if train["device"] == "cpu" else "auto")  # the run's own may not exist on this machine
     train["device"] = str(here) if train["device"] == "auto" else train["device"]
     train["compile"] = {True: "yes", False: "no"}.get(train["compile"], train["compile"])
@@ -150,12 +197,12 @@ def _from_format_1(model: dict[str, Any], train: dict[str, Any], shape: tuple[in
 
 
 def read_budget(values: Mapping[str, Any]) -> Budget:
-    """Return a budget from JSON: amount and unit, or the epochs and seconds of vaelab 0.1."""
-    if "amount" in values:
-        return Budget(values["amount"], values["unit"])
-    if values.get("epochs") is not None:
-        return Budget(values["epochs"], "epochs")
-    return Budget(values["seconds"], "seconds")
+    """Return a budget from JSON: amount and unit, or the epochs and seconds of vaelab 0.1; a TypeError if it is none."""
+    unit = values.get("unit", "epochs" if values.get("epochs") is not None else "seconds")
+    amount = values["amount"] if "amount" in values else values[unit]
+    expect_type("unit", unit, get_type_hints(Budget)["unit"])
+    expect_type("budget", amount, float)
+    return Budget(amount, unit)
 
 
 def config_digest(run: Run) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vaelab.errors import RunError
 from vaelab.files import atomic_write, cannot_write
+from vaelab.runs.header import Kind, read_header
 from vaelab.runs.run import FORMAT
 
 
@@ -52,15 +53,25 @@ def load_tensors(path: Path, missing: str) -> tuple[dict[str, Tensor], dict[str,
 @contextmanager
 def open_tensors(path: Path, missing: str) -> Iterator[Any]:
     """Open a file of tensors; a RunError if it is damaged, or if there is none, which says `missing`."""
-    if not path.is_file():
-        raise RunError(f"{path.parent}: {missing}; expected {path.name} in it")
+    checked_header(path, missing)
     try:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        raise RunError(f"{path}: damaged or truncated ({error}); expected it as vaelab train wrote it") from error
+        raise damaged(path, error) from error
 
 
-def damaged(path: Path) -> RunError:
-    """Return the error of a file whose digest is wrong."""
-    return RunError(f"{path}: changed or damaged; expected it as vaelab train wrote it")
+def checked_header(path: Path, missing: str) -> dict[str, Kind]:
+    """Return the kind of each tensor of a file; a RunError as `open_tensors` raises, or if there are too many."""
+    if not path.is_file():
+        raise RunError(f"{path.parent}: {missing}; expected {path.name} in it")
+    try:
+        return read_header(path)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception | None = None) -> RunError:
+    """Return the error of a file that cannot be read, which `error` says, or whose digest is wrong."""
+    what = "changed or damaged" if error is None else f"damaged or truncated ({str(error)[:200]})"
+    return RunError(f"{path}: {what}; expected it as vaelab train wrote it")

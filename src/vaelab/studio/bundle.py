@@ -1,7 +1,8 @@
 """The files that the page needs for a run: `manifest.json` and the files that it names.
 
-They are cached in the run folder, in `studio/`, under a key computed from the weights, the configuration and the versions. The
-report and the training curve, which cost nothing, are written again each time.
+Those that take time are cached in the run folder, in `studio/`. Since a run may come from a stranger, nothing of this cache is
+believed that this user has not written: `cache.sealed` is sealed with a secret of the user (`seal.py`) and holds a key, computed
+from the weights, the configuration and the versions, and the SHA-256 of every file. If anything differs, all is made again.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
+import re
 import shlex
 import shutil
 import tempfile
@@ -22,15 +24,17 @@ import numpy as np
 from PIL import Image
 
 from vaelab import runs
+from vaelab.checked_files import parse_json, read_regular
 from vaelab.data.layout import as_shown, describe_shape
 from vaelab.data.sources import found_again
 from vaelab.errors import RunError
-from vaelab.evaluation.results import REPORT
-from vaelab.files import atomic_write
+from vaelab.evaluation.results import MAX_BYTES, MAX_VALUES, REPORT
+from vaelab.files import cannot_write
 from vaelab.inference import latents
 from vaelab.inference.onnx import export_onnx
 from vaelab.inference.trained import TrainedModel, load
 from vaelab.runs import Run
+from vaelab.runs.seal import sealed, unsealed
 from vaelab.studio.axis_styles import measured_styles
 from vaelab.studio.held_out import HeldOut, Work, held_out
 from vaelab.studio.model_facts import model_facts, rounded
@@ -39,7 +43,21 @@ from vaelab.version import __version__
 FORMAT = 2
 """Version of the bundle's format; must be the one that the page reads."""
 
-FOLDER, MANIFEST, CURVE, KEY = "studio", "manifest.json", "curve.json", "key.json"
+FOLDER, MANIFEST, CURVE, KEY = "studio", "manifest.json", "curve.json", "cache.sealed"
+
+CACHED = re.compile(r"(ae|vae|cvae)-(encoder\.onnx|decoder\.onnx|points\.bin)|(first|thumbs)\.png")
+"""Names of the files in the cache."""
+
+CONTENT_TYPES = {
+    ".json": "application/json",
+    ".onnx": "application/octet-stream",
+    ".bin": "application/octet-stream",
+    ".png": "image/png",
+}
+"""Content type of a file of a bundle by its suffix."""
+
+MOST_BYTES, MOST_RECORD_BYTES = 2_000_000_000, 32_000_000
+"""Largest file of the cache, and largest record of it."""
 
 KINDS = ("ae", "vae", "cvae")
 
@@ -73,7 +91,7 @@ class Bundle:
     Attributes
     ----------
     folder
-        Folder with the files.
+        Folder of the cached files.
     manifest
         Contents of `manifest.json`.
     runs
@@ -81,7 +99,11 @@ class Bundle:
     key
         Digest of everything that the files depend on.
     fresh
-        Whether the files were created by this call rather than found in the cache.
+        Whether the cached files were created by this call.
+    digests
+        SHA-256 of each cached file by its name.
+    texts
+        Content of the other files by name: manifest, training curve, report.
     """
 
     folder: Path
@@ -89,6 +111,8 @@ class Bundle:
     runs: dict[str, Path]
     key: str
     fresh: bool
+    digests: dict[str, str]
+    texts: dict[str, bytes]
 
     @property
     def notes(self) -> list[str]:
@@ -98,16 +122,23 @@ class Bundle:
     @property
     def files(self) -> list[str]:
         """Names of all files, the manifest first."""
-        first = self.manifest["first"]
-        names = [MANIFEST, *([] if first is None else [first["file"]])]
-        for model in self.manifest["models"].values():
-            names += [model["encoder"], model["decoder"]]
-            if (points := model["points"]) is not None:
-                names += [points["file"], *([] if points["thumbs"] is None else [points["thumbs"]])]
-        return list(dict.fromkeys(names + [name for part in ("report", "curve") if (name := self.manifest[part])]))
+        return [*self.texts, *self.digests]
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file; None if there is none of that name, or it has changed since."""
+        if name in self.texts:
+            return self.texts[name]
+        return _cached_file(self.folder / name, self.digests[name]) if name in self.digests else None
 
 
-def open_bundle(folder: Path, *, source: str | None = None, training: bool = False, work: Work = silent) -> Bundle:
+def open_bundle(
+    folder: Path,
+    *,
+    source: str | None = None,
+    training: bool = False,
+    trust_code: bool = False,
+    work: Work = silent,
+) -> Bundle:
     """Return the bundle of a run, from its cache if possible.
 
     Parameters
@@ -118,19 +149,22 @@ def open_bundle(folder: Path, *, source: str | None = None, training: bool = Fal
         Source of the run's data. Default: the source with the recorded name, if it is built in or in the current folder.
     training
         Whether the run is being trained and may have no weights yet.
+    trust_code
+        Import the custom networks that the runs name.
     work
         Progress callback.
 
     Raises
     ------
     RunError
-        If the run does not exist, has no weights, or is a model of a table.
+        If the run does not exist, has no weights, is a model of a table, or needs `trust_code`.
     ExportError
         If a model cannot be exported to ONNX.
     VaelabError
         If `source` is given and cannot be read, or its data are not those of the run.
     """
-    run = runs.open_run(folder)
+    run = runs.open_run(folder, trust_code=trust_code)
+    runs.expect_trusted(run)
     if len(run.data.shape) != 3:
         raise RunError(f"{folder}: got a model of {describe_shape(run.data.shape)}; expected a model of images")
     members, notes = _members(run)
@@ -138,25 +172,31 @@ def open_bundle(folder: Path, *, source: str | None = None, training: bool = Fal
         members = {}
     key = _key(members, source, run.data.source)
     cache = folder / FOLDER
-    parts = _cached_parts(cache, key)
-    fresh = parts is None
-    if parts is None:
+    record = _cached(cache, key)
+    fresh = record is None
+    if record is None:
         with _replace_folder(cache) as (temporary, cache):
             parts = json.loads(json.dumps(_build_parts(run, members, source, temporary, work)))
-            (temporary / KEY).write_text(json.dumps({"key": key, "parts": parts}), encoding="utf-8")
-    manifest = _manifest(run, parts, notes, cache) | commands(folder, source, run.data.source)
-    with atomic_write(cache / MANIFEST) as path:
-        path.write_text(json.dumps(manifest), encoding="ascii")
-    return Bundle(cache, manifest, {kind: member.folder for kind, member in members.items()}, key, fresh)
+            digests = {path.name: _sha256(path.read_bytes()) for path in sorted(temporary.iterdir())}
+            record = {"key": key, "parts": parts, "digests": digests}
+            (temporary / KEY).write_bytes(sealed(json.dumps(record).encode()))
+    texts, missing = _texts(run)
+    manifest = _manifest(run, record["parts"], [*notes, *missing], texts) | commands(run, source)
+    content = json.dumps(manifest).encode("ascii")
+    folders = {kind: member.folder for kind, member in members.items()}
+    return Bundle(cache, manifest, folders, key, fresh, record["digests"], {MANIFEST: content} | texts)
 
 
-def commands(folder: Path, source: str | None, name: str) -> dict[str, str]:
+def commands(run: Run, source: str | None, folder: str | None = None) -> dict[str, str]:
     """Return the commands that evaluate a run and that train the missing kinds of models, for a shell.
 
-    `source` is the given source of its data, `name` the recorded one.
+    `source` is the given source of its data; `folder` replaces the path of the run.
     """
-    evaluate = ["vaelab", "evaluate", str(folder), *([] if source is None else [source])]
-    train = ["vaelab", "train", source or found_again(name) or name, "--model", "all", "--out", str(folder), "--resume"]
+    out, name = folder or str(run.folder), run.data.source
+    trust = ["--trust-code"] if run.custom else []
+    evaluate = ["vaelab", "evaluate", out, *([] if source is None else [source]), *trust]
+    data = source or found_again(name) or name
+    train = ["vaelab", "train", data, "--model", "all", "--out", out, "--resume", *trust]
     return {"evaluate": shlex.join(evaluate), "train": shlex.join(train)}
 
 
@@ -171,7 +211,7 @@ def _members(run: Run) -> tuple[dict[str, Run], list[str]]:
     for kind in KINDS:
         if kind in members or not (run.folder / kind / runs.WEIGHTS).is_file():
             continue
-        sibling = runs.open_run(run.folder / kind)
+        sibling = runs.open_run(run.folder / kind, trust_code=run.trusted)
         if sibling.config.model.model != kind or sibling.data.fingerprint != run.data.fingerprint:
             notes.append(f"Left out {sibling.folder}: its model is not of kind {kind!r}, or was trained on other data.")
         else:
@@ -188,17 +228,35 @@ def _key(members: dict[str, Run], source: str | None, name: str) -> str:
         digest.update(kind.encode())
         for part in (runs.CONFIG, runs.WEIGHTS):
             path = run.folder / part
-            digest.update(hashlib.sha256(path.read_bytes() if path.is_file() else b"").digest())
+            if path.is_file():
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 
-def _cached_parts(folder: Path, key: str) -> dict[str, Any] | None:
-    """Return the manifest's parts from the cache; None if the key differs or a file is missing."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        found = json.loads((folder / KEY).read_text(encoding="utf-8"))
-        if found["key"] == key and all((folder / name).is_file() for name in found["parts"]["files"]):
-            return found["parts"]
+def _cached(folder: Path, key: str) -> dict[str, Any] | None:
+    """Return the record of the cache, its parts and digests; None unless this user wrote it, for this key, and all is whole."""
+    content = None
+    with suppress(OSError):
+        if not folder.is_symlink():
+            content = unsealed(read_regular(folder / KEY, MOST_RECORD_BYTES, follow_links=False))
+    if content is None or (record := json.loads(content))["key"] != key:
+        return None
+    whole = (CACHED.fullmatch(name) and _cached_file(folder / name, sha) for name, sha in record["digests"].items())
+    return record if all(file is not None for file in whole) else None
+
+
+def _cached_file(path: Path, digest: str) -> bytes | None:
+    """Return the content of a file of the cache; None if it has another digest, or is no regular file."""
+    with suppress(OSError):
+        content = read_regular(path, MOST_BYTES, follow_links=False)
+        if _sha256(content) == digest:
+            return content
     return None
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 @contextmanager
@@ -217,8 +275,13 @@ def _replace_folder(folder: Path) -> Iterator[tuple[Path, Path]]:
     try:
         temporary.chmod(0o755)
         yield temporary, folder
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
+        try:
+            if folder.is_symlink() or folder.is_file():
+                folder.unlink()
+            shutil.rmtree(folder, ignore_errors=True)
+            temporary.replace(folder)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -226,15 +289,16 @@ def _replace_folder(folder: Path) -> Iterator[tuple[Path, Path]]:
 def _build_parts(run: Run, members: dict[str, Run], source: str | None, folder: Path, work: Work) -> dict[str, Any]:
     """Write the files that are cached, and return the parts of the manifest that describe them."""
     if not members:
-        return {"models": {}, "first": None, "notes": [], "files": []}
-    models = {kind: load(member.folder) for kind, member in members.items()}
+        return {"models": {}, "first": None, "notes": []}
+    trust_code = run.trusted
+    models = {kind: load(member.folder, trust_code=trust_code) for kind, member in members.items()}
     images, missing = held_out(run, source, MOST_POINTS, work)
     notes = [] if missing is None else [missing]
     styles = measured_styles(images, work)
     facts = {}
     for kind, trained in models.items():
         work(f"exporting the model ({kind})", 0, 1)
-        export_onnx(members[kind].folder, folder / f"{kind}.onnx", parts=True)
+        export_onnx(members[kind].folder, folder / f"{kind}.onnx", parts=True, trust_code=trust_code)
         facts[kind] = model_facts(members[kind], trained, images, folder, work, styles)
     work("drawing the pictures", 0, 1)
     if images is not None:
@@ -247,8 +311,7 @@ def _build_parts(run: Run, members: dict[str, Run], source: str | None, folder: 
     picture.save(folder / "first.png")
     rows = picture.height // run.data.shape[1]
     first = {"file": "first.png", "rows": rows, "columns": COLUMNS, "z": rounded(z)}
-    files = sorted(path.name for path in folder.iterdir())
-    return {"models": facts, "first": first, "notes": notes, "files": files}
+    return {"models": facts, "first": first, "notes": notes}
 
 
 def write_thumbs(path: Path, images: HeldOut) -> int:
@@ -282,14 +345,44 @@ def sheet_of(images: np.ndarray, columns: int) -> Image.Image:
     return Image.fromarray(joined)
 
 
-def _manifest(run: Run, parts: dict[str, Any], notes: list[str], folder: Path) -> dict[str, Any]:
-    """Return the manifest; write the report and the training curve to `folder`, if they exist."""
-    report, lines = run.folder / REPORT, runs.read_metrics(run)
-    if report.is_file():
-        shutil.copyfile(report, folder / REPORT)
-    if lines:
-        with atomic_write(folder / CURVE) as temporary:
-            temporary.write_text(json.dumps(lines), encoding="utf-8")
+def report_of(run: Run) -> bytes | None:
+    """Return the report of a run, JSON; None if there is none, or it is left out."""
+    with suppress(OSError, ValueError):
+        return read_report(run)
+    return None
+
+
+def read_report(run: Run) -> bytes | None:
+    """Return the report of a run, JSON; None if there is none.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it is a link, too large, or no JSON.
+    """
+    path = run.folder / REPORT
+    if not (path.is_symlink() or path.exists()):
+        return None
+    content = read_regular(path, MAX_BYTES, follow_links=False)
+    parse_json(content, MAX_VALUES)
+    return content
+
+
+def _texts(run: Run) -> tuple[dict[str, bytes], list[str]]:
+    """Return the training curve and the report, if they exist, and a note on a report that is left out."""
+    texts, notes = {}, []
+    try:
+        if (report := read_report(run)) is not None:
+            texts[REPORT] = report
+    except (OSError, ValueError) as error:
+        notes.append(f"Left out {run.folder / REPORT}: it is damaged ({str(error)[:200]}); evaluate the run again.")
+    if lines := runs.read_metrics(run):
+        texts[CURVE] = json.dumps(lines).encode()
+    return texts, notes
+
+
+def _manifest(run: Run, parts: dict[str, Any], notes: list[str], texts: dict[str, bytes]) -> dict[str, Any]:
+    """Return the manifest."""
     return {
         "format": FORMAT,
         "vaelab": __version__,
@@ -301,7 +394,7 @@ def _manifest(run: Run, parts: dict[str, Any], notes: list[str], folder: Path) -
         "training": False,
         "models": parts["models"],
         "first": parts["first"],
-        "report": REPORT if report.is_file() else None,
-        "curve": CURVE if lines else None,
+        "report": REPORT if REPORT in texts else None,
+        "curve": CURVE if CURVE in texts else None,
         "notes": [*notes, *parts["notes"]],
     }

@@ -104,7 +104,7 @@ class Following:
             step = runs.weight_facts(self.run)["step"]
             if step == self._step:  # saved again, but the best weights are the same
                 return
-            picture, _ = first_picture(load(self.run.folder))
+            picture, _ = first_picture(load(self.run.folder, trust_code=self.run.trusted))
         except RunError:  # replaced during reading: try again at the next poll
             self._weights = 0.0
             return

@@ -6,6 +6,7 @@ import numpy as np
 
 from vaelab.inference import latents
 from vaelab.inference.trained import TrainedModel
+from vaelab.onnx_runtime import open_session
 
 LEAST = (256, 4096, 65536)
 """Tensors with fewer elements stay float32; the first of these thresholds that keeps the outputs within tolerance is used."""
@@ -85,11 +86,7 @@ def _scale(trained: TrainedModel) -> tuple[np.ndarray, np.ndarray]:
 
 def _run(model: bytes, output: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
     """Run an ONNX file and return one output; inputs that the graph does not have are ignored."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = open_session(model)
     names = {each.name for each in session.get_inputs()}
     values = {name: value for name, value in inputs.items() if name in names}
     return np.asarray(session.run([output], values)[0])

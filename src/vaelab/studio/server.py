@@ -27,7 +27,8 @@ from vaelab import runs
 from vaelab.errors import ConfigError
 from vaelab.evaluation.results import REPORT
 from vaelab.runs import Run
-from vaelab.studio.bundle import CURVE, MANIFEST, Bundle, open_bundle
+from vaelab.studio.bundle import CONTENT_TYPES as BUNDLE_TYPES
+from vaelab.studio.bundle import CURVE, MANIFEST, Bundle, open_bundle, report_of
 from vaelab.studio.following import Following, as_text, is_training
 from vaelab.studio.held_out import Work
 from vaelab.studio.page import CONTENT_TYPES, page_files
@@ -117,16 +118,16 @@ def studio_app(site: Site, hosts: Collection[str], *, ended: Callable[[], bool] 
 
     @app.get("/bundle/{name}")
     def of_bundle(name: str) -> Response:
-        run, bundle = site.run.folder, site.bundle
         if name == MANIFEST:
-            live = {"training": site.following.training, "curve": CURVE}
-            report = REPORT if (run / REPORT).is_file() else None
-            return _json(bundle.manifest | live | {"report": report})
+            report = None if report_of(site.run) is None else REPORT
+            live = {"training": site.following.training, "curve": CURVE, "report": report}
+            return _json(site.bundle.manifest | live)
         if name == CURVE:
             return _json(runs.read_metrics(site.run))
-        path = run / REPORT if name == REPORT else bundle.folder / name
-        known = name == REPORT or name in bundle.files
-        return FileResponse(path) if known and path.is_file() else not_found(name)
+        content = report_of(site.run) if name == REPORT else site.bundle.read(name)
+        if content is None:
+            return not_found(name)
+        return Response(content, media_type=BUNDLE_TYPES[Path(name).suffix])
 
     @app.get("/status.json")
     def status() -> Response:
@@ -175,7 +176,7 @@ async def _stream(following: Following, last: str | None, ended: Callable[[], bo
         await asyncio.sleep(CHECK_EVERY)
 
 
-def open_site(folder: Path, *, source: str | None, work: Work) -> Site:
+def open_site(folder: Path, *, source: str | None, trust_code: bool = False, work: Work) -> Site:
     """Prepare a run folder for serving.
 
     Parameters
@@ -184,6 +185,8 @@ def open_site(folder: Path, *, source: str | None, work: Work) -> Site:
         A run folder.
     source
         Source of its data. Default: the source with the recorded name, if it is built in or in the current folder.
+    trust_code
+        Import the custom networks that the run names.
     work
         Progress callback.
 
@@ -194,14 +197,14 @@ def open_site(folder: Path, *, source: str | None, work: Work) -> Site:
     VaelabError
         As `open_bundle` raises.
     """
-    run = runs.open_run(folder)
+    run = runs.open_run(folder, trust_code=trust_code)
     page_files()
     site: Site
 
     def renew() -> None:
-        site.bundle = open_bundle(folder, source=source)
+        site.bundle = open_bundle(folder, source=source, trust_code=trust_code)
 
-    bundle = open_bundle(folder, source=source, training=is_training(run), work=work)
+    bundle = open_bundle(folder, source=source, training=is_training(run), trust_code=trust_code, work=work)
     site = Site(run, bundle, Following(run, renew))
     return site
 

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from vaelab import runs
+from vaelab.errors import RunError
 from vaelab.files import atomic_write, expect_suffix
 from vaelab.inference.trained import load
 from vaelab.studio.bundle import MANIFEST, THUMB_COLUMNS, Bundle, commands, open_bundle, silent
@@ -50,7 +52,12 @@ class Single(NamedTuple):
 
 
 def export_page(
-    run: str | os.PathLike[str], out: str | os.PathLike[str], *, source: str | None = None, work: Work = silent
+    run: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    source: str | None = None,
+    trust_code: bool = False,
+    work: Work = silent,
 ) -> Single:
     """Export the studio of a run as one HTML file.
 
@@ -65,6 +72,8 @@ def export_page(
         Path of the HTML file, `NAME.html`.
     source
         Source of its images. Default: the source with the recorded name, if it is built in or in the current folder.
+    trust_code
+        Import the custom networks that the run names, as for `load`.
     work
         Progress callback.
 
@@ -75,17 +84,17 @@ def export_page(
     OutputError
         If `out` has another suffix or cannot be written.
     RunError, ExportError
-        If the run does not exist or is a model of a table, or if its models cannot be exported to ONNX.
+        If the run does not exist, is a model of a table or needs `trust_code`, or if its models cannot be exported to ONNX.
     """
     path = Path(out)
     expect_suffix(path, SUFFIX)
     files = page_files()
     expect_packages()
-    bundle = open_bundle(Path(run), source=source, work=work)
+    bundle = open_bundle(Path(run), source=source, trust_code=trust_code, work=work)
     work("packing the page", 0, 1)
-    name = bundle.manifest["source"]
-    shared = commands(Path(_shareable(str(run))), source and _shareable(source), name)
-    blocks = _reduced_files(bundle, shared)
+    opened = runs.open_run(Path(run), trust_code=trust_code)
+    shared = commands(opened, source and _shareable(source), _shareable(str(run)))
+    blocks = _reduced_files(bundle, shared, trust_code)
     blocks |= {name: files[name].read_bytes() for name in ("worker.js", "ort.wasm", "licences.txt")}
     index, script, style = (files[name].read_text(encoding="utf-8") for name in ("index.html", "app.js", "app.css"))
     with atomic_write(path) as temporary:
@@ -129,18 +138,20 @@ def _shareable(path: str) -> str:
     return Path(path).name if Path(path).is_absolute() else path
 
 
-def _reduced_files(bundle: Bundle, shared: dict[str, str]) -> dict[str, bytes]:
+def _reduced_files(bundle: Bundle, shared: dict[str, str], trust_code: bool) -> dict[str, bytes]:
     """Return the files of a bundle by name, with fewer points, and float16 weights where the outputs stay within tolerance.
 
     `shared` are the commands of the manifest, without the folders of this machine.
     """
     manifest = json.loads(json.dumps(bundle.manifest)) | shared
-    files = {name: (bundle.folder / name).read_bytes() for name in bundle.files if name != MANIFEST}
+    files = {name: content for name in bundle.files if name != MANIFEST and (content := bundle.read(name)) is not None}
+    if len(files) < len(bundle.files) - 1:
+        raise RunError(f"{bundle.folder}: a file has changed while it was read; try again")
     _, height, width = manifest["shape"]
     rows = max(1, min(MOST_POINTS, MOST_PIXELS // (height * width)) // THUMB_COLUMNS)
     for kind, model in manifest["models"].items():
         encoder, decoder = model["encoder"], model["decoder"]
-        small = halved_if_alike(load(bundle.runs[kind]), files[encoder], files[decoder])
+        small = halved_if_alike(load(bundle.runs[kind], trust_code=trust_code), files[encoder], files[decoder])
         files[encoder], files[decoder] = small
         if (points := model["points"]) is not None:
             files[points["file"]] = _first_points(files[points["file"]], points)

@@ -1,7 +1,4 @@
-"""`fit`: from a configuration and a data set to trained weights. It builds every part and hands them to the trainer.
-
-`fit` yields its progress and prints nothing.
-"""
+"""`fit`: from a configuration and a data set to trained weights; builds every part, yields progress, and prints nothing."""
 
 from __future__ import annotations
 
@@ -38,6 +35,7 @@ def fit(
     *,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    trust_code: bool = False,
     started: float | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Generator[Progress]:
@@ -55,17 +53,17 @@ def fit(
         Run folder to write; without it nothing is written.
     resume
         Continue the run in `out` with its own configuration; `config` may change the budget, the device and `compile` only.
+    trust_code
+        With `resume`, import the custom networks that the run names; not needed if `config` names them again.
     started
-        Value of `clock` from which a budget in seconds counts; by default the first step, so that loading does not count.
-    clock
-        Wall time in seconds; another one is for tests.
+        Value of `clock` (wall time in seconds) from which a budget in seconds counts; by default the first step.
 
     Raises
     ------
     ConfigError, LabelError, DataError
         If the configuration does not suit the data; with `resume`, if the run has used up the new budget.
     RunError
-        If `out` holds a run already; with `resume`, if it holds none, or its data differ.
+        If `out` holds a run already; with `resume`, if it holds none, its data differ, or it needs `trust_code`.
     TrainingError
         If the loss is NaN or infinite even after two recoveries; good weights are kept, else no new run is left behind.
     """
@@ -77,7 +75,8 @@ def fit(
     else:
         if folder is None:
             raise ConfigError("`resume`: got no run; expected the run folder to continue in `out`")
-        run = runs.open_run(folder)
+        run = runs.open_run(folder, trust_code=trust_code)
+        runs.expect_trusted(run, (config.model.encoder, config.model.decoder))
         runs.expect_same_data(run, dataset.fingerprint, dataset.name)
         tensors, facts = runs.load_resume(run)
         runs.expect_unfinished(run, facts, config.train)
