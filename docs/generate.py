@@ -54,8 +54,8 @@ The presets are hierarchical models with settings for a time budget:
 
 {chr(10).join(f"- `{name}`: {preset.summary}" for name, preset in PRESETS.items())}
 
-`--resume` uses the settings of the run. Only the budget, `--device` and `--compile` can be changed; other settings that differ
-are refused.
+`--resume` uses the settings of the run. Only the budget, `--device`, `--compile` and `--checkpoint-every` can be changed; other
+settings that differ are refused.
 """,
 }
 """Introductions to the groups of options of `vaelab train`, in Markdown."""

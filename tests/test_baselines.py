@@ -14,8 +14,8 @@ from vaelab.cli import main
 from vaelab.cli.baselines import constant_nats, validation_lines
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, Split
+from vaelab.runs import Averages
 from vaelab.training.resolve import resolve
-from vaelab.training.validation import Averages
 
 
 def initial(config: Config, dataset: Dataset) -> tuple[float, float]:

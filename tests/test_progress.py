@@ -12,8 +12,8 @@ import vaelab.progress as module
 from vaelab.config import Config
 from vaelab.data import Dataset
 from vaelab.progress import TrainingDisplay, describe, work_bar
+from vaelab.runs import Averages
 from vaelab.training.fit import Progress, fit
-from vaelab.training.validation import Averages
 
 
 @pytest.fixture

@@ -29,11 +29,12 @@ def training(tmp_path: Path) -> Iterator[Path]:
     built()
     folder = tmp_path / "young"
     words = ["train", "strokes", "--limit", "5000", "--seconds", str(SECONDS), "--compile", "no", "--out", str(folder)]
+    words += ["--checkpoint-every", str(SAVED)]
     with subprocess.Popen(
         [
             sys.executable,
             "-c",
-            f"import vaelab.training.loop, vaelab.cli; vaelab.training.loop.SAVE_EVERY = {SAVED}; vaelab.cli.main()",
+            "import vaelab.cli; vaelab.cli.main()",
             *words,
         ],
         stdout=subprocess.DEVNULL,

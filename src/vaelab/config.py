@@ -157,6 +157,9 @@ class TrainConfig:
     """Compile the training step, up to twice as fast; needs a C++ compiler and 15 to 60 s of one core, then is cached. auto
     compiles if this saves time. Default: auto."""
 
+    checkpoint_every: float | None = None
+    """Seconds between two saves of a run in training, above 0: about the most that a killed process loses. Default: 20."""
+
     def __post_init__(self) -> None:
         _use_python_numbers(self)
         if isinstance(self.compile, bool):
@@ -167,6 +170,7 @@ class TrainConfig:
         _check_whole("iwae_samples", self.iwae_samples, most=1000)
         _check_whole("seed", self.seed, least=0, most=2**63 - 1)
         _check_real("seconds", self.seconds, above=0.0)
+        _check_real("checkpoint_every", self.checkpoint_every, above=0.0)
         _check_real("learning_rate", self.learning_rate, above=0.0)
         _check_real("gradient_clip", self.gradient_clip, above=0.0)
         for name in ("weight_decay", "beta", "free_bits"):
@@ -233,6 +237,7 @@ class ResolvedTrainConfig:
     iwae_fraction: float = 0.1
     seed: int = 0
     compile: CompileName = "auto"
+    checkpoint_every: float = 20.0
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,10 @@ class TrainingError(VaelabError, RuntimeError):
     """A training that cannot continue, such as a loss that stays NaN."""
 
 
+class RunWarning(UserWarning):
+    """A part of a run that is damaged and was left out or replaced by an older one; the command line prints it as a note."""
+
+
 def counted(count: int, noun: str) -> str:
     """Return a count with its noun: `1 image`, `2 images`, `1,000 images`."""
     return f"{count:,} {noun}{'s' * (count != 1)}"

@@ -1,8 +1,10 @@
-"""Atomic file writes: a file is replaced completely, or stays as it was."""
+"""Atomic and durable file writes: a file is replaced completely, or stays as it was, whatever ends the process."""
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +12,22 @@ from pathlib import Path
 
 from vaelab.errors import OutputError
 
+TEMPORARY = ".vaelab-"
+"""Beginning of the names of temporary files, which a killed process leaves behind."""
+
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, *, keep: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`, with the same suffix, and move it to `path` if no error occurs.
+
+    The content is on the disk before the file is moved, and the move before the end.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    keep
+        Where the file that is replaced is kept, if there is one, instead of what is there.
 
     Raises
     ------
@@ -24,7 +38,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(f"{path} is a folder")
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f"{TEMPORARY}{path.stem}-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
     except OSError as error:
         raise cannot_write(path, error) from error
@@ -32,13 +46,35 @@ def atomic_write(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())  # mkstemp creates private files; give the usual permissions
+        _flush(temporary)
+        if keep is not None and path.is_file():
+            _keep(path, keep)
         temporary.replace(path)
+        _flush(path.parent)
     except OutputError:  # of an inner atomic_write
         raise
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a text file; it is on the disk at the end. An OutputError if it cannot be written."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def sweep(folder: Path, *stems: str) -> None:
+    """Remove the temporary files of killed processes that wrote files with these stems; no process may be writing them."""
+    for stem in stems:
+        for left in folder.glob(f"{TEMPORARY}{stem}-*"):
+            left.unlink(missing_ok=True)
 
 
 def expect_suffix(path: Path, *suffixes: str, parameter: str = "out") -> None:
@@ -58,6 +94,37 @@ def expect_suffix(path: Path, *suffixes: str, parameter: str = "out") -> None:
 def cannot_write(path: Path, error: OSError) -> OutputError:
     """Return the error that every failed output raises."""
     return OutputError(f"cannot write {path}: {error.strerror or error}; choose another location")
+
+
+def _keep(path: Path, kept: Path) -> None:
+    """Make `kept` a second name of the file, or a copy where the file system has no links."""
+    if kept.parent.is_symlink():
+        raise NotADirectoryError(f"{kept.parent} is a link")
+    kept.parent.mkdir(exist_ok=True)
+    temporary = kept.with_name(f"{TEMPORARY}{kept.stem}-kept{kept.suffix}")
+    temporary.unlink(missing_ok=True)
+    try:
+        temporary.hardlink_to(path)
+    except OSError:
+        shutil.copyfile(path, temporary)
+        _flush(temporary)
+    temporary.replace(kept)
+    _flush(kept.parent)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    folder = path.is_dir()
+    if folder and os.name == "nt":  # Windows cannot open folders
+        return
+    handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if not (folder and error.errno in (errno.EINVAL, errno.ENOTSUP)):  # a file system that does not order names
+            raise
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:

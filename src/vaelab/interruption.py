@@ -1,43 +1,88 @@
-"""Ctrl-C that waits for a safe point."""
+"""Ctrl-C, and the signals that ask a process to end, wait for a safe point."""
 
 from __future__ import annotations
 
 import signal
-import threading
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, final
+
+NUMBERS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+@final
+class Signals:
+    """Ctrl-C, SIGTERM and SIGHUP, until `close`: within `with signals:` the first waits until `deliver`; a second acts at once.
+
+    SIGTERM and SIGHUP raise SystemExit with status 128 + number, so that files are closed and processes ended, unless the
+    program handles or ignores them itself. Outside the main thread signals cannot be handled, and nothing changes.
+
+    Attributes
+    ----------
+    waiting
+        Number of the signal that waits; 0 if there is none.
+    """
+
+    def __init__(self) -> None:
+        self.waiting, self._held = 0, False
+        self._before: dict[int, Any] = {}
+        for number in NUMBERS:
+            before = signal.getsignal(number)
+            if callable(before) or (before is signal.SIG_DFL and number != signal.SIGINT):
+                with suppress(ValueError):  # outside the main thread
+                    signal.signal(number, self._receive)
+                    self._before[number] = before
+
+    def __enter__(self) -> None:
+        self._held = True
+
+    def __exit__(self, *_: object) -> None:
+        self._held = False
+
+    def deliver(self) -> None:
+        """Act on the signal that waits: most raise KeyboardInterrupt or SystemExit."""
+        number, self.waiting = self.waiting, 0
+        if number:
+            self._act(number, None)
+
+    def close(self) -> None:
+        """Restore the handlers from before, except those that were replaced meanwhile."""
+        if sys.is_finalizing():
+            return
+        for number, before in self._before.items():
+            if signal.getsignal(number) == self._receive:
+                with suppress(ValueError):  # closed in another thread
+                    signal.signal(number, before)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self._held and not self.waiting:
+            self.waiting = number
+        else:
+            self._act(number, frame)
+
+    def _act(self, number: int, frame: FrameType | None) -> None:
+        before = self._before[number]
+        if not callable(before):
+            raise SystemExit(128 + number)
+        before(number, frame)
 
 
 @contextmanager
-def collected_signals(*numbers: signal.Signals) -> Iterator[list[int]]:
-    """Collect these signals in a list instead of stopping at once; after the first, Ctrl-C stops at once.
-
-    Outside the main thread signals cannot be handled, and the list stays empty.
-    """
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-
-    def note(number: int, _: object) -> None:
-        received.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {number: signal.signal(number, note) for number in numbers}
+def open_signals() -> Iterator[Signals]:
+    """Yield `Signals` that are closed at the end."""
+    signals = Signals()
     try:
-        yield received
+        yield signals
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signals.close()
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Within it, Ctrl-C waits until the end, unless the program handles it in its own way."""
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    with collected_signals(signal.SIGINT) as received:
-        yield
-    if received:
-        raise KeyboardInterrupt
+    """Within it, the first signal waits until the end."""
+    with open_signals() as signals:
+        with signals:
+            yield
+        signals.deliver()

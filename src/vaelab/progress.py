@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from rich.console import Console
@@ -169,7 +169,8 @@ class TrainingDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+        with suppress(OSError):  # the terminal may be gone
+            self.bar.stop()
 
     def show(self, progress: TrainingProgress) -> None:
         """Update the display, and print a remark on its own line."""

@@ -35,15 +35,26 @@ MAX_VALUES = 3 * 64_000_000
 MAX_TEXT = 4096
 """Largest number of characters of a text in `config.json`, such as the source of the data."""
 
+PRIVATE = ".vaelab-"
+"""Beginning of the names of files that are no part of a run: the lock, and temporary files (`vaelab.files`)."""
+
 
 def expect_run(folder: Path) -> Path:
-    """Return the path of the `config.json` of a run; a RunError if there is none."""
+    """Return the path of the `config.json` of a run; a RunError if there is none or it cannot be read."""
     path = folder / CONFIG
     _expect_utf8(folder)
-    if not path.is_file():
+    try:
+        if path.is_file():
+            return path
         what = "no such folder" if not folder.exists() else f"no {CONFIG} in it"
-        raise RunError(f"{folder}: {what}; expected a run folder, as vaelab train writes")
-    return path
+    except OSError as error:
+        raise cannot_read(folder, error) from error
+    raise RunError(f"{folder}: {what}; expected a run folder, as vaelab train writes")
+
+
+def cannot_read(path: Path, error: OSError) -> RunError:
+    """Return the error of a file or folder of a run that cannot be read."""
+    return RunError(f"{path}: cannot be read ({error.strerror or error}); check that it exists and you may read it")
 
 
 def _expect_utf8(folder: Path) -> None:
@@ -55,14 +66,19 @@ def _expect_utf8(folder: Path) -> None:
 
 
 def check_new(folder: Path) -> None:
-    """Raise a RunError unless a folder is new or empty, and its name can be passed to safetensors."""
+    """Raise a RunError unless a folder is new or empty, except for what a killed process left in it, and its name is UTF-8."""
     _expect_utf8(folder)
-    if (folder / CONFIG).exists():
-        raise RunError(
-            f"{folder} already holds a run; expected a new folder: give another `out`, or `resume=True` to continue it"
-        )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder} exists and is not an empty folder; expected a new one: give another `out`")
+    try:
+        if (folder / CONFIG).exists():
+            raise RunError(
+                f"{folder} already holds a run; expected a new folder: give another `out`, or `resume=True` to continue it"
+            )
+        if folder.exists() and (
+            not folder.is_dir() or any(not path.name.startswith(PRIVATE) for path in folder.iterdir())
+        ):
+            raise RunError(f"{folder} exists and is not an empty folder; expected a new one: give another `out`")
+    except OSError as error:
+        raise cannot_read(folder, error) from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class AcceleratedRunner(StepRunner):
         """Accelerate `plain`, for `steps` steps in all, or None if the budget counts seconds."""
         self.plain, self.config, self.batches = plain, config, batches
         self.model, self.state, self.stats = plain.model, plain.state, plain.stats
-        self.on_cpu, self.remarks = plain.device.type == "cpu", plain.remarks
+        self.on_cpu, self.remarks, self.changing = plain.device.type == "cpu", plain.remarks, plain.changing
         if steps is not None and config.train.iwae_samples > 1:
             steps = int(steps * (1 - config.train.iwae_fraction))
         self.plan = policy.plan(config, steps)
@@ -63,15 +63,15 @@ class AcceleratedRunner(StepRunner):
 
     def _take_fast(self, batch: Batch, schedule: Schedule) -> bool:
         assert self._fast is not None
+        self.changing.set()
         try:
             self._fast(batch, self._as_tensors(schedule))
+            return True
         except Exception as error:  # a compiler's can be anything
             what = "compiled" if self.compiled else "recorded"
             self._fast, self.compiled = None, False
             short = isinstance(error, RuntimeError) and is_out_of_memory(error)
             self._remark(what, "memory is short" if short else _one_line(error))
-        else:
-            return True
         release_cache()  # outside the handler, because the error holds references to tensors
         return False
 

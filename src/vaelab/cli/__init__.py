@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from vaelab.cli.app import INTERRUPTED, app  # isort: skip - first: the total time starts with its clock
 
@@ -16,7 +18,7 @@ from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 from vaelab.cli import evaluate, explore, export, generate, studio, train
 from vaelab.cli.spelling import with_current_names, with_options
-from vaelab.errors import TrainingError, VaelabError, did_you_mean, printable
+from vaelab.errors import RunWarning, TrainingError, VaelabError, did_you_mean, printable
 
 ORDER = (
     *("train", "sample", "reconstruct", "encode", "evaluate", "compare"),
@@ -43,13 +45,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for notice in notices:
         print(f"vaelab: {notice}", file=sys.stderr)
     try:
-        app(words, exit_on_error=False, print_error=False)
+        with _notes():
+            app(words, exit_on_error=False, print_error=False)
     except (CycloptsError, VaelabError) as error:
         print(f"vaelab: {printable(_one_line(error))}", file=sys.stderr)
         raise SystemExit(1 if isinstance(error, TrainingError) else 2) from None
     except KeyboardInterrupt:
         print("vaelab: interrupted", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Within it, a RunWarning is printed as a note, once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", RunWarning)
+        show = warnings.showwarning
+
+        def note(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+            if issubclass(category, RunWarning):
+                print(f"note: {printable(with_options(str(message)))}", file=sys.stderr)
+            else:
+                show(message, category, *rest)
+
+        warnings.showwarning = note
+        yield
 
 
 def _set_wait_policy(*, trains: bool) -> None:

@@ -24,8 +24,10 @@ from vaelab.cli.train_options import TrainOptions, as_config
 from vaelab.cli.train_run import new_folder, total_time, train_one
 from vaelab.config import Config
 from vaelab.errors import ConfigError
+from vaelab.interruption import open_signals
 from vaelab.presets import PRESETS, PresetName, with_preset
 from vaelab.run_folder import check_new, expect_run
+from vaelab.run_lock import expect_free
 
 
 def _budget(seconds: float) -> str:
@@ -116,23 +118,24 @@ def train(
     if resume and out is None:
         raise ConfigError("--resume: got no run; expected the run folder to continue: give --out")
     custom = _check_before_loading(source, config, out, resume, trust_code)
-    dataset = load_data_of_run(out, source, options) if resume and out is not None else load_source(source, options)
-    trust = ["--trust-code"] if custom else []
-    command = ["vaelab", "train", source, *source_arguments(options), *trust]
-    if config.model.model == "all":
-        from vaelab.cli.train_all import train_all
+    with open_signals():  # also while loading and drawing, SIGTERM and SIGHUP leave nothing half-written
+        dataset = load_data_of_run(out, source, options) if resume and out is not None else load_source(source, options)
+        trust = ["--trust-code"] if custom else []
+        command = ["vaelab", "train", source, *source_arguments(options), *trust]
+        if config.model.model == "all":
+            from vaelab.cli.train_all import train_all
 
-        folder = out or new_folder(f"{dataset.name}-all")
-        train_all(config, dataset, folder, resume, [*command, "--model", "all"], trust_code)
-        return
-    import_pytorch()
-    from vaelab.training.resolve import resolve
+            folder = out or new_folder(f"{dataset.name}-all")
+            train_all(config, dataset, folder, resume, [*command, "--model", "all"], trust_code)
+            return
+        import_pytorch()
+        from vaelab.training.resolve import resolve
 
-    folder = out or new_folder(f"{dataset.name}-{resolve(config, dataset).model.model}")
-    resume_command = [*command, "--out", str(folder), "--resume"]
-    train_one(config, dataset, folder, resume, resume_command=resume_command, trust_code=trust_code)
-    say(total_time())
-    say(f"next: {shlex.join(['vaelab', 'sample', str(folder), *trust, '--out', 'samples.png'])}")
+        folder = out or new_folder(f"{dataset.name}-{resolve(config, dataset).model.model}")
+        resume_command = [*command, "--out", str(folder), "--resume"]
+        train_one(config, dataset, folder, resume, resume_command=resume_command, trust_code=trust_code)
+        say(total_time())
+        say(f"next: {shlex.join(['vaelab', 'sample', str(folder), *trust, '--out', 'samples.png'])}")
 
 
 def _check_before_loading(source: str, config: Config, out: Path | None, resume: bool, trust_code: bool) -> bool:
@@ -146,6 +149,7 @@ def _check_before_loading(source: str, config: Config, out: Path | None, resume:
 
     expect_source(source)
     if out is not None:
+        expect_free(out)
         expect_run(out) if resume else check_new(out)
     device = config.train.device
     if resume and out is not None:

@@ -34,6 +34,7 @@ FIELDS = {
         "seed",
     ),
     "Hardware": ("precision", "device", "compile"),
+    "Run": ("checkpoint_every",),
 }
 """Fields of both configurations by the group of their options, in the order of the help."""
 

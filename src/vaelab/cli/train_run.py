@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaelab.cli.app import INTERRUPTED, STARTED, import_pytorch
 from vaelab.cli.spelling import with_options
-from vaelab.errors import counted
-from vaelab.interruption import collected_signals
+from vaelab.errors import RunError, counted
 
 if TYPE_CHECKING:
     from vaelab.config import Config
     from vaelab.data import Dataset
     from vaelab.runs import Run
+    from vaelab.training.fit import Progress
 
 COUNT_LOADING = "VAELAB_COUNT_LOADING"
 """Environment variable that makes a budget in seconds count from the start of the command, for the benchmarks."""
@@ -53,9 +53,9 @@ def train_one(
     Raises
     ------
     SystemExit
-        After Ctrl-C or a termination signal; the run is saved.
+        After Ctrl-C with status 130, after SIGTERM 143, after SIGHUP 129; the run is saved.
     """
-    from vaelab.progress import TrainingDisplay, say, work_bar
+    from vaelab.progress import say, work_bar
 
     import_pytorch("vaelab.cli.outputs", "vaelab.training.fit")
     from vaelab import runs
@@ -66,19 +66,17 @@ def train_one(
     started = STARTED if COUNT_LOADING in os.environ else None
     facts = runs.resume_facts(runs.open_run(folder)) if resume else None
     training = fit_model(config, dataset, out=folder, resume=resume, trust_code=trust_code, started=started)
-    with TrainingDisplay() as display, collected_signals(signal.SIGINT, signal.SIGTERM) as signals:
-        state = next(training)  # raises the errors of the configuration before anything is printed
-        run = runs.open_run(folder, trust_code=True)  # `training` has imported its networks already
-        for line in introduction(run, dataset):
-            say(with_options(line))
-        while not (state.finished or signals):
-            display.show(state)
-            state = next(training)
-        display.show(state)
-        training.close()
-    if not state.finished:
-        say(f"stopped at step {state.step:,} and saved; to continue: {shlex.join(resume_command)}")
-        raise SystemExit(INTERRUPTED)
+    try:
+        state = _shown(training, folder, dataset)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        try:
+            saved = runs.resume_facts(runs.open_run(folder)) or runs.NOTHING_DONE
+        except RunError:  # stopped before there was a run
+            raise stop from None
+        with suppress(OSError):  # the terminal may be gone
+            say(f"stopped at step {saved['step']:,} and saved; to continue: {shlex.join(resume_command)}")
+        raise SystemExit(stop.code if isinstance(stop, SystemExit) else INTERRUPTED) from None
+    run = runs.open_run(folder, trust_code=True)  # `training` has imported its networks already
     if facts is not None and facts["step"] == state.step:
         say(f"note: {folder} was trained for its whole budget already; to go on, give more --epochs or --seconds")
     else:
@@ -93,6 +91,21 @@ def train_one(
     if state.validation is not None:
         for line in validation_lines(state.validation, runs.load_model(run), run.config, dataset):
             say(with_options(line))
+
+
+def _shown(training: Generator[Progress], folder: Path, dataset: Dataset) -> Progress:
+    """Run a training to its end with a display of its progress, and return the last one."""
+    from vaelab import runs
+    from vaelab.progress import TrainingDisplay, say
+
+    with TrainingDisplay() as display, closing(training):
+        state = next(training)  # raises the errors of the configuration before anything is printed
+        for line in introduction(runs.open_run(folder), dataset):
+            say(with_options(line))
+        display.show(state)
+        for state in training:
+            display.show(state)
+    return state
 
 
 def total_time() -> str:

@@ -39,12 +39,12 @@ from vaelab.inference.class_names import composed
 from vaelab.inference.explore import restyle
 from vaelab.inference.latents import place
 from vaelab.inference.trained import Decode, Reconstructions, TrainedModel, load
+from vaelab.interruption import uninterrupted
 from vaelab.models.factory import build_model
 from vaelab.progress import TrainingDisplay
 from vaelab.training import fit
 from vaelab.training.fit import Progress
 from vaelab.training.resolve import resolve
-from vaelab.training.validation import Averages
 
 
 class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, Parameters):
@@ -54,7 +54,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     trained_: TrainedModel
     config_: ResolvedConfig
     data_: runs.DataCard
-    validation_: Averages | None
+    validation_: runs.Averages | None
     n_steps_: int
     n_features_in_: int
     classes_: np.ndarray
@@ -79,17 +79,17 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         TrainingError
             If the loss stays NaN or infinite; the estimator is not fitted.
         """
-        last, display = None, TrainingDisplay() if self.verbose else nullcontext()
+        last = None
         try:
-            with display as shown, closing(self.fit_steps(X, y)) as steps:
+            with TrainingDisplay() if self.verbose else nullcontext() as shown, closing(self.fit_steps(X, y)) as steps:
                 for last in steps:
                     if shown is not None:
                         shown.show(last)
         except KeyboardInterrupt:
             if last is None or last.step == 0:
                 raise
-            message = f"fit was interrupted at step {last.step:,}, after {100 * last.fraction:.0f} % of the training"
-            warnings.warn(message, ConvergenceWarning, stacklevel=2)
+            reached = f"step {last.step:,}, after {100 * last.fraction:.0f} % of the training"
+            warnings.warn(f"fit was interrupted at {reached}", ConvergenceWarning, stacklevel=2)
         return self
 
     def fit_steps(self, X: Any, y: Any = None) -> Generator[Progress]:
@@ -102,8 +102,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         dataset = self._dataset(X, y)
         asked = Config(model, train)
         config = resolve(asked, dataset)
-        steps = fit.fit(asked, dataset)
-        last = None
+        steps, last = fit.fit(asked, dataset), None
         try:
             for last in steps:
                 yield last
@@ -113,7 +112,8 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         finally:
             steps.close()
             if last is not None and last.step > 0:
-                self._set_fitted(config, dataset, last)
+                with uninterrupted():
+                    self._set_fitted(config, dataset, last)
 
     def transform(self, X: Any, labels: Any = None) -> np.ndarray:
         """Return the posterior mean of each image or row, float32 (N, d), without noise.
@@ -239,7 +239,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         estimator = cls(**{name: value for name, value in values.items() if name != "model"})
         facts, estimator.trained_ = runs.weight_facts(run), load(folder, trust_code=trust_code)
         estimator.config_, estimator.data_ = run.config, run.data
-        estimator.validation_ = Averages(facts["distortion"], facts["rate"]) if "rate" in facts else None
+        estimator.validation_ = runs.Averages(facts["distortion"], facts["rate"]) if "rate" in facts else None
         estimator.n_steps_ = facts["step"]
         estimator.n_features_in_ = math.prod(run.data.shape)
         if cls.kind == "cvae":

@@ -8,6 +8,7 @@ Source: Kingma & Welling 2014, algorithm 1.
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -165,6 +166,9 @@ class StepRunner(ABC):
     remarks: list[str]
     """Lines for the user, such as that memory is short; the caller removes what it has shown."""
 
+    changing: threading.Event
+    """Set before a step changes its first tensor; the caller clears it after the last one."""
+
     @abstractmethod
     def step(self, batch: Batch, schedule: Schedule, objective: Objective) -> None:
         """Take one step; a TrainingError if there is not enough memory for one image at a time."""
@@ -187,7 +191,7 @@ class PlainRunner(StepRunner):
         self.model, self.state, self.stats, self.device = model, state, stats, stats.bad.device
         self.train_step = TrainStep(model, config, adamw_for(self.device))
         self.at_once: int | None = None
-        self.remarks = []
+        self.remarks, self.changing = [], threading.Event()
 
     def step(self, batch: Batch, schedule: Schedule, objective: Objective) -> None:
         count = len(batch.images)
@@ -209,4 +213,5 @@ class PlainRunner(StepRunner):
             self.remarks.append(
                 f"memory is short: batches of {count} are processed {fits} images at a time, with the same loss and gradients"
             )
+        self.changing.set()
         self.train_step.apply_update(self.state, self.stats, found, schedule)

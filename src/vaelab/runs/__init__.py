@@ -6,58 +6,78 @@ A run folder holds
 - `model.safetensors`: the weights to use, with digests of themselves and of `config.json`, so that a changed file is detected
   (`weights.py`);
 - `resume.safetensors`: the state of a training that can be resumed (`resume.py`);
+- `previous/`: these two of the checkpoint before, for the case that the last is damaged;
 - `metrics.jsonl`: one line of figures per validation (`metrics.py`);
 - `figures/`: pictures.
 
 Every file is written atomically, except `metrics.jsonl`, which grows.
 """
 
-from vaelab.runs.metrics import append_metrics, drop_metrics_after, read_metrics
-from vaelab.runs.resume import expect_unfinished, has_trained, last_budget, load_resume, resume_facts, save_resume
+from vaelab.runs.figures import Averages, Sums
+from vaelab.runs.metrics import append_metrics, keep_metrics, read_metrics
+from vaelab.runs.recorder import Recorder
+from vaelab.runs.resume import (
+    NOTHING_DONE,
+    expect_unfinished,
+    has_trained,
+    last_budget,
+    load_resume,
+    resume_facts,
+    save_resume,
+    was_saved,
+)
 from vaelab.runs.run import (
     CONFIG,
     FIGURES,
     METRICS,
+    PREVIOUS,
     RESUME,
     WEIGHTS,
     DataCard,
     Run,
     create_run,
-    discard,
     expect_same_data,
     expect_trusted,
     open_run,
     read_budget,
+    remove_temporaries,
     with_networks,
 )
-from vaelab.runs.weights import LatentStats, load_model, save_weights, weight_facts
+from vaelab.runs.weights import Best, LatentStats, load_model, save_weights, weight_facts
 
 __all__ = [
     "CONFIG",
     "FIGURES",
     "METRICS",
+    "NOTHING_DONE",
+    "PREVIOUS",
     "RESUME",
     "WEIGHTS",
+    "Averages",
+    "Best",
     "DataCard",
     "LatentStats",
+    "Recorder",
     "Run",
+    "Sums",
     "append_metrics",
     "create_run",
-    "discard",
-    "drop_metrics_after",
     "expect_same_data",
     "expect_trusted",
     "expect_unfinished",
     "has_trained",
+    "keep_metrics",
     "last_budget",
     "load_model",
     "load_resume",
     "open_run",
     "read_budget",
     "read_metrics",
+    "remove_temporaries",
     "resume_facts",
     "save_resume",
     "save_weights",
+    "was_saved",
     "weight_facts",
     "with_networks",
 ]

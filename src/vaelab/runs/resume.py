@@ -7,42 +7,60 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vaelab.config import Budget, TrainConfig
-from vaelab.errors import ConfigError
-from vaelab.runs.run import RESUME, Run, config_digest, expect_same_config, read_budget
-from vaelab.runs.tensors import damaged, digest_of, load_tensors, save_tensors
+from vaelab.errors import ConfigError, RunError
+from vaelab.runs.run import PREVIOUS, RESUME, WEIGHTS, Run, config_digest, expect_same_config, read_budget
+from vaelab.runs.tensors import damaged, facts_of, load_metadata, load_tensors, save_tensors
+from vaelab.runs.weights import weight_facts
+
+MISSING = "its training was stopped before the first save: train again"
+NEEDED = {"step", "seconds", "best", "best_objective", "validated"}
+"""Facts that every version has written."""
+
+NOTHING_DONE: dict[str, Any] = {"step": 0, "seconds": 0.0, "lines": 0}
+"""The facts of a training that was stopped before its first save."""
 
 
-def save_resume(run: Run, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write what resuming needs: tensors by name, and numbers."""
-    digests = {"config_sha256": config_digest(run), "state_sha256": digest_of(state)}
-    save_tensors(run.folder / RESUME, state, {**digests, "facts": json.dumps(facts)})
+def save_resume(run: Run, state: dict[str, Tensor], facts: dict[str, Any], *, keep: bool = False) -> None:
+    """Write what resuming needs: tensors by name, and numbers; with `keep`, those before are kept too."""
+    metadata = {"config_sha256": config_digest(run), "facts": json.dumps(facts)}
+    save_tensors(run.folder / RESUME, state, metadata, keep=keep)
 
 
 def load_resume(run: Run) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return what `save_resume` wrote.
+    """Return what `save_resume` wrote, or with a RunWarning what it wrote before, if the last is damaged.
 
     Raises
     ------
     RunError
         If it is missing, changed or truncated.
     """
-    state, metadata = load_tensors(
-        run.folder / RESUME, missing="its training was stopped before the first save: train again"
-    )
+    path = run.folder / RESUME
+    state, metadata = load_tensors(path, MISSING)
     expect_same_config(run, metadata)
-    if metadata.get("state_sha256") != digest_of(state):
-        raise damaged(run.folder / RESUME)
-    return state, json.loads(metadata["facts"])
+    facts = facts_of(path, metadata)
+    if not facts.keys() >= NEEDED:  # of an earlier version, whose facts have no digest
+        raise damaged(path)
+    return state, facts
+
+
+def was_saved(run: Run) -> bool:
+    """Return whether a training has saved anything; if not, for example because it was killed, it starts again at step 0.
+
+    A model without the state of its training, such as an estimator saves, counts as saved.
+    """
+    if any((folder / RESUME).is_file() for folder in (run.folder, run.folder / PREVIOUS)):
+        return True
+    return (run.folder / WEIGHTS).is_file() and weight_facts(run).get("step") != 0
 
 
 def resume_facts(run: Run) -> dict[str, Any] | None:
-    """Return the numbers that `save_resume` wrote, or None if there are none or the file is incomplete; for live views."""
-    with suppress(SafetensorError, OSError), safe_open(run.folder / RESUME, framework="pt") as file:
-        return json.loads((file.metadata() or {})["facts"])
+    """Return the numbers that `save_resume` wrote, or None if there are none or they are damaged; for live views."""
+    path = run.folder / RESUME
+    with suppress(RunError):
+        return facts_of(path, load_metadata(path, MISSING))
     return None
 
 

@@ -18,12 +18,23 @@ import torch
 from vaelab.config import Budget, ResolvedConfig, ResolvedModelConfig, ResolvedTrainConfig, import_path
 from vaelab.data.dataset import Dataset
 from vaelab.errors import ConfigError, RunError
-from vaelab.files import atomic_write
+from vaelab.files import atomic_write, sweep
 from vaelab.precision import default_precision, pick_device
-from vaelab.run_folder import CONFIG, FORMAT, check_new, expect_class_count, expect_type, only_known, read_config
+from vaelab.run_folder import (
+    CONFIG,
+    FORMAT,
+    cannot_read,
+    check_new,
+    expect_class_count,
+    expect_type,
+    only_known,
+    read_config,
+)
 from vaelab.version import __version__
 
 WEIGHTS, RESUME, METRICS, FIGURES = "model.safetensors", "resume.safetensors", "metrics.jsonl", "figures"
+PREVIOUS = "previous"
+"""Folder of the weights and the state of the checkpoint before the last one."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,7 @@ def create_run(folder: Path, config: ResolvedConfig, data: DataCard) -> Run:
     versions = {"vaelab": __version__, "torch": torch.__version__, "numpy": np.__version__}
     versions["python"] = platform.python_version()
     values = {"format": FORMAT, **dataclasses.asdict(config), "data": dataclasses.asdict(data), "versions": versions}
+    sweep(folder, "config")
     with atomic_write(folder / CONFIG) as path:
         path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     return Run(folder, config, data, versions, trusted=True)
@@ -96,8 +108,18 @@ def discard(run: Run) -> None:
     """Remove the files of a run that has learned nothing, and its folder if nothing else is in it."""
     for name in (CONFIG, WEIGHTS, RESUME, METRICS):
         (run.folder / name).unlink(missing_ok=True)
+        (run.folder / PREVIOUS / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        (run.folder / PREVIOUS).rmdir()
     with suppress(OSError):
         run.folder.rmdir()
+
+
+def remove_temporaries(run: Run) -> None:
+    """Remove the temporary files of killed trainings; no process may be training the run."""
+    for folder in (run.folder, run.folder / PREVIOUS):
+        sweep(folder, *(Path(name).stem for name in (CONFIG, WEIGHTS, RESUME, METRICS)))
+    sweep(run.folder / FIGURES, "*")
 
 
 def open_run(folder: Path, *, trust_code: bool = False) -> Run:
@@ -206,8 +228,11 @@ def read_budget(values: Mapping[str, Any]) -> Budget:
 
 
 def config_digest(run: Run) -> str:
-    """Return the SHA-256 of `config.json`."""
-    return hashlib.sha256((run.folder / CONFIG).read_bytes()).hexdigest()
+    """Return the SHA-256 of `config.json`; a RunError if it cannot be read."""
+    try:
+        return hashlib.sha256((run.folder / CONFIG).read_bytes()).hexdigest()
+    except OSError as error:
+        raise cannot_read(run.folder / CONFIG, error) from error
 
 
 def expect_same_config(run: Run, metadata: Mapping[str, str]) -> None:

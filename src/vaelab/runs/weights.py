@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from vaelab.checked_files import parse_json
 from vaelab.errors import RunError
 from vaelab.memory import is_out_of_memory
 from vaelab.models.base import Model
 from vaelab.models.factory import build_model
 from vaelab.run_folder import CONFIG, expect_type
-from vaelab.runs.header import MAX_HEADER_VALUES, expected_kinds
+from vaelab.runs.figures import Averages
+from vaelab.runs.header import Kind, expected_kinds
 from vaelab.runs.run import WEIGHTS, Run, config_digest, expect_same_config, expect_trusted
-from vaelab.runs.tensors import checked_header, damaged, digest_of, load_tensors, open_tensors, save_tensors
+from vaelab.runs.tensors import damaged, facts_of, load_tensors, save_tensors
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,49 @@ class LatentStats:
         return tuple(sorted(range(len(size)), key=lambda axis: -size[axis]))
 
 
-def save_weights(run: Run, weights: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write `model.safetensors`; `facts` are figures stored beside the weights (step, nats, statistics of the latent)."""
-    metadata = {
-        "config_sha256": config_digest(run),
-        "weights_sha256": digest_of(weights),
-        "facts": (text := json.dumps(facts)),
-        "facts_sha256": hashlib.sha256(text.encode()).hexdigest(),
-    }
-    save_tensors(run.folder / WEIGHTS, weights, metadata)
+@dataclass(frozen=True)
+class Best:
+    """The best weights so far, by name, and their validation values, which are None without validation images."""
+
+    weights: dict[str, Tensor]
+    step: int
+    value: float
+    """Compared between weights: distortion + β · rate, or minus the bound in IWAE fine-tuning; infinite without validation."""
+
+    fine_tuned: bool
+    averages: Averages | None
+    latent_stats: LatentStats | None
+
+    def facts(self) -> dict[str, Any]:
+        """Return the numbers to store beside the weights."""
+        nats = {} if self.averages is None else asdict(self.averages)
+        return {"step": self.step, **nats, **({} if self.latent_stats is None else {"axes": asdict(self.latent_stats)})}
+
+    @staticmethod
+    def facts_to_resume(best: Best | None) -> dict[str, Any]:
+        """Return the numbers from which `resumed` makes the best weights again, or those of none."""
+        if best is None:
+            return {"best_objective": None, "best": {"step": 0}, "best_of_finish": False}
+        value = best.value if math.isfinite(best.value) else None
+        return {"best_objective": value, "best": best.facts(), "best_of_finish": best.fine_tuned}
+
+    @staticmethod
+    def resumed(weights: dict[str, Tensor], facts: Mapping[str, Any]) -> Best:
+        """Return the best weights with the facts of a checkpoint."""
+        best, value = facts["best"], facts["best_objective"]
+        averages = Averages(best["distortion"], best["rate"]) if "rate" in best else None
+        stats = LatentStats.from_json(best.get("axes"))
+        fine_tuned = facts.get("best_of_finish", False)
+        return Best(weights, best["step"], math.inf if value is None else value, fine_tuned, averages, stats)
+
+
+def save_weights(run: Run, weights: dict[str, Tensor], facts: dict[str, Any], *, keep: bool = False) -> None:
+    """Write `model.safetensors`; `facts` are figures stored beside the weights (step, nats, statistics of the latent).
+
+    With `keep`, the file before is kept too.
+    """
+    metadata = {"config_sha256": config_digest(run), "facts": json.dumps(facts)}
+    save_tensors(run.folder / WEIGHTS, weights, metadata, keep=keep)
 
 
 def load_model(run: Run) -> Model:
@@ -74,11 +108,8 @@ def load_model(run: Run) -> Model:
     """
     path = run.folder / WEIGHTS
     expect_trusted(run)
-    _expect_fitting(run, path)
     try:
-        weights, metadata = load_tensors(path, NO_WEIGHTS)
-        if metadata.get("weights_sha256") != digest_of(weights):
-            raise damaged(path)
+        weights, _ = load_tensors(path, NO_WEIGHTS, partial(_expect_fitting, run))
         model = build_model(run.config.model, run.data.shape, len(run.data.classes))
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -98,12 +129,11 @@ def load_model(run: Run) -> Model:
 NO_WEIGHTS = "no weights yet: its training has not saved any"
 
 
-def _expect_fitting(run: Run, path: Path) -> None:
+def _expect_fitting(run: Run, kinds: Mapping[str, Kind], metadata: Mapping[str, str]) -> None:
     """Raise a RunError unless the shapes in a file of weights are those of the model, before either takes memory."""
-    kinds = checked_header(path, NO_WEIGHTS)
-    with open_tensors(path, NO_WEIGHTS) as file:
-        expect_same_config(run, file.metadata() or {})
+    expect_same_config(run, metadata)
     if not run.custom:
+        path = run.folder / WEIGHTS
         try:
             expected = expected_kinds(run.config.model, run.data.shape, len(run.data.classes), len(kinds))
         except ValueError as error:
@@ -122,18 +152,12 @@ def weight_facts(run: Run) -> dict[str, Any]:
     Raises
     ------
     RunError
-        If there are no weights yet, or the facts were changed.
+        If there are no weights yet, or they were changed.
     """
     path = run.folder / WEIGHTS
-    with open_tensors(path, missing="no weights yet") as file:
-        metadata = file.metadata() or {}
-    text = metadata.get("facts", "")
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    if metadata.get("facts_sha256", digest) != digest:  # runs of vaelab 0.1.0 have none
-        raise damaged(path)
+    _, metadata = load_tensors(path, NO_WEIGHTS, partial(_expect_fitting, run))
+    facts = facts_of(path, metadata)
     try:
-        facts = parse_json(text.encode(), MAX_HEADER_VALUES)
-        expect_type("step", facts["step"], int)
         for name in {"distortion", "rate"} & facts.keys():
             expect_type(name, facts[name], float)
         if facts.get("axes") is not None:

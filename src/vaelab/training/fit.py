@@ -21,6 +21,8 @@ from vaelab.objectives.importance import importance_weighted
 from vaelab.optim.batches import BatchStream, mean_and_variance
 from vaelab.optim.state import StepStats, TrainState
 from vaelab.optim.step import PlainRunner, StepRunner
+from vaelab.run_folder import check_new, expect_run
+from vaelab.run_lock import expect_free, locked
 from vaelab.training.loop import Loop, Progress, steps_in
 from vaelab.training.resolve import resolve, resolve_resumed
 from vaelab.training.trainer import Trainer
@@ -68,24 +70,46 @@ def fit(
         If the loss is NaN or infinite even after two recoveries; good weights are kept, else no new run is left behind.
     """
     folder = None if out is None else Path(out)
-    if not resume:
-        resolved = resolve(config, dataset)
-        loop = Loop(resolved.train, make_trainer(resolved, dataset), started, clock)
-        run = None if folder is None else runs.create_run(folder, resolved, runs.DataCard.of(dataset))
-    else:
+    if resume:
         if folder is None:
             raise ConfigError("`resume`: got no run; expected the run folder to continue in `out`")
-        run = runs.open_run(folder, trust_code=trust_code)
-        runs.expect_trusted(run, (config.model.encoder, config.model.decoder))
-        runs.expect_same_data(run, dataset.fingerprint, dataset.name)
-        tensors, facts = runs.load_resume(run)
-        runs.expect_unfinished(run, facts, config.train)
-        resolved = resolve_resumed(run.config, config, runs.last_budget(run, facts))
-        loop = Loop(resolved.train, make_trainer(resolved, dataset), started, clock)
+        expect_run(folder)
+        with locked(folder):
+            yield from _resumed(config, dataset, folder, trust_code, started, clock)
+        return
+    resolved = resolve(config, dataset)
+    loop = Loop(resolved.train, make_trainer(resolved, dataset), started, clock)
+    if folder is None:
+        yield from loop.run_to_end(None)
+        return
+    expect_free(folder)
+    check_new(folder)
+    with locked(folder):
+        run = runs.create_run(folder, resolved, runs.DataCard.of(dataset))
+        yield from loop.run_to_end(runs.Recorder(run))
+
+
+def _resumed(
+    config: Config,
+    dataset: Dataset,
+    folder: Path,
+    trust_code: bool,
+    started: float | None,
+    clock: Callable[[], float],
+) -> Generator[Progress]:
+    """Continue a run from its last checkpoint, or if it was stopped before the first, from step 0."""
+    run = runs.open_run(folder, trust_code=trust_code)
+    runs.expect_trusted(run, (config.model.encoder, config.model.decoder))
+    runs.expect_same_data(run, dataset.fingerprint, dataset.name)
+    tensors, facts = runs.load_resume(run) if runs.was_saved(run) else ({}, runs.NOTHING_DONE)
+    runs.expect_unfinished(run, facts, config.train)
+    resolved = resolve_resumed(run.config, config, runs.last_budget(run, facts))
+    loop = Loop(resolved.train, make_trainer(resolved, dataset), started, clock)
+    if tensors:
         loop.trainer.restore(tensors, facts)
         loop.continue_from(facts)
-        runs.drop_metrics_after(run, loop.trainer.step)
-    yield from loop.run_to_end(run)
+    runs.remove_temporaries(run)
+    yield from loop.run_to_end(runs.Recorder(run, runs.keep_metrics(run, facts)))
 
 
 def make_trainer(config: ResolvedConfig, dataset: Dataset) -> Trainer:

@@ -12,14 +12,12 @@ from typing import Any
 from vaelab import runs
 from vaelab.config import ResolvedTrainConfig
 from vaelab.errors import TrainingError
-from vaelab.interruption import uninterrupted
+from vaelab.interruption import Signals
 from vaelab.models.base import Model
 from vaelab.optim.batches import ShuffledOrder
 from vaelab.training.trainer import Trainer
-from vaelab.training.validation import Averages, Sums
 
 PROGRESS_EVERY = 0.2  # seconds between two yields of progress
-SAVE_EVERY = 20.0  # seconds between two saves of what resuming needs: the most that a killed process loses
 
 # A validation is due after this fraction of the training, and in a budget of epochs after a whole epoch; in a budget of seconds,
 # validations take at most this share of it.
@@ -47,10 +45,10 @@ class Progress:
     images_per_second: float
     """Training speed since the last progress; 0 if no step was taken since."""
 
-    train: Averages
+    train: runs.Averages
     """Figures over the training images since the last progress, with the weights as they changed."""
 
-    validation: Averages | None
+    validation: runs.Averages | None
     """Figures of the averaged weights at the last validation; None before the first one, or without validation images."""
 
     skipped: int
@@ -77,7 +75,7 @@ def steps_in(config: ResolvedTrainConfig, order: ShuffledOrder) -> int | None:
 
 
 class Loop:
-    """Runs a trainer until its budget is used up, and writes `run`, if there is one."""
+    """Runs a trainer until its budget is used up, and writes a run, if there is a recorder."""
 
     def __init__(
         self, config: ResolvedTrainConfig, trainer: Trainer, started: float | None, clock: Callable[[], float]
@@ -86,10 +84,10 @@ class Loop:
         self.seconds_before = 0.0  # of the sessions before an interruption
         self.order = trainer.batches.order
         self.steps = steps_in(config, self.order)
-        self.run: runs.Run | None = None
+        self.recorder: runs.Recorder | None = None
+        self.train, self.speed = runs.Sums().averages(), 0.0
         self.closing = 0.0  # seconds that a validation and a save take
-        self.validation_ended = self.validation_took = 0.0
-        self.since_validation = Sums()
+        self.validation_ended = self.validation_took = self.saved_at = self.reported_at = 0.0
 
     def continue_from(self, facts: dict[str, Any]) -> None:
         """Continue the clock of a saved training."""
@@ -108,56 +106,72 @@ class Loop:
             return min(1.0, self.trainer.step / self.steps)
         return min(1.0, self.elapsed() / max(self.config.budget.amount - CLOSING_MARGIN * self.closing, 1e-9))
 
-    def run_to_end(self, run: runs.Run | None) -> Generator[Progress]:
-        """Take steps until the budget is used up; save at the end, when interrupted, and every `SAVE_EVERY` seconds."""
-        self.run, trainer = run, self.trainer
-        fresh, train, speed = trainer.best is None, Sums().averages(), 0.0
-        atexit.register(self._save)  # for a program that ends in the middle
+    def run_to_end(self, recorder: runs.Recorder | None) -> Generator[Progress]:
+        """Take steps until the budget is used up; save at the end, when interrupted, and every `checkpoint_every` seconds.
+
+        Ctrl-C, SIGTERM and SIGHUP wait for the end of a step and what follows it; the state is then yielded and saved.
+        """
+        self.recorder, trainer, signals, ended = recorder, self.trainer, Signals(), False
+        fresh = trainer.best is None
+        atexit.register(self._save_whole)  # for a program that ends in the middle
         try:
             if fresh:
                 self._first_validation()
             if self.fraction() < 1.0:
                 for _ in trainer.runner.prepare():
-                    yield replace(self._progress(train, speed), seconds_left=math.inf)
+                    yield replace(self._progress(), seconds_left=math.inf)
             self.started = self.clock() if self.started is None else self.started
-            saved_at = reported_at = self.elapsed()
-            while True:
-                if (fraction := self.fraction()) < 1.0 or trainer.step == 0:
-                    with uninterrupted():
-                        trainer.take_step(fraction)
-                    fraction = self.fraction()  # after the step
-                ended = fraction >= 1.0
-                due = ended or self._validation_due(fraction)
-                since_report = self.elapsed() - reported_at
-                if not due and since_report < PROGRESS_EVERY:
-                    continue
-                sums = trainer.take_sums(ended=ended)
-                self.since_validation += sums
-                if sums.steps:
-                    train, speed = sums.averages(), sums.steps * self.order.batch_size / max(since_report, 1e-9)
-                if due:
-                    self._validate(fraction, speed)
-                if ended:
-                    break
-                if self.elapsed() - saved_at >= SAVE_EVERY:
-                    self._save()
-                    saved_at = self.elapsed()
-                reported_at = self.elapsed()
-                yield self._progress(train, speed)
-                trainer.runner.tend(self._seconds_left())
-        except (GeneratorExit, KeyboardInterrupt):
+            self.saved_at = self.reported_at = self.elapsed()
+            while not ended:
+                with signals:
+                    ended, reports = self._advance()
+                    if ended:  # before `take_best`, which replaces the averaged weights that resuming needs
+                        self._save()
+                if not ended and (reports or signals.waiting):
+                    yield self._progress()
+                    signals.deliver()
+                    trainer.runner.tend(self._seconds_left())
+        except (GeneratorExit, KeyboardInterrupt, SystemExit):
             if not sys.is_finalizing():
-                self._save()
+                with signals:
+                    self._save_whole()
             raise
         except TrainingError as error:
-            outcome = self._rescue(fresh)  # saves the weights, or removes the run
+            outcome = "" if recorder is None else recorder.rescue(trainer.weights_to_use(), fresh)
             raise TrainingError(f"{error}{outcome}") from error
         finally:
-            atexit.unregister(self._save)
+            atexit.unregister(self._save_whole)
             trainer.runner.close()
-        self._save()  # before `take_best`, which replaces the averaged weights that resuming needs
+            signals.close()
+        signals.deliver()
         trainer.take_best()
-        yield self._progress(train, speed, finished=True)
+        yield self._progress(finished=True)
+
+    def _advance(self) -> tuple[bool, bool]:
+        """Take a step and do what is due after it; return whether the budget is used up, and whether to report.
+
+        No step is taken while a validation is due: the training was interrupted before it.
+        """
+        trainer, fraction = self.trainer, self.fraction()
+        unvalidated = trainer.step > trainer.validated_step and self._validation_due(fraction)
+        if trainer.step == 0 or (fraction < 1.0 and not unvalidated):
+            trainer.take_step(fraction)
+            fraction = self.fraction()
+        ended = fraction >= 1.0
+        due = ended or self._validation_due(fraction)
+        since_report = self.elapsed() - self.reported_at
+        if not due and since_report < PROGRESS_EVERY:
+            return False, False
+        sums = trainer.take_sums(ended=ended)
+        if sums.steps:
+            self.train = sums.averages()
+            self.speed = sums.steps * self.order.batch_size / max(since_report, 1e-9)
+        if due:
+            self._validate(fraction)
+        if not ended and self.elapsed() - self.saved_at >= self.config.checkpoint_every:
+            self._save()
+        self.reported_at = self.elapsed()
+        return ended, True
 
     def _first_validation(self) -> None:
         """Validate and save before the first step: the first values, and a first measure of how long closing takes."""
@@ -183,51 +197,32 @@ class Loop:
             return self.elapsed() - self.validation_ended >= self.validation_took / VALIDATION_SHARE
         return int(self.trainer.epochs_done) > self.trainer.validated_step * self.order.batch_size // self.order.count
 
-    def _validate(self, fraction: float, speed: float) -> None:
+    def _validate(self, fraction: float) -> None:
         began, trainer = self.elapsed(), self.trainer
-        seen_before = trainer.validated_step == trainer.step
         averages = trainer.validate(fraction)
         self.validation_ended = self.elapsed()
         self.validation_took = self.validation_ended - began
         self.closing = max(self.closing, self.validation_took)
-        if self.run is not None and not seen_before:
-            line: dict[str, Any] = {
-                "step": trainer.step,
-                "epoch": round(trainer.epochs_done, 4),
-                "seconds": round(self.elapsed(), 3),
-                "images_per_second": round(speed),
-                "skipped": trainer.skipped,
-            }
-            if self.since_validation.steps:
-                line["train"] = _figures(self.since_validation.averages())
-            if averages is not None:
-                line["validation"] = _figures(averages)
-            runs.append_metrics(self.run, line)
-        self.since_validation = Sums()
+        if self.recorder is not None and trainer.validated_step < trainer.step:
+            facts = {"step": trainer.step, "epoch": round(trainer.epochs_done, 4), "seconds": round(self.elapsed(), 3)}
+            facts |= {"images_per_second": round(self.speed), "skipped": trainer.skipped}
+            self.recorder.log(facts, trainer.sums(), averages)
+        trainer.mark_validated(fraction)
 
     def _save(self) -> None:
-        if self.run is None:
-            return
-        tensors, facts = self.trainer.state_to_save()
-        facts |= {"seconds": self.elapsed(), "budget": asdict(self.config.budget)}
-        facts |= {"closing": self.closing, "fraction": self.fraction()}
-        if (weights := self.trainer.weights_to_use()) is not None:
-            runs.save_weights(self.run, *weights)
-        runs.save_resume(self.run, tensors, facts)
+        if self.recorder is not None:
+            tensors, facts = self.trainer.state_to_save()
+            facts |= {"seconds": self.elapsed(), "budget": asdict(self.config.budget)}
+            facts |= {"closing": self.closing, "fraction": self.fraction()}
+            self.recorder.save(self.trainer.weights_to_use(), (tensors, facts))
+            self.saved_at = self.elapsed()
 
-    def _rescue(self, fresh: bool) -> str:
-        """Save the weights from before the loss diverged, and return what became of the run; a `fresh` one may be removed."""
-        if self.run is None:
-            return ""
-        weights = self.trainer.weights_to_use()
-        if weights is not None and weights[1]["step"] > 0:
-            runs.save_weights(self.run, *weights)
-            return f"; the last good weights are saved in {self.run.folder}"
-        if fresh:
-            runs.discard(self.run)
-        return f"; nothing was learned, and {self.run.folder} is {'removed' if fresh else 'unchanged'}"
+    def _save_whole(self) -> None:
+        """Save, unless an exception has come while tensors were changed; then the last checkpoint remains."""
+        if not self.trainer.runner.changing.is_set():
+            self._save()
 
-    def _progress(self, train: Averages, speed: float, *, finished: bool = False) -> Progress:
+    def _progress(self, *, finished: bool = False) -> Progress:
         fraction, elapsed, trainer = self.fraction(), self.elapsed(), self.trainer
         remark = "; ".join(trainer.runner.remarks) or None
         trainer.runner.remarks.clear()
@@ -237,8 +232,8 @@ class Loop:
             fraction=fraction,
             seconds=elapsed,
             seconds_left=elapsed * (1 - fraction) / fraction if fraction else math.inf,
-            images_per_second=speed,
-            train=train,
+            images_per_second=self.speed,
+            train=self.train,
             validation=trainer.last_validation,
             skipped=trainer.skipped,
             finished=finished,
@@ -246,7 +241,3 @@ class Loop:
             axes=None if trainer.best is None else trainer.best.latent_stats,
             remark=remark,
         )
-
-
-def _figures(averages: Averages) -> dict[str, float]:
-    return {"nats": averages.nats, "distortion": averages.distortion, "rate": averages.rate}

@@ -218,11 +218,17 @@ def _resolve_training(
     return ResolvedTrainConfig(budget, batch_size, precision, str(device), **{**TRAIN_DEFAULTS, **chosen})
 
 
-CHANGEABLE = ("epochs", "seconds", "device", "compile")  # fields of `TrainConfig` that a resumed run may change
+CHANGEABLE = (
+    "epochs",
+    "seconds",
+    "device",
+    "compile",
+    "checkpoint_every",
+)  # fields of `TrainConfig` that a resumed run may change
 
 
 def resolve_resumed(recorded: ResolvedConfig, asked: Config, budget: Budget) -> ResolvedConfig:
-    """Return the configuration of a resumed run: the `recorded` one, with the budget, device and `compile` of `asked` if given.
+    """Return the configuration of a resumed run: the `recorded` one, with what is `CHANGEABLE` from `asked` if given.
 
     `budget` is the one that the run had last. A ConfigError if `asked` gives another value for any other field.
     """
@@ -242,6 +248,5 @@ def resolve_resumed(recorded: ResolvedConfig, asked: Config, budget: Budget) -> 
     elif train.seconds is not None:
         budget = Budget(train.seconds, "seconds")
     changed: dict[str, Any] = {"budget": budget, "device": str(pick_device(train.device or recorded.train.device))}
-    if train.compile is not None:
-        changed["compile"] = train.compile
+    changed |= {name: value for name in ("compile", "checkpoint_every") if (value := getattr(train, name)) is not None}
     return ResolvedConfig(recorded.model, ResolvedTrainConfig(**(vars(recorded.train) | changed)))

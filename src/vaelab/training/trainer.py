@@ -8,9 +8,10 @@ Source: Kingma & Welling 2014, algorithm 1.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vaelab.config import ResolvedTrainConfig
@@ -23,30 +24,12 @@ from vaelab.optim.batches import BatchStream
 from vaelab.optim.schedule import schedule_at
 from vaelab.optim.step import StepRunner
 from vaelab.precision import exact_convolutions
-from vaelab.runs import LatentStats
-from vaelab.training.validation import Averages, Sums, Validator
+from vaelab.runs import Averages, Best, Sums
+from vaelab.training.validation import Validator
 
 MAX_BAD_STEPS = 50  # steps in a row whose loss or gradient is NaN or infinite, after which training has diverged
 MAX_HALVINGS = 2  # times that a training that diverges goes on at half the learning rate
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best weights so far, by name, and their validation values, which are None without validation images."""
-
-    weights: dict[str, Tensor]
-    step: int
-    value: float
-    """Compared between weights: distortion + β · rate, or minus the bound in IWAE fine-tuning; infinite without validation."""
-
-    fine_tuned: bool
-    averages: Averages | None
-    latent_stats: LatentStats | None
-
-    def facts(self) -> dict[str, Any]:
-        """Return the numbers to store beside the weights."""
-        nats = {} if self.averages is None else asdict(self.averages)
-        return {"step": self.step, **nats, **({} if self.latent_stats is None else {"axes": asdict(self.latent_stats)})}
+ADD_EVERY = 1024  # steps between two readings of the sums in float32 from the device, to add them up in float64
 
 
 class Trainer:
@@ -73,6 +56,7 @@ class Trainer:
         self.validated_step, self.validated_fraction = 0, 0.0  # at the last validation
         self.best: Best | None = None
         self.last_validation: Averages | None = None
+        self.added = self.taken = Sums()  # of the sums: those no longer on the device, and all at the last `take_sums`
 
     @property
     def epochs_done(self) -> float:
@@ -92,31 +76,39 @@ class Trainer:
         self.step += 1
         if ema.is_due(self.step):
             ema.update_average(self.state.averaged, self.state.weights, ema.averaging_fraction(self.step, config.ema))
+        if self.step % ADD_EVERY == 0:
+            self.added = self.sums()
+            self.stats.sums.zero_()
+        self.runner.changing.clear()
 
     def take_sums(self, *, ended: bool = False) -> Sums:
-        """Return the sums over the good steps since the last call, and reset them; `ended` marks the last call.
+        """Return the sums over the good steps since the last call; `ended` marks the last call.
 
         Training has diverged if the last `MAX_BAD_STEPS` steps were all bad, or, at the end, the last half of all steps.
         """
-        distortion, rate, steps = self.stats.sums.tolist()
-        self.stats.sums.zero_()
+        found, before = self.sums(), self.taken
         self.skipped, in_a_row = (int(count) for count in self.stats.bad.tolist())
         if in_a_row >= MAX_BAD_STEPS or (ended and in_a_row >= max(1, self.step / 2)):
             self._recover(
                 f"loss or gradient was NaN or infinite in {in_a_row} step{'s' * (in_a_row > 1)} in a row", ended
             )
-        elif not math.isfinite(distortion + rate):
+        elif not math.isfinite(found.distortion + found.rate):
             self._recover("the loss exceeds the range of float32", ended)
         else:
-            return Sums(distortion, rate, int(steps))
+            self.taken = found
+            return found - before
         return Sums()
+
+    def sums(self) -> Sums:
+        """Return the sums over the good steps since the last `mark_validated`. They depend on no clock, only on the steps."""
+        distortion, rate, steps = self.stats.sums.tolist()
+        return self.added + Sums(distortion, rate, int(steps))
 
     def validate(self, fraction: float) -> Averages | None:
         """Return held-out figures of the averaged weights, `fraction` of the way through, and keep the weights if they are best.
 
         If the figures are not finite (without validation images, those of a training batch), go back to the best weights.
         """
-        self.validated_step, self.validated_fraction = self.step, fraction
         weights = {name: tensor.clone() for name, tensor in self.averaged.state_dict().items()}
         if len(self.validator) == 0:
             if not self._averaged_is_finite():
@@ -138,6 +130,12 @@ class Trainer:
             self.best = found
         return averages
 
+    def mark_validated(self, fraction: float) -> None:
+        """Mark the steps so far as validated, `fraction` of the way through, and begin new sums."""
+        self.validated_step, self.validated_fraction = self.step, fraction
+        self.added = self.taken = Sums()
+        self.stats.sums.zero_()
+
     def take_best(self) -> None:
         """Load the best weights into the averaged model, and show their figures as the last ones."""
         if self.best is not None:
@@ -156,14 +154,12 @@ class Trainer:
 
     def state_to_save(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return all that resuming needs: tensors by name, and numbers. Some of these names are older than those here."""
-        best = self.best
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
-        tensors |= {} if best is None else {f"best.{name}": value for name, value in best.weights.items()}
-        value = None if best is None or not math.isfinite(best.value) else best.value
-        facts = {"step": self.step, "best_objective": value, "best": {"step": 0} if best is None else best.facts()}
-        facts |= {"best_of_finish": best is not None and best.fine_tuned, "fine_tuning": self.fine_tuning}
+        tensors |= {} if self.best is None else {f"best.{name}": value for name, value in self.best.weights.items()}
+        facts = {"step": self.step, "fine_tuning": self.fine_tuning} | Best.facts_to_resume(self.best)
         facts |= {"validated": (self.validated_step, self.validated_fraction), "halvings": self.halvings}
+        facts |= {"added": asdict(self.added), "last_validation": self.last_validation and asdict(self.last_validation)}
         return tensors | self._counters_and_moments(), facts
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -177,20 +173,23 @@ class Trainer:
         self.model.load_state_dict(part("model."))
         self.averaged.load_state_dict(part("averaged."))
         for name, tensor in self._counters_and_moments().items():
-            tensor.copy_(tensors[name])
-        self.step, best, self.fine_tuning = facts["step"], facts["best"], facts.get("fine_tuning", False)
+            tensor.copy_(tensors.get(name, torch.zeros_like(tensor)))  # vaelab 0.1 has no sums
+        self.added = Sums(**facts.get("added", {}))
+        self.taken, self.skipped = self.sums(), int(self.stats.bad[0])
+        self.step, self.fine_tuning = facts["step"], facts.get("fine_tuning", False)
         self.validated_step, self.validated_fraction = facts["validated"]
         self.halvings = facts.get("halvings", 0)
         if weights := part("best."):
-            value = math.inf if facts["best_objective"] is None else facts["best_objective"]
-            averages = Averages(best["distortion"], best["rate"]) if "rate" in best else None
-            stats = LatentStats.from_json(best.get("axes"))
-            self.best = Best(weights, best["step"], value, facts.get("best_of_finish", False), averages, stats)
-            self.last_validation = averages if best["step"] else None
+            self.best = Best.resumed(weights, facts)
+            self.last_validation = self.best.averages if self.best.step else None
+        if last := facts.get("last_validation"):
+            self.last_validation = Averages(**last)
 
     def _counters_and_moments(self) -> dict[str, Tensor]:
         """Return what resuming needs beside the weights, by name; these tensors change in place as training continues."""
-        found = {"bad": self.stats.bad, "usual_norm": self.stats.usual_norm, "updates": self.state.updates}
+        found = {name: getattr(self.stats, name) for name in ("sums", "bad", "usual_norm")} | {
+            "updates": self.state.updates
+        }
         for name, moments in (("mean", self.state.means), ("square", self.state.squares)):
             found |= {f"{name}.{index}": moment for index, moment in enumerate(moments)}
         return found
@@ -212,12 +211,14 @@ class Trainer:
             raise TrainingError(
                 f"{what}, at step {self.step}; try a smaller `learning_rate` (it is {rate:g}) or `beta` (it is {beta:g})"
             )
+        self.runner.changing.set()
         self.halvings += 1
         self.model.load_state_dict(self.best.weights)
         self.averaged.load_state_dict(self.best.weights)
         for tensor in self._counters_and_moments().values():
             tensor.zero_()
-        self.stats.bad[0] = self.skipped
+        self.stats.bad[0], self.taken = self.skipped, self.added
+        self.runner.changing.clear()
         self.runner.remarks.append(
             f"{what}, at step {self.step}; training goes on from the weights of step {self.best.step} at half the learning "
             f"rate, {rate * 0.5**self.halvings:g}"

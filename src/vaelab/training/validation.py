@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,41 +15,11 @@ from vaelab.objectives.bounds import Infer, images_at_once, map_held_out
 from vaelab.objectives.elbo import terms_of
 from vaelab.objectives.importance import importance_weighted_bound, log_weights
 from vaelab.random import generator_for, latent_noise
-from vaelab.runs import LatentStats
+from vaelab.runs import Averages, LatentStats
 
 # Maximum number of pixel values in a validation, by network: enough to select weights, and short beside a short budget.
 MAX_VALUES: dict[NetworkName, int] = {"mlp": 2**23, "conv": 2**22, "ladder": 2**20}
 FEWEST_FOR_BOUND = 100  # images on which the importance-weighted bound is computed at least
-
-
-@dataclass(frozen=True)
-class Averages:
-    """Distortion and rate in nats per image, averaged over images; `nats` is −ELBO, whatever the objective."""
-
-    distortion: float
-    rate: float
-
-    @property
-    def nats(self) -> float:
-        """Distortion + rate, nats per image; lower is better."""
-        return self.distortion + self.rate
-
-
-@dataclass(frozen=True)
-class Sums:
-    """Distortion and rate in nats per image, summed over steps of equal size."""
-
-    distortion: float = 0.0
-    rate: float = 0.0
-    steps: int = 0
-
-    def __add__(self, other: Sums) -> Sums:
-        return Sums(self.distortion + other.distortion, self.rate + other.rate, self.steps + other.steps)
-
-    def averages(self) -> Averages:
-        """Return the averages per step; NaN if there was none."""
-        steps = self.steps or math.nan
-        return Averages(self.distortion / steps, self.rate / steps)
 
 
 class Validator:
