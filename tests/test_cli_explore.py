@@ -172,6 +172,19 @@ def test_restyle(run: Path, here: Path, tiny: Dataset, capsys: pytest.CaptureFix
     assert "read as" not in capsys.readouterr().err
 
 
+def test_restyle_takes_the_label_that_is_given(run: Path, here: Path, tiny: Dataset) -> None:
+    """The classes of the data are not those of the model; with --label they need not be."""
+    names = np.array(["across", "lynx", "owl"])[tiny.test.labels]
+    np.savez("other.npz", test_images=tiny.test.images, test_labels=names)
+    lynx = int(np.flatnonzero(names == "lynx")[0])
+    with pytest.raises(SystemExit):
+        call("restyle", run, f"other.npz:{lynx}", "--out", "a.png")
+    for source, chosen in {"other.npz": [0, 29], f"other.npz:{lynx}": [lynx]}.items():
+        call("restyle", run, source, "--count", "2", "--label", "frame", "--out", "a.png")
+        told = explore.restyle(load(run), tiny.test.images[chosen], ["frame"] * len(chosen))
+        assert np.array_equal(pixels("a.png"), np.asarray(told.sheet()))
+
+
 def test_restyle_reads_a_drawing(run: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     call("restyle", run, "drawing.png", "--prepare", "--out", "a.png")
     told = capsys.readouterr().err

@@ -265,11 +265,62 @@ def test_much_text_in_many_chunks_is_no_fault(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("white", [None, 4095])
-def test_sixteen_bits_per_channel_that_pillow_cuts_are_not_guessed(tmp_path: Path, white: int | None) -> None:
-    keyed = [] if white else [chunk(b"tRNS", b"\0\3" * 3)]
-    (tmp_path / "a.png").write_bytes(png(np.stack([16 * LEVELS] * 3, -1), 2, *keyed))
+def test_a_transparent_colour_of_sixteen_bits_is_not_guessed(tmp_path: Path, white: int | None) -> None:
+    (tmp_path / "a.png").write_bytes(png(np.stack([16 * LEVELS] * 3, -1), 2, chunk(b"tRNS", b"\0\3" * 3)))
     with pytest.raises(DataError, match=r"a\.png: cannot be read \(16 bits per channel .*8 bits"):
         load_dataset(tmp_path, white=white)
+
+
+COLOURS = np.stack([16 * LEVELS, 16 * LEVELS[::-1], 16 * LEVELS.T + 1], -1)
+"""16-bit levels of 12 bits, none of them alike in two channels, up to 4081."""
+OPAQUE = np.where(LEVELS == 3, 0, 65535)[..., None]
+
+
+def write_tiff(path: Path, order: str, *tags: tuple[int, int, int]) -> None:
+    """A TIFF of `COLOURS` in two strips, in the byte order "<" or ">"."""
+    strips = [part.astype(f"{order}u2").tobytes() for part in np.split(COLOURS, 2)]
+    place = 8 + 2 * len(strips[0])
+    entries = [(256, 4, 16), (257, 4, 16), (259, 3, 1), (262, 3, 2), (277, 3, 3), (278, 4, 8), *tags]
+    arrays = [(258, 3, 3, place), (273, 4, 2, place + 8), (279, 4, 2, place + 16)]
+    one = {3: f"{order}HHIHH", 4: f"{order}HHII"}
+    table = [struct.pack(one[kind], tag, kind, 1, value, *[0] * (4 - kind)) for tag, kind, value in entries]
+    table += [struct.pack(one[4], *array) for array in arrays]
+    table.sort(key=lambda entry: struct.unpack(f"{order}H", entry[:2]))
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", place + 24)
+    extra = struct.pack(f"{order}4H", 16, 16, 16, 0) + struct.pack(
+        f"{order}4I", 8, 8 + len(strips[0]), *[len(strips[0])] * 2
+    )
+    path.write_bytes(
+        head + b"".join(strips) + extra + struct.pack(f"{order}H", len(table)) + b"".join(table) + bytes(4)
+    )
+
+
+DEEP_COLOURS: dict[str, tuple[Callable[[Path], object], np.ndarray]] = {
+    "RGB.png": (lambda path: path.write_bytes(png(COLOURS, 2)), COLOURS),
+    "RGBA.png": (
+        lambda path: path.write_bytes(png(np.concatenate([COLOURS, OPAQUE], -1), 6)),
+        np.where(OPAQUE == 0, 4081, COLOURS),
+    ),
+    "LA.png": (
+        lambda path: path.write_bytes(png(np.concatenate([COLOURS[..., :1], OPAQUE], -1), 4)),
+        np.where(OPAQUE == 0, 4081, COLOURS[..., :1]),
+    ),
+    "little-endian.tif": (lambda path: write_tiff(path, "<"), COLOURS),
+    "big-endian.tif": (lambda path: write_tiff(path, ">"), COLOURS),
+    "turned.tif": (lambda path: write_tiff(path, "<", (274, 3, 6)), np.rot90(COLOURS, -1)),
+}
+
+
+@pytest.mark.parametrize("case", DEEP_COLOURS)
+def test_sixteen_bits_per_channel_are_scaled_from_white(tmp_path: Path, case: str) -> None:
+    """Pillow decodes only the upper 8 of their bits; the note on dark images suggests `white`, which reads all of them."""
+    write, levels = DEEP_COLOURS[case]
+    write(tmp_path / case)
+    assert notes_on(load_dataset(tmp_path), "`white=4095`")
+    dataset = load_dataset(tmp_path, white=4081)
+    assert np.array_equal(np.moveaxis(dataset.train.images[0], 0, -1), np.rint(levels * (255 / 4081)))
+    with pytest.raises(DataError, match=r"values up to 408[01]; expected 0…4000"):
+        load_dataset(tmp_path, white=4000)
 
 
 @pytest.mark.parametrize("mode", ["PA", "YCbCr", "CMYK", "LA", "RGBA"])

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 from PIL import Image
 
 from vaelab.data import Dataset, Split, builtin, load_dataset, strokes
+from vaelab.data.limits import Budget, Limits
+from vaelab.data.sources import expect_source, is_of_image_files
 from vaelab.errors import ConfigError, DataError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 4, 5), dtype=np.uint8)
@@ -156,6 +159,45 @@ def test_a_class_folder_that_may_not_be_read_is_refused(sources: dict[str, Path]
 def test_the_home_folder_may_be_written_short(sources: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(sources["flat"].parent))
     assert load_dataset("~/flat").name == "flat"
+
+
+@pytest.mark.parametrize(("named", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_name_in_another_unicode_form_is_the_same(
+    sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: Any, stored: Any
+) -> None:
+    name = unicodedata.normalize(named, "é")
+    sources["classes"].rename(tmp_path / unicodedata.normalize(stored, "é"))
+    monkeypatch.chdir(tmp_path)
+    assert load_dataset(name).classes == ("even", "odd")
+    expect_source(name)
+    assert is_of_image_files(name)
+    (tmp_path / name).mkdir()  # now each name has its own folder
+    with pytest.raises(DataError, match="got nothing"):
+        load_dataset(name)
+
+
+@pytest.mark.parametrize("name", ["max_pixels", "max_bytes", "max_classes"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True])
+def test_limits_are_whole_numbers(sources: dict[str, Path], name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"`{name}`"):
+        load_dataset(sources["npz"], **{name: value})
+
+
+@pytest.mark.parametrize("kind", ["flat", "idx", "npz"])
+def test_decoded_bytes_are_limited(sources: dict[str, Path], kind: str) -> None:
+    with pytest.raises(DataError, match=r"got 400 bytes when decoded.*`max_bytes=400`"):
+        load_dataset(sources[kind], max_bytes=399)
+    assert len(load_dataset(sources[kind], max_bytes=400).train) == 16
+
+
+def test_a_ratio_of_compression_as_of_published_data_is_allowed() -> None:
+    Budget(Limits(), 26_700_000).take(3_020_000_000, "dSprites")
+    with pytest.raises(DataError, match=r"from 10,000,000 bytes of files.*`max_bytes=4500000000`"):
+        Budget(Limits(), 10_000_000).take(4_500_000_000, "x")
+    budget = Budget(Limits(max_bytes=100))
+    budget.take(60, "first")
+    with pytest.raises(DataError, match="second: got 120 bytes"):
+        budget.take(60, "second")
 
 
 def test_a_folder_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

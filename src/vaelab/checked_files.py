@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from vaelab.files import open_regular
+
 MAX_JSON_BYTES = 4_000_000
 """Largest JSON file: 10,000 class names of 400 bytes."""
 
@@ -36,14 +38,10 @@ def read_regular(path: Path, most: int, *, follow_links: bool = True) -> bytes:
     OSError
         If it cannot be read, is larger, or is no regular file, such as a pipe, which would be waited for.
     """
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-    with open(os.open(path, flags | (0 if follow_links else getattr(os, "O_NOFOLLOW", 0))), "rb") as file:  # noqa: PTH123
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or not (follow_links or stat.S_ISREG(os.lstat(path).st_mode)):
-            raise OSError("not a regular file")
-        if status.st_size > most:
-            raise OSError(f"{status.st_size:,} bytes; expected at most {most:,}")
-        return file.read(status.st_size)
+    with open_regular(path, follow_links=follow_links) as file:
+        if (size := os.fstat(file.fileno()).st_size) > most:
+            raise OSError(f"{size:,} bytes; expected at most {most:,}")
+        return file.read(size)
 
 
 def read_json(path: Path, *, follow_links: bool = True) -> Any:

@@ -89,6 +89,15 @@ def printable(text: str) -> str:
     return "".join(c if shown(at, c) else c.encode("unicode_escape").decode() for at, c in enumerate(text))
 
 
+MAX_LINE = 500
+"""Largest number of characters of a printed error."""
+
+
+def shortened(text: str, most: int = MAX_LINE) -> str:
+    """Return a text of at most `most` characters, with "…" instead of its middle if it is longer; its end says what to do."""
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[len(text) - (most - 1) // 2 :]}"
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the nearest of `choices`, or an empty text if none is near."""
     near = difflib.get_close_matches(word, list(choices), n=1)

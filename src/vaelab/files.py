@@ -1,10 +1,14 @@
-"""Atomic and durable file writes: a file is replaced completely, or stays as it was, whatever ends the process."""
+"""Atomic and durable file writes: a file is replaced completely, or stays as it was, whatever ends the process. Reading of
+regular files only.
+"""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,6 +79,22 @@ def sweep(folder: Path, *stems: str) -> None:
     for stem in stems:
         for left in folder.glob(f"{TEMPORARY}{stem}-*"):
             left.unlink(missing_ok=True)
+
+
+def open_regular(path: str | os.PathLike[str], *, follow_links: bool = True) -> io.BufferedReader:
+    """Open a file for reading in binary mode, and raise OSError unless it is a regular file, or without `follow_links` a link.
+
+    Reading a pipe, a socket or a device could wait for ever, or never end.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        handle = os.open(name, flags | getattr(os, "O_NONBLOCK", 0))  # opening a pipe would wait for its writer
+        if not stat.S_ISREG(os.fstat(handle).st_mode) or not (follow_links or stat.S_ISREG(os.lstat(name).st_mode)):
+            os.close(handle)
+            raise OSError(errno.EINVAL, "Not a regular file", name)
+        return handle
+
+    return open(path, "rb", opener=opener)
 
 
 def expect_suffix(path: Path, *suffixes: str, parameter: str = "out") -> None:

@@ -21,6 +21,9 @@ PLAIN_EVERY = 10.0
 SILENT = 1.0
 """Seconds after which work without a terminal is announced by a plain line; with the start of Python, less than 2."""
 
+UPDATE_EVERY = 0.05
+"""Seconds between two updates of a bar; an update takes as long as decoding a small image."""
+
 console = Console(stderr=True, highlight=False)
 
 
@@ -107,7 +110,7 @@ def work_bar(over: str = "", waiting: str = "") -> Iterator[Report]:
         _announced() as announce,
     ):
         tasks: dict[str, TaskID] = {}
-        last_line = time.perf_counter()
+        last_line, last_update = time.perf_counter(), 0.0
 
         def begin(what: str) -> None:
             tasks[what] = bar.add_task(printable(what), total=None, amount="")
@@ -115,13 +118,15 @@ def work_bar(over: str = "", waiting: str = "") -> Iterator[Report]:
                 announce(what)
 
         def report(what: str, done: int, total: int, /) -> None:
-            nonlocal last_line
+            nonlocal last_line, last_update
             if what not in tasks:
                 begin(what)
+            elif done < total and time.perf_counter() - last_update < UPDATE_EVERY:
+                return
+            now = last_update = time.perf_counter()
             for name, task in tasks.items():
                 bar.update(task, visible=name in (what, over))
             bar.update(tasks[what], completed=done, total=total, amount=f"{done:,}/{total:,}")
-            now = time.perf_counter()
             if what != over and not console.is_terminal and now - last_line >= PLAIN_EVERY:
                 last_line = now
                 say(f"{what}: {done:,} of {total:,}")

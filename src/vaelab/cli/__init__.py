@@ -18,7 +18,7 @@ from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 from vaelab.cli import evaluate, explore, export, generate, studio, train
 from vaelab.cli.spelling import with_current_names, with_options
-from vaelab.errors import RunWarning, TrainingError, VaelabError, did_you_mean, printable
+from vaelab.errors import RunWarning, TrainingError, VaelabError, did_you_mean, printable, shortened
 
 ORDER = (
     *("train", "sample", "reconstruct", "encode", "evaluate", "compare"),
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with _notes():
             app(words, exit_on_error=False, print_error=False)
     except (CycloptsError, VaelabError) as error:
-        print(f"vaelab: {printable(_one_line(error))}", file=sys.stderr)
+        print(shortened(f"vaelab: {printable(_one_line(error))}"), file=sys.stderr)
         raise SystemExit(1 if isinstance(error, TrainingError) else 2) from None
     except KeyboardInterrupt:
         print("vaelab: interrupted", file=sys.stderr)

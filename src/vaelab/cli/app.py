@@ -86,6 +86,18 @@ class SourceOptions:
     """Stored value of white, for grey images whose levels do not use all bits: 4095 for 12 bits, 1 for masks of 0 and 1.
     Default: what the format or the file states."""
 
+    follow_links: Flag = False
+    """Follow links in a folder of images that lead out of it, instead of stopping at the first."""
+
+    max_pixels: int | None = None
+    """Largest number of pixels of an image file. Default: 64 million."""
+
+    max_bytes: int | None = None
+    """Largest size of the decoded images in bytes. Default: 16 GiB, and 250 times the size of compressed files."""
+
+    max_classes: int | None = None
+    """Largest number of classes. Default: 10,000."""
+
     limit: int | None = None
     """Maximum number of training images, with class proportions preserved; validation and test images are not reduced."""
 

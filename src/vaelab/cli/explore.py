@@ -269,7 +269,7 @@ def restyle(
     from vaelab.inference import explore, latents
 
     latents.expect_conditional(model)
-    reader = Reader(run, model, options, prepare=prepare)
+    reader = Reader(run, model, options, prepare=prepare, labels_given=bool(label))
     read = [image for text in images for image in reader.several(text, split, count)]
     _expect_cells(len(read) * (1 + len(model.classes)))
     if label and len(label) not in (1, len(read)):

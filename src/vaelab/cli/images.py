@@ -70,12 +70,23 @@ class Reader:
         Options of the data sources; images are brought to the size of the model's unless they say otherwise.
     prepare
         Convert the images to the format of MNIST (`vaelab.prepare`).
+    labels_given
+        The images have other labels than those of their sources, of which all classes are read then.
     """
 
-    def __init__(self, run: Path, model: TrainedModel, options: SourceOptions | None, *, prepare: bool) -> None:
+    def __init__(
+        self,
+        run: Path,
+        model: TrainedModel,
+        options: SourceOptions | None,
+        *,
+        prepare: bool,
+        labels_given: bool = False,
+    ) -> None:
         from vaelab.inference.latents import expect_images
 
         self.run, self.model, self.options, self.prepare = run, model, options or SourceOptions(), prepare
+        self.labels_given = labels_given
         self.datasets: dict[tuple[str, bool], Dataset] = {}
         expect_images(model)
         self.channels, H, W = model.model.shape
@@ -118,7 +129,7 @@ class Reader:
                 f"{text}: got {got}; expected an image file ({', '.join(sorted(EXTENSIONS))}), an image of a source, such "
                 "as mnist:test:12, or a source: a built-in name, a folder, an .npz file or a table of paths"
             )
-        dataset = self.dataset(text, any_class=False)
+        dataset = self.dataset(text, any_class=self.labels_given)
         part = getattr(dataset, split)
         if not len(part):
             raise DataError(f"{dataset.name}: got no {split} images; expected some: use another --split")
@@ -154,7 +165,7 @@ class Reader:
                 f"{name}: got {describe_shape(pixels.shape)}; expected {describe_shape(self.model.model.shape)}, the shape of "
                 f"the training images: {self._hint()}"
             )
-        labelled = label is not None and self.model.conditional
+        labelled = label is not None and self.model.conditional and not self.labels_given
         matched = self.model.matched_labels(np.array([label]), dataset.classes) if labelled else None
         return InputImage(image, None if matched is None else self.model.classes[matched[0]], name)
 
@@ -167,7 +178,7 @@ class Reader:
 
         if self.prepare:
             return InputImage(self._prepared(text, text), None, text)
-        picture = open_image(text).convert("L" if self.channels == 1 else "RGB")
+        picture = open_image(text, self.options.max_pixels).convert("L" if self.channels == 1 else "RGB")
         if parse_size(self.options.size) not in (None, self.size):
             H, W = self.size
             raise DataError(
@@ -191,7 +202,7 @@ class Reader:
         from vaelab.data.photo import read_drawing
         from vaelab.progress import say
 
-        drawing = read_drawing(image, self.size)
+        drawing = read_drawing(image, self.size, self.options.max_pixels)
         say(f"{name}: {drawing.told()}")
         return drawing.levels
 

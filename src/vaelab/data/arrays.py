@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vaelab.data.dataset import Dataset, Split
+from vaelab.data.limits import Limits
 from vaelab.data.names import checked_name
 from vaelab.data.split import HELD_OUT_SHARE, hold_out
 from vaelab.errors import DataError, counted
@@ -80,10 +81,11 @@ def assemble(
     classes: tuple[str, ...] | None = None,
     seed: int,
     notes: Sequence[str] = (),
+    limits: Limits | None = None,
 ) -> Dataset:
     """Build the dataset of a source, with splits made by `arrange`."""
     source_parts = {"train": train, "validation": validation, "test": test}
-    arranged = arrange(name, source_parts, classes=classes, seed=seed)
+    arranged = arrange(name, source_parts, classes=classes, seed=seed, limits=limits)
     all_notes = [*notes, *arranged.notes, *class_notes(arranged.parts, arranged.classes)]
     return as_dataset(name, arranged.parts, arranged.classes, all_notes)
 
@@ -95,13 +97,18 @@ def as_dataset(name: str, parts: Mapping[str, Part], classes: tuple[str, ...], n
 
 
 def arrange(
-    name: str, source_parts: Mapping[str, Part | None], *, classes: tuple[str, ...] | None = None, seed: int
+    name: str,
+    source_parts: Mapping[str, Part | None],
+    *,
+    classes: tuple[str, ...] | None = None,
+    seed: int,
+    limits: Limits | None = None,
 ) -> Arranged:
     """Make the three splits of a source: keep those it has, and hold the missing ones out of its training images.
 
     If `classes` is None, the classes are the sorted distinct labels of all parts, and labels are converted to indices;
     otherwise the labels are already indices into `classes`. Nothing is held out of a source without training images.
-    Raises `DataError` if labels and images differ in number, or if only some parts have labels.
+    Raises `DataError` if labels and images differ in number, if only some parts have labels, or for more classes than `limits`.
     """
     present = {split: part for split, part in source_parts.items() if part is not None}
     first = next(iter(present.values()))
@@ -109,8 +116,10 @@ def arrange(
     if first.labels is None:
         classes = ()
     elif classes is None:
+        if limits:
+            limits.expect_classes(len(_distinct(present)), name)
         present = {split: _composed(part, f"{name}: labels") for split, part in present.items()}
-        values = np.unique(np.concatenate([part.labels for part in present.values() if part.labels is not None]))
+        values = _distinct(present)
         classes = tuple(str(value) for value in values)
         present = {split: _numbered(part, values) for split, part in present.items()}
 
@@ -187,6 +196,11 @@ def _composed(part: Part, where: str) -> Part:
     if "" in values:
         raise DataError(f"{where}: got an empty text as a label; expected the name of a class for every image")
     return Part(part.images, np.array([checked_name(str(value), where) for value in values])[index])
+
+
+def _distinct(parts: Mapping[str, Part]) -> np.ndarray:
+    """Return the sorted distinct labels of all parts."""
+    return np.unique(np.concatenate([part.labels for part in parts.values() if part.labels is not None]))
 
 
 def _numbered(part: Part, values: np.ndarray) -> Part:

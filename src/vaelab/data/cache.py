@@ -14,6 +14,7 @@ import mmap
 import os
 import shutil
 import struct
+import time
 import warnings
 import zlib
 from contextlib import suppress
@@ -30,6 +31,9 @@ FORMAT = 2
 
 MAX_ENTRIES = 3
 """Maximum number of entries per folder; the oldest are deleted."""
+
+ABANDONED = 3600.0
+"""Age in seconds from which the temporary file of a process that was killed is deleted."""
 
 CHECKSUM = struct.Struct("<L")
 TAIL = struct.Struct("<QL")
@@ -99,7 +103,7 @@ def save_entry(entry: Entry, array: np.ndarray, note: dict[str, Any]) -> bool:
         entry.path.parent.mkdir(parents=True, exist_ok=True)
         if array.nbytes > shutil.disk_usage(entry.path.parent).free // 2:
             return False
-        for old in _replaced_by(entry):
+        for old in [*_replaced_by(entry), *_abandoned(entry.path.parent)]:
             old.unlink(missing_ok=True)
         with atomic_write(entry.path) as temporary, temporary.open("wb") as file:
             sink = _ChecksumWriter(file)
@@ -119,6 +123,11 @@ def _replaced_by(entry: Entry) -> list[Path]:
     same = [path for path in found if path.name.startswith(f"{entry.folder}-{entry.request}-")]
     rest = sorted((path for path in found if path not in same), key=lambda path: -path.stat().st_mtime)
     return [*same, *rest[MAX_ENTRIES - 1 :]]
+
+
+def _abandoned(folder: Path) -> list[Path]:
+    """Return the temporary files of processes that were killed while they wrote an entry."""
+    return [path for path in folder.glob(".*.npy") if time.time() - path.stat().st_mtime > ABANDONED]
 
 
 class _ChecksumWriter:

@@ -19,6 +19,9 @@ from vaelab.errors import DataError
 NEAR_BINARY_SHARE = 0.2
 """Grey images are near-binary if at most this share of their pixels lies strictly between 10 % and 90 % of white."""
 
+MAX_DEVIATIONS = 1e18
+"""Largest distance of a held-out value of a table from the mean of its column, in standard deviations of the training set."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Split:
@@ -47,9 +50,12 @@ class Split:
                     "(N, C, H, W) with C = 1 (grey) or 3 (RGB)"
                 )
         elif images.ndim == 2:
-            if images.dtype != np.float32 or not np.isfinite(images).all():
+            if images.dtype != np.float32:
+                raise DataError(f"got a table of type {images.dtype}; expected float32 (N, D)")
+            if not np.isfinite(images).all():
+                row, column = np.argwhere(~np.isfinite(images))[0]
                 raise DataError(
-                    "got a table that is not float32 or contains NaN or infinity; expected finite float32 (N, D)"
+                    f"got {images[row, column]} in column {column} (row {row}) of a table; expected finite float32; check it"
                 )
         else:
             raise DataError(f"got an array of shape {images.shape}; expected images (N, C, H, W) or a table (N, D)")
@@ -117,6 +123,19 @@ class Dataset:
                 and not 0 <= split.labels.min() <= split.labels.max() < len(self.classes)
             ):
                 raise DataError(f"{self.name}: got a label out of range; expected 0…{len(self.classes) - 1}")
+        if len(self.shape) == 1 and len(self.train):
+            self._expect_near()
+
+    def _expect_near(self) -> None:
+        """Raise `DataError` for a held-out value of a table so far from those of its column that its square leaves float32."""
+        mean, deviation = (f(self.train.images, axis=0, dtype=np.float64) for f in (np.mean, np.std))
+        unit = np.where(deviation > np.finfo(np.float32).eps * np.abs(mean), deviation, 1.0)
+        for split, part in (("validation", self.validation), ("test", self.test)):
+            for row, column in np.argwhere(np.abs(part.images - mean) > MAX_DEVIATIONS * unit)[:1]:
+                raise DataError(
+                    f"{self.name}: got {part.images[row, column]:g} in column {column} (row {row} of the {split} set), where the "
+                    f"training set has {mean[column]:g} ± {unit[column]:g}; expected values of that magnitude; check the column"
+                )
 
     @property
     def shown(self) -> tuple[str, Split]:

@@ -4,7 +4,7 @@ Pillow holds the global interpreter lock for most of the time that it decodes a 
 images. A worker is this module run by a second interpreter. It reads jobs from standard input and writes the results to
 standard output:
 
-    job     one line of JSON: paths, size, fit, value of white, Pillow's limit on the number of pixels
+    job     one line of JSON: paths, size, fit, value of white, largest number of pixels
     result  one line of JSON: shape and properties of each image; then the pixels of all images, concatenated
 
 This needs no `if __name__ == "__main__"` in the caller's script, no shared memory and no copy of the caller's data. If a worker
@@ -27,7 +27,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from vaelab.data.formats import Decoded, decode_image, only_bombs_warn
+from vaelab.data.formats import Decoded, decode_image, pixel_limit
 from vaelab.data.resize import Fit
 
 MANY_FILES = 2000
@@ -153,9 +153,9 @@ def _read_image(header: list[Any], size: tuple[int, int], source: IO[bytes]) -> 
 def _run_job(line: bytes, sink: IO[bytes]) -> None:
     """Decode the images of a job and write the result (in the worker)."""
     job = json.loads(line)
-    Image.MAX_IMAGE_PIXELS = job["most"]
     size = tuple(job["size"])
-    images = [decode_image(path, size, job["fit"], job["white"]) for path in job["paths"]]
+    with pixel_limit(job["most"]):
+        images = [decode_image(path, size, job["fit"], job["white"]) for path in job["paths"]]
     headers = [(0 if image.pixels is None else len(image.pixels), *image[1:]) for image in images]
     sink.write(json.dumps(headers).encode() + b"\n")
     for image in images:
@@ -167,7 +167,7 @@ def _run_job(line: bytes, sink: IO[bytes]) -> None:
 def main() -> None:
     """Run a worker: process jobs from standard input until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller handles Ctrl-C, and then closes our standard input
-    with only_bombs_warn(), suppress(BrokenPipeError):
+    with suppress(BrokenPipeError):
         for line in sys.stdin.buffer:
             _run_job(line, sys.stdout.buffer)
 

@@ -9,12 +9,13 @@ one image; therefore `image_files` uses what the files state only if no image of
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vaelab.data.dataset import Dataset
 from vaelab.errors import ConfigError, DataError
@@ -70,6 +71,50 @@ def stored_as(file: Image.Image) -> Stored:
 
 def _parts(args: object) -> tuple[object, ...]:
     return args if isinstance(args, tuple) else (args,)
+
+
+_OTHER_ORDER = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
+"""Raw modes of 16 bits, each with the one of the other byte order, in which Pillow keeps the lower bytes instead of the upper."""
+
+
+def scaled_deep(file: Image.Image, stream: IO[bytes], white: float) -> tuple[Image.Image, float]:
+    """Decode an image of 16 bits per channel, of which Pillow decodes only 8, and scale its levels from 0…white to 8 bits.
+
+    Returns the image, grey or RGB, with its alpha channel if it has one, and its brightest stored value.
+
+    Raises
+    ------
+    ValueError
+        If a value is above white, or Pillow decodes only the upper bits of such a file.
+    """
+    tile: Any = getattr(file, "tile", None)
+    raw = str(_parts(tile[0].args)[0])
+    kind, _, depth = raw.partition(";")
+    if raw == "LA;16B":  # read as RGBA, which has as many bits: the two bytes of each channel
+        both = _decoded(file, "RGBA")
+        upper, lower = both[..., 0::2], both[..., 1::2]
+    elif kind in ("RGB", "RGBA") and depth in _OTHER_ORDER:
+        with Image.open(stream, formats=(file.format or "",)) as again:
+            lower = _decoded(again, f"{kind};{_OTHER_ORDER[depth]}")
+        upper = _decoded(file, raw)
+    else:
+        raise ValueError("16 bits per channel are read as 8, without `white`; save it with 8 bits")
+    colours = upper.shape[2] - (kind != "RGB")
+    values = upper[..., :colours].astype(np.uint16) * 256 + lower[..., :colours]
+    high = int(values.max())
+    if high > white:
+        raise ValueError(f"values up to {high}; expected 0…{white:g}, as `white` says")
+    levels = np.rint(values * np.float32(EIGHT_BITS / white)).astype(np.uint8)
+    return Image.fromarray(np.concatenate([levels, upper[..., colours:]], axis=2)), high
+
+
+def _decoded(file: Any, raw: str) -> np.ndarray:
+    """Decode an image from another raw mode and apply its orientation, uint8 (H, W, C)."""
+    file.tile = [
+        each._replace(args=(raw, *each.args[1:]) if isinstance(each.args, tuple) else raw) for each in file.tile
+    ]
+    ImageOps.exif_transpose(file, in_place=True)
+    return np.asarray(file)
 
 
 def stated_white(file: Image.Image, stream: IO[bytes]) -> int:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import string
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -258,14 +259,15 @@ def _download(name: str, published: Published, folder: Path, *, put_into: Path) 
             _fetch(name, published, f"{file}.gz", expected.gz_sha256, folder, put_into)
     else:
         archive, sha256, inside = published.archive
-        packed = _fetch(name, published, archive, sha256, folder, put_into)
-        try:
-            with zipfile.ZipFile(packed) as members:
-                for file in published.files:
-                    with atomic_write(folder / f"{file}.gz") as temporary, temporary.open("wb") as sink:
-                        shutil.copyfileobj(members.open(f"{inside}{file}.gz"), sink)
-        finally:
-            packed.unlink()  # its other members are many times larger
+        folder.mkdir(parents=True, exist_ok=True)
+        # Removed in the end, because its other members are many times larger. Another process may do the same.
+        with (
+            tempfile.TemporaryDirectory(dir=folder) as own,
+            zipfile.ZipFile(_fetch(name, published, archive, sha256, Path(own), put_into)) as members,
+        ):
+            for file in published.files:
+                with atomic_write(folder / f"{file}.gz") as temporary, temporary.open("wb") as sink:
+                    shutil.copyfileobj(members.open(f"{inside}{file}.gz"), sink)
     return {file: folder / f"{file}.gz" for file in published.files}
 
 

@@ -6,18 +6,21 @@ folder is the same as that folder.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from vaelab.data.dataset import Dataset
 from vaelab.data.formats import EXTENSIONS, KINDS
 from vaelab.data.image_files import Files, Reading, load_image_files
+from vaelab.data.limits import Limits
+from vaelab.data.links import Links
 from vaelab.data.names import SPLITS, checked_name, split_folders
 from vaelab.errors import DataError
 
@@ -40,6 +43,11 @@ SYSTEM_NAMES = frozenset(
 """Folders, in lower case, that operating systems and network drives put beside a user's own; they are passed over."""
 
 EXPECTED = f"expected {KINDS} images, or one folder of them per class"
+
+MAX_DEPTH = 64
+"""Largest number of folders inside one another, within a class folder."""
+
+_ASCII_DIGITS = str.maketrans("0123456789", "0" * 10)
 
 
 class Listing(NamedTuple):
@@ -75,12 +83,14 @@ def load_image_folder(
     training images. The result is as in `load_image_files`. Raises `DataError` for a folder without images, for images beside
     class folders, a broken image, splits beside other folders, and a class that is missing from `train/`.
     """
-    inner = _unwrapped(folder)
-    listings = _list_splits(inner)
+    reader = _Reader(Links(os.path.realpath(folder), reading.follow_links), reading.limits)
+    inner = _unwrapped(folder, reader)
+    listings = _list_splits(inner, reader)
     classes = None
     if all(listing.classes is not None for listing in listings.values()):
         names = {name for listing in listings.values() for name in listing.classes or ()}
-        classes = tuple(sorted(names, key=natural_order))
+        reading.limits.expect_classes(len(names), folder)
+        classes = tuple(naturally_sorted(names))
     notes = []
     if inner != folder:
         notes.append(f"Read the folder {inner.relative_to(folder)} inside it: there are no other images.")
@@ -106,7 +116,14 @@ def natural_order(name: str) -> tuple[list[str | int], str]:
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
-def _unwrapped(folder: Path) -> Path:
+def naturally_sorted(names: Iterable[str]) -> list[str]:
+    """Return names in natural order."""
+    names = list(names)
+    same_digits = len({name.translate(_ASCII_DIGITS) for name in names}) < 2  # numbers of one length at the same places
+    return sorted(names, key=None if same_digits else natural_order)
+
+
+def _unwrapped(folder: Path, reader: _Reader) -> Path:
     """Return the folder that a folder consists of: its only folder, if that contains class folders; else itself.
 
     A single folder inside that one makes it a class folder with a subfolder, unless the outer two have the same name, as after
@@ -115,11 +132,11 @@ def _unwrapped(folder: Path) -> Path:
     seen = set[_Identity]()
     while (identity := _identity(folder)) not in seen:
         seen.add(identity)
-        content = _content(folder)
+        content = reader.content(folder)
         if content.images or len(content.folders) != 1 or split_folders([content.folders[0].name]):
             break
         (only,) = content.folders
-        inner = _content(only.path)
+        inner = reader.content(only.path)
         names = [entry.name for entry in inner.folders]
         several = len(names) > 1 or split_folders(names)
         if inner.images or not (several or (names and only.name == folder.absolute().name)):
@@ -128,13 +145,13 @@ def _unwrapped(folder: Path) -> Path:
     return folder
 
 
-def _list_splits(folder: Path) -> dict[str, Listing]:
+def _list_splits(folder: Path, reader: _Reader) -> dict[str, Listing]:
     """List the images of each split; "train" comes first if present."""
-    content = _content(folder)
+    content = reader.content(folder)
     names = [entry.name for entry in content.folders]
     found = split_folders(names)
     if not found:
-        return {"train": _list_images([folder])[0]}
+        return {"train": _list_images([folder], reader)[0]}
     others = [name for name in names if name not in found]
     if others or len(set(found.values())) < len(found):
         raise DataError(
@@ -142,7 +159,8 @@ def _list_splits(folder: Path) -> dict[str, Listing]:
             "validation/ (or val/), or only class folders with other names; rename or move some"
         )
     named = {split: name for split in SPLITS for name in found if found[name] == split}
-    listings = dict(zip(named, _list_images([_unwrapped(folder / name) for name in named.values()]), strict=True))
+    inner = [_unwrapped(folder / name, reader) for name in named.values()]
+    listings = dict(zip(named, _list_images(inner, reader), strict=True))
     first = next(iter(listings))
     classes = listings[first].classes
     for split, listing in listings.items():
@@ -175,46 +193,105 @@ class _ClassFolder:
         self.visited = 0
 
 
-def _list_images(folders: Sequence[Path]) -> list[Listing]:
+def _list_images(folders: Sequence[Path], reader: _Reader) -> list[Listing]:
     """List the images of each of several folders: those of class folders, or those of a flat folder, in natural order.
 
     A folder is visited once: first the folders themselves, then the targets of links that are not among them.
     """
-    contents = [_content(folder) for folder in folders]
+    contents = [reader.content(folder) for folder in folders]
     class_folders = [[_ClassFolder(entry) for entry in content.folders] for content in contents]
     root = folders[0].resolve()
     seen = {_identity(path) for path in (root, *root.parents, *folders)}
     links: list[tuple[_ClassFolder, os.DirEntry[str]]] = []
     for each in (each for several in class_folders for each in several):
-        _visit(each, each.entry, seen, links)
+        reader.visit(each, each.entry, seen, links)
     for class_folder, entry in links:  # grows in the loop
-        _visit(class_folder, entry, seen, links, follow=True)
+        reader.visit(class_folder, entry, seen, links, follow=True)
     return [_listing(*each) for each in zip(folders, contents, class_folders, strict=True)]
 
 
-def _visit(
-    into: _ClassFolder,
-    entry: os.DirEntry[str],
-    seen: set[_Identity],
-    links: list[tuple[_ClassFolder, os.DirEntry[str]]],
-    *,
-    follow: bool = False,
-) -> None:
-    """Add the images of a folder and its subfolders to a class folder, and links to folders to `links` unless `follow`."""
-    if entry.is_symlink() and not follow:
-        links.append((into, entry))
-        return
-    identity = _identity(entry.path)
-    if identity in seen:
-        into.others["link to a folder that is read already"] += 1
-        return
-    seen.add(identity)
-    content = _content(entry.path)
-    into.visited += 1
-    into.paths += content.images
-    into.others += content.others
-    for inner in content.folders:
-        _visit(into, inner, seen, links)
+class _Reader(NamedTuple):
+    """Read the content of folders, within the limits of what links and folders may do."""
+
+    links: Links
+    limits: Limits
+
+    def visit(
+        self,
+        into: _ClassFolder,
+        entry: os.DirEntry[str],
+        seen: set[_Identity],
+        links: list[tuple[_ClassFolder, os.DirEntry[str]]],
+        *,
+        follow: bool = False,
+        depth: int = 0,
+    ) -> None:
+        """Add the images of a folder and its subfolders to a class folder, and links to folders to `links` unless `follow`."""
+        if entry.is_symlink() and not follow:
+            links.append((into, entry))
+            return
+        identity = _identity(entry.path)
+        if identity in seen:
+            into.others["link to a folder that is read already"] += 1
+            return
+        if depth > MAX_DEPTH:
+            raise DataError(
+                f"{entry.path}: got more than {MAX_DEPTH} folders inside one another; expected fewer; move the images up"
+            )
+        seen.add(identity)
+        content = self.content(entry.path, of_classes=False)
+        into.visited += 1
+        into.paths += content.images
+        into.others += content.others
+        for inner in content.folders:
+            self.visit(into, inner, seen, links, depth=depth + 1)
+
+    def content(self, folder: str | Path, *, of_classes: bool = True) -> _Content:
+        """List the images of a folder (by extension), its subfolders, and the number of other files of each kind.
+
+        With `of_classes`, the number of subfolders is limited to that of classes. Uses file names: creating a `Path` for each of
+        100,000 files takes seconds.
+        """
+        images: list[str] = []
+        folders: list[os.DirEntry[str]] = []
+        others = Counter[str]()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name, kind = entry.name, _kind(entry)
+                extension = os.path.splitext(name)[1].lower()  # noqa: PTH122
+                if name.startswith(".") or name.lower() in SYSTEM_NAMES:
+                    others["hidden"] += kind != "folder"
+                    continue
+                if kind == "folder":
+                    folders.append(entry)
+                    if of_classes and len(folders) > self.limits.classes:
+                        raise DataError(
+                            f"{folder}: got more than {self.limits.classes:,} folders; expected one per class; `max_classes` "
+                            "raises the limit"
+                        )
+                elif kind == "file" and extension in EXTENSIONS:
+                    images.append(name)
+                else:
+                    others["pipe, socket or device" if kind == "special" else extension or "without extension"] += 1
+                    continue
+                if entry.is_symlink():
+                    self.links.expect_inside(entry.path)
+        images = naturally_sorted(images)
+        folders.sort(key=lambda entry: natural_order(entry.name))
+        return _Content([os.path.join(folder, name) for name in images], folders, +others)  # noqa: PTH118
+
+
+def _kind(entry: os.DirEntry[str]) -> Literal["folder", "file", "special"]:
+    """Return the kind of an entry or of its link's target; a link that leads nowhere is a file, which cannot be read."""
+    try:
+        if entry.is_dir():
+            return "folder"
+        regular = entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))  # noqa: PTH110
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        regular = True
+    return "file" if regular else "special"
 
 
 def _identity(folder: str | Path) -> _Identity:
@@ -247,26 +324,3 @@ def _listing(folder: Path, content: _Content, class_folders: Sequence[_ClassFold
     labels = [name for name, of_class in paths.items() for _ in of_class]
     listed = [path for of_class in paths.values() for path in of_class]
     return Listing(content.images or listed, labels, classes if paths else None, ignored, subfolders)
-
-
-def _content(folder: str | Path) -> _Content:
-    """List the images of a folder (by extension), its subfolders, and the number of other files of each kind.
-
-    Uses file names: creating a `Path` for each of 100,000 files takes seconds.
-    """
-    images: list[str] = []
-    folders: list[os.DirEntry[str]] = []
-    others = Counter[str]()
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name = entry.name
-            hidden = name.startswith(".") or name.lower() in SYSTEM_NAMES
-            if not hidden and os.path.splitext(name)[1].lower() in EXTENSIONS and not entry.is_dir():  # noqa: PTH122
-                images.append(name)
-            elif not entry.is_dir():
-                others["hidden" if hidden else os.path.splitext(name)[1].lower() or "without extension"] += 1  # noqa: PTH122
-            elif not hidden:
-                folders.append(entry)
-    images.sort(key=natural_order)
-    folders.sort(key=lambda entry: natural_order(entry.name))
-    return _Content([os.path.join(folder, name) for name in images], folders, others)  # noqa: PTH118

@@ -8,6 +8,8 @@ pixel is.
 from __future__ import annotations
 
 import io
+import os
+import re
 import struct
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,9 +19,20 @@ from typing import IO, NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
-from vaelab.data.depth import EIGHT_BITS, SIXTEEN_BITS, Stored, grey_levels, is_dark, stated_white, stored_as
+from vaelab.data.depth import (
+    EIGHT_BITS,
+    SIXTEEN_BITS,
+    Stored,
+    grey_levels,
+    is_dark,
+    scaled_deep,
+    stated_white,
+    stored_as,
+)
+from vaelab.data.limits import MAX_PIXELS
 from vaelab.data.resize import Fit, fit_image, to_pixels
 from vaelab.errors import DataError
+from vaelab.files import open_regular
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
@@ -28,6 +41,12 @@ WITHOUT_GREY = frozenset({"WEBP", "GIF"})
 ORIENTATION = 0x0112
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TEXT_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+
+SIDE_SHARE = 640
+"""Largest number of pixels over longest side: Pillow needs 48 bytes for each pixel of a side that it scales."""
+
+FILE_BYTES = 64 << 20
+"""Bytes that a file may have in addition to 8 for each of the largest number of pixels."""
 
 _Result = TypeVar("_Result")
 
@@ -74,12 +93,16 @@ class Flattened(NamedTuple):
 
 
 @contextmanager
-def only_bombs_warn() -> Iterator[None]:
-    """Ignore warnings about metadata such as malformed EXIF, and turn decompression-bomb warnings into errors."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
+def pixel_limit(most: int = MAX_PIXELS) -> Iterator[None]:
+    """Refuse images of more than `most` pixels, and ignore warnings about metadata such as malformed EXIF."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, most
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def decode_image(path: str, size: tuple[int, int], fit: Fit | None, white: float | None = None) -> Decoded:
@@ -94,12 +117,12 @@ def decode_image(path: str, size: tuple[int, int], fit: Fit | None, white: float
 
 
 def _decode(stream: IO[bytes], size: tuple[int, int], fit: Fit | None, white: float | None) -> Decoded:
-    with Image.open(stream, formats=FORMATS) as file:
+    with _opened(stream) as file:
         # The other pictures of an MPO file are previews.
         several = file.format != "MPO" and getattr(file, "is_animated", False)
         may_be_grey = file.format in WITHOUT_GREY
         stored = stored_as(file)
-        image, transparent, brightest = flattened(ImageOps.exif_transpose(file), stored, white)
+        image, transparent, brightest = _flattened_file(file, stream, stored, white)
         used = stored.white if white is None else _capped(white, stored, file.mode)
         may_state = stored.grey and white is None and (stored.white > EIGHT_BITS or is_dark(brightest, used))
         stated = stated_white(file, stream) if may_state else 0
@@ -114,19 +137,44 @@ def _decode(stream: IO[bytes], size: tuple[int, int], fit: Fit | None, white: fl
     return Decoded(pixels if right_size else None, old, transparent, several, "", *facts)
 
 
-def open_image(path: str) -> Image.Image:
-    """Read an image at its own size, as grey ("L") or RGB. Raises `DataError` if it is broken."""
+def open_image(path: str, max_pixels: int | None = None) -> Image.Image:
+    """Read an image at its own size, as grey ("L") or RGB. Raises `DataError` if it is broken, or larger than `max_pixels`."""
 
     def read(stream: IO[bytes]) -> Image.Image:
-        with Image.open(stream, formats=FORMATS) as file:
-            stored = stored_as(file)
-            return flattened(ImageOps.exif_transpose(file), stored).image
+        with _opened(stream) as file:
+            return _flattened_file(file, stream, stored_as(file)).image
 
-    try:
-        with only_bombs_warn():
+    with pixel_limit(max_pixels or MAX_PIXELS):
+        try:
             return _read(path, read)
-    except Exception as error:  # as in `decode_image`
-        raise DataError(_error_message(path, error, remedy="fix it or choose another file")) from None
+        except Exception as error:  # as in `decode_image`
+            raise DataError(_error_message(path, error, remedy="fix it or choose another file")) from None
+
+
+@contextmanager
+def _opened(stream: IO[bytes]) -> Iterator[Image.Image]:
+    """Open an image without decoding it. Raises ValueError for extreme shapes, which Pillow does not refuse."""
+    with Image.open(stream, formats=FORMATS) as file:
+        most = (Image.MAX_IMAGE_PIXELS or MAX_PIXELS) // SIDE_SHARE + SIDE_SHARE
+        if max(file.size) > most:
+            raise ValueError(
+                f"{file.height}×{file.width} pixels; expected sides of at most {most:,}; `max_pixels` raises that"
+            )
+        yield file
+
+
+def _flattened_file(file: Image.Image, stream: IO[bytes], stored: Stored, white: float | None = None) -> Flattened:
+    """Decode an opened image and convert it as `flattened` does."""
+    if (
+        stored.reduced
+        and white is not None
+        and white < SIXTEEN_BITS
+        and not isinstance(file.info.get("transparency"), tuple)
+    ):
+        image, brightest = scaled_deep(file, stream, white)
+        return flattened(image, Stored(grey=stored.grey))._replace(brightest=brightest)
+    ImageOps.exif_transpose(file, in_place=True)
+    return flattened(file, stored, white)
 
 
 def flattened(image: Image.Image, stored: Stored | None = None, white: float | None = None) -> Flattened:
@@ -147,10 +195,8 @@ def flattened(image: Image.Image, stored: Stored | None = None, white: float | N
         If a value is brighter than white, or if the levels cannot be computed from what Pillow decodes.
     """
     stored = stored or stored_as(image)
-    if stored.reduced and (isinstance(image.info.get("transparency"), tuple) or (white or SIXTEEN_BITS) < SIXTEEN_BITS):
-        raise ValueError(
-            "16 bits per channel are read as 8, without `white` and transparent colours; save it with 8 bits"
-        )
+    if stored.reduced and isinstance(image.info.get("transparency"), tuple):
+        raise ValueError("16 bits per channel are read without transparent colours; save it with 8 bits")
     white = None if white is None else _capped(white, stored, image.mode)
     if image.mode == "F" or image.mode.startswith("I"):
         levels, brightest = grey_levels(image, stored, white)
@@ -167,7 +213,7 @@ def flattened(image: Image.Image, stored: Stored | None = None, white: float | N
         del image.info["transparency"]  # Pillow reads it wrongly for fewer than 8 bits
     image = image.convert(colours)
     bands = 1 if colours == "L" else 3
-    brightest = int(np.asarray(image.convert("RGB") if bands == 3 else image).max())
+    brightest = max(image.getchannel(band).getextrema()[1] for band in range(bands))
     values = np.asarray(image) if stored.key is not None else None
     if white is not None and white != EIGHT_BITS:
         if brightest > white:
@@ -195,7 +241,7 @@ def header_size(path: str) -> tuple[int, int]:
     """Read the (H, W) of an image from its header. Raises `DataError` if it is broken."""
 
     def read(stream: IO[bytes]) -> tuple[int, int]:
-        with Image.open(stream, formats=FORMATS) as file:
+        with _opened(stream) as file:
             # A PNG can store its orientation after the pixels (rare): it is then found only when decoding. For a TIFF, Pillow
             # reports the size after the rotation.
             has_orientation = "exif" in file.info if file.format == "PNG" else file.format != "TIFF"
@@ -213,7 +259,11 @@ def _read(path: str, read: Callable[[IO[bytes]], _Result]) -> _Result:
 
     Opened by path instead of as a stream, Pillow memory-maps uncompressed files and scrambles TIFFs with a rotation.
     """
-    with open(path, "rb") as stream:  # noqa: PTH123
+    with open_regular(path) as stream:
+        size, most = os.fstat(stream.fileno()).st_size, FILE_BYTES + 8 * (Image.MAX_IMAGE_PIXELS or MAX_PIXELS)
+        if size > most and stream.read(2) not in (b"II", b"MM"):  # a TIFF is not read as a whole
+            raise ValueError(f"{size:,} bytes; expected at most {most:,}; `max_pixels` raises that")
+        stream.seek(0)
         try:
             return read(stream)
         except ValueError as error:
@@ -245,10 +295,11 @@ def _without_colour(image: Image.Image) -> Image.Image:
 
 def _error_message(path: str, error: Exception, remedy: str = "fix or remove it, or pass `skip_broken=True`") -> str:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        count = int(match[0]) if (match := re.search(r"\d+", str(error))) else 0
         return (
-            f"{path}: got more than {Image.MAX_IMAGE_PIXELS:,} pixels, which is not safe to decompress; "
-            f"scale it down, {remedy}"
+            f"{path}: got {count:,} pixels; expected at most {Image.MAX_IMAGE_PIXELS:,}; scale it down, or pass "
+            f"`max_pixels={count}`"
         )
-    reason = f"content is not {KINDS}" if isinstance(error, Image.UnidentifiedImageError) else error
-    reason = "No such file" if isinstance(error, FileNotFoundError) else reason
+    reason = error.strerror or error if isinstance(error, OSError) else error
+    reason = f"content is not {KINDS}" if isinstance(error, Image.UnidentifiedImageError) else reason
     return f"{path}: cannot be read ({reason}); expected a valid {KINDS} image; {remedy}"

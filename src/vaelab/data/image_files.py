@@ -19,7 +19,8 @@ from vaelab.data.cache import Entry, entry_for, load_entry, save_entry
 from vaelab.data.dataset import Dataset
 from vaelab.data.decoding import MANY_FILES, decode_images
 from vaelab.data.depth import dark_notes
-from vaelab.data.formats import Decoded, header_size, only_bombs_warn
+from vaelab.data.formats import Decoded, header_size, pixel_limit
+from vaelab.data.limits import Budget, Limits
 from vaelab.data.resize import Fit, Progress, common_size, common_size_note, fit_note
 from vaelab.data.select import EVERYTHING, Selection, select
 from vaelab.errors import DataError, counted
@@ -42,6 +43,12 @@ class Reading(NamedTuple):
     selection: Selection = EVERYTHING
     progress: Progress | None = None
     white: float | None = None
+    limits: Limits = Limits()
+    follow_links: bool = False
+
+
+NO_PIXELS = {channels: np.empty((channels, 0, 0), np.uint8) for channels in (1, 3)}
+"""Stand-ins for pixels that have been copied, with the number of channels; a view would keep the memory."""
 
 
 class _Images(NamedTuple):
@@ -68,7 +75,7 @@ def load_image_files(
     reading: Reading,
     notes: Sequence[str] = (),
 ) -> Dataset:
-    """Load the files of a source.
+    """Load the files of a source. A file that occurs several times is read once.
 
     The result is grey if all images are grey, otherwise RGB. Images of different sizes are scaled to `common_size` if no size is
     given. Raises `DataError` for a broken image, unless broken images are skipped.
@@ -83,15 +90,19 @@ def load_image_files(
     selected = select(arranged.parts, arranged.classes, reading.selection, reading.seed)
 
     needed = np.sort(np.concatenate([part.images for part in selected.parts.values()]))
-    read = _read_cached(source, [paths[i] for i in needed], reading)
+    position = {path: i for i, path in enumerate(dict.fromkeys(paths[i] for i in needed))}
+    read = _read_cached(source, list(position), reading)
+    row_of_file = np.full(len(position), -1)
+    row_of_file[read.indices] = np.arange(len(read.indices))
+    Budget(reading.limits).take(len(needed) * read.images[0].size, f"{source}: {len(needed):,} images")
     row = np.full(len(paths), -1)
-    row[needed[read.indices]] = np.arange(len(read.indices))
+    row[needed] = row_of_file[[position[paths[i]] for i in needed]]
     parts = {}
     for split, part in selected.parts.items():
         present = part.at(np.flatnonzero(row[part.images] >= 0))
         parts[split] = Part(read.images[row[present.images]], present.labels)
     limited = reading.selection.limit is not None
-    broken = [paths[i] for i in np.delete(needed, read.indices)]
+    broken = [path for path, i in position.items() if row_of_file[i] < 0]
     all_notes = [*read.notes, *notes, *arranged.notes, *selected.notes, *_skipped_notes(source, broken, parts)]
     all_notes += class_notes(parts, selected.classes, limited=limited)
     return as_dataset(name, parts, selected.classes, all_notes)
@@ -133,7 +144,7 @@ def _entry(source: Path, paths: Sequence[str], reading: Reading) -> Entry:
 
 def _read(source: Path, paths: Sequence[str], reading: Reading) -> _Images:
     """Decode the images at the requested size, at that of all images, or at their `common_size`."""
-    with only_bombs_warn():
+    with pixel_limit(reading.limits.pixels):
         size, fit = reading.size, reading.fit if reading.size else None
         read = _collect(source, paths, size or _first_size(paths, reading.skip_broken), fit, reading)
         notes = []
@@ -160,7 +171,7 @@ def _collect(
     source: Path, paths: Sequence[str], size: tuple[int, int], fit: Fit | None, reading: Reading
 ) -> _Collected | None:
     """Decode the images at `size`; return None if `fit` is None and one has another size."""
-    images = _allocate(source, (len(paths), 1, *size))
+    images = _allocate(source, (len(paths), 1, *size), reading.limits)
     decoded: list[Decoded] = []
     indices: list[int] = []
     for i, image in enumerate(decode_images(paths, size, fit, reading.white)):
@@ -171,11 +182,11 @@ def _collect(
             return None
         else:
             if len(image.pixels) > images.shape[1]:  # the first image in colour
-                rgb = _allocate(source, (len(paths), 3, *size))
+                rgb = _allocate(source, (len(paths), 3, *size), reading.limits)
                 rgb[: len(decoded)] = images[: len(decoded)]
                 images = rgb
             images[len(decoded)] = image.pixels
-            decoded.append(image._replace(pixels=image.pixels[:, :0]))  # keeps only the number of channels
+            decoded.append(image._replace(pixels=NO_PIXELS[len(image.pixels)]))
             indices.append(i)
         if reading.progress:
             reading.progress("reading images", i + 1, len(paths))
@@ -232,11 +243,13 @@ def _root(source: Path) -> Path:
     return source if source.is_dir() else source.parent
 
 
-def _allocate(source: Path, shape: tuple[int, ...]) -> np.ndarray:
+def _allocate(source: Path, shape: tuple[int, ...], limits: Limits) -> np.ndarray:
+    N, C, H, W = shape
+    where = f"{source}: {N:,} images of {C}×{H}×{W}, which `size` scales and `limit` reduces"
+    Budget(limits).take(N * C * H * W, where)
     try:
         return np.empty(shape, dtype=np.uint8)
     except MemoryError:
-        N, C, H, W = shape
         raise DataError(
             f"{source}: {N:,} images of {C}×{H}×{W} do not fit into memory; scale them down, "
             "for instance with `size=64`, or pass a `limit`"

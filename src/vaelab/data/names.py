@@ -7,6 +7,7 @@ class names are kept as they are; `vaelab.errors.printable` escapes them where t
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,6 +27,9 @@ SPLITS = {
 WEAK = frozenset({"valid", "dev"})
 """Names that are classes unless a folder of another split is beside them."""
 
+MAX_NAMES = 1000
+"""Largest number of columns or arrays that a source may have, because each name is compared with the known ones."""
+
 MAX_NAME = 255
 """Maximum length of a class name in characters, the same as for a folder."""
 
@@ -42,6 +46,14 @@ _INSIDE = re.compile(rf"(?:(.*){_SEPARATOR})?({'|'.join(_WORDS)})(?:{_SEPARATOR}
 def composed(name: str) -> str:
     """Return a name in Unicode's composed form."""
     return unicodedata.normalize("NFC", name)
+
+
+def existing_form(path: str) -> str:
+    """Return a path in the Unicode form in which it exists, or as it is if it exists in none."""
+    if path.isascii() or os.path.lexists(path):
+        return path
+    forms = (unicodedata.normalize(form, path) for form in ("NFC", "NFD"))
+    return next((form for form in forms if os.path.lexists(form)), path)
 
 
 def split_named(name: str) -> str | None:
@@ -85,9 +97,12 @@ def canonical(names: Iterable[str], known: Mapping[str, Sequence[str]], where: s
     Raises
     ------
     DataError
-        If several names have a known meaning, or if a known name is missing and another one is almost the same.
+        If several names have a known meaning, if a known name is missing and another one is almost the same, or if there are
+        more than `MAX_NAMES`.
     """
     given = list(names)
+    if len(given) > MAX_NAMES:
+        raise DataError(f"{where}: got {len(given):,} {noun}s; expected at most {MAX_NAMES:,}; keep {', '.join(known)}")
     meant: dict[str, str] = {}
     for key, spellings in known.items():
         found = [name for name in given if composed(name).strip().casefold() in (key, *spellings)]

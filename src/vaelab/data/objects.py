@@ -190,7 +190,8 @@ def _array_content(data: np.ndarray, options: _Options) -> _Content:
     if data.ndim == 2:
         if size is not None or white is not None:
             raise ConfigError(f"{where}: `size` and `white` are for images; got a table of {data.shape[1]} columns")
-        return _Content(data.astype(np.float32), None, (), [])
+        with np.errstate(over="ignore"):  # `Split` refuses infinity
+            return _Content(data.astype(np.float32), None, (), [])
     levels, notes = _levels(channels_first(data, where), where, white)
     if size is not None and size != levels.shape[2:]:
         notes.append(fit_note([levels.shape[2:]] * len(levels), size, fit) or "")

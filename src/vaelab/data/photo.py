@@ -58,7 +58,7 @@ class Drawing(NamedTuple):
         return ", ".join(["grey", *done, "thresholded by Otsu", f"fitted and centred in {H}×{W}"])
 
 
-def prepare(image: Picture, size: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
+def prepare(image: Picture, size: tuple[int, int] = (SIDE, SIDE), *, max_pixels: int | None = None) -> np.ndarray:
     """Convert a photograph or drawing of one character to the format of MNIST: light on black, thresholded, centred.
 
     Parameters
@@ -67,6 +67,8 @@ def prepare(image: Picture, size: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
         A file, a Pillow image, or uint8 (H, W), (H, W, 3) or (H, W, 4); dark on light plain paper, or light on dark.
     size
         (H, W) of the result; the box and the centre scale with it.
+    max_pixels
+        Largest number of pixels of an image file, as in `load_dataset`.
 
     Returns
     -------
@@ -77,13 +79,13 @@ def prepare(image: Picture, size: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
     DataError
         If the file cannot be read or contains no drawing.
     """
-    return read_drawing(image, size).levels
+    return read_drawing(image, size, max_pixels).levels
 
 
-def read_drawing(image: Picture, size: tuple[int, int] = (SIDE, SIDE)) -> Drawing:
+def read_drawing(image: Picture, size: tuple[int, int] = (SIDE, SIDE), max_pixels: int | None = None) -> Drawing:
     """Convert like `prepare`, and also return the conversions applied."""
     name = os.fspath(image) if isinstance(image, str | os.PathLike) else "the image"
-    grey = _opened(image).convert("L")
+    grey = _opened(image, max_pixels).convert("L")
     grey.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
     levels = np.asarray(grey).astype(np.float64)
     unshaded, plain = _without_shading(levels), _separate(levels)
@@ -96,9 +98,9 @@ def read_drawing(image: Picture, size: tuple[int, int] = (SIDE, SIDE)) -> Drawin
     return Drawing(_fitted(_without_specks(separated.ink()), size), separated.light_paper, shading)
 
 
-def _opened(image: Picture) -> Image.Image:
+def _opened(image: Picture, max_pixels: int | None) -> Image.Image:
     if isinstance(image, str | os.PathLike):
-        return open_image(os.fspath(image))
+        return open_image(os.fspath(image), max_pixels)
     if isinstance(image, np.ndarray):
         shape = image.shape
         if (

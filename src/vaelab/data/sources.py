@@ -13,11 +13,13 @@ from vaelab.data.depth import EIGHT_BITS, brightest_level, dark_notes, parse_whi
 from vaelab.data.folders import load_image_folder
 from vaelab.data.idx import is_idx_name, load_idx_folder
 from vaelab.data.image_files import Reading
+from vaelab.data.limits import Limits
+from vaelab.data.names import existing_form
 from vaelab.data.npz import load_npz
 from vaelab.data.resize import Fit, Progress, check_fit, parse_size, resize_dataset
 from vaelab.data.select import parse_selection, select_from
 from vaelab.data.table import SUFFIXES, load_path_table
-from vaelab.errors import ConfigError, DataError, did_you_mean, printable
+from vaelab.errors import ConfigError, DataError, did_you_mean, printable, shortened
 
 EXPECTED = (
     f"expected a built-in name ({', '.join(BUILTIN)}), a folder, an .npz file or a table of paths (.csv, .parquet)"
@@ -34,6 +36,10 @@ def load_dataset(
     limit: int | None = None,
     classes: str | Sequence[str | int] | None = None,
     white: float | None = None,
+    max_pixels: int | None = None,
+    max_bytes: int | None = None,
+    max_classes: int | None = None,
+    follow_links: bool = False,
     progress: Progress | None = None,
 ) -> Dataset:
     """Load a dataset.
@@ -66,25 +72,37 @@ def load_dataset(
         Stored value of white, if it is not the largest that the format can store: 4095 for 12-bit levels in 16-bit files, 1 for
         masks of 0 and 1. Files of fewer bits than that keep their own white. If images look too dark for their format, `notes`
         says so.
+    max_pixels
+        Largest number of pixels of an image file; 64 million by default. This and the next two protect from files that are small
+        and decode to very much.
+    max_bytes
+        Largest size of the decoded images in bytes; by default 16 GiB, and for an .npz file and compressed IDX files 250 times
+        their size if that is less (but at least 64 MiB).
+    max_classes
+        Largest number of classes; 10,000 by default.
+    follow_links
+        Follow links in a folder that lead out of it. By default, they raise an error.
     progress
         Callback with a description, the number of items done, and the total.
 
     Raises
     ------
     DataError
-        If the source is missing, broken or of an unknown kind, or has values above `white`.
+        If the source is missing, broken, of an unknown kind or beyond a limit, or has values above `white`.
     ConfigError
-        If `size`, `fit`, `seed`, `limit` or `white` is out of range, or the source does not have all of `classes`.
+        If an option is out of range, or the source does not have all of `classes`.
     """
     check_fit(fit)
     if seed < 0:
         raise ConfigError(f"`seed`: got {seed}; expected a whole number of at least 0")
     selection = parse_selection(classes, limit)
-    reading = Reading(parse_size(size), fit, seed, skip_broken, selection, progress, parse_white(white))
+    limits = Limits(max_pixels, max_bytes, max_classes).checked()
+    options = (skip_broken, selection, progress, parse_white(white), limits, follow_links)
+    reading = Reading(parse_size(size), fit, seed, *options)
     try:
         dataset = _load(source, reading)
     except DataError as error:  # may contain names of files and classes
-        raise DataError(printable(str(error))) from None
+        raise DataError(shortened(printable(str(error)))) from None
     return replace(dataset, fit=reading.fit, notes=tuple(map(printable, dataset.notes)))
 
 
@@ -94,15 +112,15 @@ def _load(source: str | os.PathLike[str], reading: Reading) -> Dataset:
         dataset = load_builtin(source, seed=reading.seed, progress=reading.progress)
         return _finished(rescaled(dataset, reading.white), reading)
     expect_source(source)
-    path = _with_home(Path(source))
+    path = _located(source)
     try:
         if path.is_dir() and not any(map(is_idx_name, os.listdir(path))):  # noqa: PTH208 - faster for many files
             return load_image_folder(path, reading)
         if path.suffix.lower() in SUFFIXES and not path.is_dir():
             return load_path_table(path, reading)
         if path.suffix.lower() == ".npz" and not path.is_dir():
-            return _finished(load_npz(path, seed=reading.seed, white=reading.white), reading)
-        return _finished(rescaled(_load_idx(path, reading.seed), reading.white), reading)
+            return _finished(load_npz(path, reading), reading)
+        return _finished(rescaled(_load_idx(path, reading), reading.white), reading)
     except OSError as error:
         raise DataError(
             f"{error.filename or path}: cannot be read ({error.strerror or error}); expected a readable file or "
@@ -124,13 +142,14 @@ def expect_source(source: str | os.PathLike[str]) -> None:
     """Raise a DataError if `source` is neither a built-in name nor a path that exists."""
     if isinstance(source, str) and source in BUILTIN:
         return
-    if not os.fspath(source) or not os.path.lexists(_with_home(Path(source))):
-        raise DataError(f"no data source {os.fspath(source)!r}: {EXPECTED}.{did_you_mean(str(source), BUILTIN)}")
+    if not os.fspath(source) or not os.path.lexists(_located(source)):
+        name = shortened(os.fspath(source), 100)
+        raise DataError(f"no data source {name!r}: {EXPECTED}.{did_you_mean(name, BUILTIN)}")
 
 
 def is_of_image_files(source: str) -> bool:
     """Return whether a source is a folder of images or a table of paths, whose images may differ in size."""
-    path = _with_home(Path(source))
+    path = _located(source)
     if source in BUILTIN or not path.exists():
         return False
     return not any(map(is_idx_name, os.listdir(path))) if path.is_dir() else path.suffix.lower() in SUFFIXES  # noqa: PTH208
@@ -142,14 +161,18 @@ def found_again(name: str) -> str | None:
     return next((source for source in candidates if source in BUILTIN or Path(source).exists()), None)
 
 
-def _load_idx(path: Path, seed: int) -> Dataset:
+def _load_idx(path: Path, reading: Reading) -> Dataset:
     """Load a folder of IDX files; refuse files of other kinds."""
     if path.is_dir():
-        return load_idx_folder(path, seed=seed)
+        return load_idx_folder(path, reading)
     hint = f"; pass its folder, {path.parent}" if is_idx_name(path.name) else ""
     raise DataError(f"{path}: got a file of kind {path.suffix or '(none)'}; {EXPECTED}{hint}")
 
 
-def _with_home(path: Path) -> Path:
-    """Replace a leading ~ by the user's home folder; shells do not do so after an equals sign."""
-    return path.expanduser() if path.parts[:1] == ("~",) else path
+def _located(source: str | os.PathLike[str]) -> Path:
+    """Return the path of a source: in the Unicode form in which it exists, and with the user's home folder for a leading ~.
+
+    Shells do not replace ~ after an equals sign.
+    """
+    path = Path(source)
+    return Path(existing_form(str(path.expanduser() if path.parts[:1] == ("~",) else path)))

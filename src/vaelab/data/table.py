@@ -6,9 +6,9 @@ Splits are train, validation and test. Paths are relative to the folder of the t
 from __future__ import annotations
 
 import csv
+import io
 import os
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +16,13 @@ import numpy as np
 
 from vaelab.data.arrays import listed
 from vaelab.data.dataset import Dataset
-from vaelab.data.folders import natural_order
+from vaelab.data.folders import naturally_sorted
 from vaelab.data.image_files import Files, Reading, load_image_files
-from vaelab.data.names import SPLITS, canonical, class_name, renamed_notes, split_named
+from vaelab.data.limits import Budget
+from vaelab.data.names import SPLITS, canonical, class_name, existing_form, renamed_notes, split_named
+from vaelab.data.resize import Progress
 from vaelab.errors import DataError, did_you_mean
+from vaelab.files import open_regular
 
 SUFFIXES = (".csv", ".parquet")
 COLUMNS = {
@@ -34,13 +37,30 @@ COLUMNS = {
 
 EXPECTED = "expected a column 'path' and optionally 'label' and 'split', each at most once"
 
+MAX_LINE = 1 << 20
+"""Largest length of a line of CSV in characters."""
+
+MAX_PATH = 4096
+"""Largest length of a path in characters; operating systems take no longer ones."""
+
+ROW_BYTES = 64
+"""Memory of a row of a Parquet file in bytes, at least; rows that repeat take none in the file."""
+
+REPORT_EVERY = 20_000
+"""Number of rows from one report of progress to the next."""
+
 
 class _Table(NamedTuple):
-    """The columns used, by their names in `COLUMNS`, of equal length; a name for each row; notes on the columns."""
+    """The columns used, by their names in `COLUMNS`, of equal length; the number of each row; notes; what a row is called."""
 
     columns: Mapping[str, Sequence[Any]]
-    rows: Sequence[str]
+    rows: Sequence[int]
     notes: list[str]
+    noun: str
+
+    def row(self, i: int) -> str:
+        """Return the name of a row for messages."""
+        return f"{self.noun} {self.rows[i]}"
 
 
 def load_path_table(path: Path, reading: Reading = Reading()) -> Dataset:  # noqa: B008 - immutable
@@ -50,20 +70,24 @@ def load_path_table(path: Path, reading: Reading = Reading()) -> Dataset:  # noq
     of the training images. Raises `DataError` for a broken table, a missing column or several of the same meaning, a row without
     path or label, an unknown split, a missing file, and in the cases of `load_image_files`.
     """
-    table = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
+    table = _read_csv(path, reading.progress) if path.suffix.lower() == ".csv" else _read_parquet(path, reading)
     if not table.rows:
         raise DataError(f"{path}: got no rows; expected one row per image")
-    columns = {name: _texts(path, name, values, table.rows) for name, values in table.columns.items()}
-    files = [_file(path.parent, name) for name in columns["path"]]
-    if not reading.skip_broken:
-        _expect_files(path, columns["path"], table.rows, files)
-
+    columns = {name: _texts(path, name, table) for name in table.columns}
     labels, classes = None, None
     if (names := columns.get("label")) is not None:
-        classes = tuple(sorted(set(names), key=natural_order))
+        reading.limits.expect_classes(len(distinct := set(names)), path)
+        classes = tuple(naturally_sorted(distinct))
         number = {name: k for k, name in enumerate(classes)}
         labels = np.array([number[name] for name in names], dtype=np.int64)
-    split_of_row = np.array(_splits(path, columns.get("split"), table.rows))
+    files = [
+        existing_form(os.path.join(path.parent, name))  # noqa: PTH118 - creating a Path per file takes seconds for many files
+        for name in columns["path"]
+    ]
+    if not reading.skip_broken:
+        _expect_files(path, columns["path"], table, files)
+
+    split_of_row = np.array(_splits(path, columns.get("split"), table))
     splits = {}
     for split in SPLITS:
         if len(rows := np.flatnonzero(split_of_row == split)):
@@ -71,13 +95,16 @@ def load_path_table(path: Path, reading: Reading = Reading()) -> Dataset:  # noq
     return load_image_files(path, path.absolute().stem, splits, classes, reading, table.notes)
 
 
-def _read_csv(path: Path) -> _Table:
+def _read_csv(path: Path, progress: Progress | None) -> _Table:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True, skipinitialspace=True)
+        with open_regular(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+            size = os.fstat(file.fileno()).st_size
+            reader = csv.reader(_lines(text, path), strict=True, skipinitialspace=True)
             header = next(reader, [])
             meant = _expect_columns(path, header)
-            lines, rows = [], []
+            places = {key: header.index(name) for key, name in meant.items()}
+            columns: dict[str, list[str]] = {key: [] for key in places}
+            rows: list[int] = []
             for row in reader:
                 if not row:
                     continue  # an empty line
@@ -86,16 +113,26 @@ def _read_csv(path: Path) -> _Table:
                         f"{path}: got {len(row)} values in line {reader.line_num}; expected {len(header)}, one per "
                         "column; put quotes around values that contain a comma"
                     )
-                lines.append(f"line {reader.line_num}")
-                rows.append(row)
+                rows.append(reader.line_num)
+                for key, place in places.items():
+                    columns[key].append(row[place])
+                if progress and len(rows) % REPORT_EVERY == 0:
+                    progress(f"reading {path.name} (bytes)", file.tell(), size)
     except (UnicodeDecodeError, csv.Error) as error:
         reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error
         raise DataError(f"{path}: cannot be read ({reason}); expected CSV in UTF-8; save it again") from None
-    columns = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
-    return _Table({key: columns[name] for key, name in meant.items() if rows}, lines, _notes(header, meant))
+    return _Table(columns, rows, _notes(header, meant), "line")
 
 
-def _read_parquet(path: Path) -> _Table:
+def _lines(file: io.TextIOWrapper, path: Path) -> Iterator[str]:
+    """Yield the lines of a file. Raises `DataError` for one of more than `MAX_LINE` characters."""
+    while line := file.readline(MAX_LINE):
+        if len(line) == MAX_LINE:
+            raise DataError(f"{path}: got a line of {MAX_LINE:,} characters or more; expected CSV, one line per image")
+        yield line
+
+
+def _read_parquet(path: Path, reading: Reading) -> _Table:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -104,16 +141,36 @@ def _read_parquet(path: Path) -> _Table:
             f"{path}: got Parquet, which needs pyarrow; install it with pip install 'vaelab[parquet]', or save the table as CSV"
         ) from None
     try:
-        with parquet.ParquetFile(path) as file:
+        with open_regular(path) as stream, parquet.ParquetFile(stream) as file:
             header = file.schema_arrow.names
             meant = _expect_columns(path, header)
+            groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+            flat = {file.schema.column(i).path for i in range(len(file.schema.names))}
+            budget = Budget(reading.limits, os.fstat(stream.fileno()).st_size)
+            budget.take(ROW_BYTES * file.metadata.num_rows, path)
+            budget.take(sum(group.total_byte_size for group in groups), path)
+        stream = open_regular(path)
+        with stream, parquet.ParquetFile(stream, read_dictionary=sorted(flat.intersection(meant.values()))) as file:
             table = file.read(columns=list(meant.values()))
     except (pyarrow.ArrowException, OSError) as error:
         if isinstance(error, PermissionError):
             raise
-        raise DataError(f"{path}: cannot be read ({error}); expected a valid Parquet file; save it again") from None
-    columns = {key: table[name].to_pylist() for key, name in meant.items()}
-    return _Table(columns, [f"row {i + 1}" for i in range(table.num_rows)], _notes(header, meant))
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read ({reason}); expected a valid Parquet file; save it again") from None
+    columns = {key: _values(table[name]) for key, name in meant.items()}
+    return _Table(columns, range(1, table.num_rows + 1), _notes(header, meant), "row")
+
+
+def _values(column: Any) -> list[Any]:
+    """Return the values of a Parquet column; text that repeats is one object, as in the file."""
+    values = []
+    for chunk in column.chunks:
+        if not hasattr(chunk, "dictionary"):
+            values += chunk.to_pylist()
+            continue
+        distinct = chunk.dictionary.to_pylist()
+        values += [None if i is None else distinct[i] for i in chunk.indices.to_pylist()]
+    return values
 
 
 def _expect_columns(path: Path, header: Sequence[str]) -> dict[str, str]:
@@ -133,12 +190,20 @@ def _notes(header: Sequence[str], meant: Mapping[str, str]) -> list[str]:
     return [*renamed_notes(meant, "column"), *([f"Ignored the columns {listed(others)}."] if others else [])]
 
 
-def _texts(path: Path, column: str, values: Sequence[Any], rows: Sequence[str]) -> list[str]:
+def _texts(path: Path, column: str, table: _Table) -> list[str]:
     """Return the values of a column as text, labels as class names. Raises `DataError` for a missing value or another type."""
     convert = class_name if column == "label" else _text
-    texts = [convert(value, f"{path}: {row}") for value, row in zip(values, rows, strict=True)]
-    if "" in texts:
-        raise DataError(f"{path}: got no {column} in {rows[texts.index('')]}; expected a {column} in every row")
+    known: dict[str, str] = {}  # texts repeat
+    texts = []
+    for i, value in enumerate(table.columns[column]):
+        text = known.get(value) if isinstance(value, str) else None
+        if text is None:
+            text = convert(value, f"{path}: {table.row(i)}")
+            if not text:
+                raise DataError(f"{path}: got no {column} in {table.row(i)}; expected a {column} in every row")
+            if column != "path" and isinstance(value, str):
+                known[value] = text
+        texts.append(text)
     return texts
 
 
@@ -149,39 +214,34 @@ def _text(value: Any, where: str) -> str:
         raise DataError(
             f"{where}: got a value of type {type(value).__name__}; expected text: a path, or the name of a split"
         )
+    if value and len(value) > MAX_PATH:
+        raise DataError(f"{where}: got {len(value):,} characters, {value[:20]!r}…; expected at most {MAX_PATH}")
     return value or ""
 
 
-def _file(folder: Path, name: str) -> str:
-    """Return the path of a file of a table; composed and decomposed accents in its name are equivalent."""
-    file = os.path.join(folder, name)  # noqa: PTH118 - creating a Path per file takes seconds for many files
-    if name.isascii() or os.path.exists(file):  # noqa: PTH110
-        return file
-    forms = (os.path.join(folder, unicodedata.normalize(form, name)) for form in ("NFC", "NFD"))  # noqa: PTH118
-    return next((form for form in forms if os.path.exists(form)), file)  # noqa: PTH110
-
-
-def _expect_files(path: Path, names: Sequence[str], rows: Sequence[str], files: Sequence[str]) -> None:
-    missing = [i for i, file in enumerate(files) if not os.path.isfile(file)]  # noqa: PTH113
+def _expect_files(path: Path, names: Sequence[str], table: _Table, files: Sequence[str]) -> None:
+    present = {file: os.path.isfile(file) for file in dict.fromkeys(files)}  # noqa: PTH113
+    missing = [i for i, file in enumerate(files) if not present[file]]
     if missing:
         first = missing[0]
         more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
         raise DataError(
-            f"{path}: file {names[first]!r} ({rows[first]}){more} not found; expected paths relative to "
+            f"{path}: file {names[first]!r} ({table.row(first)}){more} not found; expected paths relative to "
             f"{path.parent}; correct them, or pass `skip_broken=True`"
         )
 
 
-def _splits(path: Path, names: Sequence[str] | None, rows: Sequence[str]) -> list[str]:
+def _splits(path: Path, names: Sequence[str] | None, table: _Table) -> list[str]:
     """Return the split of each row."""
+    if names is None:
+        return ["train"] * len(table.rows)
+    known = {name: split_named(name) for name in dict.fromkeys(names)}
     splits = []
-    for row, name in zip(rows, names or ["train"] * len(rows), strict=True):
-        split = split_named(name)
-        if split is None:
-            choices = ("train", "validation", "test")
+    for i, name in enumerate(names):
+        if (split := known[name]) is None:
             raise DataError(
-                f"{path}: got the split {name!r} in {row}; expected {', '.join(choices[:-1])} or {choices[-1]}."
-                f"{did_you_mean(name, choices)}"
+                f"{path}: got the split {name!r} in {table.row(i)}; expected train, validation or test."
+                f"{did_you_mean(name, SPLITS)}"
             )
         splits.append(split)
     return splits
