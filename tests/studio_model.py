@@ -142,9 +142,8 @@ def serving(run: Path, source: str | None = None) -> Iterator[tuple[str, "Site"]
     """Serve the page of another run from a thread; yields its URL and the site."""
     import socket
 
-    import uvicorn
-
-    from vaelab.studio.server import HOST, open_site, studio_app
+    from vaelab.serving.listening import HOST, server_of
+    from vaelab.studio.server import open_site, studio_app
 
     built()
     site = open_site(run, source=source, work=lambda *_: None)
@@ -154,7 +153,7 @@ def serving(run: Path, source: str | None = None) -> Iterator[tuple[str, "Site"]
         host = f"{HOST}:{listening.getsockname()[1]}"
         server: Any = None
         app = studio_app(site, [host], ended=lambda: server.should_exit)
-        server = uvicorn.Server(uvicorn.Config(app, lifespan="off", ws="none", log_level="critical"))
+        server = server_of(app, drain=2)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         site.following.begin()

@@ -141,3 +141,16 @@ def test_damage_in_the_exported_file_is_reported(opened: Opener, one_file: Path,
     (tmp_path / "page.html").write_text(text[: found.end() + 2000] + text[found.end() + 2400 :], encoding="utf-8")
     page = opened((tmp_path / "page.html").as_uri())
     page.page.get_by_text("the decoder is damaged inside this page").wait_for()
+
+
+def test_a_run_that_vanishes_is_said_in_the_page(opened: Opener, studio_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(studio_run, tmp_path / "run"))
+    with serving(run, str(studio_run.parent / "tiny.npz")) as (address, _):
+        page = opened(address).ready()
+        run.rename(tmp_path / "elsewhere")
+        notice = page.page.get_by_role("alert").filter(has_text="moved or deleted")
+        notice.wait_for()
+        assert str(run) in notice.inner_text()
+        (tmp_path / "elsewhere").rename(run)
+        notice.wait_for(state="detached")
+        page.close()

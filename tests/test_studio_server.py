@@ -26,10 +26,12 @@ from vaelab.config import Config
 from vaelab.data import load_dataset
 from vaelab.errors import ConfigError, StudioError
 from vaelab.inference.trained import load
+from vaelab.serving.listening import listen
 from vaelab.studio import bundle as bundles
 from vaelab.studio import following, page
+from vaelab.studio import server as servers
 from vaelab.studio.following import Event, Following, as_text, is_training, seconds_left
-from vaelab.studio.server import POLICY, Site, _listening, _stream, open_site, studio_app
+from vaelab.studio.server import POLICY, Site, _stream, open_site, studio_app
 from vaelab.training.fit import fit
 
 HOSTS = ("127.0.0.1:8000", "localhost:8000")
@@ -138,6 +140,110 @@ def test_another_host_is_refused(client: Client, host: str, status: int) -> None
     if status == 421:
         assert host in answer.text
         assert "http://127.0.0.1:8000/" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (f"http://{HOSTS[0]}", 200),
+        (f"HTTP://{HOSTS[1]}", 200),
+        ("null", 403),
+        ("https://evil.example", 403),
+        (HOSTS[0], 403),
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/events", "/bundle/manifest.json"])
+def test_another_website_is_refused(site: Site, path: str, origin: str, status: int) -> None:
+    client = Client(studio_app(site, HOSTS, ended=lambda: True))
+    assert client.get(path, headers={"origin": origin}).status_code == status
+
+
+def test_event_streams_are_limited(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "CHECK_EVERY", 0.001)
+    ended: list[bool] = []
+    client = Client(studio_app(site, HOSTS, ended=lambda: bool(ended)))
+
+    async def opened(count: int) -> list[int]:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(client.app), base_url=f"http://{HOSTS[0]}"
+        ) as session:
+            streams = [asyncio.ensure_future(session.get("/events")) for _ in range(count)]
+            refused, _ = await asyncio.wait(streams, return_when=asyncio.FIRST_COMPLETED)
+            assert len(refused) == count - servers.MOST_STREAMS
+            assert all(int(task.result().headers["retry-after"]) > 0 for task in refused)
+            ended.append(True)
+            return [answer.status_code for answer in await asyncio.gather(*streams)]
+
+    assert sorted(asyncio.run(opened(70))) == [200] * 64 + [503] * 6
+    assert client.get("/events").status_code == 200  # the others have been closed
+
+
+DAMAGED = [
+    b"\xff\xfe\x00",
+    b"[" * 100_000,
+    b"3\n[]\n",
+    b'{"step": 1, "seconds": 1e999, "epoch": 1}\n',
+    b'{"step": "x"}\n',
+    b'{"step": 1}\n',
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_damaged_metrics_are_left_out(
+    young: Callable[[], runs.Run], stand_in: Path, monkeypatch: pytest.MonkeyPatch, studio_run: Path, damage: bytes
+) -> None:
+    monkeypatch.setattr(bundles, "export_onnx", lambda *_, **__: None)
+    run = young()
+    path = run.folder / runs.METRICS
+    whole = runs.read_metrics(run)
+    assert whole
+    path.write_bytes(path.read_bytes() + damage)
+    site = open_site(run.folder, source=str(studio_run.parent / "tiny.npz"), work=bundles.silent)
+    client = Client(studio_app(site, HOSTS))
+    answer = client.get("/bundle/curve.json")
+    assert answer.status_code == 200
+    assert all(line in whole for line in answer.json())
+    assert client.get("/bundle/manifest.json").status_code == 200
+    site.following.look()
+    assert site.following.problem is None
+    assert all(event.data["step"] >= 0 for event in site.following.events if event.name == "metrics")
+
+
+def test_a_run_that_vanishes_is_said_and_found_again(
+    young: Callable[[], runs.Run], stand_in: Path, monkeypatch: pytest.MonkeyPatch, studio_run: Path
+) -> None:
+    monkeypatch.setattr(bundles, "export_onnx", lambda *_, **__: None)
+    run = young()
+    site = open_site(run.folder, source=str(studio_run.parent / "tiny.npz"), work=bundles.silent)
+    client, followed = Client(studio_app(site, HOSTS, ended=lambda: True)), site.following
+    run.folder.rename(moved := run.folder.with_name("moved"))
+    followed.look()
+    followed.look()
+    (event,) = (event for event in followed.events if event.name == "problem")
+    assert str(run.folder) in event.data["message"]
+    assert "moved or deleted" in event.data["message"]
+    assert followed.first_to_send()[-1] == len(followed.events) - 1  # also for a page that opens now
+    for name in [*site.bundle.files, "nothing.bin", "report.json"]:
+        answer = client.get(f"/bundle/{name}")
+        assert answer.status_code in (200, 404)
+        if answer.status_code == 404:
+            assert "moved or deleted" in answer.text
+    assert client.get("/status.json").status_code == client.get("/events").status_code == 200
+    moved.rename(run.folder)
+    followed.look()
+    assert [event.data["message"] for event in followed.events if event.name == "problem"][1:] == [None]
+    assert followed.problem is None
+
+
+def test_a_damaged_resume_file_ends_nothing(young: Callable[[], runs.Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = young()
+    for facts in ({"fraction": "x"}, {"budget": 3}, [], {}):
+        monkeypatch.setattr(runs, "resume_facts", lambda _, facts=facts: facts)
+        followed = Following(run, lambda: None)
+        followed.look()
+        followed.look()
+    monkeypatch.setattr(runs, "resume_facts", lambda _: (_ for _ in ()).throw(KeyError("facts")))
+    assert Following(run, lambda: None).training
 
 
 def test_requests_that_write_are_rejected(client: Client) -> None:
@@ -254,6 +360,8 @@ def test_events_are_sent_once_and_in_order(site: Site, monkeypatch: pytest.Monke
     assert sent == [": here\n\n", texts[2], texts[3], texts[4]]
     again = streamed(followed, "1", 2, lambda: None)
     assert again == [": here\n\n", *texts[2:]]
+    for unknown in ("9" * 10_000, "²", "-1", "", "7" * 5):
+        assert streamed(followed, unknown, 1, lambda: None) == [": here\n\n", texts[3], texts[4]]
     monkeypatch.setattr("vaelab.studio.server.SPEAK_EVERY", 0.0)
     assert streamed(followed, "4", 2, lambda: None) == [": here\n\n"] * 3
 
@@ -263,9 +371,9 @@ def test_an_unavailable_port_is_reported() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=rf"^`port`: {port} is not available .*free port"), _listening(port):
+        with pytest.raises(ConfigError, match=rf"^`port`: {port} is not available .*free port"), listen(port):
             pass
-    with pytest.raises(ConfigError, match=r"^`port`: got 70000; expected 1 to 65535"), _listening(70000):
+    with pytest.raises(ConfigError, match=r"^`port`: got 70000; expected 1 to 65535"), listen(70000):
         pass
 
 

@@ -31,6 +31,8 @@ except SystemExit as end:
         ["restyle", "none", "x.png", "--out", "x.png"],
         ["posterior", "none", "digits", "--out", "x.png"],
         ["studio", "none"],
+        ["serve", "none"],
+        ["serve", "none.onnx"],
         ["export", "none", "--out", "x.onnx"],
         ["train", "none", "--device", "cpu"],
         ["train", "digits", "--resume", "--out", "none"],

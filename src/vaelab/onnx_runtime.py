@@ -33,4 +33,5 @@ def open_session(model: Path | bytes, threads: int = 0) -> InferenceSession:
     options = runtime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads take no time of others
     return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -16,20 +16,20 @@ from vaelab.cli.app import INTERRUPTED, app  # isort: skip - first: the total ti
 
 from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
-from vaelab.cli import evaluate, explore, export, generate, studio, train
+from vaelab.cli import evaluate, explore, export, generate, serve, studio, train
 from vaelab.cli.spelling import with_current_names, with_options
 from vaelab.errors import RunWarning, TrainingError, VaelabError, did_you_mean, printable, shortened
 
 ORDER = (
     *("train", "sample", "reconstruct", "encode", "evaluate", "compare"),
-    *("traverse", "interpolate", "manifold", "restyle", "posterior", "studio", "export", "data"),
+    *("traverse", "interpolate", "manifold", "restyle", "posterior", "studio", "serve", "export", "data"),
 )
 """The commands in the order of use, in which the help lists them."""
 
 for rank, name in enumerate(ORDER):
     app[name].sort_key = rank
 
-__all__ = ["app", "evaluate", "explore", "export", "generate", "main", "studio", "train"]
+__all__ = ["app", "evaluate", "explore", "export", "generate", "main", "serve", "studio", "train"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -24,11 +24,11 @@ import numpy as np
 from PIL import Image
 
 from vaelab import runs
-from vaelab.checked_files import parse_json, read_regular
+from vaelab.checked_files import read_regular
 from vaelab.data.layout import as_shown, describe_shape
 from vaelab.data.sources import found_again
 from vaelab.errors import RunError
-from vaelab.evaluation.results import MAX_BYTES, MAX_VALUES, REPORT
+from vaelab.evaluation.results import REPORT
 from vaelab.files import cannot_write
 from vaelab.inference import latents
 from vaelab.inference.onnx import export_onnx
@@ -38,6 +38,7 @@ from vaelab.runs.seal import sealed, unsealed
 from vaelab.studio.axis_styles import measured_styles
 from vaelab.studio.held_out import HeldOut, Work, held_out
 from vaelab.studio.model_facts import model_facts, rounded
+from vaelab.studio.records import curve_of, read_report
 from vaelab.version import __version__
 
 FORMAT = 2
@@ -345,29 +346,6 @@ def sheet_of(images: np.ndarray, columns: int) -> Image.Image:
     return Image.fromarray(joined)
 
 
-def report_of(run: Run) -> bytes | None:
-    """Return the report of a run, JSON; None if there is none, or it is left out."""
-    with suppress(OSError, ValueError):
-        return read_report(run)
-    return None
-
-
-def read_report(run: Run) -> bytes | None:
-    """Return the report of a run, JSON; None if there is none.
-
-    Raises
-    ------
-    OSError, ValueError
-        If it is a link, too large, or no JSON.
-    """
-    path = run.folder / REPORT
-    if not (path.is_symlink() or path.exists()):
-        return None
-    content = read_regular(path, MAX_BYTES, follow_links=False)
-    parse_json(content, MAX_VALUES)
-    return content
-
-
 def _texts(run: Run) -> tuple[dict[str, bytes], list[str]]:
     """Return the training curve and the report, if they exist, and a note on a report that is left out."""
     texts, notes = {}, []
@@ -376,7 +354,7 @@ def _texts(run: Run) -> tuple[dict[str, bytes], list[str]]:
             texts[REPORT] = report
     except (OSError, ValueError) as error:
         notes.append(f"Left out {run.folder / REPORT}: it is damaged ({str(error)[:200]}); evaluate the run again.")
-    if lines := runs.read_metrics(run):
+    if lines := curve_of(run):
         texts[CURVE] = json.dumps(lines).encode()
     return texts, notes
 

@@ -15,6 +15,7 @@ from vaelab.errors import RunError, VaelabError
 from vaelab.inference.trained import load
 from vaelab.runs import Run
 from vaelab.studio.bundle import first_picture, has_weights
+from vaelab.studio.records import curve_of
 
 LOOK_EVERY = 0.5
 """Seconds between two polls."""
@@ -27,7 +28,7 @@ MAX_PICTURES = 20
 
 
 class Event(NamedTuple):
-    """An event, named `metrics`, `samples` or `done`, and its data for JSON."""
+    """An event, named `metrics`, `samples`, `done` or `problem`, and its data for JSON."""
 
     name: str
     data: dict[str, Any]
@@ -35,8 +36,9 @@ class Event(NamedTuple):
 
 def is_training(run: Run) -> bool:
     """Return whether a run is being trained: its budget is not used up, and one of its files has changed recently."""
-    facts = runs.resume_facts(run)
-    if facts is not None and facts.get("fraction", 1.0) >= 1.0:
+    facts = _resume_facts(run)
+    fraction = facts.get("fraction") if facts else 0.0
+    if not isinstance(fraction, int | float) or fraction >= 1.0:
         return False
     names = (runs.CONFIG, runs.WEIGHTS, runs.RESUME, runs.METRICS)
     changed = [path.stat().st_mtime for name in names if (path := run.folder / name).exists()]
@@ -45,11 +47,19 @@ def is_training(run: Run) -> bool:
 
 def seconds_left(run: Run, line: dict[str, Any]) -> float | None:
     """Remaining time of a training when it wrote this line of metrics; None if it is unknown before the first epoch."""
-    facts = runs.resume_facts(run) or {}
+    facts = _resume_facts(run)
     budget = runs.read_budget(facts["budget"]) if "budget" in facts else run.config.train.budget
     if budget.unit == "seconds":
         return max(0.0, budget.amount - line["seconds"])
     return line["seconds"] * max(0.0, budget.amount / line["epoch"] - 1) if line["epoch"] else None
+
+
+def _resume_facts(run: Run) -> dict[str, Any]:
+    """Return the numbers in `resume.safetensors`, or none if it is missing, incomplete or damaged."""
+    with suppress(VaelabError, OSError, ValueError, LookupError, TypeError, RecursionError):
+        facts = runs.resume_facts(run)
+        return facts if isinstance(facts, dict) else {}
+    return {}
 
 
 @final
@@ -64,6 +74,8 @@ class Following:
         All events in order.
     pictures
         The last pictures as PNG, by number of their event.
+    problem
+        Why the run could not be read at the last poll, such as a folder that was deleted; None if it could.
     """
 
     def __init__(self, run: Run, finished: Callable[[], None]) -> None:
@@ -71,15 +83,29 @@ class Following:
         self.training = is_training(run)
         self.events: list[Event] = []
         self.pictures: dict[int, bytes] = {}
-        self._lines = max(0, len(runs.read_metrics(run)) - 1)  # start with the last line, for pages that open now
+        self.problem: str | None = None
+        self._lines = max(0, len(curve_of(run)) - 1)  # start with the last line, for pages that open now
         self._weights, self._step = 0.0, -1
         self._closed = threading.Event()
 
     def look(self) -> None:
+        """Record new events, and `problem` if the run cannot be read, or can be read again."""
+        problem = None
+        try:
+            if not (self.run.folder / runs.CONFIG).is_file():
+                raise RunError(f"{self.run.folder}: the run was moved or deleted; restore it, or stop vaelab studio")
+            self._look()
+        except (VaelabError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:  # damaged files
+            problem = str(error)
+        if problem != self.problem:
+            self.problem = problem
+            self.events.append(Event("problem", {"message": problem}))
+
+    def _look(self) -> None:
         """Record new events. `done` is recorded after `finished` has returned."""
         if not (was := self.training) and not is_training(self.run):
             return
-        lines = runs.read_metrics(self.run)
+        lines = curve_of(self.run)
         for line in lines[self._lines :]:
             self.events.append(Event("metrics", line | {"seconds_left": seconds_left(self.run, line)}))
         self._lines = len(lines)
@@ -120,8 +146,7 @@ class Following:
 
         def poll() -> None:
             while not self._closed.wait(LOOK_EVERY):
-                with suppress(VaelabError, OSError):  # the run was moved or deleted
-                    self.look()
+                self.look()
 
         threading.Thread(target=poll, name="following", daemon=True).start()
 
@@ -130,9 +155,10 @@ class Following:
         self._closed.set()
 
     def first_to_send(self) -> list[int]:
-        """Numbers of the events for a page that opens now: the last metrics and the last picture, during a training."""
+        """Numbers of the events for a page that opens now: a problem; the last metrics and picture during a training."""
         last = {event.name: number for number, event in enumerate(self.events)}
-        return sorted(number for name, number in last.items() if name != "done" and self.training)
+        current = {"metrics": self.training, "samples": self.training, "problem": self.problem is not None}
+        return sorted(number for name, number in last.items() if current.get(name, False))
 
 
 def as_text(number: int, event: Event) -> str:

@@ -1,39 +1,31 @@
-"""Serve the studio on 127.0.0.1: the page, the files of a run, and the events of its training. All requests are read-only.
-
-Only requests with an expected `Host` header are answered, which prevents DNS rebinding: another site cannot access the server
-under its own name.
-"""
+"""Serve the studio on 127.0.0.1: the page, the files of a run, and the events of its training. All requests are read-only."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import socket
 import threading
 import webbrowser
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-import uvicorn
 from fastapi import FastAPI, Request
 from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from vaelab import runs
-from vaelab.errors import ConfigError
 from vaelab.evaluation.results import REPORT
 from vaelab.runs import Run
+from vaelab.serving.guard import Guarded
+from vaelab.serving.listening import listen, local_hosts, run, server_of
 from vaelab.studio.bundle import CONTENT_TYPES as BUNDLE_TYPES
-from vaelab.studio.bundle import CURVE, MANIFEST, Bundle, open_bundle, report_of
+from vaelab.studio.bundle import CURVE, MANIFEST, Bundle, open_bundle
 from vaelab.studio.following import Following, as_text, is_training
 from vaelab.studio.held_out import Work
 from vaelab.studio.page import CONTENT_TYPES, page_files
-
-HOST = "127.0.0.1"
+from vaelab.studio.records import curve_of, report_of
 
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; style-src 'self'; "
@@ -42,17 +34,14 @@ POLICY = (
 )
 """Content security policy: the page may only use resources of this server."""
 
-HEADERS = {
-    "content-security-policy": POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-    "cache-control": "no-store",
-}
-
 CHECK_EVERY, SPEAK_EVERY = 0.2, 15.0
 """Seconds between two checks for events, and between keep-alive comments in the event stream."""
+
+MOST_STREAMS = 64
+"""Maximum number of event streams; a page has one, and two during training."""
+
+DRAIN = 2.0
+"""Seconds that open requests have when the server is stopped."""
 
 
 @dataclass
@@ -65,27 +54,22 @@ class Site:
 
 
 @final
-class _Guarded:
-    """Middleware that answers only requests for `hosts` and adds the security headers to every response."""
+class _Events(StreamingResponse):
+    """An event stream, or 503 if there are `MOST_STREAMS` already."""
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
-        self.app, self.hosts = app, hosts
+    def __init__(self, stream: AsyncIterator[str], streams: asyncio.Semaphore) -> None:
+        super().__init__(stream, media_type="text/event-stream")
+        self.streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                more = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-                message["headers"] = [*message["headers"], *more]
-            await send(message)
-
-        host = dict(scope.get("headers", ())).get(b"host", b"").decode("latin-1").lower()
-        if scope["type"] == "http" and host not in self.hosts:
+        if self.streams.locked():
             refusal = PlainTextResponse(
-                f"got a request for {host!r}; expected one for http://{min(self.hosts)}/\n", 421
+                f"got more than {MOST_STREAMS} event streams; close some pages\n", 503, {"retry-after": "10"}
             )
-            await refusal(scope, receive, guarded)
+            await refusal(scope, receive, send)
             return
-        await self.app(scope, receive, guarded)
+        async with self.streams:
+            await super().__call__(scope, receive, send)
 
 
 def studio_app(site: Site, hosts: Collection[str], *, ended: Callable[[], bool] = lambda: False) -> FastAPI:
@@ -107,10 +91,11 @@ def studio_app(site: Site, hosts: Collection[str], *, ended: Callable[[], bool] 
     """
     files = page_files()
     app = FastAPI(title="vaelab studio", docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(_Guarded, hosts=hosts)
+    app.add_middleware(Guarded, hosts=hosts, headers={"content-security-policy": POLICY})
+    streams = asyncio.Semaphore(MOST_STREAMS)
 
     def not_found(name: str) -> Response:
-        return PlainTextResponse(f"no {name} here\n", 404)
+        return PlainTextResponse(f"{site.following.problem or f'no {name} here'}\n", 404)
 
     @app.get("/")
     def index() -> Response:
@@ -123,7 +108,7 @@ def studio_app(site: Site, hosts: Collection[str], *, ended: Callable[[], bool] 
             live = {"training": site.following.training, "curve": CURVE, "report": report}
             return _json(site.bundle.manifest | live)
         if name == CURVE:
-            return _json(runs.read_metrics(site.run))
+            return _json(curve_of(site.run))
         content = report_of(site.run) if name == REPORT else site.bundle.read(name)
         if content is None:
             return not_found(name)
@@ -140,8 +125,7 @@ def studio_app(site: Site, hosts: Collection[str], *, ended: Callable[[], bool] 
 
     @app.get("/events")
     async def events(request: Request) -> Response:
-        stream = _stream(site.following, request.headers.get("last-event-id"), ended)
-        return StreamingResponse(stream, media_type="text/event-stream")
+        return _Events(_stream(site.following, request.headers.get("last-event-id"), ended), streams)
 
     @app.get("/{name}")
     def of_page(name: str) -> Response:
@@ -159,7 +143,7 @@ async def _stream(following: Following, last: str | None, ended: Callable[[], bo
     """Yield the events after number `last`, or, if it is None or unknown, the most recent ones; then all new events."""
     events = following.events
     at, silence = len(events), 0.0
-    if last is not None and last.isdecimal() and int(last) < at:
+    if last is not None and last.isdecimal() and len(last) <= len(str(at)) and int(last) < at:
         waiting = list(range(int(last) + 1, at))
     else:
         waiting = following.first_to_send()
@@ -228,44 +212,16 @@ def serve(site: Site, *, port: int | None, browser: bool, on_ready: Callable[[st
     ConfigError
         If the port is invalid or not available.
     """
-    with _listening(port) as listening:
+    with listen(port) as listening:
         number = listening.getsockname()[1]
-        hosts = [f"{HOST}:{number}", f"localhost:{number}"]
+        hosts = local_hosts(number)
         server: Any = None
         app = studio_app(site, hosts, ended=lambda: server.should_exit)
-        settings = uvicorn.Config(
-            app, lifespan="off", ws="none", log_level="critical", server_header=False, timeout_graceful_shutdown=2
-        )
-        server = uvicorn.Server(settings)
+        server = server_of(app, drain=DRAIN)
         address = f"http://{hosts[0]}/"
         on_ready(address)
         if browser:
             threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
         site.following.begin()
-        with suppress(KeyboardInterrupt):
-            server.run(sockets=[listening])
+        run(server, listening)
         site.following.end()
-
-
-@contextmanager
-def _listening(port: int | None) -> Iterator[socket.socket]:
-    """Open a listening socket on a port of 127.0.0.1; None: a free port.
-
-    Raises
-    ------
-    ConfigError
-        If the port is invalid or not available.
-    """
-    if port is not None and not 1 <= port <= 65535:
-        raise ConfigError(f"`port`: got {port}; expected 1 to 65535; leave it out to use a free port")
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
-        if os.name == "posix":  # reuse a port closed recently; on Windows this would also take a port in use
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((HOST, port or 0))
-            listening.listen()
-        except OSError as error:
-            raise ConfigError(
-                f"`port`: {port} is not available ({error.strerror or error}); choose another, or leave it out to use a free port"
-            ) from error
-        yield listening

@@ -15,7 +15,10 @@ async function fetched(url: string, name: string): Promise<ArrayBuffer> {
   } catch {
     throw new Error(`${name} could not be loaded: vaelab studio may have stopped; start it again and reload this page`);
   }
-  if (!response.ok) throw new Error(`${name} could not be loaded: the server answered with status ${response.status}`);
+  if (!response.ok) {
+    const reason = (await response.text().catch(() => "")).trim().slice(0, 300);
+    throw new Error(`${name} could not be loaded: ${reason || `the server answered with status ${response.status}`}`);
+  }
   return response.arrayBuffer();
 }
 

@@ -24,6 +24,13 @@ function parsed(data: string): unknown {
   }
 }
 
+/** The text that an event has under a name, or null. */
+export function messageIn(data: string, name: string): string | null {
+  const value = parsed(data);
+  const text = isObject(value) ? value[name] : null;
+  return typeof text === "string" ? text : null;
+}
+
 /** The state after an event; invalid events change nothing. */
 export function followed(live: Live, name: EventName, data: string): Live {
   if (name === "done") return { ...live, connected: true, finished: true, secondsLeft: 0 };

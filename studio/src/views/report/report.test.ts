@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { best, lines, merged } from "./curve";
 import { duration, fixed, moment, rounded } from "./format";
-import { BEGINNING, followed } from "./live";
+import { BEGINNING, followed, messageIn } from "./live";
 import { readReport } from "./report";
 import { apart, logTicks, nearest, pathOf, place, scaleOf, ticks, timeTicks } from "./scale";
 
@@ -100,6 +100,13 @@ describe("a training that is followed", () => {
     expect(live.secondsLeft).toBeNull();
     expect(live.samples).toEqual({ url: "live/12.png", step: 20 });
     expect(followed(live, "done", "")).toMatchObject({ finished: true, secondsLeft: 0 });
+  });
+
+  it("receives the reason of a problem, or that there is none", () => {
+    expect(messageIn(JSON.stringify({ message: "runs/a: moved" }), "message")).toBe("runs/a: moved");
+    for (const data of ["{", "3", "{}", JSON.stringify({ message: null }), JSON.stringify({ message: 7 })]) {
+      expect(messageIn(data, "message")).toBeNull();
+    }
   });
 
   it("ignores invalid events and addresses on other hosts", () => {
