@@ -49,7 +49,7 @@ demo: $(INSTALLED)
 	$(BIN)/vaelab train strokes --model all --seconds 135 --out runs/demo
 	@echo "      vaelab train mnist --out runs/mnist                  (real handwriting; downloads 11 MB)"
 	@echo "      vaelab train FOLDER --out runs/mine                  (your own images, one folder per class)"
-	@echo "first: . .venv/bin/activate"
+	@echo "      These commands need . .venv/bin/activate first."
 	@echo "Open runs/demo/figures/grid.png: one row per digit, one latent vector (one handwriting) per column."
 
 # One worker per core; the tests of a file run in one worker, because they share fixtures.
@@ -93,7 +93,7 @@ lock:
 # Report known vulnerabilities of the locked Python and npm packages; fails if there are any.
 audit: $(INSTALLED_DEV)
 	@test -x .venv/audit/bin/pip-audit || { $(PYTHON) -m venv .venv/audit && .venv/audit/bin/python -m pip install --quiet pip-audit; }
-	@status=0; .venv/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off || status=1; \
+	@status=0; .venv/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip --progress-spinner off || status=1; \
 	$(BIN)/python hatch_build.py --audit || status=1; exit $$status
 
 # Generate the reference of the command line.

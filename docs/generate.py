@@ -15,8 +15,8 @@ REFERENCE = Path(__file__).parent / "cli.md"
 
 INTRODUCTIONS = {
     "Data": """
-The options apply to the source before the model sees it. A continued run (`--resume`) needs the same data: give the same
-options again; the command that is printed after Ctrl-C contains them.
+The options apply to the source before the model sees it. A run records them, except for `--follow-links` and the limits, which
+protect from harmful files: commands that use the run, and `--resume`, need only these again.
 """,
     "Model": """
 `--model all` trains an autoencoder, a VAE and, for labelled data, a conditional VAE with the same settings. The conditional VAE

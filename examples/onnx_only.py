@@ -23,7 +23,7 @@ from PIL import Image
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import: else it reports to its maker
 
-import onnxruntime  # noqa: E402
+import onnxruntime
 
 
 class Exported:

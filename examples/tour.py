@@ -1,6 +1,7 @@
 """Make the tour: train its models, draw its pictures and fill in its numbers.
 
-    python examples/tour.py                              # docs/tour.md and docs/pictures/tour/, from `strokes`
+    python examples/tour.py --epochs 1 --out my-tour     # a quick one, to try it
+    python examples/tour.py                              # replaces docs/tour.md and docs/pictures/tour/; about six minutes
     python examples/tour.py --data mnist --out my-tour   # the same tour for other grey images with labels
 
 The text is in `tour.template.md`; each number is a name in braces, filled in by a section below.
@@ -24,10 +25,14 @@ from vaelab.evaluation.latent import active_units, aggregate_divergence, aggrega
 from vaelab.evaluation.style import slant, stroke_width
 from vaelab.figures.plots import label_rows, save_picture, sheet, tiles
 from vaelab.inference.explore import manifold, restyle
+from vaelab.inference.latents import latent_name
 from vaelab.models.distributions import Gaussian
 
 TEMPLATE = Path(__file__).parent / "tour.template.md"
 BETAS = (0.1, 0.3, 1.0, 3.0, 10.0)
+MODELS = 5 + len(BETAS) - 1
+"""Models of the tour: autoencoders and VAEs of 2 and `CODES` dimensions, the conditional VAE, and one for each β but 1."""
+
 CODES = 16
 """Latent dimensions of the models that are not drawn as maps, which have 2."""
 
@@ -43,14 +48,14 @@ Numbers = dict[str, str]
 class Tour:
     """The data, the models trained so far and the folder of the pictures."""
 
-    def __init__(self, source: str, epochs: int, pictures: Path) -> None:
+    def __init__(self, source: str, epochs: int, pictures: Path, runs: Path) -> None:
         self.data: Dataset = vaelab.load_dataset(source)
         self.epochs, self.pictures = epochs, pictures
         self.test = self.data.test if len(self.data.test) else self.data.validation
         if self.test.labels is None:
             raise SystemExit(f"--data: {source} has no labels; give a labelled source")
         self.images, self.labels = self.test.images, self.test.labels
-        self.runs = Path(tempfile.mkdtemp(prefix="tour-"))
+        self.runs = runs
         self.trained: dict[str, TrainedModel] = {}
 
     def model(
@@ -65,9 +70,8 @@ class Tour:
                 TrainConfig(epochs=max(1, round(passes * self.epochs)), beta=beta),
             )
             for progress in vaelab.fit(config, self.data, out=self.runs / name):
-                print(
-                    f"\r{name}: {progress.fraction:4.0%}, {progress.train.nats:.1f} nats per image ", end="", flush=True
-                )
+                state = f"{progress.fraction:4.0%}, {progress.train.nats:.1f} nats per image"
+                print(f"\rmodel {len(self.trained) + 1} of {MODELS}, {name}: {state} ", end="", flush=True)
             print(f"in {time.perf_counter() - began:.0f} s")
             self.trained[name] = vaelab.load(self.runs / name)
         return self.trained[name]
@@ -82,14 +86,30 @@ class Tour:
 
 
 def main() -> None:
-    """Train the models, draw the pictures and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    """Make the tour in the folder that the options name."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="strokes", help="a labelled source of grey images")
     parser.add_argument("--epochs", type=int, default=10, help="passes over the training images per model")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs", help="folder of tour.md")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(__file__).parent.parent / "docs",
+        help="folder of tour.md, which is replaced; default: docs",
+    )
     options = parser.parse_args()
-    tour = Tour(options.data, options.epochs, options.out / "pictures" / "tour")
-    numbers: Numbers = {"data": tour.data.name, "epochs": str(options.epochs), "train": f"{len(tour.data.train):,}"}
+    with tempfile.TemporaryDirectory(prefix="tour-") as runs:
+        try:
+            page = write_page(
+                Tour(options.data, options.epochs, options.out / "pictures" / "tour", Path(runs)), options.out
+            )
+        except KeyboardInterrupt:
+            raise SystemExit("\ninterrupted; no page was written") from None
+    print(f"the tour: {page}")
+
+
+def write_page(tour: Tour, folder: Path) -> Path:
+    """Train the models, draw the pictures, and write the page to `folder`; return its path."""
+    numbers: Numbers = {"data": tour.data.name, "epochs": str(tour.epochs), "train": f"{len(tour.data.train):,}"}
     for section in (
         autoencoder_and_its_failure,
         what_we_want,
@@ -103,9 +123,9 @@ def main() -> None:
         what_goes_wrong,
     ):
         numbers |= section(tour)
-    page = options.out / "tour.md"
+    page = folder / "tour.md"
     page.write_text(TEMPLATE.read_text(encoding="utf-8").format_map(numbers), encoding="utf-8")
-    print(f"the tour: {page}")
+    return page
 
 
 def autoencoder_and_its_failure(tour: Tour) -> Numbers:
@@ -245,7 +265,7 @@ def the_same_point(tour: Tour) -> Numbers:
         images = model.decode(np.tile(points, (len(model.classes), 1)), labels)
         tour.save(f"{name}-axis", label_rows(images, model.classes))
         numbers |= {
-            f"{name}_axis": str(axis),
+            f"{name}_axis": latent_name(axis),
             f"{name}_strength": f"{abs(strength[axis]):.2f}",
             f"{name}_across": f"{across:.2f}",
         }

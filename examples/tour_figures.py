@@ -40,8 +40,8 @@ def three_maps(
     panels[1].set_aspect("equal", adjustable="datalim")
     panels[1].add_patch(Circle((0, 0), 2, fill=False, color="black", lw=2, zorder=5))
     for axes in panels:
-        axes.set_xlabel("z₁")
-        axes.set_ylabel("z₂")
+        axes.set_xlabel("z₀")
+        axes.set_ylabel("z₁")
     return _to_image(figure)
 
 
@@ -60,8 +60,8 @@ def ellipses(
             classes[int(labels[index])], tuple((mean[index] + reach).tolist()), fontsize=10, weight="bold", color=colour
         )
     _plane(axes)
-    axes.set_xlabel("z₁")
-    axes.set_ylabel("z₂")
+    axes.set_xlabel("z₀")
+    axes.set_ylabel("z₁")
     return _to_image(figure)
 
 

@@ -39,7 +39,7 @@ from vaelab.training.fit import fit  # noqa: E402
 # The tests' tensors are small: several threads only wait for one another, for minutes where other work shares the cores.
 torch.set_num_threads(1)
 
-pytest_plugins = ("browsing", "studio_model", "studio_page")
+pytest_plugins = ("browsing", "served_model", "studio_model", "studio_page")
 
 TINY_SIDE = 8
 

@@ -50,6 +50,10 @@ def edit_header(folder: Path, change: Callable[[dict[str, Any]], object]) -> Non
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
     change(header)
+    metadata = header.get("__metadata__")
+    if isinstance(metadata, dict) and "sha256" in metadata:
+        others = {name: value for name, value in metadata.items() if name != "sha256"}
+        metadata["sha256"] = hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
 

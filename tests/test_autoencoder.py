@@ -12,6 +12,7 @@ from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset
 from vaelab.evaluation.autoencoder import matched_gaussian, random_points_section
 from vaelab.evaluation.context import EvaluationContext, Settings
+from vaelab.evaluation.page.axes import shortened
 from vaelab.evaluation.results import Section, Sheet
 from vaelab.training.fit import fit
 
@@ -70,7 +71,7 @@ def test_random_points_of_an_autoencoder_are_worse_than_a_vaes(tiny: Dataset, tm
     [
         (
             lambda tiny: context_of(Dataset("few", tiny.train, tiny.validation, tiny.test[:1], tiny.classes), "ae"),
-            "1 test images are too few",
+            "1 test image cannot be split",
         ),
         (
             lambda tiny: context_of(table(), "ae", classifier=False),
@@ -80,3 +81,11 @@ def test_random_points_of_an_autoencoder_are_worse_than_a_vaes(tiny: Dataset, tm
 )
 def test_what_cannot_be_classified_is_left_out_with_the_reason(tiny: Dataset, make, reason: str) -> None:
     assert reason in random_points_section(make(tiny)).left_out
+
+
+def test_names_of_the_rows_are_whole_and_the_fid_says_its_number_of_images(tiny: Dataset) -> None:
+    section = random_points_section(context_of(tiny))
+    sheet = section.plots[0]
+    assert isinstance(sheet, Sheet)
+    assert all(shortened(name, 28) == name for name in sheet.names)
+    assert any("15 images per set" in sentence and "section on samples" in sentence for sentence in section.words)

@@ -10,12 +10,14 @@ from torch.distributions import MultivariateNormal
 
 from vaelab.data import Dataset
 from vaelab.evaluation.bayes import (
+    _gain_in_words,
     bayes_section,
     bounds_under_labels,
     label_gain,
     label_posterior,
     unconditional_bound,
 )
+from vaelab.evaluation.results import Estimate
 
 
 def mixture(exact: LinearGaussian, x: torch.Tensor) -> torch.Tensor:
@@ -114,3 +116,14 @@ def test_one_image_has_no_error_and_an_unconditional_model_no_section(tiny: Data
     assert section["label_gain"].count == 1
     assert math.isnan(section["label_gain"].error or 0)
     assert bayes_section(context_of(tiny, "ae", classifier=False)).left_out == "This model (ae) takes no labels."
+
+
+def test_a_label_that_makes_the_bound_worse_is_said_to() -> None:
+    gain, without, with_label = (Estimate(value, 1.5, 1200) for value in (-49.44, 14893.88, 14943.32))
+    words = _gain_in_words(gain, without, with_label)
+    assert "makes the bound worse by 49.4 ± 1.5 nats" in words
+    assert "from 14,893.88 to 14,943.32 nats (1,200 images)" in words
+    assert "does not use the label as it should" in words
+    assert "-" not in words
+    better = _gain_in_words(Estimate(1.0, 0.1, 9), Estimate(90.0, 1.0, 9), Estimate(89.0, 1.0, 9))
+    assert "lowers the bound by 1.00 ± 0.10 nats" in better

@@ -114,7 +114,7 @@ def test_a_run_is_measured_on_its_own_data(here: Path, capsys: pytest.CaptureFix
     assert 0 < bound["error"] < bound["value"]
     page = (here / "cvae" / "report.html").read_text(encoding="utf-8")
     assert "<h1>cvae on tiny</h1>" in page
-    assert "tiny, 3 epochs: the same data" in page
+    assert "tiny, with a budget of 3 epochs: the same data" in page
 
 
 def test_long_work_is_told_without_a_terminal(
@@ -164,7 +164,7 @@ def test_another_source_is_named_as_such(here: Path, capsys: pytest.CaptureFixtu
     assert not (here / "vae" / "report.json").exists()
     assert read(here / "elsewhere" / "report.json")["versus"]["name"] == "tiny"
     page = (here / "elsewhere" / "report.html").read_text(encoding="utf-8")
-    assert "tiny, 3 epochs: not the data measured on" in page
+    assert "tiny, with a budget of 3 epochs: not the data measured on" in page
 
 
 def test_what_is_finished_is_kept_and_the_next_call_goes_on(

@@ -80,6 +80,7 @@ def test_what_is_given_the_label_is_not_compared_with_what_is_not() -> None:
     compared = compare_reports({"cvae": with_label, "vae": without})
     assert [[cell.best for cell in row.cells] for row in compared.rows] == [[True, False], [False, False]]
     assert "ln 3 = 1.10 nats" in compared.notes[1]
+    assert "no rate, −ELBO and bound is marked" in compared.notes[1]
     alike = compare_reports({"a": with_label, "b": report(*more, key="likelihood")})
     assert [[cell.best for cell in row.cells] for row in alike.rows] == [[True, False], [True, False]]
     assert len(alike.notes) == 1

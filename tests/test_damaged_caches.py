@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "soak"))
 
-from damage_caches import damage_bundle, damage_packages, small_run
+from damage_caches import damage_bundle, damage_packages, small_run  # pyright: ignore[reportMissingImports]
 
 
 def test_a_damaged_bundle_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

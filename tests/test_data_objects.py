@@ -265,3 +265,34 @@ def test_it_is_public_and_imports_no_torch() -> None:
     assert (
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
     )
+
+
+def test_a_tuple_is_images_and_labels_like_the_pair_of_a_split() -> None:
+    pair = dataset_from((IMAGES, LABELS))
+    assert pair.fingerprint == dataset_from(IMAGES, LABELS).fingerprint
+    both = dataset_from({"train": (IMAGES, NAMES), "test": (list(IMAGES[:6]), NAMES[:6].tolist())})
+    assert both.classes == ("bag", "shoe")
+    assert len(both.test) == 6
+    assert dataset_from((torch.from_numpy(RGB), torch.from_numpy(LABELS))).labelled
+    table = dataset_from((np.ones((20, 3)) * LABELS[:, None], LABELS))
+    assert table.shape == (3,)
+    assert table.labelled
+    two = dataset_from((IMAGES[0], IMAGES[1]))  # a tuple of two images, as before
+    assert not two.labelled
+    assert two.shape == (1, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("grey", "colour", "note"),
+    [
+        (3, 2, "Converted 3 grey images to RGB, because the other 2 are RGB."),
+        (1, 1, "Converted 1 grey image to RGB, because the other is RGB."),
+        (0, 2, ""),
+        (2, 0, ""),
+    ],
+)
+def test_grey_images_among_colour_ones_are_noted(grey: int, colour: int, note: str) -> None:
+    pictures = [Image.fromarray(image) for image in IMAGES[:grey]]
+    pictures += [Image.fromarray(np.moveaxis(image, 0, -1)) for image in RGB[:colour]]
+    converted = [one for one in dataset_from(pictures).notes if one.startswith("Converted")]
+    assert converted == [note] * bool(note)

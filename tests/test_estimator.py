@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw_tiny
+from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_wine
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -472,3 +473,21 @@ def test_scores_of_samples_are_those_of_the_trained_model() -> None:
     np.testing.assert_array_equal(scores, model.trained_.score_samples(rows[:7].astype(np.float32), samples=5))
     assert scores.shape == (7,)
     assert np.isfinite(scores).all()
+
+
+def test_images_of_several_sizes_and_data_sets_are_refused_with_what_to_do(tiny: Dataset) -> None:
+    mixed = [Image.new("L", (8, 8)), Image.new("L", (9, 7)), Image.new("L", (8, 8))]
+    with pytest.raises(
+        DataError, match=r"X: got items of the shapes '\(8, 8\)', '\(7, 9\)'; expected one shape: resize"
+    ):
+        VAE(**SMALL).fit(mixed)
+    with pytest.raises(DataError, match=r"X: got a Dataset; .*pass X\.train\.images, .*as `y`"):
+        VAE(**SMALL).fit(tiny)
+    with pytest.raises(DataError, match=r"X: got a Split; .*pass X\.images"):
+        VAE(**SMALL).fit(tiny.train)
+
+
+def test_one_image_of_another_size_is_no_batch(fitted: ConditionalVAE) -> None:
+    for image in (Image.new("RGB", (301, 200)), Image.new("L", (301, 200))):
+        with pytest.raises(DataError, match=r"got (RGB|grey) images of 200×301; expected grey images of 8×8"):
+            fitted.restyle(image, "frame")

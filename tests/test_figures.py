@@ -8,8 +8,10 @@ from vaelab.data import Dataset
 from vaelab.figures.plots import (
     CELL,
     COLOURS,
+    DISTORTION,
     GAP,
     RATE,
+    _even_intervals,
     contact_sheet,
     label_rows,
     posterior_map,
@@ -85,6 +87,7 @@ def test_a_rate_that_is_small_beside_the_distortion_is_seen_to_rise() -> None:
     lines = [
         {
             "epoch": float(n),
+            "step": n,
             "train": {"nats": 99.0},
             "validation": {"nats": 99.0, "distortion": 98.0 - n, "rate": 9 + n / 9},
         }
@@ -106,3 +109,49 @@ def test_a_named_mark_leaves_a_small_ellipse_to_be_seen() -> None:
     assert 4 < mark.sum() < 20
     difference = np.abs(np.asarray(with_ellipse).astype(int) - np.asarray(without)).max(axis=2)
     assert (difference > 20).sum() > 20
+
+
+def margins(picture: Image.Image) -> np.ndarray:
+    """The outermost two columns on either side of a picture, where a title that is cut off leaves ink."""
+    pixels = np.asarray(picture.convert("L"))
+    return np.concatenate([pixels[:, :2], pixels[:, -2:]], axis=1)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_title_is_whole_above_few_images(count: int) -> None:
+    title = "the style of an image under every label"
+    named = sheet([images(count)], names=["read as truck"], title=title)
+    wide = sheet([images(16)], names=["read as truck"], title=title)
+    left = np.asarray(named.convert("L"))[: GAP + 22]
+    assert np.array_equal(left, np.asarray(wide.convert("L"))[: GAP + 22, : named.width])
+    assert (np.asarray(wide.convert("L"))[: GAP + 22, named.width :] == 255).all()
+
+
+def test_a_long_title_of_a_plot_is_wrapped() -> None:
+    line = {"epoch": 1.0, "step": 1, "train": {"nats": 3.0, "distortion": 2.0, "rate": 1.0}}
+    title = "cvae on photographs of animals and of vehicles, from four places: −ELBO = distortion + rate"
+    place = {"labels": None, "classes": (), "axes": ("", "")}
+    for stochastic in (True, False):
+        assert (margins(training_curve([line], title, stochastic=stochastic))[:80] == 255).all()
+    posteriors = posterior_map(np.zeros((1, 2)), np.ones((1, 2)), title=title, **place)
+    assert (margins(posteriors)[:80] == 255).all()
+
+
+def test_an_autoencoder_has_no_rate_to_draw() -> None:
+    line = {"epoch": 1.0, "step": 1, "train": {"nats": 3.0, "distortion": 3.0, "rate": 0.0}}
+    lines = [line | {"epoch": float(n), "step": n, "validation": line["train"]} for n in range(1, 9)]
+    alone, both = training_curve(lines, "", stochastic=False), training_curve(lines, "")
+    assert coloured(both, RATE).any()
+    assert not coloured(alone, RATE).any()
+    assert not coloured(alone, DISTORTION).any()
+    assert alone.width < both.width
+
+
+def test_a_short_interval_is_no_jump_of_the_training_curve() -> None:
+    steps = [100, 200, 300, 303, 400, 500, 503]
+    lines = [{"epoch": step / 10, "step": step, "train": {"nats": 900.0 if step % 100 else 100.0}} for step in steps]
+    epochs, nats = _even_intervals(lines)
+    assert epochs == [10.0, 20.0, 30.3, 40.0, 50.3]
+    joined = (100 * 100 + 3 * 900) / 103
+    assert nats == pytest.approx([100, 100, joined, 100, joined])
+    assert _even_intervals([]) == ([], [])

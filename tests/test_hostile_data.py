@@ -1,5 +1,6 @@
 """Data made to do harm are refused at once, with little memory, in one line; the readers read any bytes or refuse them."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hostile_data import CASES, SEEDS, Outcome, read_any
+from hostile_data import CASES, SEEDS, SMALL, Outcome, npy, read_any, zipped
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +29,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     return {name: Outcome(*values) for name, values in map(json.loads, done.stdout.splitlines())}
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is that of Linux")
 @pytest.mark.parametrize("name", CASES)
 def test_what_would_do_harm_is_refused(ended: dict[str, Outcome], name: str) -> None:
     outcome = ended[name]
@@ -63,13 +65,29 @@ def test_any_bytes_are_read_or_refused(reader: str, data: st.DataObject, tmp_pat
     read_any(reader, data.draw(any_content(reader)), tmp_path)
 
 
-FOUND: dict[str, tuple[str, bytes]] = {}
-"""Content that a fuzzer found to end in another error, by what it was, with its reader."""
+CORNERS: dict[str, tuple[str, bytes]] = {
+    "gzip that ends after its mark": ("idx", b"\x1f\x8b"),
+    "gzip within gzip": ("idx", gzip.compress(gzip.compress(b"\0\0\x08\x01"))),
+    "an archive in a way of compression that Python lacks": (
+        "npz",
+        zipped({"images.npy": b""}).replace(b"\x08\0", b"\x61\0"),
+    ),
+    "an array of NumPy's third version": ("npz", zipped({"images.npy": npy(SMALL, 3)})),
+    "an array of records": ("npz", zipped({"images.npy": npy(SMALL.replace("'|u1'", "[('a', '|u1')]")) + bytes(16)})),
+    "a header of an array that is no literal": ("npz", zipped({"images.npy": npy("{'descr': open('x')}")})),
+    "a byte order mark alone": ("table", b"\xef\xbb\xbf"),
+    "half a character": ("table", b"path\n\xc3"),
+    "a path with a zero": ("table", b"path\na\0b\n"),
+    "a path of one half of a pair": ("table", b'path\n"\xed\xa0\x80"\n'),
+    "columns of the same name": ("table", b"path,path\na.png,b.png\n"),
+    "names of any bytes": ("names", bytes(range(256))),
+}
+"""Content at the corners of the formats, by what it is, with its reader; what `benchmarks/soak/fuzz.py` finds belongs here."""
 
 
-@pytest.mark.parametrize("name", FOUND)
-def test_what_fuzzing_found_is_read_or_refused(name: str, tmp_path: Path) -> None:
-    read_any(*FOUND[name], tmp_path)
+@pytest.mark.parametrize("name", CORNERS)
+def test_corners_are_read_or_refused(name: str, tmp_path: Path) -> None:
+    read_any(*CORNERS[name], tmp_path)
 
 
 @pytest.mark.parametrize("write", [CASES["a name of a million characters"]])

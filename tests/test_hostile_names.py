@@ -161,7 +161,7 @@ def test_the_studio_is_started_without_obeying_a_name(call: Call, monkeypatch: p
         (("train", SOURCE, "--classes", f"no{RED}", "--out", "y"), f"no{RED}"),
         (("train", SOURCE, "--out", NAMES[-1]), NAMES[-1]),
         (("evaluate", RUN, f"gone{RED}\n"), f"gone{RED}\n"),
-        (("compare", RUN, f"gone{RED}\n"), f"gone{RED}\n"),
+        (("compare", f"gone{RED}\n", RUN), f"gone{RED}\n"),
         (("trainn", f"gone{RED}\n"), ""),
         (("data", "x.npz", f"--{RED}\n"), ""),
     ],

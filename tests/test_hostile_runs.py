@@ -140,7 +140,9 @@ def test_the_expected_shapes_are_those_of_the_model(network: Any, levels: str, m
 
     from vaelab.config import ModelConfig
 
-    ladder = {"levels": levels, "patch": 4, "spatial_mixing": mixing} if network == "ladder" else {"latent_dim": 3}
+    ladder: dict[str, Any] = (
+        {"levels": levels, "patch": 4, "spatial_mixing": mixing} if network == "ladder" else {"latent_dim": 3}
+    )
     config = ModelConfig("cvae", network, likelihood="logistic", width=8, depth=2, **ladder)
     resolved = resolve_model(config, (1, 28, 28))
     weights = build_model(config, (1, 28, 28), 5).state_dict()
@@ -162,7 +164,7 @@ def test_a_pipe_is_not_waited_for(run: Path) -> None:
         (run / name).unlink()
         (run / "kept").rename(run / name)
     hostile_runs.os.mkfifo(run / "pipe")
-    with pytest.raises(OSError, match="not a regular file"):
+    with pytest.raises(OSError, match="Not a regular file"):
         read_regular(run / "pipe", 10)
 
 

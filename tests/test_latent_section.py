@@ -16,6 +16,7 @@ from vaelab.evaluation.context import EvaluationContext, Settings
 from vaelab.evaluation.formatting import exponential
 from vaelab.evaluation.latent_section import latent_section
 from vaelab.evaluation.results import Bars, Points, Section
+from vaelab.inference.latents import latent_name
 from vaelab.inference.trained import TrainedModel
 
 WIDTH = 4
@@ -75,7 +76,7 @@ def test_a_healthy_latent_is_measured_whole(tiny: Dataset) -> None:
     assert sum(bars.values) == pytest.approx(rate, rel=1e-5)
     qq = plot(section, "qq")
     assert isinstance(qq, Points)
-    assert [name for name, _ in qq.groups] == [f"z{axis}" for axis in np.argsort(-np.array(bars.values))]
+    assert [name for name, _ in qq.groups] == [latent_name(axis) for axis in np.argsort(-np.array(bars.values))]
     assert all(quantity.definition for quantity in section.quantities)
 
 
@@ -106,7 +107,7 @@ def test_a_number_of_images_has_one_digit_and_may_exceed_floats(exponent: float,
 def test_a_planted_collapse_is_found_and_named(tiny: Dataset) -> None:
     section = of(tiny, collapse(untrained(tiny, "vae"), 1, 3))
     assert section["active_units"].value == 2
-    assert section.words[0].startswith("2 of 4 latent dimensions are active; 2 have collapsed onto the prior (z1, z3)")
+    assert section.words[0].startswith("2 of 4 latent dimensions are active; 2 have collapsed onto the prior (z₁, z₃)")
     bars = plot(section, "rate_of_dimensions")
     assert bars.marked == {1, 3}
     assert [bars.values[1], bars.values[3]] == pytest.approx([0, 0], abs=1e-6)

@@ -9,12 +9,15 @@ from evaluation_contexts import context_of, table
 
 from vaelab.data import Dataset
 from vaelab.evaluation.leakage import (
+    Probe,
+    _words,
     information_bound,
     label_entropy,
     leakage_section,
     probe,
     wilson_interval,
 )
+from vaelab.evaluation.results import Estimate
 
 
 @pytest.mark.parametrize(
@@ -135,7 +138,7 @@ def test_a_class_of_few_images_is_left_out_of_the_probes(tiny: Dataset) -> None:
     ("make", "reason"),
     [
         (lambda tiny: tiny.test[:4], "at least 5 test images each"),
-        (lambda tiny: tiny.test[:1], "the classes have 1 images"),
+        (lambda tiny: tiny.test[:1], "the classes have 1 image."),
         (
             lambda tiny: tiny.test[np.flatnonzero(tiny.test.labels == 0)],
             "the classes have 6 images",
@@ -155,3 +158,21 @@ def test_an_unconditional_model_leaks_nothing(tiny: Dataset) -> None:
 def test_tables_are_probed_too() -> None:
     section = leakage_section(context_of(table(120), classifier=False))
     assert section["linear_probe"].count == 40
+
+
+@pytest.mark.parametrize(
+    ("interval", "nats", "said"),
+    [
+        ((0.384, 0.632), (-0.02, 0.1), "The accuracy is above chance (95 % interval 38.4 to 63.2 %)"),
+        ((0.28, 0.5), (-0.02, 0.1), "The probes find no label information in z."),
+        ((0.384, 0.632), (0.5, 0.1), "So z contains at least 0.50 ± 0.10"),
+    ],
+)
+def test_the_verdict_agrees_with_the_interval(
+    interval: tuple[float, float], nats: tuple[float, float], said: str
+) -> None:
+    labels = np.arange(60) % 3
+    one = Probe(Estimate(0.508, 0.06, 60), interval, Estimate(*nats, 60))
+    words = _words({"linear_probe": one, "dense_probe": one}, labels, 60)
+    assert words[1].startswith(said)
+    assert "-" not in words[1]

@@ -38,7 +38,12 @@ def test_what_cannot_be_printed_is_escaped(name: str, shown: str) -> None:
 def test_pictures_take_any_text() -> None:
     images = np.zeros((len(NAMES), 8, 8), dtype=np.uint8)
     label_rows(images, NAMES, title=NAMES[0])
-    line = {"epoch": 1.0, "train": {"nats": 1.0}, "validation": {"nats": 1.0, "distortion": 0.5, "rate": 0.5}}
+    line = {
+        "epoch": 1.0,
+        "step": 1,
+        "train": {"nats": 1.0},
+        "validation": {"nats": 1.0, "distortion": 0.5, "rate": 0.5},
+    }
     training_curve([line], " ".join(NAMES))
     mean, labels = np.zeros((4, 2)), np.arange(4)
     axes = (r"$\frac", "b\nb")

@@ -15,10 +15,10 @@ from sklearn.metrics import roc_auc_score
 
 import vaelab.evaluation.ood as module
 from vaelab.config import Config
-from vaelab.data import Dataset, Split
+from vaelab.data import Dataset, Split, dataset_from
 from vaelab.errors import DataError
 from vaelab.evaluation.context import EvaluationContext, Settings
-from vaelab.evaluation.ood import auroc, ood_section, png_bits, roc_curve
+from vaelab.evaluation.ood import auroc, ood_section, outlier_split, png_bits, roc_curve
 from vaelab.evaluation.results import Lines, Section, Sheet
 from vaelab.inference.trained import TrainedModel
 
@@ -106,7 +106,9 @@ def test_three_scores_stand_side_by_side(tiny: Dataset, tiny_config: Config, kin
         assert one.error is not None
         assert 0 <= one.value <= 1
         assert dict(one.beside)["chance"] == 0.5
-    assert section.words[0].startswith("AUROC for detecting noise against tiny: raw likelihood ")
+    assert section.words[0].startswith(
+        "AUROC for detecting noise (40 images) against tiny (30 images): raw likelihood "
+    )
     assert ("most probable" in section.words[-1]) == (kind == "cvae")
     curves, sheet = section.plots
     assert isinstance(curves, Lines)
@@ -176,6 +178,15 @@ def test_a_source_without_test_images_brings_what_it_has(tiny: Dataset, tiny_con
     one = of(tiny, untrained(tiny, tiny_config, "vae"), noise(1))["auroc_likelihood"]
     assert one.count == 31
     assert math.isnan(one.error or 0)
+
+
+def test_all_images_of_a_source_without_its_own_test_set_are_outliers(tiny: Dataset) -> None:
+    few = dataset_from(noise(30).test.images)
+    assert 0 < len(few.test) < 30
+    assert len(outlier_split(few, tiny)) == 30
+    own = dataset_from({"train": noise(30).test.images, "test": noise(7).test.images})
+    assert len(outlier_split(own, tiny)) == 7
+    assert len(outlier_split(few, few)) == len(few.test)  # its training images are no outliers to a model of them
 
 
 def test_no_other_source_leaves_it_out(tiny: Dataset, tiny_config: Config) -> None:

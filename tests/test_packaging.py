@@ -231,8 +231,8 @@ def test_the_locked_versions_are_those_that_the_project_asks_for() -> None:
 
 def test_make_installs_locked_versions_only() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
-    uses = [line for line in text.splitlines() if re.search(r"\bpip\b.* install|-m build", line)]
-    assert len(uses) > 4
+    uses = [line for line in text.splitlines() if re.search(r"\bpip\b.* install|\(PIP\) install|-m build", line)]
+    assert len(uses) == 5
     unlocked = [line for line in uses if "$(PIP)" not in line and "$(LOCKED)" not in line]
     assert all(line.endswith((" install uv", "pip-audit; }")) for line in unlocked), (
         unlocked

@@ -158,11 +158,11 @@ def test_a_quick_look_and_the_run_are_told() -> None:
     page = page_html(Report(facts(settings=settings, run=run, versus=versus), ()))
     assert "Quick evaluation: fewer images" in page
     assert "K = 50, seed 3, quick" in page
-    assert "mnist, 90 s: not the data measured on" in page
+    assert "mnist, with a budget of 90 s: not the data measured on" in page
     assert ", conv, 7 latent" in page
     assert "<dt>Outliers</dt><dd>kmnist</dd>" in page
     same = page_html(Report(facts(run=run | {"same_data": True}), ()))
-    assert "mnist, 90 s: the same data" in same
+    assert "mnist, with a budget of 90 s: the same data" in same
 
 
 def test_a_section_left_out_says_why(page: str) -> None:
@@ -376,3 +376,19 @@ def test_every_key_of_the_report_is_documented() -> None:
     assert len(found) > 50
     assert found - documented == set()
     assert set(SECTIONS) - documented == set()
+
+
+def test_a_main_figure_says_what_it_is() -> None:
+    section = Section("leakage", "B", (), (quantity("dense_probe", 55.1, unit="%", better="lower"),))
+    page = page_html(Report(facts(), (section,)))
+    card = re.search(r'<a href="#leakage" class="card">.*?</a>', page)
+    assert card is not None
+    assert "labels predicted from z alone" in card[0]
+    assert "lower is better" in card[0]
+    assert ">55.10\u00a0%<" in card[0]
+    assert "report is of one model" in page
+
+
+def test_a_parameter_is_an_option_in_the_reason_of_a_section_left_out() -> None:
+    section = Section("outliers", "Outliers", left_out="No outliers were given: pass another data source as `versus`.")
+    assert "pass another data source as --versus." in page_html(Report(facts(), (section,)))

@@ -23,7 +23,8 @@ from vaelab.data import Dataset
 from vaelab.errors import OutputError, RunError, RunWarning
 from vaelab.interruption import Signals, uninterrupted
 from vaelab.optim.step import PlainRunner
-from vaelab.run_folder import LOCK, locked
+from vaelab.run_lock import LOCK, locked
+from vaelab.runs import recorder, tensors
 from vaelab.training import loop, trainer
 from vaelab.training.fit import Progress, fit
 from vaelab.training.validation import Validator
@@ -112,8 +113,8 @@ def test_equal_commands_write_equal_bytes(tiny: Dataset, tiny_config: Config, tm
 
 def test_a_sorted_header_is_read_again_whatever_the_names(tmp_path: Path) -> None:
     whole = {name: torch.arange(3.0) for name in ('a"\\', "ä\n", "\x7f\x01", "b" * 40)}
-    runs.tensors.save_tensors(tmp_path / "x.safetensors", whole, {"facts": '{"ü": "\\n"}'})
-    found, metadata = runs.tensors.load_tensors(tmp_path / "x.safetensors", "")
+    tensors.save_tensors(tmp_path / "x.safetensors", whole, {"facts": '{"ü": "\\n"}'})
+    found, metadata = tensors.load_tensors(tmp_path / "x.safetensors", "")
     assert all(torch.equal(found[name], value) for name, value in whole.items())
     assert metadata["facts"] == '{"ü": "\\n"}'
 
@@ -183,9 +184,9 @@ def test_the_log_of_a_resumed_training_is_that_of_a_whole_one(
     monkeypatch.setattr(loop, "PROGRESS_EVERY", 1e9)
     whole = run_through(config, tiny, out=tmp_path / "whole")
     monkeypatch.setattr(loop, "PROGRESS_EVERY", 0.0)
-    for state in fit(config, tiny, out=tmp_path / "parts"):
-        if state.step == stop:
-            break
+    training = fit(config, tiny, out=tmp_path / "parts")
+    state = next(each for each in training if each.step == stop)
+    training.close()
     resumed = fit(Config(), tiny, out=tmp_path / "parts", resume=True)
     first = next(resumed)
     *_, last = resumed
@@ -292,7 +293,7 @@ def test_what_a_kill_left_in_a_folder_is_no_obstacle(tiny: Dataset, tiny_config:
 HOLDING = """
 import sys
 from pathlib import Path
-from vaelab.run_folder import locked
+from vaelab.run_lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -395,7 +396,7 @@ def test_an_interruption_anywhere_saves_the_last_step(
     place, name, at = {
         "step": (trainer.Trainer, "take_step", 8),
         "validation": (Validator, "measure", 4),
-        "save": (runs.recorder, "save_resume", 8),
+        "save": (recorder, "save_resume", 8),
         "compiling": (PlainRunner, "prepare", 1),
         "first validation": (Validator, "measure", 1),
     }[where]

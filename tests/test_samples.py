@@ -12,7 +12,7 @@ from vaelab.data import Dataset
 from vaelab.evaluation import samples
 from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.results import Bars, Lines, Section
-from vaelab.evaluation.samples import samples_section
+from vaelab.evaluation.samples import _signed, samples_section
 
 Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -114,8 +114,11 @@ def test_classes_of_an_unconditional_model_are_predicted(many: Dataset) -> None:
 
 def test_few_images_say_that_fid_is_bias_and_leave_diversity_out(tiny: Dataset) -> None:
     section = samples_section(context_of(tiny))
+    assert section.plots == ()  # a curve of one point
     assert any(
-        "15 images per set are too few" in sentence and "1,000 per set, hence 2,000 test images" in sentence
+        "precision, recall, density and coverage can be high" in sentence
+        and "15 images per set are too few" in sentence
+        and "1,000 per set, hence 2,000 test images" in sentence
         for sentence in section.words
     )
     assert any("Diversity was not measured" in sentence for sentence in section.words)
@@ -156,6 +159,10 @@ def test_a_test_split_without_a_class_is_measured(tiny: Dataset) -> None:
     test = draw_tiny(120, seed=3)
     kept = test[np.flatnonzero(test.labels != 1)]
     section = samples_section(context_of(Dataset("two", tiny.train, tiny.validation, kept, tiny.classes)))
-    bars = section.plots[1]
+    (bars,) = section.plots
     assert isinstance(bars, Bars)
     assert bars.names == ("across", "frame")
+
+
+def test_a_negative_value_has_a_minus_sign() -> None:
+    assert _signed(-0.001) == "−0.0010"

@@ -33,7 +33,7 @@ class Pixels(nn.Module):
 
 
 class Bar(nn.Module):
-    """A bar whose slant is 0.2 · z2 and whose width is 3 + 0.5 · z0; with `turned`, it leans the other way under odd labels."""
+    """A bar whose slant is 0.2 · z₂ and whose width is 3 + 0.5 · z₀; with `turned`, it leans the other way under odd labels."""
 
     def __init__(self, turned: bool) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ def test_one_hand_under_all_labels(drawn: Dataset) -> None:
     assert isinstance(slant, Bars)
     np.testing.assert_allclose(slant.values, [0, 0, 1], atol=0.1)
     np.testing.assert_allclose(width.values, [1, 0, 0], atol=0.1)
-    assert "slant along z2 (1.00) and stroke width along z0 (1.00)" in section.words[1]
+    assert "slant along z₂ (1.00) and stroke width along z₀ (1.00)" in section.words[1]
 
 
 def test_labels_that_lean_the_other_way_are_found(drawn: Dataset) -> None:
@@ -148,7 +148,7 @@ def test_true_factors_are_read_out_where_they_are_known(drawn: Dataset) -> None:
     importance = plot(section, "factor_importance")
     assert isinstance(importance, Matrix)
     assert importance.values.shape == (9, WIDTH)
-    assert importance.column_names == ("z0", "z1", "z2")
+    assert importance.column_names == ("z₀", "z₁", "z₂")
     bare = replace(drawn, test=Split(drawn.test.images, drawn.test.labels))
     assert not {key for key in keys(of(bare, hand())) if key.startswith(("factor", "mutual", "dis"))}
 

@@ -18,6 +18,7 @@ from conftest import flat
 from vaelab import runs
 from vaelab.config import Budget, Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, Split, load_dataset
+from vaelab.data.describe import doubts
 from vaelab.errors import ConfigError, LabelError, RunError, TrainingError
 from vaelab.inference.trained import load
 from vaelab.models.base import Inference
@@ -164,6 +165,13 @@ def test_defaults_are_chosen_for_the_data(tiny: Dataset) -> None:
     assert (chosen.train.budget, chosen.train.batch_size, chosen.model.latent_dim) == (Budget(90, "seconds"), 32, 7)
     bare = Dataset("bare", Split(tiny.train.images), Split(tiny.test.images), Split(tiny.test.images))
     assert resolve(Config(), bare).model.model == "vae"
+    first = tiny.train[np.flatnonzero(tiny.train.labels == 0)]
+    one = Dataset("one class", first, first, first, tiny.classes[:1])
+    assert resolve(Config(), one).model.model == "vae"
+    assert resolve(Config(ModelConfig(model="cvae")), one).model.model == "cvae"
+    assert list(doubts(one, conditional=False)) == [
+        f"All images are of the class {tiny.classes[0]!r}: the model is unconditional."
+    ]
     grey = np.random.default_rng(0).integers(0, 256, (9, 3, 40, 30), dtype=np.uint8)
     rgb = Dataset("rgb", Split(grey), Split(grey[:0]), Split(grey[:0]))
     assert resolve(Config(), rgb).model.network == "conv"

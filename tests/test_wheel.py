@@ -1,4 +1,4 @@
-"""The wheel and the source distribution: built twice, built without Node, and the wheel used in a bare environment.
+"""The wheel and the source distribution: the same bytes when built twice, no Node needed, and the wheel in a bare environment.
 
 Building needs PyPI and, unless the page is up to date, the npm registry.
 """
@@ -74,6 +74,29 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert b"onnxruntime-web" in first["licences.txt"]
     assert made(folder) == first
     return folder
+
+
+@pytest.mark.slow
+def test_builds_in_two_folders_are_identical(tmp_path: Path) -> None:
+    """Wheel and source distribution, with the page built anew in each."""
+    pytest.importorskip("hatchling")
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv", ".*_cache", "__pycache__", "node_modules", "dist", "site", "runs", "build"
+    )
+    made = []
+    for name, mask in (("first", 0o022), ("in another place", 0o077)):
+        place = tmp_path / name
+        old = os.umask(mask)
+        try:
+            shutil.copytree(ROOT, place, ignore=ignored)
+            if (ROOT / "studio" / "node_modules").is_dir():
+                (place / "studio" / "node_modules").symlink_to(ROOT / "studio" / "node_modules")
+            run(sys.executable, "-m", "build", "--no-isolation", "--outdir", "made", cwd=place, env={"TZ": name[0]})
+        finally:
+            os.umask(old)
+        assert sorted(path.name for path in (place / "made").iterdir()) == [WHEEL, SDIST]
+        made.append({file: (place / "made" / file).read_bytes() for file in (WHEEL, SDIST)})
+    assert made[0] == made[1]
 
 
 @pytest.mark.slow

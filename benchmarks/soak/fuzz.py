@@ -4,7 +4,7 @@
     python benchmarks/soak/fuzz.py --seconds 600 npz image    # these
 
 Any content must be read or be refused with an error of vaelab, in at most 5 seconds. Content that is not is kept as a file, whose
-name is printed; it belongs into `FOUND` in tests/test_hostile_data.py. The status is 1 if any was found.
+name is printed; it belongs into `CORNERS` in tests/test_hostile_data.py. The status is 1 if any was found.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,18 +30,17 @@ MAX_BYTES = 2000
 
 def fuzz(reader: str, seconds: int, corpus: Path) -> None:
     """Fuzz one reader in this process, which ends with it."""
-    import atheris
-
+    atheris = import_module("atheris")
     with atheris.instrument_imports(include=["vaelab.data", "PIL", "zipfile", "numpy.lib"]):
-        from hostile_data import SEEDS, read_any
+        cases = import_module("hostile_data")
     warnings.simplefilter("ignore")
-    for i, seed in enumerate(SEEDS[reader]()):
+    for i, seed in enumerate(cases.SEEDS[reader]()):
         (corpus / f"seed{i}").write_bytes(seed)
     folder = corpus.with_name(f"{reader}-corpus-now")
     folder.mkdir()
     limits = [f"-max_total_time={seconds}", f"-timeout={MAX_SECONDS}", f"-max_len={MAX_BYTES}", "-rss_limit_mb=2000"]
     options = [sys.argv[0], *limits, f"-artifact_prefix={corpus.parent}/{reader}-", "-print_final_stats=1", str(corpus)]
-    atheris.Setup(options, lambda content: read_any(reader, content, folder))
+    atheris.Setup(options, lambda content: cases.read_any(reader, content, folder))
     atheris.Fuzz()
 
 

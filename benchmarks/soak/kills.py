@@ -33,7 +33,7 @@ import torch
 from vaelab import runs
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, Split
-from vaelab.runs import tensors
+from vaelab.runs import recorder, tensors
 from vaelab.training import loop, trainer
 from vaelab.training.fit import fit
 
@@ -79,7 +79,7 @@ class Points:
         """Let everything that a training writes pass points."""
         save_file, fsync, move, link = tensors.save_file, os.fsync, Path.replace, Path.hardlink_to
         take, save = trainer.Trainer.take_step, loop.Loop._save
-        append = runs.recorder.append_metrics
+        append = recorder.append_metrics
 
         def half(path: Path, content: bytes) -> None:
             with Path(path).open("ab") as file:
@@ -117,7 +117,7 @@ class Points:
                 self.saves += 1
                 save(it)
 
-        tensors.save_file, os.fsync, runs.recorder.append_metrics = saving_file, flushing, appending
+        tensors.save_file, os.fsync, recorder.append_metrics = saving_file, flushing, appending
         Path.replace, Path.hardlink_to = moving, linking  # type: ignore[method-assign]
         trainer.Trainer.take_step, loop.Loop._save = stepping, saving  # type: ignore[method-assign]
         loop.PROGRESS_EVERY = 0.0

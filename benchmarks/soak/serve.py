@@ -76,7 +76,7 @@ def request_for(port: int, path: str, body: object = None) -> bytes:
 async def answers_of(port: int, request: bytes, until: float, pause: float = 0.0) -> list[Answer]:
     """Send a request again and again on one connection until a time, and return the answers."""
     answers: list[Answer] = []
-    writer = None
+    reader, writer = asyncio.StreamReader(), None
     while time.perf_counter() < until:
         started = time.perf_counter()
         try:

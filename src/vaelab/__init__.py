@@ -12,7 +12,7 @@ from vaelab.version import __version__
 
 if TYPE_CHECKING:
     from vaelab.config import Config, ModelConfig, TrainConfig
-    from vaelab.data import Dataset, Split, dataset_from, load_dataset
+    from vaelab.data import Dataset, Split, dataset_from, load_data_of_run, load_dataset
     from vaelab.data.photo import prepare
     from vaelab.errors import VaelabError
     from vaelab.estimators.estimator import VAE, Autoencoder, ConditionalVAE
@@ -31,6 +31,7 @@ _HOMES = {
     "Dataset": "data",
     "Split": "data",
     "dataset_from": "data",
+    "load_data_of_run": "data",
     "load_dataset": "data",
     "prepare": "data.photo",
     "VaelabError": "errors",
@@ -73,6 +74,7 @@ __all__ = [
     "fit",
     "interpolate",
     "load",
+    "load_data_of_run",
     "load_dataset",
     "manifold",
     "posterior",

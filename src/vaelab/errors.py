@@ -54,8 +54,8 @@ class RunWarning(UserWarning):
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a count with its noun: `1 image`, `2 images`, `1,000 images`."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+    """Return a count with its noun: `1 image`, `2 images`, `1,000 classes`."""
+    return f"{count:,} {noun}{('es' if noun.endswith('s') else 's') * (count != 1)}"
 
 
 _ESCAPED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})

@@ -18,13 +18,16 @@ from vaelab.errors import printable
 PLAIN_EVERY = 10.0
 """Seconds between two plain lines of a training, or of other work, without a terminal."""
 
-SILENT = 1.0
-"""Seconds after which work without a terminal is announced by a plain line; with the start of Python, less than 2."""
+SILENT, SHORT = 1.0, 0.3
+"""Seconds without a line after which work is announced by one, without a terminal; work of less than `SHORT` is not."""
 
 UPDATE_EVERY = 0.05
 """Seconds between two updates of a bar; an update takes as long as decoding a small image."""
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, emoji=False)
+
+_spoken = time.perf_counter()
+"""When the last line was printed."""
 
 
 class Report(Protocol):
@@ -78,14 +81,16 @@ class TrainingProgress(Protocol):
 
 def say(text: str) -> None:
     """Print a line on standard error, with characters that cannot be printed escaped."""
+    global _spoken
+    _spoken = time.perf_counter()
     console.print(Text(printable(text)), soft_wrap=True)
 
 
 @contextmanager
 def work_bar(over: str = "", waiting: str = "") -> Iterator[Report]:
-    """Show a progress bar for work; without a terminal, a plain line for each part that takes longer than `SILENT`.
+    """Show a progress bar for work; without a terminal, a plain line for a part before `SILENT` seconds without a line are over.
 
-    Every `PLAIN_EVERY` seconds, another plain line says how far the part is.
+    Every `PLAIN_EVERY` seconds, another plain line says how far the part is, and estimates the time left.
 
     Parameters
     ----------
@@ -110,10 +115,12 @@ def work_bar(over: str = "", waiting: str = "") -> Iterator[Report]:
         _announced() as announce,
     ):
         tasks: dict[str, TaskID] = {}
+        began: dict[str, float] = {}
         last_line, last_update = time.perf_counter(), 0.0
 
         def begin(what: str) -> None:
             tasks[what] = bar.add_task(printable(what), total=None, amount="")
+            began[what] = time.perf_counter()
             if what != over:
                 announce(what)
 
@@ -129,7 +136,8 @@ def work_bar(over: str = "", waiting: str = "") -> Iterator[Report]:
             bar.update(tasks[what], completed=done, total=total, amount=f"{done:,}/{total:,}")
             if what != over and not console.is_terminal and now - last_line >= PLAIN_EVERY:
                 last_line = now
-                say(f"{what}: {done:,} of {total:,}")
+                left = f", about {(now - began[what]) * (total - done) / done:,.0f} s left" if 0 < done < total else ""
+                say(f"{what}: {done:,} of {total:,}{left}")
 
         if waiting:
             begin(waiting)
@@ -138,14 +146,14 @@ def work_bar(over: str = "", waiting: str = "") -> Iterator[Report]:
 
 @contextmanager
 def _announced() -> Iterator[Callable[[str], None]]:
-    """Yield a function to call when work begins: its name is printed if no other begins within `SILENT` seconds."""
+    """Yield a function to call when work begins: its name is printed if no other begins while it is silent for too long."""
     timer = threading.Timer(0.0, say)
 
     def announce(what: str) -> None:
         nonlocal timer
         timer.cancel()
         if not console.is_terminal:
-            timer = threading.Timer(SILENT, say, [what])
+            timer = threading.Timer(max(SHORT, SILENT - (time.perf_counter() - _spoken)), say, [what])
             timer.daemon = True
             timer.start()
 
@@ -168,6 +176,7 @@ class TrainingDisplay:
         )
         self.task = self.bar.add_task("starting", total=1.0)
         self.last_line = time.perf_counter()
+        self.last_validation: Nats | None = None
 
     def __enter__(self) -> TrainingDisplay:
         self.bar.start()
@@ -182,26 +191,29 @@ class TrainingDisplay:
         if progress.remark is not None:
             say(f"note: {progress.remark}")
         left = "compiling the step" if math.isinf(progress.seconds_left) else f"{progress.seconds_left:.0f} s left"
-        text = f"{describe(progress)}  {left}"
         if console.is_terminal:
+            text = f"{describe(progress, progress.validation)}  {left}"
             self.bar.update(self.task, completed=progress.fraction, description=text)
         elif progress.finished or time.perf_counter() - self.last_line >= PLAIN_EVERY:
             self.last_line = time.perf_counter()
+            new = progress.finished or progress.validation != self.last_validation
+            text = f"{describe(progress, progress.validation if new else None)}  {left}"
+            self.last_validation = progress.validation
             say(f"{progress.fraction:4.0%}  {text}")
 
 
-def describe(progress: TrainingProgress) -> str:
-    """Return epoch, nats (distortion + rate), validation nats and images per second as text of about 55 characters.
+def describe(progress: TrainingProgress, validation: Nats | None) -> str:
+    """Return epoch, nats (distortion + rate), nats of `validation` and images per second as text of about 55 characters.
 
-    An autoencoder has no rate: its nats are the distortion alone.
+    An autoencoder has no rate: its nats are the distortion alone. At the end, the validation is that of the best weights.
     """
     train = progress.train
     parts = [f"epoch {progress.epoch:.1f}"]
     if not math.isnan(train.nats):
         terms = f" ({train.distortion:.1f} + {train.rate:.1f})" if progress.model.stochastic else ""
         parts.append(f"{train.nats:.1f} nats{terms}")
-    if progress.validation is not None:
-        parts.append(f"val. {progress.validation.nats:.1f}")
+    if validation is not None:
+        parts.append(f"{'best val.' if progress.finished else 'val.'} {validation.nats:.1f}")
     parts.append(f"{progress.images_per_second:,.0f}/s")
     if progress.skipped:
         parts.append(f"{progress.skipped} steps skipped (NaN)")

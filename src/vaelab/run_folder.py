@@ -135,6 +135,8 @@ def expect_type(name: str, value: object, expected: Any) -> None:
         what = f"one of {', '.join(get_args(expected))}"
     elif expected is float:
         right, what = is_int(value) or (isinstance(value, float) and math.isfinite(value)), "a finite number"
+    elif expected is bool:
+        right, what = isinstance(value, bool), "true or false"
     elif expected is int:
         right, what = is_int(value), "a whole number"
     else:
@@ -158,10 +160,18 @@ def expect_class_count(count: int) -> None:
 
 def _checked_data(values: Mapping[str, Any], *, newer: bool) -> dict[str, Any]:
     """Return what `config.json` records of the data, with tuples for `shape` and `classes`; a ValueError or TypeError."""
-    data = only_known(values, ("source", "shape", "classes", "train_count", "fingerprint", "fit"), newer=newer)
+    known = ("source", "shape", "classes", "train_count", "fingerprint", "fit", "skip_broken", "white", "seed")
+    data = only_known(values, known, newer=newer)
     for name, expected in (("source", str), ("fingerprint", str), ("train_count", int)):
         expect_type(name, data[name], expected)
     expect_type("fit", data.get("fit", "crop"), Literal["crop", "pad"])
+    expect_type("seed", data.get("seed", 0), int)
+    if data.get("skip_broken", False) != "0.1":
+        expect_type("skip_broken", data.get("skip_broken", False), bool)
+    if (white := data.get("white")) is not None:
+        expect_type("white", white, float)
+    if data.get("seed", 0) < 0 or (white is not None and white <= 0):
+        raise ValueError("`seed` or `white` is negative; expected a whole number, and a value above 0")
     shape, classes = data["shape"], data["classes"]
     if not (isinstance(shape, list) and len(shape) in (1, 3) and all(is_int(side) and side > 0 for side in shape)):
         raise TypeError(f"`shape` is {_short(shape)}; expected [channels, height, width] or [columns]")

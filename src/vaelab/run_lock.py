@@ -36,7 +36,7 @@ def locked(folder: Path) -> Iterator[None]:
     except BlockingIOError:
         raise _in_use(folder) from None
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another location") from error
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}; choose another location") from error
     try:
         file.truncate(0)
         file.write(str(os.getpid()))

@@ -96,7 +96,7 @@ class AcceleratedRunner(StepRunner):
         if self.plain.at_once is not None:  # a compiled step needs memory for the whole batch
             self.close()
         elif self._job is not None:
-            self._look()
+            self._look(seconds_left)
         elif self.plan == "beside" and seconds_left >= policy.worth_seconds(self.config):
             self._start()
 
@@ -156,14 +156,14 @@ class AcceleratedRunner(StepRunner):
         except NotCompiledError as error:
             self._give_up(str(error))
 
-    def _look(self) -> None:
+    def _look(self, seconds_left: float = 0.0) -> None:
         assert self._job is not None
         try:
             beside = self.plan == "beside"  # before it is closed
             if self._job.done():
                 if not self._load():
                     self._give_up("the compiled step is not in the cache")
-                elif beside:
+                elif beside and seconds_left > 0.1 * self.config.train.budget.amount:  # near the end it would puzzle
                     self.remarks.append("compiled step in use: training is faster from here on")
         except NotCompiledError as error:
             self._give_up(str(error))

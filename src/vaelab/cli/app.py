@@ -6,8 +6,8 @@ import time
 
 STARTED = time.perf_counter()  # the wall time printed at the end counts from here, imports included
 
-from collections.abc import Mapping, Sequence  # noqa: E402
-from dataclasses import asdict, dataclass, fields, replace  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from dataclasses import dataclass, fields  # noqa: E402
 from importlib import import_module  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args  # noqa: E402
@@ -16,14 +16,13 @@ from cyclopts import App, ArgumentCollection, Group, Parameter  # noqa: E402
 
 from vaelab.cli.spelling import option, with_options  # noqa: E402
 from vaelab.errors import ConfigError, DataError, printable  # noqa: E402
-from vaelab.run_folder import expect_run, recorded_data  # noqa: E402
+from vaelab.run_folder import expect_run  # noqa: E402
 from vaelab.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from vaelab.data import Dataset
     from vaelab.inference.trained import TrainedModel
+    from vaelab.progress import Report
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
@@ -80,11 +79,12 @@ class SourceOptions:
     """How --size treats images of another aspect ratio: crop cuts, pad adds borders. Default: as for the run, else crop."""
 
     skip_broken: Flag = False
-    """Skip image files that cannot be read, and report how many, instead of stopping at the first."""
+    """Skip image files that cannot be read, and report how many, instead of stopping at the first. Default: as for the run, if
+    there is a run."""
 
     white: float | None = None
     """Stored value of white, for grey images whose levels do not use all bits: 4095 for 12 bits, 1 for masks of 0 and 1.
-    Default: what the format or the file states."""
+    Default: that of the run, if it was given there; else what the format or the file states."""
 
     follow_links: Flag = False
     """Follow links in a folder of images that lead out of it, instead of stopping at the first."""
@@ -109,15 +109,17 @@ class SourceOptions:
 Options = Annotated[SourceOptions | None, Parameter(name="*", group=GROUPS["Data"])]
 
 
+def given_options(options: SourceOptions | None) -> dict[str, Any]:
+    """Return the options that differ from their defaults, as options of `load_dataset`."""
+    values, defaults = options or SourceOptions(), SourceOptions()
+    every = {field.name: getattr(values, field.name) for field in fields(values)}
+    return {name: value for name, value in every.items() if value != getattr(defaults, name)}
+
+
 def source_arguments(options: SourceOptions | None) -> list[str]:
     """Return the options that differ from their defaults, as words of a command line."""
-    values, defaults = options or SourceOptions(), SourceOptions()
-    words = []
-    for field in fields(values):
-        value = getattr(values, field.name)
-        if value != getattr(defaults, field.name):
-            words += [option(field.name)] if value is True else [option(field.name), str(value)]
-    return words
+    given = given_options(options).items()
+    return [word for name, value in given for word in ([option(name)] if value is True else [option(name), str(value)])]
 
 
 def expect_files(run: Path, source: str | None = None) -> None:
@@ -153,84 +155,66 @@ def show(text: str) -> None:
 
 def load_source(source: str, options: SourceOptions | None) -> Dataset:
     """Load a data source with a progress bar, and print its notes."""
-    return _with_notes(_loaded(source, options or SourceOptions(), {}))
+    from vaelab.data import load_dataset
+
+    return _with_notes(source, lambda report: load_dataset(source, **given_options(options), progress=report))
 
 
-def load_for_run(run: Path, source: str, options: SourceOptions | None, *, any_class: bool = False) -> Dataset:
-    """Load a data source like `load_source`, with the size, fit and classes of a run where the options give none.
+def load_for_run(
+    run: Path, source: str, options: SourceOptions | None, *, any_class: bool = False, every: bool = False
+) -> Dataset:
+    """Load a data source like `load_source`, as the data of a run where no options are given.
 
-    Classes of the source that the run does not have are left out, unless it has none of them or `any_class` is true.
+    Classes of the source that the run does not have are left out, unless it has none of them or `any_class` is true. If `every`
+    image is used, notes on splits are not printed.
     """
-    data = dict(recorded_data(run)) | ({"classes": ()} if any_class else {})
-    return _with_notes(_loaded(source, options or SourceOptions(), data))
+    from vaelab.data import of_run
+
+    given = given_options(options)
+    return _with_notes(
+        source,
+        lambda report: of_run.load_for_run(run, source, given, any_class=any_class, progress=report),
+        without=SPLIT_NOTES if every else (),
+    )
 
 
 def load_data_of_run(run: Path, source: str, options: SourceOptions | None) -> Dataset:
     """Load the data that a run was trained on like `load_for_run`, and with the limit of its training if they need one."""
-    data, given = recorded_data(run), options or SourceOptions()
-    dataset = _loaded(source, given, data)
-    if dataset.fingerprint != data.get("fingerprint") and given.limit is None and given.classes is None:
-        given = replace(given, limit=data.get("train_count"))
-        dataset = _loaded(source, given, data, data.get("classes") or None)  # before the limit, which depends on them
-    return _with_notes(dataset)
+    from vaelab.data import of_run
+
+    given = given_options(options)
+    return _with_notes(source, lambda report: of_run.load_data_of_run(run, source, given, progress=report))
 
 
-def _loaded(
-    source: str, options: SourceOptions, run: Mapping[str, Any], classes: Sequence[str] | None = None
-) -> Dataset:
-    """Load a data source; `run` is what a run records of its data, and is used where `options` are not given."""
-    from vaelab.progress import work_bar
+SPLIT_NOTES = ("Held out ", "Used the source's ", "The source has no training images")
+"""Beginnings of notes on splits."""
 
-    shape, fit = tuple(run.get("shape", ())), options.fit or run.get("fit", "crop")
+
+def _with_notes(source: str, load: Callable[[Report], Dataset], without: tuple[str, ...] = ()) -> Dataset:
+    """Load a dataset with progress, and print its notes, except for those that begin in one of these ways."""
+    from vaelab.progress import say, work_bar
+
     with work_bar(waiting=f"loading {source}") as report:
-        from vaelab.data import load_dataset
-        from vaelab.data.resize import resize_dataset
-        from vaelab.data.select import Selection, select_from
-        from vaelab.data.sources import is_of_image_files
-
-        implied = options.size is None and len(shape) == 3
-        size = f"{shape[1]}x{shape[2]}" if implied and is_of_image_files(source) else options.size
-        values = asdict(options) | {"size": size, "fit": fit, "classes": options.classes or classes}
-        dataset = load_dataset(source, **values, progress=report)
-        kept = [name for name in run.get("classes", ()) if name in dataset.classes]
-        if options.classes is None and kept and len(kept) < len(dataset.classes):
-            dataset = select_from(dataset, Selection(tuple(kept)), 0)
-        if implied and len(dataset.shape) == 3 and dataset.shape[1:] != shape[1:]:
-            dataset = resize_dataset(dataset, (shape[1], shape[2]), fit, report)
-    return dataset
-
-
-def _with_notes(dataset: Dataset) -> Dataset:
-    """Print the notes of a dataset and return it."""
-    from vaelab.progress import say
-
+        dataset = load(report)
     for note in dataset.notes:
-        say(with_options(note))
+        if not note.startswith(without or ("\0",)):
+            say(with_options(note))
     return dataset
 
 
-def images_of_split(
-    model: TrainedModel, dataset: Dataset, split: SplitName
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray]:
-    """Return the images of a split with labels and split names.
+def split_name(dataset: Dataset, split: SplitName | None) -> SplitName:
+    """Return a split that has images; by default the test split, or all images if it is empty.
 
-    Returns
-    -------
-    images : (N, C, H, W) uint8, or (N, D) for a table
-    labels : (N,) indices into the model's classes, or None
-    data_labels : (N,) indices into the data's classes, or None
-    splits : (N,) name of the split of each image
+    Raises
+    ------
+    DataError
+        If the split has no images.
     """
-    import numpy as np
-
-    names = ("train", "validation", "test") if split == "all" else (split,)
-    parts = {name: getattr(dataset, name) for name in names}
-    if not any(map(len, parts.values())):
+    if split is None:
+        return "test" if len(dataset.test) else "all"
+    if not len(dataset.part(split)):
         raise DataError(f"{dataset.name}: got no {split} images; expected some: give --split all")
-    images = np.concatenate([part.images for part in parts.values()])
-    data_labels = np.concatenate([part.labels for part in parts.values()]) if dataset.labelled else None
-    labels = model.matched_labels(data_labels, dataset.classes)
-    return images, labels, data_labels, np.concatenate([np.full(len(part), name) for name, part in parts.items()])
+    return split
 
 
 def nats_text(distortion: float, rate: float, autoencoder: bool) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vaelab.cli.app import SourceOptions, images_of_split, load_for_run, load_model
+from vaelab.cli.app import SourceOptions, load_model
+from vaelab.cli.images import read_images
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,16 +22,14 @@ def load_measured(run: Path, source: str | None, options: SourceOptions | None, 
     model = load_model(run, trust_code)
     if source is None:
         return model
-    images, labels, _, _ = images_of_split(model, load_for_run(run, source, options), "all")
-    return with_axes(model, images, labels)
+    given = read_images(run, model, [source], options, split="all", count=MAX_MEASURED)
+    return with_axes(model, given.images, given.labels)
 
 
 def with_axes(model: TrainedModel, images: np.ndarray, labels: np.ndarray | None) -> TrainedModel:
-    """Return the model with its axes measured on images, at most `MAX_MEASURED`."""
-    from vaelab.cli.outputs import spread
+    """Return the model with its axes measured on images."""
     from vaelab.inference.latents import measured
     from vaelab.progress import work_bar
 
-    some = spread(len(images), MAX_MEASURED)
     with work_bar(waiting="measuring the axes"):
-        return measured(model, images[some], None if labels is None else labels[some])
+        return measured(model, images, labels)

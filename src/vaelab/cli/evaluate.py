@@ -64,7 +64,7 @@ def evaluate(
     importance_samples
         Number K of samples per image of the importance-weighted bound.
     quick
-        Use fewer images and samples, for a preliminary report in a minute.
+        Use fewer images and samples, for a preliminary report in one to three minutes.
     versus
         Another data source, to measure how well the model detects its images as outliers.
     seed
@@ -89,6 +89,11 @@ def evaluate(
     _expect_writable(folder)
     dataset = _data_of_run(record, options) if source is None else load_for_run(run, source, options)
     outliers = None if versus is None else _outliers(run, versus, options)
+    if outliers is not None:
+        from vaelab.evaluation.ood import outlier_split
+
+        used = counted(len(outlier_split(outliers, dataset)), "image")
+        say(f"outliers: {used} of {outliers.name}")
     same_data = dataset.fingerprint == record.data.fingerprint
     if not same_data:
         say(
@@ -135,7 +140,7 @@ def evaluate(
         save_page(report, folder / PAGE)
     for line in report.lines:
         show(with_options(line))
-    say(f"report: {folder / PAGE}, figures: {folder / REPORT}")
+    say(f"report: {folder / PAGE}, numbers: {folder / REPORT}")
 
 
 @app.command
@@ -184,11 +189,12 @@ def _outliers(run: Path, source: str, options: SourceOptions | None) -> Dataset:
 def _run_facts(run: Run, same_data: bool) -> dict[str, Any]:
     """Return what the report records about the run."""
     train, budget = run.config.train, run.config.train.budget
+    unit = "s" if budget.unit == "seconds" else "epoch" if budget.amount == 1 else "epochs"
     return {
         "name": run.folder.resolve().name,
         "source": run.data.source,
         "same_data": same_data,
-        "trained_for": f"{budget.amount:g} {'epochs' if budget.unit == 'epochs' else 's'}",
+        "trained_for": f"{budget.amount:g} {unit}",
         "network": run.config.model.network,
         "config": {"model": asdict(run.config.model), "train": asdict(train)},
     }
@@ -246,7 +252,7 @@ def _print_table(comparison: Comparison) -> None:
         ]
         table.add_row(Text(printable(f"  {row.name}" + (f", {row.unit}" if row.unit else ""))), *cells)
     width = None if sys.stdout.isatty() else 48 + 24 * len(comparison.names)
-    console = Console(width=width, highlight=False)
+    console = Console(width=width, highlight=False, emoji=False)
     console.print(table)
     console.print()
     for note in comparison.notes:

@@ -15,14 +15,12 @@ from vaelab.cli.app import (
     TrustCode,
     app,
     expect_files,
-    images_of_split,
-    load_for_run,
     load_model,
 )
 from vaelab.cli.axes import load_measured, with_axes
 from vaelab.cli.generate import MAX_CELLS, expect_count
-from vaelab.cli.images import PartName, Reader, expect_images, report_inferred, stack
-from vaelab.errors import ConfigError, LabelError, counted
+from vaelab.cli.images import Reader, each_label, expect_images, read_images, report_inferred, stack
+from vaelab.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     from vaelab.figures.pictures import Pictures
@@ -232,7 +230,7 @@ def restyle(
     out: Path,
     label: ManyLabels = None,
     count: int = 10,
-    split: PartName = "test",
+    split: SplitName | None = None,
     prepare: Flag = False,
     options: Options = None,
     trust_code: TrustCode = False,
@@ -252,7 +250,7 @@ def restyle(
     count
         Number of images of a whole source, spread evenly over the split.
     split
-        Part of a whole source.
+        Part of a whole source. Default: test, or all if the source has no test images.
     prepare
         Convert the images to the format of MNIST: grey, light on black, thresholded, scaled and centred.
     """
@@ -272,12 +270,7 @@ def restyle(
     reader = Reader(run, model, options, prepare=prepare, labels_given=bool(label))
     read = [image for text in images for image in reader.several(text, split, count)]
     _expect_cells(len(read) * (1 + len(model.classes)))
-    if label and len(label) not in (1, len(read)):
-        raise LabelError(
-            f"--label: got {counted(len(label), 'label')} for {counted(len(read), 'image')}; expected one for all, or one for "
-            "each"
-        )
-    labels = [image.label for image in read] if not label else label * len(read) if len(label) == 1 else label
+    labels = each_label(label, len(read)) if label else [image.label for image in read]
     with _drawing():
         restyled = explore.restyle(model, stack(read), labels)
         for image, known, name in zip(read, labels, restyled.names, strict=True):
@@ -295,7 +288,7 @@ def posterior(
     out: Path,
     axes: str | None = None,
     count: int = 200,
-    split: SplitName = "test",
+    split: SplitName | None = None,
     options: Options = None,
     trust_code: TrustCode = False,
 ) -> None:
@@ -308,37 +301,37 @@ def posterior(
     source
         Data source, as for `vaelab train`.
     out
-        FILE.png, or FILE.npz (mean, log_variance and labels of these images, all axes).
+        FILE.png, or FILE.npz or FILE.csv (path, label, mean and log_variance of these images, all axes).
     axes
         The horizontal and the vertical axis, such as 0,3. Default: the two of highest rate.
     count
         Number of images, spread evenly over the split.
     split
-        Part of the source.
+        Part of the source. Default: test, or all if the source has no test images.
     """
     from vaelab.files import expect_suffix
     from vaelab.progress import say
 
-    expect_suffix(out, ".png", ".npz")
+    expect_suffix(out, ".png", ".npz", ".csv")
     expect_count(count)
     expect_files(run, source)
-    model, dataset = load_model(run, trust_code), load_for_run(run, source, options)
-    from vaelab.cli.outputs import spread, write_npz
+    model = load_model(run, trust_code)
+    from vaelab.cli.outputs import spread, write_table
     from vaelab.inference import explore
 
-    images, labels, data_labels, _ = images_of_split(model, dataset, split)
-    if model.axes is None and axes is None:
-        model = with_axes(model, images, labels)
-    shown = spread(len(images), count)
-    data_labels = None if data_labels is None else data_labels[shown]
+    unmeasured = model.axes is None and axes is None
+    given = read_images(run, model, [source], options, split=split, count=None if unmeasured else count)
+    if unmeasured:
+        model = with_axes(model, given.images, given.labels)
+        given = given.at(spread(len(given.images), count))
+    labels, classes = given.facts.get("labels"), tuple(map(str, given.facts.get("classes", ())))
     with _drawing():
-        placed = explore.posterior(model, images[shown], data_labels, classes=dataset.classes, axes=_axes(axes))
-        if out.suffix.lower() == ".npz":
-            labels = {} if data_labels is None else {"labels": data_labels}
-            write_npz(out, mean=placed.mean, log_variance=placed.log_variance, **labels)
+        placed = explore.posterior(model, given.images, labels, classes=classes, axes=_axes(axes))
+        if out.suffix.lower() != ".png":
+            write_table(out, given.facts, mean=placed.mean, log_variance=placed.log_variance)
         else:
             placed.save(out)
-    say(f"{len(shown):,} posteriors: {out}")
+    say(f"{counted(len(placed.mean), 'posterior')}: {out}")
 
 
 def _drawing() -> AbstractContextManager[object]:

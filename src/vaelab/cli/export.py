@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vaelab.cli.app import Flag, TrustCode, app, expect_files, import_pytorch
+from vaelab.cli.app import (
+    Flag,
+    Options,
+    SourceOptions,
+    TrustCode,
+    app,
+    expect_files,
+    given_options,
+    import_pytorch,
+    source_arguments,
+)
 from vaelab.cli.spelling import with_options
 from vaelab.errors import ConfigError
 
@@ -18,6 +28,7 @@ def export(
     out: Path,
     parts: Flag = False,
     licence: str | None = None,
+    options: Options = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Write a model as ONNX, checked against PyTorch, or as an HTML page of `vaelab studio` in one file.
@@ -46,10 +57,11 @@ def export(
             raise ConfigError(
                 f"{'--parts' if parts else '--licence'}: not available for {out}; leave it out, or write FILE.onnx"
             )
-        _page(run, source, out, trust_code)
+        _page(run, source, options, out, trust_code)
         return
-    if source is not None:
-        raise ConfigError(f"got the source {source!r} for {out}; leave it out: only a page needs images")
+    if source is not None or given_options(options):
+        given = [*([] if source is None else [repr(source)]), *source_arguments(options)]
+        raise ConfigError(f"got {' '.join(given)} for {out}; leave it out: only a page needs images")
     from vaelab.progress import say, work_bar
 
     import_pytorch()
@@ -65,14 +77,15 @@ def export(
         )
 
 
-def _page(run: Path, source: str | None, out: Path, trust_code: bool) -> None:
+def _page(run: Path, source: str | None, options: SourceOptions | None, out: Path, trust_code: bool) -> None:
     from vaelab.progress import say, work_bar
 
     import_pytorch()
     with work_bar(waiting="preparing the page") as report:
         from vaelab.studio.single import export_page
 
-        written = export_page(run, out, source=source, trust_code=trust_code, work=report)
+        given = given_options(options)
+        written = export_page(run, out, source=source, options=given, trust_code=trust_code, work=report)
     for note in written.notes:
         say(f"note: {with_options(note)}")
     say(f"{written.path}: {written.size / 1e6:.2f} MB; open it in a browser, or put it on any web host")

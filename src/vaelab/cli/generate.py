@@ -13,11 +13,10 @@ from vaelab.cli.app import (
     TrustCode,
     app,
     expect_files,
-    images_of_split,
-    load_for_run,
     load_model,
     nats_text,
 )
+from vaelab.cli.images import expect_images, is_single, read_images
 from vaelab.errors import ConfigError, counted
 
 MAX_CELLS = 20_000
@@ -83,15 +82,18 @@ def sample(
     say(f"{counted(len(samples.images), 'image')}: {out}")
 
 
+ImageLabel = Annotated[list[str] | None, Parameter(negative_iterable=())]
+
+
 @app.command
 def reconstruct(
     run: Path,
-    source: str,
     /,
-    *,
+    *images: str,
     out: Path,
-    count: int = 20,
-    split: SplitName = "test",
+    label: ImageLabel = None,
+    count: int | None = None,
+    split: SplitName | None = None,
     options: Options = None,
     seed: int = 0,
     trust_code: TrustCode = False,
@@ -102,76 +104,91 @@ def reconstruct(
     ----------
     run
         Run folder.
-    source
-        Data source, as for `vaelab train`.
+    images
+        Data source, as for `vaelab train`, or images: files, or images of a source such as mnist:test:12.
     out
-        FILE.png, or FILE.npz (originals, images, distortion, rate, labels).
+        FILE.png; FILE.csv (path, label and nats of each image); or FILE.npz (originals and images too).
+    label
+        Label of the images, for a conditional model: one for all, or one for each. Default: that of their source, else the one
+        the model infers.
     count
-        Number of images, spread evenly over the split.
+        Number of images of a source, spread evenly over the split. Default: 20 in a picture, else all.
     split
-        Part of the source.
+        Part of the source. Default: test, or all if the source has no test images.
     seed
         Seed of the latent samples.
     """
     from vaelab.files import expect_suffix
     from vaelab.progress import say, work_bar
 
-    expect_count(count)
-    expect_suffix(out, ".png", ".npz")
-    expect_files(run, source)
+    as_picture = out.suffix.lower() == ".png"
+    expect_count(1 if count is None else count)
+    expect_suffix(out, ".png", ".npz", ".csv")
+    expect_given(run, images)
     model = load_model(run, trust_code)
-    from vaelab.cli.outputs import nats_name, spread, write_npz
+    from vaelab.cli.outputs import nats_name, write_table
     from vaelab.figures.plots import reconstruction_sheet, save_picture
 
-    images, labels, data_labels, _ = images_of_split(model, load_for_run(run, source, options), split)
-    shown = spread(len(images), count)
-    images, labels = images[shown], None if labels is None else labels[shown]
+    count = count or (20 if as_picture else None)
+    given = read_images(run, model, images, options, split=split, label=label, count=count)
     with work_bar(waiting="reconstructing"):
-        result = model.reconstruct(images, labels, seed=seed)
-        if out.suffix.lower() == ".npz":
-            write_npz(out, **result._asdict(), **({} if data_labels is None else {"labels": data_labels[shown]}))
+        result = model.reconstruct(given.images, given.labels, seed=seed)
+        if not as_picture:
+            pictures = {} if out.suffix.lower() == ".csv" else {"originals": result.originals, "images": result.images}
+            write_table(out, given.facts, **pictures, distortion=result.distortion, rate=result.rate)
         else:
-            title = f"{Path(source).name}, {split}: nats per image ({nats_name(model)})"
+            title = f"{given.name}: nats per image ({nats_name(model)})"
             save_picture(out, reconstruction_sheet(result.originals, result.images, result.nats, title=title))
     text = nats_text(result.distortion.mean().item(), result.rate.mean().item(), model.kind == "ae")
-    say(f"{counted(len(images), 'image')}, {text} per image: {out}")
+    say(f"{counted(len(given.images), 'image')}, {text} per image: {out}")
 
 
 @app.command
 def encode(
     run: Path,
-    source: str,
     /,
-    *,
+    *images: str,
     out: Path,
+    label: ImageLabel = None,
     split: SplitName = "all",
     options: Options = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Write the posterior of every image: mean and log_variance (N×d), labels and split.
+    """Write the posterior of every image: path, split, label, mean and log_variance (N×d).
 
     Parameters
     ----------
     run
         Run folder.
-    source
-        Data source, as for `vaelab train`.
+    images
+        Data source, as for `vaelab train`, or images: files, or images of a source such as mnist:test:12.
     out
-        FILE.npz.
+        FILE.npz, or FILE.csv.
+    label
+        Label of the images, for a conditional model: one for all, or one for each. Default: that of their source, else the one
+        the model infers.
     split
         Part of the source.
     """
     from vaelab.files import expect_suffix
     from vaelab.progress import say, work_bar
 
-    expect_suffix(out, ".npz")
-    expect_files(run, source)
+    expect_suffix(out, ".npz", ".csv")
+    expect_given(run, images)
     model = load_model(run, trust_code)
-    from vaelab.cli.outputs import write_npz
+    from vaelab.cli.outputs import write_table
 
-    dataset = load_for_run(run, source, options)
-    images, labels, data_labels, splits = images_of_split(model, dataset, split)
+    given = read_images(run, model, images, options, split=split, label=label)
     with work_bar() as report:
-        encoded = model.encode(images, labels, progress=lambda done, total: report("encoding", done, total))
-    write_npz(out, **encoded._asdict(), split=splits, **({} if data_labels is None else {"labels": data_labels}))
-    say(f"{len(images):,} posteriors of {encoded.mean.shape[1]} dimensions: {out}")
+        encoded = model.encode(given.images, given.labels, progress=lambda done, total: report("encoding", done, total))
+    write_table(out, given.facts, **encoded._asdict())
+    say(f"{counted(len(given.images), 'posterior')} of {encoded.mean.shape[1]} dimensions: {out}")
+
+
+def expect_given(run: Path, images: tuple[str, ...]) -> None:
+    """Refuse a run, image files and sources that do not exist, before PyTorch is imported."""
+    expect_files(run)
+    if not images:
+        raise ConfigError("got no images; expected a data source, or image files")
+    for text in images:
+        expect_images(text) if is_single(text) else expect_files(run, text)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from vaelab.cli.app import SourceOptions, load_for_run, load_source
-from vaelab.errors import DataError, did_you_mean
+from vaelab.cli.app import SourceOptions, SplitName, given_options, load_for_run, load_source, split_name
+from vaelab.errors import DataError, LabelError, counted, did_you_mean
 from vaelab.run_folder import recorded_data
 
 if TYPE_CHECKING:
@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from vaelab.inference.latents import Placed
     from vaelab.inference.trained import TrainedModel
 
-REFERENCE = re.compile(r"(?P<source>.+?)(?::(?P<split>train|validation|test))?:(?P<index>\d+)")
+REFERENCE = re.compile(r"(?P<source>.+?)(?::(?P<split>train|validation|test|all))?:(?P<index>\d+)", re.DOTALL)
 """An image of a data source: SOURCE:INDEX or SOURCE:SPLIT:INDEX."""
 
-PartName = Literal["train", "validation", "test"]
-SPLITS = get_args(PartName)
+SPLITS = get_args(SplitName)
 
 
 def _is_source(text: str) -> bool:
@@ -32,6 +31,14 @@ def _is_source(text: str) -> bool:
 
     path = Path(text).expanduser()
     return text in BUILTIN or path.is_dir() or (path.is_file() and path.suffix.lower() in (".npz", *SUFFIXES))
+
+
+def is_single(text: str) -> bool:
+    """Return whether `text` is an image file or an image of a source, not a source."""
+    from vaelab.data.formats import EXTENSIONS
+
+    is_file = Path(text).suffix.lower() in EXTENSIONS and not Path(text).is_dir()
+    return is_file or (REFERENCE.fullmatch(text) is not None and not Path(text).exists())
 
 
 def expect_images(*texts: str | None) -> None:
@@ -97,7 +104,7 @@ class Reader:
             )
 
     def one(self, text: str) -> InputImage:
-        """Return the image of a file, or of SOURCE:INDEX (of the test split) or SOURCE:SPLIT:INDEX."""
+        """Return the image of a file, or of SOURCE:INDEX (of the default split) or SOURCE:SPLIT:INDEX."""
         reference = REFERENCE.fullmatch(text)
         if reference is None or Path(text).exists():
             return self._file(text)
@@ -107,21 +114,22 @@ class Reader:
                 f"{text}: got the split {split!r}; expected {', '.join(SPLITS[:-1])} or {SPLITS[-1]}."
                 f"{did_you_mean(split, SPLITS)}"
             )
-        dataset, split = self.dataset(reference["source"], any_class=True), reference["split"] or "test"
-        part, index = getattr(dataset, split), int(reference["index"])
+        dataset = self.dataset(reference["source"], any_class=True)
+        split: Any = reference["split"] or split_name(dataset, None)
+        part, index = dataset.part(split), int(reference["index"])
         if index >= len(part):
             raise DataError(
-                f"{text}: got index {index}, but {dataset.name} has {len(part):,} {split} images; expected a smaller index"
+                f"{text}: got index {index}, but {dataset.name} has {len(part):,} {split} images; expected a smaller index, or "
+                "another split, such as SOURCE:train:0"
             )
         return self._of_source(dataset, part.images[index], None if part.labels is None else part.labels[index], text)
 
-    def several(self, text: str, split: PartName, count: int) -> list[InputImage]:
+    def several(self, text: str, split: SplitName | None, count: int) -> list[InputImage]:
         """Return the image of a file or reference, or `count` images spread evenly over a split of a data source."""
         from vaelab.cli.outputs import spread
         from vaelab.data.formats import EXTENSIONS
 
-        is_file = Path(text).suffix.lower() in EXTENSIONS and not Path(text).is_dir()
-        if is_file or (REFERENCE.fullmatch(text) is not None and not Path(text).exists()):
+        if is_single(text):
             return [self.one(text)]
         if Path(text).suffix and not _is_source(text):
             got = f"a file of kind {Path(text).suffix}" if Path(text).is_file() else "no such file or source"
@@ -130,13 +138,12 @@ class Reader:
                 "as mnist:test:12, or a source: a built-in name, a folder, an .npz file or a table of paths"
             )
         dataset = self.dataset(text, any_class=self.labels_given)
-        part = getattr(dataset, split)
-        if not len(part):
-            raise DataError(f"{dataset.name}: got no {split} images; expected some: use another --split")
+        name = split_name(dataset, split)
+        part = dataset.part(name)
+        labels = [None] * len(part) if part.labels is None else part.labels.tolist()
+        paths = None if part.paths is None else part.paths.tolist()
         return [
-            self._of_source(
-                dataset, part.images[i], None if part.labels is None else part.labels[i], f"{text}:{split}:{i}"
-            )
+            self._of_source(dataset, part.images[i], labels[i], f"{text}:{name}:{i}" if paths is None else paths[i])
             for i in spread(len(part), count)
         ]
 
@@ -178,7 +185,9 @@ class Reader:
 
         if self.prepare:
             return InputImage(self._prepared(text, text), None, text)
-        picture = open_image(text, self.options.max_pixels).convert("L" if self.channels == 1 else "RGB")
+        loading = self._loading(text)
+        picture = open_image(text, self.options.max_pixels, loading.get("white"))
+        picture = picture.convert("L" if self.channels == 1 else "RGB")
         if parse_size(self.options.size) not in (None, self.size):
             H, W = self.size
             raise DataError(
@@ -186,13 +195,19 @@ class Reader:
             )
         if (picture.height, picture.width) != self.size:
             H, W = self.size
-            fit = self.options.fit or recorded_data(self.run).get("fit", "crop")
+            fit = loading.get("fit", "crop")
             how = "" if picture.height * W == picture.width * H else ", cropped" if fit == "crop" else ", padded"
             say(
                 f"{text}: scaled from {picture.height}×{picture.width} to {H}×{W} pixels, the size of the model's images{how}"
             )
             picture = fit_image(picture, self.size, fit)
         return InputImage(np.asarray(picture), None, text)
+
+    def _loading(self, text: str) -> dict[str, Any]:
+        """Return the options for an image file: those given, else those of the run's data."""
+        from vaelab.data.of_run import recorded_options
+
+        return recorded_options(recorded_data(self.run), given_options(self.options), text)
 
     def _hint(self) -> str:
         prepare = ", or --prepare to convert a drawing to the format of MNIST" if self.channels == 1 else ""
@@ -202,7 +217,7 @@ class Reader:
         from vaelab.data.photo import read_drawing
         from vaelab.progress import say
 
-        drawing = read_drawing(image, self.size, self.options.max_pixels)
+        drawing = read_drawing(image, self.size, self.options.max_pixels, self._loading(name).get("white"))
         say(f"{name}: {drawing.told()}")
         return drawing.levels
 
@@ -218,11 +233,117 @@ def report_inferred(model: TrainedModel, images: Sequence[InputImage], placed: P
     """Print the labels that the model inferred for images without one."""
     import numpy as np
 
-    from vaelab.inference.explore import percent
     from vaelab.progress import say
 
     if placed.labels is None or placed.probabilities is None:
         return
     for image, label, probability in zip(images, placed.labels, placed.probabilities, strict=True):
         if not np.isnan(probability):
-            say(f"{image.name}: read as {model.classes[label]} ({percent(probability)})")
+            say(f"{image.name}: read as {model.classes[label]}")
+
+
+class GivenImages(NamedTuple):
+    """Images given to a command.
+
+    Attributes
+    ----------
+    images
+        uint8 (N, H, W[, 3]) or (N, C, H, W), or rows of a table, (N, D).
+    labels
+        Labels of the model under which to encode them, indices (N,); None for an unconditional model.
+    facts
+        What identifies each image in a file of results, (N,): `paths`, its file, or SOURCE:SPLIT:INDEX; `split`; `labels`,
+        indices into `classes`; and `inferred`, for labels that the model inferred.
+    name
+        Their name in a title.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    facts: dict[str, np.ndarray]
+    name: str
+
+    def at(self, index: np.ndarray) -> GivenImages:
+        """Return the images at `index`."""
+        facts = {name: values if name == "classes" else values[index] for name, values in self.facts.items()}
+        labels = None if self.labels is None else self.labels[index]
+        return GivenImages(self.images[index], labels, facts, self.name)
+
+
+def read_images(
+    run: Path,
+    model: TrainedModel,
+    texts: Sequence[str],
+    options: SourceOptions | None,
+    *,
+    split: SplitName | None,
+    label: Sequence[str] | None = None,
+    count: int | None = None,
+) -> GivenImages:
+    """Read a data source, or image files and images of sources, for a model; it infers labels that are not known.
+
+    Parameters
+    ----------
+    split
+        Split of a source. Default: test, or all if that is empty.
+    label
+        Labels of the images: one for all, or one for each. Default: those of the source.
+    count
+        Maximum number of images of a source, spread evenly over the split. Default: all of them.
+    """
+    import numpy as np
+
+    from vaelab.cli.outputs import spread
+    from vaelab.inference.latents import image_labels
+    from vaelab.progress import say, work_bar
+
+    known: Any
+    if len(texts) == 1 and not is_single(texts[0]):
+        dataset = load_for_run(run, texts[0], options, any_class=bool(label), every=split == "all")
+        name = split_name(dataset, split)
+        part = dataset.part(name)
+        shown = spread(len(part), count or len(part))
+        names = [each for each in SPLITS[:-1] if len(dataset.part(each))] if name == "all" else [name]
+        lengths = [len(dataset.part(each)) for each in names]
+        splits = np.repeat(names, lengths)
+        indices = np.concatenate([np.arange(length) for length in lengths])
+        references = (
+            [f"{texts[0]}:{splits[i]}:{indices[i]}" for i in shown] if part.paths is None else part.paths[shown]
+        )
+        facts, part = {"paths": np.array(references, dtype=str), "split": splits[shown]}, part[shown]
+        images, title = part.images, f"{Path(texts[0]).name}, {name}"
+        known = None
+        if part.labels is not None and not label:
+            facts |= {"labels": part.labels, "classes": np.array(dataset.classes)}
+            known = model.matched_labels(part.labels, dataset.classes)
+    else:
+        reader = Reader(run, model, options, prepare=False, labels_given=bool(label))
+        read = [image for text in texts for image in reader.several(text, split, count or 10**9)]
+        facts = {"paths": np.array([image.name for image in read])}
+        images, title = stack(read), counted(len(read), "image")
+        known = [image.label for image in read]
+    if label:
+        known = each_label(label, len(images))
+    with work_bar(waiting="inferring the labels"):
+        labels, probabilities = image_labels(model, images, known)
+    if labels is not None and (label or "labels" not in facts):
+        facts |= {"labels": labels, "classes": np.array(model.classes)}
+    if labels is not None and probabilities is not None and (inferred := ~np.isnan(probabilities)).any():
+        facts["inferred"] = inferred
+        counts = np.bincount(labels[inferred], minlength=len(model.classes))
+        read_as = ", ".join(
+            f"{counts[k]:,} {model.classes[k]}" for k in np.argsort(-counts, kind="stable")[:10] if counts[k]
+        )
+        say(
+            f"read the labels of {counted(int(inferred.sum()), 'image')} with the model: {read_as}; use --label to set them"
+        )
+    return GivenImages(images, labels, facts, title)
+
+
+def each_label(label: Sequence[str], count: int) -> list[str]:
+    """Return the label of each of `count` images, from one for all or one for each."""
+    if len(label) not in (1, count):
+        raise LabelError(
+            f"--label: got {counted(len(label), 'label')} for {counted(count, 'image')}; expected one for all, or one for each"
+        )
+    return list(label) * count if len(label) == 1 else list(label)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vaelab.cli.app import Flag, TrustCode, app, expect_files, import_pytorch
+from vaelab.cli.app import Flag, Options, TrustCode, app, expect_files, given_options, import_pytorch
 from vaelab.cli.spelling import with_options
 
 
@@ -16,6 +16,7 @@ def studio(
     *,
     port: int | None = None,
     no_browser: Flag = False,
+    options: Options = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Open an interactive page about a model in the browser, until Ctrl-C. Needs: pip install "vaelab[studio]".
@@ -43,7 +44,8 @@ def studio(
     with work_bar(waiting="preparing the page") as report:
         from vaelab.studio.server import open_site, serve
 
-        site = open_site(run, source=source, trust_code=trust_code, work=report)
+        given = given_options(options)
+        site = open_site(run, source=source, options=given, trust_code=trust_code, work=report)
     for note in site.bundle.notes:
         say(f"note: {with_options(note)}")
     serve(site, port=port, browser=not no_browser, on_ready=lambda address: print(address, flush=True))

@@ -74,7 +74,9 @@ def data(source: str | None = None, /, *, options: Options = None, out: Path | N
     if out is not None:
         expect_suffix(out, ".png")
     dataset = load_source(source, options)
-    for line in describe_dataset(dataset):
+    with work_bar(waiting="describing the images"):
+        lines = list(describe_dataset(dataset))
+    for line in lines:
         show(line)
     path = out or Path(f"{dataset.name}-sheet.png")
     with work_bar(waiting="drawing the contact sheet"):

@@ -81,15 +81,15 @@ def train_all(
 
 
 def _kinds(config: Config, dataset: Dataset) -> list[ModelName]:
-    """Return the kinds of models to train, the main one first: no cvae without labels, no ae if the network is a ladder."""
-    kinds: list[ModelName] = ["cvae", "vae", "ae"] if dataset.labelled else ["vae", "ae"]
+    """Return the kinds of models to train, the main one first: no cvae below two classes, no ae for a ladder."""
+    kinds: list[ModelName] = ["cvae", "vae", "ae"] if len(dataset.classes) > 1 else ["vae", "ae"]
     if config.model.network == "ladder":
         kinds.remove("ae")
     return sorted(kinds, key=lambda kind: kind != config.model.model)
 
 
 def _left_out(kinds: list[ModelName]) -> str:
-    reasons = {"cvae": "the data have no labels", "ae": "a ladder has no autoencoder"}
+    reasons = {"cvae": "the data have fewer than two classes", "ae": "a ladder has no autoencoder"}
     return "".join(f"; no {kind}: {reason}" for kind, reason in reasons.items() if kind not in kinds)
 
 

@@ -60,6 +60,7 @@ def train_one(
     import_pytorch("vaelab.cli.outputs", "vaelab.training.fit")
     from vaelab import runs
     from vaelab.cli.baselines import validation_lines
+    from vaelab.cli.best_weights import best_weights_lines
     from vaelab.cli.outputs import run_pictures
     from vaelab.training.fit import fit as fit_model
 
@@ -81,6 +82,8 @@ def train_one(
         say(f"note: {folder} was trained for its whole budget already; to go on, give more --epochs or --seconds")
     else:
         say(f"weights saved after {state.seconds:.1f} s of training: {folder / runs.WEIGHTS}")
+    for line in best_weights_lines(run, None if facts is None else facts["step"]):
+        say(line)
     if runs.weight_facts(run)["step"] == 0:
         rate = run.config.train.learning_rate
         say(f"note: no later weights were better than the initial ones; try a smaller --learning-rate than {rate:g}")

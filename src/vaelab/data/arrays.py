@@ -21,6 +21,9 @@ MAX_CHANNELS = 4
 MOST_NAMED = 5
 """Maximum number of classes or files that a note names; the others are counted."""
 
+HELD_OUT = "Held out"
+"""Beginning of the note on a split that the source does not have."""
+
 
 class Part(NamedTuple):
     """Images, uint8 (N, C, H, W), and their labels, integers or text (N,), or None.
@@ -129,7 +132,7 @@ def arrange(
     for split in ("test", "validation"):
         part = present.get(split)
         if part is not None:
-            note = f"Used the source's {split} set of {len(part.images):,} images."
+            note = f"Used the source's {split} set of {counted(len(part.images), 'image')}."
         elif "train" in present:
             parts["train"], part, note = _held_out(parts["train"], split, len(classes), seed)
         else:
@@ -213,13 +216,20 @@ def _held_out(train: Part, split: str, classes: int, seed: int) -> tuple[Part, P
     N = len(train.images)
     kept, held = hold_out(N if train.labels is None else train.labels, seed=seed)
     if len(held) == 0:
-        of = f" of {classes:,} classes" if classes and N >= 1 / HELD_OUT_SHARE else ""
+        of = f" of {counted(classes, 'class')}" if classes and N >= 1 / HELD_OUT_SHARE else ""
         few = f"{counted(N, 'image')}{of} {'is' if N == 1 else 'are'} too few to split"
-        return train, train.at(held), f"Held out no {split} set: {few}."
+        return train, train.at(held), f"{HELD_OUT} no {split} set: {few}."
     how = "at random" if train.labels is None else "stratified by class"
     part = f"{HELD_OUT_SHARE:.0%}, {how}, seed {seed}"
-    note = f"Held out {len(held):,} of {N:,} images as the {split} set ({part})."
+    note = f"{HELD_OUT} {len(held):,} of {N:,} images as the {split} set ({part})."
     return train.at(kept), train.at(held), note
+
+
+def has_own_test(dataset: Dataset) -> bool:
+    """Return whether the test images of a dataset are those of its source, not some that were held out of the others."""
+    return len(dataset.test) > 0 and not any(
+        note.startswith(HELD_OUT) and " test set" in note for note in dataset.notes
+    )
 
 
 def label_values(names: tuple[str, ...]) -> np.ndarray:

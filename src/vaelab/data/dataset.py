@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,18 @@ NEAR_BINARY_SHARE = 0.2
 
 MAX_DEVIATIONS = 1e18
 """Largest distance of a held-out value of a table from the mean of its column, in standard deviations of the training set."""
+
+
+SkipBroken = bool | Literal["0.1"]
+
+
+class Loading(NamedTuple):
+    """Options of `load_dataset` that determine the images of a dataset and are not seen in it; a run records them."""
+
+    fit: str = "crop"
+    skip_broken: SkipBroken = False
+    white: float | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,11 +48,14 @@ class Split:
         int64 (N,), each in 0…K−1, or None for unlabelled data.
     factors
         True factors of variation of synthetic data by name, each float32 (N,); otherwise empty.
+    paths
+        Path of the file of each image, text in an object array (N,), or None if the source is not image files.
     """
 
     images: np.ndarray
     labels: np.ndarray | None = None
     factors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    paths: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -54,8 +70,9 @@ class Split:
                 raise DataError(f"got a table of type {images.dtype}; expected float32 (N, D)")
             if not np.isfinite(images).all():
                 row, column = np.argwhere(~np.isfinite(images))[0]
+                got = "NaN" if np.isnan(images[row, column]) else "infinity"
                 raise DataError(
-                    f"got {images[row, column]} in column {column} (row {row}) of a table; expected finite float32; check it"
+                    f"got {got} in column {column} (row {row}) of a table; expected finite float32; check it"
                 )
         else:
             raise DataError(f"got an array of shape {images.shape}; expected images (N, C, H, W) or a table (N, D)")
@@ -75,9 +92,9 @@ class Split:
         return f"Split({len(self):,} × {self.images.shape[1:]}, {labelled})"
 
     def __getitem__(self, index: slice | np.ndarray) -> Split:
-        """Return the images at `index`, with their labels and factors."""
-        labels = None if self.labels is None else self.labels[index]
-        return Split(self.images[index], labels, {name: values[index] for name, values in self.factors.items()})
+        """Return the images at `index`, with their labels, factors and paths."""
+        labels, paths = (None if values is None else values[index] for values in (self.labels, self.paths))
+        return Split(self.images[index], labels, {name: values[index] for name, values in self.factors.items()}, paths)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -95,8 +112,8 @@ class Dataset:
         The K class names in the order of the labels; empty for unlabelled data.
     notes
         What was done during loading (cropping, padding, splitting), one sentence each.
-    fit
-        How images of another aspect ratio were fitted: "crop" or "pad".
+    loading
+        How it was loaded.
     """
 
     name: str
@@ -105,7 +122,7 @@ class Dataset:
     test: Split
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    fit: str = "crop"
+    loading: Loading = field(default_factory=Loading)
 
     def __post_init__(self) -> None:
         if not any(map(len, self._splits().values())):
@@ -128,7 +145,8 @@ class Dataset:
 
     def _expect_near(self) -> None:
         """Raise `DataError` for a held-out value of a table so far from those of its column that its square leaves float32."""
-        mean, deviation = (f(self.train.images, axis=0, dtype=np.float64) for f in (np.mean, np.std))
+        mean = np.asarray(self.train.images.mean(axis=0, dtype=np.float64))
+        deviation = self.train.images.std(axis=0, dtype=np.float64)
         unit = np.where(deviation > np.finfo(np.float32).eps * np.abs(mean), deviation, 1.0)
         for split, part in (("validation", self.validation), ("test", self.test)):
             for row, column in np.argwhere(np.abs(part.images - mean) > MAX_DEVIATIONS * unit)[:1]:
@@ -141,6 +159,19 @@ class Dataset:
     def shown(self) -> tuple[str, Split]:
         """Name and content of the first split that is not empty."""
         return next((name, split) for name, split in self._splits().items() if len(split))
+
+    def part(self, split: str) -> Split:
+        """Return the split "train", "validation" or "test", or "all" images in this order."""
+        if split != "all":
+            return self._splits()[split]
+        parts = [part for part in self._splits().values() if len(part)]
+
+        def joined(values: list[np.ndarray | None]) -> np.ndarray | None:
+            found = [value for value in values if value is not None]
+            return np.concatenate(found) if len(found) == len(parts) else None
+
+        images = np.concatenate([part.images for part in parts])
+        return Split(images, joined([part.labels for part in parts]), paths=joined([part.paths for part in parts]))
 
     def __repr__(self) -> str:
         counts = " + ".join(f"{len(part):,} {name}" for name, part in self._splits().items())

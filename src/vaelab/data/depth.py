@@ -155,7 +155,7 @@ def grey_levels(image: Image.Image, stored: Stored, white: float | None) -> tupl
     most = white or stored.white
     if not 0 <= low <= high <= most:
         got = f"32-bit pixels from {low:g} to {high:g}" if image.mode in ("I", "F") else f"values up to {high}"
-        expected = f"0…{most:g}" if white else f"0…{most:g}, or `white`, their value of white"
+        expected = f"0…{most:g}, as `white` says" if white else f"0…{most:g}, or `white`, their value of white"
         raise ValueError(f"{got}; expected {expected}, or 8 or 16 bits per pixel")
     if stored.inverted:
         values, high = most - values, most - low

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from vaelab.data.dataset import NEAR_BINARY_SHARE, Dataset, between_share, default_likelihood
-from vaelab.errors import printable
+from vaelab.errors import counted, printable
 
 MOST_CLASSES = 30
 
@@ -26,6 +26,8 @@ def doubts(dataset: Dataset, *, conditional: bool) -> Iterator[str]:
             f"All training {noun}s have the label {dataset.classes[labels[0]]!r}: "
             "a conditional model learns no more than `model='vae'`."
         )
+    if not conditional and len(dataset.classes) == 1 and len(images) > 1:
+        yield f"All {noun}s are of the class {dataset.classes[0]!r}: the model is unconditional."
 
 
 def describe_dataset(dataset: Dataset) -> Iterator[str]:
@@ -46,7 +48,9 @@ def describe_dataset(dataset: Dataset) -> Iterator[str]:
     if not dataset.labelled:
         yield "labels: none, so the default model is a vae; for a cvae, put the images into one folder per class"
         return
-    yield f"labels: {len(dataset.classes)} classes, so the default model is a cvae; images per class (train + validation + test):"
+    kind = "cvae" if len(dataset.classes) > 1 else "vae"
+    labels = f"labels: {counted(len(dataset.classes), 'class')}, so the default model is a {kind}"
+    yield f"{labels}; images per class (train + validation + test):"
     splits = (dataset.train, dataset.validation, dataset.test)
     per_split = [np.bincount(s.labels, minlength=len(dataset.classes)) for s in splits if s.labels is not None]
     for index, name in enumerate(dataset.classes[:MOST_CLASSES]):

@@ -137,12 +137,15 @@ def _decode(stream: IO[bytes], size: tuple[int, int], fit: Fit | None, white: fl
     return Decoded(pixels if right_size else None, old, transparent, several, "", *facts)
 
 
-def open_image(path: str, max_pixels: int | None = None) -> Image.Image:
-    """Read an image at its own size, as grey ("L") or RGB. Raises `DataError` if it is broken, or larger than `max_pixels`."""
+def open_image(path: str, max_pixels: int | None = None, white: float | None = None) -> Image.Image:
+    """Read an image at its own size, as grey ("L") or RGB, with its levels up to `white`, as in `load_dataset`.
+
+    Raises `DataError` if it is broken, or larger than `max_pixels`.
+    """
 
     def read(stream: IO[bytes]) -> Image.Image:
         with _opened(stream) as file:
-            return _flattened_file(file, stream, stored_as(file)).image
+            return _flattened_file(file, stream, stored_as(file), white).image
 
     with pixel_limit(max_pixels or MAX_PIXELS):
         try:
@@ -213,7 +216,7 @@ def flattened(image: Image.Image, stored: Stored | None = None, white: float | N
         del image.info["transparency"]  # Pillow reads it wrongly for fewer than 8 bits
     image = image.convert(colours)
     bands = 1 if colours == "L" else 3
-    brightest = max(image.getchannel(band).getextrema()[1] for band in range(bands))
+    brightest = int(np.reshape(image.getextrema(), (-1, 2))[:bands, 1].max())
     values = np.asarray(image) if stored.key is not None else None
     if white is not None and white != EIGHT_BITS:
         if brightest > white:

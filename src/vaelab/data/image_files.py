@@ -1,25 +1,26 @@
 """Load the image files of a folder or a table as a dataset: split, select, then decode or read from the cache.
 
-Splits, classes and limit are applied to file indices first, so that only the images needed are decoded.
+Splits, classes and limit are applied to file indices first, so that only the images needed are decoded. If broken files are
+skipped, they are found before, so that the splits are those of the folder without them.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import __version__ as pillow_version
 
-from vaelab.data.arrays import MOST_NAMED, Part, arrange, as_dataset, class_notes
+from vaelab.data.arrays import MOST_NAMED, Part, arrange, class_notes
 from vaelab.data.cache import Entry, entry_for, load_entry, save_entry
-from vaelab.data.dataset import Dataset
+from vaelab.data.dataset import Dataset, SkipBroken, Split
 from vaelab.data.decoding import MANY_FILES, decode_images
 from vaelab.data.depth import dark_notes
 from vaelab.data.formats import Decoded, header_size, pixel_limit
+from vaelab.data.layout import grey_note
 from vaelab.data.limits import Budget, Limits
 from vaelab.data.resize import Fit, Progress, common_size, common_size_note, fit_note
 from vaelab.data.select import EVERYTHING, Selection, select
@@ -39,7 +40,7 @@ class Reading(NamedTuple):
     size: tuple[int, int] | None = None
     fit: Fit = "crop"
     seed: int = 0
-    skip_broken: bool = False
+    skip_broken: SkipBroken = False
     selection: Selection = EVERYTHING
     progress: Progress | None = None
     white: float | None = None
@@ -80,32 +81,56 @@ def load_image_files(
     The result is grey if all images are grey, otherwise RGB. Images of different sizes are scaled to `common_size` if no size is
     given. Raises `DataError` for a broken image, unless broken images are skipped.
     """
-    paths = [path for files in splits.values() for path in files.paths]
+    paths = np.array([path for files in splits.values() for path in files.paths], dtype=object)
     source_parts, start = {}, 0
     for split, files in splits.items():
         stop = start + len(files.paths)
         source_parts[split] = Part(np.arange(start, stop), files.labels)
         start = stop
+    broken = _broken(source, list(dict.fromkeys(paths)), reading) if reading.skip_broken else []
+    gone = set(broken)
+    readable = np.array([path not in gone for path in paths])
+
+    def without_broken(parts: Mapping[str, Part]) -> dict[str, Part]:
+        return {split: part.at(np.flatnonzero(readable[part.images])) for split, part in parts.items()}
+
+    if broken and reading.skip_broken != "0.1":
+        source_parts = without_broken(source_parts)
+        if classes is not None:
+            source_parts, classes = _with_images(source_parts, classes)
     arranged = arrange(name, source_parts, classes=classes, seed=reading.seed)
     selected = select(arranged.parts, arranged.classes, reading.selection, reading.seed)
+    parts = without_broken(selected.parts)
 
-    needed = np.sort(np.concatenate([part.images for part in selected.parts.values()]))
-    position = {path: i for i, path in enumerate(dict.fromkeys(paths[i] for i in needed))}
-    read = _read_cached(source, list(position), reading)
-    row_of_file = np.full(len(position), -1)
-    row_of_file[read.indices] = np.arange(len(read.indices))
+    needed = np.sort(np.concatenate([part.images for part in parts.values()]))
+    position = {path: i for i, path in enumerate(dict.fromkeys(paths[needed]))}
+    read = _read_cached(source, list(position), reading._replace(skip_broken=False))
     Budget(reading.limits).take(len(needed) * read.images[0].size, f"{source}: {len(needed):,} images")
     row = np.full(len(paths), -1)
-    row[needed] = row_of_file[[position[paths[i]] for i in needed]]
-    parts = {}
-    for split, part in selected.parts.items():
-        present = part.at(np.flatnonzero(row[part.images] >= 0))
-        parts[split] = Part(read.images[row[present.images]], present.labels)
-    limited = reading.selection.limit is not None
-    broken = [path for path, i in position.items() if row_of_file[i] < 0]
-    all_notes = [*read.notes, *notes, *arranged.notes, *selected.notes, *_skipped_notes(source, broken, parts)]
-    all_notes += class_notes(parts, selected.classes, limited=limited)
-    return as_dataset(name, parts, selected.classes, all_notes)
+    row[needed] = [position[path] for path in paths[needed]]
+    train, validation, test = (
+        Split(read.images[row[part.images]], part.labels, paths=paths[part.images])
+        for part in (parts["train"], parts["validation"], parts["test"])
+    )
+    all_notes = [*read.notes, *notes, *_skipped_notes(source, broken), *arranged.notes, *selected.notes]
+    all_notes += class_notes(parts, selected.classes, limited=reading.selection.limit is not None)
+    return Dataset(name, train, validation, test, selected.classes, tuple(all_notes))
+
+
+def _with_images(parts: Mapping[str, Part], classes: tuple[str, ...]) -> tuple[dict[str, Part], tuple[str, ...]]:
+    """Leave out the classes without images."""
+    labels = {split: part.labels for split, part in parts.items() if part.labels is not None}
+    kept = np.unique(np.concatenate(list(labels.values())))
+    numbered = {split: part._replace(labels=np.searchsorted(kept, labels[split])) for split, part in parts.items()}
+    return numbered, tuple(classes[k] for k in kept)
+
+
+def _broken(source: Path, paths: list[str], reading: Reading) -> list[str]:
+    """Return the files that cannot be read."""
+    report = reading.progress
+    progress = report and (lambda _, done, total: report("looking for broken files", done, total))
+    checked = _read_cached(source, paths, reading._replace(size=(1, 1), selection=EVERYTHING, progress=progress))
+    return [paths[i] for i in np.setdiff1d(np.arange(len(paths)), checked.indices)]
 
 
 def _read_cached(source: Path, paths: Sequence[str], reading: Reading) -> _Images:
@@ -146,10 +171,10 @@ def _read(source: Path, paths: Sequence[str], reading: Reading) -> _Images:
     """Decode the images at the requested size, at that of all images, or at their `common_size`."""
     with pixel_limit(reading.limits.pixels):
         size, fit = reading.size, reading.fit if reading.size else None
-        read = _collect(source, paths, size or _first_size(paths, reading.skip_broken), fit, reading)
+        read = _collect(source, paths, size or header_size(paths[0]), fit, reading)
         notes = []
         if read is None:  # no size was requested, and the images have several
-            size, fit = common_size(_sizes(paths)), reading.fit
+            size, fit = common_size([header_size(path) for path in paths]), reading.fit
             read = _collect(source, paths, size, fit, reading)
             assert read is not None
             notes.append(common_size_note([image.size for image in read.facts], size, fit))
@@ -176,7 +201,7 @@ def _collect(
     indices: list[int] = []
     for i, image in enumerate(decode_images(paths, size, fit, reading.white)):
         if image.error:
-            if not reading.skip_broken:
+            if not reading.skip_broken or "as `white` says" in image.error:  # which is wrong, not the file
                 raise DataError(image.error)
         elif image.pixels is None:
             return None
@@ -218,24 +243,20 @@ def _notes(decoded: Sequence[Decoded]) -> Iterator[str]:
     """Yield notes on the conversions of the images."""
     grey = sum(image.pixels is not None and len(image.pixels) == 1 for image in decoded)
     if 0 < grey < len(decoded):
-        yield f"Converted {grey:,} grey images to RGB, because the other {len(decoded) - grey:,} are RGB."
+        yield grey_note(grey, len(decoded) - grey)
     if transparent := sum(image.transparent for image in decoded):
-        yield f"Composited {transparent:,} images with transparency on white."
+        yield f"Composited {counted(transparent, 'image')} with transparency on white."
     if several := sum(image.several for image in decoded):
-        yield f"Read only the first frame or page of {several:,} files with several."
+        yield f"Read only the first frame or page of {counted(several, 'file')} with several."
 
 
-def _skipped_notes(source: Path, broken: Sequence[str], parts: Mapping[str, Part]) -> list[str]:
-    """Return a note on skipped files with the final sizes of the splits; the counts in earlier notes include these files."""
+def _skipped_notes(source: Path, broken: Sequence[str]) -> list[str]:
+    """Return a note on skipped files."""
     if not broken:
         return []
     names = [os.path.relpath(path, _root(source)) for path in broken[:MOST_NAMED]]
     more = f" and {len(broken) - len(names):,} more" if len(broken) > len(names) else ""
-    remaining = [f"{len(part.images):,} {'training' if split == 'train' else split}" for split, part in parts.items()]
-    return [
-        f"Skipped {counted(len(broken), 'broken file')}: {', '.join(names)}{more}; "
-        f"{', '.join(remaining[:-1])} and {remaining[-1]} images remain."
-    ]
+    return [f"Skipped {counted(len(broken), 'broken file')}: {', '.join(names)}{more}."]
 
 
 def _root(source: Path) -> Path:
@@ -254,23 +275,3 @@ def _allocate(source: Path, shape: tuple[int, ...], limits: Limits) -> np.ndarra
             f"{source}: {N:,} images of {C}×{H}×{W} do not fit into memory; scale them down, "
             "for instance with `size=64`, or pass a `limit`"
         ) from None
-
-
-def _first_size(paths: Sequence[str], skip_broken: bool) -> tuple[int, int]:
-    """Return the (H, W) of the first image from its header; skip broken files if `skip_broken`."""
-    for path in paths:
-        try:
-            return header_size(path)
-        except DataError:
-            if not skip_broken:
-                raise
-    return 1, 1  # decoding then reports that no file can be read
-
-
-def _sizes(paths: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the (H, W) of the images from their headers, without broken files."""
-    sizes = []
-    for path in paths:
-        with suppress(DataError):
-            sizes.append(header_size(path))
-    return sizes

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vaelab.errors import DataError
+from vaelab.errors import DataError, counted
 
 
 def as_stored(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -71,3 +71,9 @@ def describe_shape(shape: Sequence[int]) -> str:
     if len(shape) == 1:
         return f"rows of {shape[0]} reals"
     return f"arrays of shape {tuple(shape)}"
+
+
+def grey_note(grey: int, colour: int) -> str:
+    """Return the note on `grey` images that were converted to RGB because `colour` others are RGB."""
+    others = "the other is" if colour == 1 else f"the other {colour:,} are"
+    return f"Converted {counted(grey, 'grey image')} to RGB, because {others} RGB."

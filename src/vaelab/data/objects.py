@@ -21,7 +21,7 @@ from vaelab.data.arrays import Part, assemble, channels_first, label_values, lis
 from vaelab.data.dataset import Dataset
 from vaelab.data.depth import EIGHT_BITS, brightest_level, dark_notes, parse_white, scaled_levels, stored_as
 from vaelab.data.formats import flattened
-from vaelab.data.layout import as_levels
+from vaelab.data.layout import as_levels, grey_note
 from vaelab.data.names import SPLITS, canonical, class_name, renamed_notes, split_named
 from vaelab.data.resize import (
     Fit,
@@ -83,7 +83,8 @@ def dataset_from(
     data
         An array or tensor of images, (N, H, W), (N, H, W, C) or (N, C, H, W), or of rows of a table, (N, D); a list of PIL images
         or arrays; a PyTorch `Dataset` or `DataLoader` that gives images or pairs (image, label); a Hugging Face `Dataset` with a
-        column of images and possibly one of labels; or a dict of these with the names of splits as keys. Images are uint8, or
+        column of images and possibly one of labels; a tuple (images, labels) of two of these; or a dict of any of these with the
+        names of splits as keys. Images are uint8, or
         floats in [0, 1]. A loader is iterated once, in its order, which should not be random.
     labels
         One label per image, integers or text, if `data` contains none; for a dict, a dict with the same keys. The class names
@@ -121,7 +122,7 @@ def dataset_from(
 def _by_split(data: Any, labels: Any, name: str) -> dict[str, tuple[Any, Any]]:
     """Return data and labels by split."""
     if not isinstance(data, Mapping):
-        return {"train": (data, labels)}
+        return {"train": _unpaired(data, labels)}
     if labels is not None and (not isinstance(labels, Mapping) or labels.keys() != data.keys()):
         raise DataError(f"{name}: got a dict of data, but not one of labels with the same keys; expected both or none")
     found: dict[str, tuple[Any, Any]] = {}
@@ -129,10 +130,27 @@ def _by_split(data: Any, labels: Any, name: str) -> dict[str, tuple[Any, Any]]:
         split = split_named(str(key))
         if split is None or split in found:
             raise DataError(f"{name}: got the keys {listed(list(map(str, data)))}; expected train, validation, test")
-        found[split] = (of_split, None if labels is None else labels[key])
+        found[split] = _unpaired(of_split, None if labels is None else labels[key])
     if not found:
         raise DataError(f"{name}: got an empty dict; {EXPECTED}")
     return found
+
+
+def _unpaired(data: Any, labels: Any) -> tuple[Any, Any]:
+    """Return images and labels of a tuple (images, labels), which has as many of both; else `data` and `labels`."""
+    if labels is None and isinstance(data, tuple) and len(data) == 2:
+        images, its_labels = map(_as_array, data)
+        several = isinstance(images, list) or (isinstance(images, np.ndarray) and images.ndim > 1)
+        if several and len(images) == _label_count(its_labels):
+            return images, its_labels
+    return data, labels
+
+
+def _label_count(values: Any) -> int:
+    """Return the number of labels, or -1 if these are not labels."""
+    if isinstance(values, np.ndarray):
+        return len(values) if values.ndim == 1 else -1
+    return len(values) if isinstance(values, list) and values and isinstance(values[0], int | str | np.generic) else -1
 
 
 def _content(data: Any, labels_given: bool, options: _Options) -> _Content:
@@ -310,6 +328,8 @@ def _stacked(items: Iterable[Any], options: _Options) -> tuple[np.ndarray, list[
     elif size is not None and (note := fit_note(sizes, size, fit)):
         notes.append(note)
     channels = max(len(pixels) for pixels in shown)
+    if grey := sum(len(pixels) < channels for pixels in shown):
+        notes.append(grey_note(grey, len(shown) - grey))
     return np.stack([np.repeat(pixels, channels // len(pixels), axis=0) for pixels in shown]), notes
 
 

@@ -82,10 +82,12 @@ def prepare(image: Picture, size: tuple[int, int] = (SIDE, SIDE), *, max_pixels:
     return read_drawing(image, size, max_pixels).levels
 
 
-def read_drawing(image: Picture, size: tuple[int, int] = (SIDE, SIDE), max_pixels: int | None = None) -> Drawing:
-    """Convert like `prepare`, and also return the conversions applied."""
+def read_drawing(
+    image: Picture, size: tuple[int, int] = (SIDE, SIDE), max_pixels: int | None = None, white: float | None = None
+) -> Drawing:
+    """Convert like `prepare`, and also return the conversions applied; `white` of a file is as in `load_dataset`."""
     name = os.fspath(image) if isinstance(image, str | os.PathLike) else "the image"
-    grey = _opened(image, max_pixels).convert("L")
+    grey = _opened(image, max_pixels, white).convert("L")
     grey.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
     levels = np.asarray(grey).astype(np.float64)
     unshaded, plain = _without_shading(levels), _separate(levels)
@@ -98,9 +100,9 @@ def read_drawing(image: Picture, size: tuple[int, int] = (SIDE, SIDE), max_pixel
     return Drawing(_fitted(_without_specks(separated.ink()), size), separated.light_paper, shading)
 
 
-def _opened(image: Picture, max_pixels: int | None) -> Image.Image:
+def _opened(image: Picture, max_pixels: int | None, white: float | None) -> Image.Image:
     if isinstance(image, str | os.PathLike):
-        return open_image(os.fspath(image), max_pixels)
+        return open_image(os.fspath(image), max_pixels, white)
     if isinstance(image, np.ndarray):
         shape = image.shape
         if (

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vaelab.data.builtin import BUILTIN, load_builtin
-from vaelab.data.dataset import Dataset
+from vaelab.data.dataset import Dataset, Loading, SkipBroken
 from vaelab.data.depth import EIGHT_BITS, brightest_level, dark_notes, parse_white, rescaled
 from vaelab.data.folders import load_image_folder
 from vaelab.data.idx import is_idx_name, load_idx_folder
@@ -32,7 +32,7 @@ def load_dataset(
     size: int | tuple[int, int] | str | None = None,
     fit: Fit = "crop",
     seed: int = 0,
-    skip_broken: bool = False,
+    skip_broken: SkipBroken = False,
     limit: int | None = None,
     classes: str | Sequence[str | int] | None = None,
     white: float | None = None,
@@ -60,8 +60,9 @@ def load_dataset(
     seed
         Seed of random splits (if the source has none), of the images selected by `limit`, and of synthetic data.
     skip_broken
-        Skip image files that cannot be read; `notes` counts them and names the first ones. By default, the first such file
-        raises an error. Has no effect on sources other than image files.
+        Skip image files that cannot be read, as if they were not there; `notes` counts them and names the first ones. "0.1"
+        counts them in the split, as vaelab 0.1 did. By default, the first such file raises an error. Has no effect on sources
+        other than image files.
     limit
         Maximum number of training images, selected at random with the class proportions kept. Does not change the validation
         and test images.
@@ -103,7 +104,8 @@ def load_dataset(
         dataset = _load(source, reading)
     except DataError as error:  # may contain names of files and classes
         raise DataError(shortened(printable(str(error)))) from None
-    return replace(dataset, fit=reading.fit, notes=tuple(map(printable, dataset.notes)))
+    loading = Loading(reading.fit, reading.skip_broken, reading.white, seed)
+    return replace(dataset, loading=loading, notes=tuple(map(printable, dataset.notes)))
 
 
 def _load(source: str | os.PathLike[str], reading: Reading) -> Dataset:

@@ -33,7 +33,7 @@ from vaelab.data.arrays import channels_first, label_values
 from vaelab.data.layout import as_levels, describe_shape
 from vaelab.data.split import hold_out
 from vaelab.errors import DataError, LabelError, RunError, TrainingError, expect_list, unknown_label
-from vaelab.estimators.parameters import DEFAULTS, MODEL_FIELDS, TRAIN_FIELDS, Parameters
+from vaelab.estimators.parameters import DEFAULTS, MODEL_FIELDS, TRAIN_FIELDS, Parameters, as_array
 from vaelab.figures.pictures import Pictures
 from vaelab.inference.class_names import composed
 from vaelab.inference.explore import restyle
@@ -187,7 +187,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         Higher is better. The score of an `Autoencoder` is −distortion and cannot be compared with those of the other estimators.
         Images or rows in X have the shape of those in `fit`; a `ConditionalVAE` needs y.
         """
-        return -float(self.reconstruct(X, y).nats.mean(dtype=np.float64))
+        return -float(self.reconstruct(X, () if y is None else y).nats.mean(dtype=np.float64))
 
     @available_if(lambda self: self.kind != "ae")
     def score_samples(self, X: Any, y: Any = None, *, samples: int = 100) -> np.ndarray:
@@ -267,8 +267,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
     def _read(self, X: Any, *, reset: bool = False) -> np.ndarray:
         """Convert X to images, uint8 (N, C, H, W), or rows, float32 (N, D); unless `reset`, the shape must be the fitted one."""
-        if isinstance(X, list | tuple):
-            X = np.asarray(X)
+        X = as_array(X)
         if getattr(X, "ndim", 2) > 2:
             images = as_levels(channels_first(np.asarray(X), "X"), "X: ")
             if reset:

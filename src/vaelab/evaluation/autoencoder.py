@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from vaelab.errors import DataError
+from vaelab.errors import DataError, counted
 from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.fidelity import frechet_distance
 from vaelab.evaluation.generated import affordable, model_labels
@@ -48,9 +48,8 @@ def random_points_section(context: EvaluationContext) -> Section:
     wanted = QUICK_IMAGES if context.settings.quick else IMAGES
     size = min(len(held_out) // 2, affordable(wanted, context.dataset.shape))
     if size < 2:
-        return Section(
-            key, title, left_out=f"{len(held_out)} {context.split} images are too few; at least 4 are needed."
-        )
+        count = counted(len(held_out), f"{context.split} image")
+        return Section(key, title, left_out=f"{count} cannot be split into two sets; at least 4 are needed.")
     order = np.random.default_rng(context.settings.seed).permutation(len(held_out))
     reference, other = held_out[order[:size]], held_out[order[size : 2 * size]]
     labels = None if not model.conditional or other.labels is None else model_labels(context, other.labels)
@@ -72,8 +71,8 @@ def random_points_section(context: EvaluationContext) -> Section:
     context.work("random points", len(sets), len(sets))
     shown = np.linspace(0, size - 1, min(SHOWN, size)).astype(int)
     rows = tuple(sets[name][shown] for name in ("prior", "codes", "rebuilt"))
-    sheet = Sheet("random_points", "Decoded random points", (*rows, _shown(sets["real"][shown])), tuple(NAMES.values()))
-    words, quantities = _words(context, fid, confidence), _quantities(network, fid, confidence, size)
+    sheet = Sheet("random_points", "Decoded random points", (*rows, _shown(sets["real"][shown])), ROWS)
+    words, quantities = _words(context, fid, confidence, size), _quantities(network, fid, confidence, size)
     return Section(key, title, words, quantities, (sheet,))
 
 
@@ -111,7 +110,9 @@ def _quantities(
     return tuple(found)
 
 
-def _words(context: EvaluationContext, fid: dict[str, float], confidence: dict[str, Estimate]) -> tuple[str, ...]:
+def _words(
+    context: EvaluationContext, fid: dict[str, float], confidence: dict[str, Estimate], size: int
+) -> tuple[str, ...]:
     def figures(name: str, of: str = "") -> str:
         return f"{fid[name]:.2f}" + (f" and {of}{100 * confidence[name].value:.1f} %" if confidence else "")
 
@@ -121,6 +122,8 @@ def _words(context: EvaluationContext, fid: dict[str, float], confidence: dict[s
         f"reconstructions: {figures('rebuilt')}.",
         f"Points of a Gaussian fitted to the codes: {figures('codes')}."
         + ("" if context.model.model.stochastic else " An autoencoder is not trained on points between its codes."),
+        f"This FID is measured with {size:,} images per set, and depends on their number"
+        + (": it is not that of the section on samples." if context.model.model.stochastic else "."),
     )
     return words if confidence else (*words, described(context.features))
 
@@ -140,6 +143,9 @@ NAMES = {
     "rebuilt": "reconstructed held-out images",
     "real": "real held-out images",
 }
+
+ROWS = ("points of N(0, I)", "Gaussian fitted to the codes", "reconstructions", "real held-out images")
+"""Names of the rows of images, in the order of `NAMES`; short enough for the left margin."""
 
 FID = (
     "FID, in {space}, of the decoded points against real held-out images; a conditional model "

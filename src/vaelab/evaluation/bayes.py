@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vaelab.evaluation.context import EvaluationContext
+from vaelab.evaluation.formatting import rounded
 from vaelab.evaluation.results import Estimate, Quantity, Section
 from vaelab.inference.labels import label_nats
 from vaelab.models.base import Model
@@ -157,13 +158,23 @@ def bayes_section(context: EvaluationContext) -> Section:
         ),
     )
     words = (
-        f"Knowing the label lowers the bound by {gain.value:.2f} ± {gain.error:.2f} nats per image, from "
-        f"{without_label.value:.2f} to {with_label.value:.2f} nats ({count:,} images). The maximum gain is ln "
-        f"{model.classes} = {ceiling:.2f} nats.",
+        f"{_gain_in_words(gain, without_label, with_label)} The maximum gain is ln {model.classes} = {ceiling:.2f} nats.",
         f"Used as a classifier, by Bayes' rule on p(x|y), the model labels {100 * accuracy.value:.1f} ± "
         f"{100 * accuracy.error:.1f} % of the images correctly, although it was not trained as a classifier.",
     )
     return Section(key, title, words, quantities)
+
+
+def _gain_in_words(gain: Estimate, without: Estimate, with_label: Estimate) -> str:
+    """Say whether the true label lowers the bound on average; if it raises it, the images look likelier under other labels."""
+    size = rounded(abs(gain.value), gain.error)
+    bounds = f"from {without.value:,.2f} to {with_label.value:,.2f} nats ({gain.count:,} images)"
+    if gain.value < 0:
+        return (
+            f"Knowing the label makes the bound worse by {size} nats per image, {bounds}: the images are more "
+            "probable under other labels, so the model does not use the label as it should."
+        )
+    return f"Knowing the label lowers the bound by {size} nats per image, {bounds}."
 
 
 WITH_LABEL = "Importance-weighted bound on −log p(x|y) under the true label (Burda et al. 2016, eq. 8)."

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vaelab.checked_files import parse_json, read_regular
-from vaelab.errors import DataError, RunError
+from vaelab.errors import DataError, RunError, counted
 from vaelab.evaluation.results import MAX_BYTES, MAX_VALUES, REPORT, SCHEMA
 
 BEYOND = 2.0
@@ -200,7 +200,7 @@ def _conditions(reports: Sequence[dict[str, Any]]) -> set[bool]:
 
 def _notes(reports: Sequence[dict[str, Any]]) -> list[str]:
     data = reports[0]["data"]
-    notes = [f"On {data['images']:,} {data['split']} images of {data['name']}. {data['protocol']}"]
+    notes = [f"On {counted(data['images'], data['split'] + ' image')} of {data['name']}. {data['protocol']}"]
     kinds = {report["model"]["kind"] for report in reports}
     if "ae" in kinds and len(kinds) > 1:
         notes.append(
@@ -210,7 +210,8 @@ def _notes(reports: Sequence[dict[str, Any]]) -> list[str]:
         classes = max(len(report["model"]["classes"]) for report in reports)
         notes.append(
             "A conditional model is given the label and bounds −log p(x|y); the others bound −log p(x). Knowing the label is "
-            f"worth up to ln {classes} = {math.log(classes):.2f} nats, so no value is marked there."
+            f"worth up to ln {classes} = {math.log(classes):.2f} nats, so no rate, −ELBO and "
+            "bound is marked. The distortion is compared as it is."
         )
     if reports[0]["settings"]["quick"]:
         notes.append("Quick evaluations, with fewer images and samples.")

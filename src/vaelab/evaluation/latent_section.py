@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from vaelab.evaluation.context import EvaluationContext
-from vaelab.evaluation.formatting import exponential
+from vaelab.evaluation.formatting import exponential, rounded
 from vaelab.evaluation.latent import (
     ACTIVE_VARIANCE,
     Divergence,
@@ -24,6 +24,7 @@ from vaelab.evaluation.latent import (
     normal_quantiles,
 )
 from vaelab.evaluation.results import Bars, Estimate, Plot, Points, Quantity, Section, joined
+from vaelab.inference.latents import latent_name
 from vaelab.models.distributions import Gaussian
 from vaelab.random import generator_for, latent_noise
 
@@ -73,7 +74,7 @@ def _some(posteriors: Gaussian, most: int, seed: int) -> Gaussian:
 
 
 def _names(width: int) -> tuple[str, ...]:
-    return tuple(f"z{axis}" for axis in range(width))
+    return tuple(map(latent_name, range(width)))
 
 
 def _usage(context: EvaluationContext, posteriors: Gaussian) -> Section:
@@ -173,10 +174,14 @@ def _divergences(context: EvaluationContext, posteriors: Gaussian, some: Gaussia
         "",
         (("rate", rate.value), (f"ln N, the maximum for {count:,} images", math.log(count))),
     )
+    negative = ""
+    if below.nats < 0:
+        negative = f" (a divergence is at least 0; its lower estimate, {rounded(below.nats)}, is less)"
     words = (
-        f"KL(q(z) ‖ N(0, I)), the divergence of the aggregate posterior from the prior, is between {max(0.0, below.nats):.2f} "
-        f"and {above.nats:.2f} nats; the rate is {rate.value:.2f} nats. The rest of the rate is information about the image, of "
-        f"which at most ln N = {math.log(count):.2f} nats can be measured with {count:,} images."
+        "KL(q(z) ‖ N(0, I)), the divergence of the aggregate posterior from the prior, is between "
+        f"{max(0.0, below.nats):.2f}{negative} and {above.nats:.2f} nats; the rate is {rate.value:.2f} nats. The rest of the "
+        f"rate is information about the image, of which at most ln N = {math.log(count):.2f} nats can be measured with "
+        f"{count:,} images."
     )
     return _part([words], [upper, lower, information], (bars,))
 

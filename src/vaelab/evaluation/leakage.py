@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float, Int
 
 from vaelab.evaluation.context import EvaluationContext
+from vaelab.evaluation.formatting import rounded
 from vaelab.evaluation.results import Estimate, Quantity, Section
 from vaelab.objectives.bounds import map_held_out
 from vaelab.random import generator_for
@@ -145,7 +146,7 @@ def leakage_section(context: EvaluationContext) -> Section:
     if len(np.unique(labels[used])) < 2:
         reason = (
             f"The probes need at least two classes with at least {FOLDS} {context.split} images each; the classes have "
-            f"{_sizes(counts)} images."
+            f"{_sizes(counts)} image{'s' * (counts.tolist() != [1])}."
         )
         return Section(key, title, left_out=reason)
     encoded = context.model.encode(
@@ -250,6 +251,11 @@ def _words(found: dict[str, Probe], labels: np.ndarray, count: int) -> tuple[str
             f"So z contains at least {nats.value:.2f} ± {nats.error:.2f} of the {label_entropy(labels):.2f} nats of the label. "
             "The latent and the label are then not independent: a z drawn from the prior may suit some labels better than "
             "others."
+        )
+    elif low > chance:
+        words.append(
+            f"The accuracy is above chance (95 % interval {low:.1f} to {high:.1f} %), so z contains information about the label. "
+            f"Its amount in nats cannot be told: the lower bound is {rounded(nats.value, nats.error)}."
         )
     else:
         words.append(

@@ -93,7 +93,7 @@ def likelihood_section(context: EvaluationContext) -> Section:
         (line,),
         log_x=True,
     )
-    return Section("likelihood", "Likelihood", tuple(words), tuple(shown), (plot,))
+    return Section("likelihood", "Likelihood", tuple(words), tuple(shown), (plot,) if len(samples) > 1 else ())
 
 
 DISTORTION = "−log p(x|z) with one draw of z from q(z|x): the error of reconstructing an image from its latent."

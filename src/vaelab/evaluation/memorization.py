@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaelab.data.dataset import Split
+from vaelab.errors import counted
 from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.generated import affordable, generate_images
 from vaelab.evaluation.results import Estimate, Points, Quantity, Section, Sheet
@@ -92,7 +93,8 @@ def memorization_section(context: EvaluationContext) -> Section:
     if len(train) == 0:
         return Section(key, title, left_out="There are no training images to compare with.")
     if len(held_out) < LEAST_IMAGES:
-        reason = f"{len(held_out)} {context.split} images are too few; at least {LEAST_IMAGES} are needed."
+        found = counted(len(held_out), f"{context.split} image")
+        reason = f"Got {found}; at least {LEAST_IMAGES} are needed."
         return Section(key, title, left_out=reason)
     rng = np.random.default_rng(context.settings.seed)
     wanted = affordable(QUICK_IMAGES if quick else IMAGES, context.dataset.shape)

@@ -18,7 +18,9 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 
+from vaelab.data.arrays import has_own_test
 from vaelab.data.dataset import Dataset, Split
+from vaelab.errors import counted
 from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.results import Estimate, Lines, Quantity, Section, Series, Sheet
 from vaelab.inference.labels import likeliest_labels
@@ -93,10 +95,10 @@ def ood_section(context: EvaluationContext) -> Section:
     key, title = "outliers", "Outliers"
     other = context.versus
     if other is None:
-        return Section(key, title, left_out="no outlier dataset was given (versus)")
+        return Section(key, title, left_out="No outliers were given: pass another data source as `versus`.")
     model, settings = context.model.model, context.settings
     most = QUICK_IMAGES if settings.quick else IMAGES
-    outliers = _outlier_split(other)
+    outliers = outlier_split(other, context.dataset)
     own_index, other_index = (_some(len(split), most, settings.seed) for split in (context.held_out, outliers))
     other_levels = held_out_levels(outliers.images, context.model.likelihood)[torch.from_numpy(other_index)]
     levels = torch.cat([context.levels[torch.from_numpy(own_index)], other_levels])
@@ -126,9 +128,14 @@ def ood_section(context: EvaluationContext) -> Section:
     return Section(key, title, _words(context, other, sides, areas), quantities, plots)
 
 
-def _outlier_split(dataset: Dataset) -> Split:
-    """Return the test images, or else the validation or training images; the model was trained on none of them."""
-    return next(split for split in (dataset.test, dataset.validation, dataset.train) if len(split))
+def outlier_split(other: Dataset, own: Dataset) -> Split:
+    """Return the outliers: the test images of a source that has its own, else all its images.
+
+    A model was trained on none of them, unless `other` is its own data: of these, the test images are returned.
+    """
+    if has_own_test(other) or (len(other.test) and other.fingerprint == own.fingerprint):
+        return other.test
+    return Split(np.concatenate([split.images for split in (other.train, other.validation, other.test)]))
 
 
 def _some(count: int, most: int, seed: int) -> np.ndarray:
@@ -165,7 +172,11 @@ def _words(
     each = ", ".join(
         f"{SCORES[name][0]} {estimate.value:.3f} ± {estimate.error:.3f}" for name, estimate in areas.items()
     )
-    words = [f"AUROC for detecting {other.name} against {context.dataset.name}: {each} (0.5 is chance, 1 is perfect)."]
+    own_count, other_count = map(len, next(iter(sides.values())))
+    words = [
+        f"AUROC for detecting {other.name} ({counted(other_count, 'image')}) against {context.dataset.name} "
+        f"({counted(own_count, 'image')}): {each} (0.5 is chance, 1 is perfect)."
+    ]
     if "likelihood" not in areas:
         words.append("An autoencoder has no likelihood, so only the reconstruction error is used.")
     else:

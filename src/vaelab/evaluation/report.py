@@ -137,7 +137,7 @@ def evaluate(
     importance_samples
         K of the importance-weighted bound.
     quick
-        Use fewer images and samples, for a first result in about a minute.
+        Use fewer images and samples, for a first result in one to three minutes.
     seed
         Seed of all random draws.
     versus

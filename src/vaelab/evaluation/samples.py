@@ -29,7 +29,7 @@ from vaelab.evaluation.fidelity import (
 from vaelab.evaluation.generated import affordable, generate_images
 from vaelab.evaluation.label_free import described
 from vaelab.evaluation.reference_classifier import ReferenceClassifier
-from vaelab.evaluation.results import Bars, Estimate, Lines, Quantity, Section, Series
+from vaelab.evaluation.results import Bars, Estimate, Lines, Plot, Quantity, Section, Series
 
 IMAGES, QUICK_IMAGES = 5_000, 1_000
 """Maximum number of images in each of the three sets."""
@@ -116,9 +116,7 @@ def _sets(context: EvaluationContext, network: ReferenceClassifier, size: int) -
     )
 
 
-def _fidelity(
-    sets: Sets, context: EvaluationContext
-) -> tuple[tuple[str, ...], tuple[Quantity, ...], tuple[Lines, ...]]:
+def _fidelity(sets: Sets, context: EvaluationContext) -> tuple[tuple[str, ...], tuple[Quantity, ...], tuple[Plot, ...]]:
     reference, generated, yardstick = (part.features for part in (sets.reference, sets.generated, sets.yardstick))
     size, width = reference.shape
     sizes = (*(n for n in SIZES if n < size), size)
@@ -146,8 +144,8 @@ def _fidelity(
         log_x=True,
     )
     words = [
-        f"FID is {fid:.2f} with {size:,} images per set (real against real: {real_fid:.2f}); KID is {kid.value:.4f} (real "
-        f"against real: {real_kid.value:.4f}).",
+        f"FID is {fid:.2f} with {size:,} images per set (real against real: {real_fid:.2f}); KID is {_signed(kid.value)} (real "
+        f"against real: {_signed(real_kid.value)}).",
         f"Precision: {100 * found.precision:.1f} % of the generated images lie in the region of the real ones (real against "
         f"real: {100 * real.precision:.1f} %). Recall: {100 * found.recall:.1f} % of the real images lie in the region of the "
         f"generated ones (real against real: {100 * real.recall:.1f} %).",
@@ -158,11 +156,13 @@ def _fidelity(
             "number of images and the same features."
         )
     if size <= width:
-        words.append(
-            f"{size} images per set are too few for the {width} features: FID is mostly bias here. It takes about "
-            f"{QUICK_IMAGES:,} per set, hence {2 * QUICK_IMAGES:,} {context.split} images."
+        words.insert(
+            1,
+            f"{size} images per set are too few for the {width} features: FID is mostly bias here, and precision, recall, "
+            "density and coverage can be high for images that look wrong, because the balls around so few images are large. It "
+            f"takes about {QUICK_IMAGES:,} per set, hence {2 * QUICK_IMAGES:,} {context.split} images.",
         )
-    return tuple(words), quantities, (lines,)
+    return tuple(words), quantities, (lines,) if len(sizes) > 1 else ()
 
 
 def _manifold_quantities(found: Manifold, real: Manifold, where: str, size: int, suffix: str) -> list[Quantity]:
@@ -235,6 +235,10 @@ def _diversity(
     if quantities[0].value > 1.5:
         words.append("Images between classes also raise this ratio: read it together with the precision.")
     return tuple(words), tuple(quantities), (bars,)
+
+
+def _signed(value: float) -> str:
+    return f"{value:.4f}".replace("-", "−")
 
 
 def _beside(value: float) -> tuple[tuple[str, float], ...]:

@@ -14,6 +14,7 @@ from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.disentanglement import Readout, boosted_readout, held_out_r2, information_gaps
 from vaelab.evaluation.results import Bars, Matrix, Plot, Quantity, Section, Sheet, joined
 from vaelab.evaluation.style import MEASURES, dark_on_white, measured
+from vaelab.inference.latents import latent_name
 
 IMAGES, QUICK_IMAGES = 10_000, 1_000
 """Maximum number of held-out images."""
@@ -100,8 +101,10 @@ def _generated(context: EvaluationContext) -> Section:
     for column, (key, (name, _)) in enumerate(MEASURES.items()):
         direction = growing_direction(z.astype(np.float64), style[:, column])
         axis = int(np.abs(direction).argmax())
-        directions.append(f"{name} along {'−' if direction[axis] < 0 else ''}z{axis} ({abs(direction[axis]):.2f})")
-        axes = tuple(f"z{i}" for i in range(len(direction)))
+        directions.append(
+            f"{name} along {'−' if direction[axis] < 0 else ''}{latent_name(axis)} ({abs(direction[axis]):.2f})"
+        )
+        axes = tuple(map(latent_name, range(len(direction))))
         title = f"Direction of increasing {name} (unit vector)"
         plots.append(Bars(f"{key}_direction", title, "latent dimension", "component", axes, direction.tolist()))
         plots.append(_walk(context, key, name, direction, labels))
@@ -261,7 +264,7 @@ def _factors(
         f"{scores['disentanglement']:.2f}, completeness {scores['completeness']:.2f}. Without an objective for it, factors "
         "rarely have their own dimension.",
     ]
-    axes = tuple(f"z{axis}" for axis in range(codes.shape[1]))
+    axes = tuple(map(latent_name, range(codes.shape[1])))
     shares = np.maximum(alone, 0).tolist()
     plots = (
         Bars("factor_readout", "Linear regression of the true factors on z", "factor", "R²", names, shares),

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
+import textwrap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +34,9 @@ APART = 12
 """Pixels of white space between groups of images."""
 
 DOTS_PER_INCH = 120
+
+TITLE = 56
+"""Maximum number of characters of a line of a plot's title."""
 
 COLOURS = ("#1f77b4", "#d95f02", "#2a8a3c", "#c22b2b", "#7b52ab", "#7a4a3a", "#d45ca8", "#5f5f5f", "#8f8f00", "#1298a8")
 SHAPES = ("o", "s", "^", "v", "D", "P", "X", "*", "<", ">", "h", "d", "8")
@@ -84,7 +89,7 @@ def sheet(
     columns = max(len(row) for row in rows)
     wide = left + columns * (cell_width + gap) + apart
     if title:
-        wide = max(wide, int(font.getlength(title)) + GAP)
+        wide = max(wide, left + math.ceil(font.getlength(title)) + GAP)
     page = Image.new("RGB", (wide, top + sum(heights)), PAPER)
     draw = ImageDraw.Draw(page)
     if title:
@@ -161,46 +166,66 @@ def reconstruction_sheet(
     return sheet(rows, names=names, captions=captions, title=title)
 
 
-def training_curve(lines: Sequence[dict[str, Any]], title: str) -> Image.Image:
-    """Plot −ELBO of training and validation, distortion and rate over epochs, in nats per image, from `metrics.jsonl`."""
+def training_curve(lines: Sequence[dict[str, Any]], title: str, *, stochastic: bool = True) -> Image.Image:
+    """Plot −ELBO of training and validation, distortion and rate over epochs, in nats per image, from `metrics.jsonl`.
+
+    An autoencoder is not `stochastic`: it has no rate, and its distortion is drawn alone.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=DOTS_PER_INCH)
+    figure = Figure(figsize=(9 if stochastic else 4.8, 3.6), layout="constrained", dpi=DOTS_PER_INCH)
     FigureCanvasAgg(figure)
-    total, halves = figure.subplots(1, 2)
-    rates = halves.twinx()  # the rate is often a tenth of the distortion
+    total, *others = figure.subplots(1, 1 + stochastic, squeeze=False)[0]
+    parts = [(total, "nats", "#0b6fa4")]
+    for halves in others:  # the rate is often a tenth of the distortion, so it has its own scale
+        parts += [(halves, "distortion", DISTORTION), (halves.twinx(), "rate", RATE)]
+        halves.set_title("distortion and rate, validation", fontsize=10)
     lines = [line for line in lines if "train" in line]
-    epochs = [line["epoch"] for line in lines]
-    total.plot(epochs, [line["train"]["nats"] for line in lines], color="#999999", label="training")
+    epochs, training = _even_intervals(lines)
+    total.plot(epochs, training, color="#999999", label="training")
     checked = [line for line in lines if "validation" in line]
     if checked:
         at = [line["epoch"] for line in checked]
-        for axes, name, colour in (
-            (total, "nats", "#0b6fa4"),
-            (halves, "distortion", DISTORTION),
-            (rates, "rate", RATE),
-        ):
+        for axes, name, colour in parts:
             values = [line["validation"][name] for line in checked]
             axes.plot(at, values, "o-", ms=3, color=colour, label="validation")
     # Scale to the last 90 %: the initial decrease would flatten the rest of the curve.
-    later = [line["train"]["nats"] for line in lines[len(lines) // 10 :]]
+    later = training[len(training) // 10 :]
     later += [line["validation"]["nats"] for line in checked[len(checked) // 10 :]]
     if len(later) > 4 and np.isfinite(later).all():
         low, high = min(later), max(later)
         total.set_ylim(low - 0.05 * (high - low) - 0.5, high + 0.05 * (high - low) + 0.5)
     total.set_title(title, fontsize=10)
-    halves.set_title("distortion and rate, validation", fontsize=10)
     total.set_ylabel("nats per image")
-    for axes, name, colour in ((halves, "distortion", DISTORTION), (rates, "rate", RATE)):
+    for axes, name, colour in parts[1:]:
         axes.set_ylabel(f"{name}, nats per image", color=colour)
         axes.tick_params(axis="y", labelcolor=colour)
-    for axes in (total, halves):
+    for axes in (total, *others):
         axes.set_xlabel("epochs")
         axes.grid(alpha=0.25)
     if total.get_legend_handles_labels()[0]:
         total.legend(fontsize=8, frameon=False)
     return _render(figure)
+
+
+def _even_intervals(lines: Sequence[dict[str, Any]]) -> tuple[list[float], list[float]]:
+    """Return epochs and nats of the training images; intervals of less than half the usual length are joined to those before.
+
+    A short interval, as at the end of a training or before an interruption, averages few steps, which looks like a jump.
+    """
+    steps = np.diff([0, *(line["step"] for line in lines)])
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    epochs, sums, counts = list[float](), list[float](), list[float]()
+    for line, count in zip(lines, steps, strict=True):
+        nats, count = line["train"]["nats"], max(1.0, float(count))
+        if epochs and count < usual / 2:
+            epochs[-1], sums[-1], counts[-1] = line["epoch"], sums[-1] + count * nats, counts[-1] + count
+        else:
+            epochs.append(line["epoch"])
+            sums.append(count * nats)
+            counts.append(count)
+    return epochs, [total / count for total, count in zip(sums, counts, strict=True)]
 
 
 def posterior_map(
@@ -277,9 +302,11 @@ def _render(figure: Figure) -> Image.Image:
 
     texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
     families = families_for(text.get_text() for text in texts)
+    titles = [axes.title for axes in figure.axes]
     for text in texts:
         text.set_parse_math(False)
-        text.set_text(printable(text.get_text()))
+        shown = printable(text.get_text())
+        text.set_text(textwrap.fill(shown, TITLE) if text in titles else shown)
         text.set_fontfamily(families)
     buffer = io.BytesIO()
     with warnings.catch_warnings():

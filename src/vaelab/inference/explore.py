@@ -14,7 +14,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from vaelab.errors import ConfigError, LabelError
+from vaelab.errors import ConfigError, LabelError, counted
 from vaelab.figures.pictures import Pictures, PosteriorMap
 from vaelab.inference.class_names import indices_of_labels
 from vaelab.inference.latents import (
@@ -273,10 +273,7 @@ def restyle(model: TrainedModel, images: np.ndarray, labels: ImageLabels = None)
     assert placed.labels is not None
     names = [model.classes[label] for label in placed.labels]
     assert placed.probabilities is not None
-    names = [
-        name if np.isnan(p) else f"read as {name} ({percent(p)})"
-        for name, p in zip(names, placed.probabilities, strict=True)
-    ]
+    names = [name if np.isnan(p) else f"read as {name}" for name, p in zip(names, placed.probabilities, strict=True)]
     return Pictures(
         _styles(model, placed.z),
         names=tuple(names),
@@ -301,7 +298,7 @@ def posterior(
     images
         Images, or rows of a table.
     labels
-        (N,), indices into `classes`. Required by a conditional model; otherwise used only for the colours.
+        (N,), indices into `classes`. A conditional model infers them if they are None; others use them for the colours only.
     classes
         Names of the labels. Default: the class names of the model.
     axes
@@ -315,7 +312,7 @@ def posterior(
         If a label is missing or unknown.
     """
     names = tuple(model.classes if classes is None else classes)
-    matched = model.matched_labels(labels, names)
+    matched = None if labels is None else model.matched_labels(labels, names)
     across, up = two_axes(model, axes)
     encoded = model.encode(images, matched, binarised=False)
     return PosteriorMap(
@@ -325,7 +322,7 @@ def posterior(
         () if labels is None else names,
         (across, up),
         (axis_name(model, across), axis_name(model, up)),
-        f"{len(encoded.mean):,} posteriors: means and 1σ; the rings are N(0, I)",
+        f"{counted(len(encoded.mean), 'posterior')}: means and 1σ; the rings are N(0, I)",
     )
 
 
@@ -372,8 +369,3 @@ def _subject(model: TrainedModel, label: int | None) -> str:
 
 def _signed(value: float) -> str:
     return "0" if abs(value) < 0.05 else f"{value:+.1f}".replace("-", "−")
-
-
-def percent(probability: float) -> str:
-    """Format a probability, 0…1, as a percentage."""
-    return f"{100 * probability:.1f} %" if probability < 0.9995 else "> 99.9 %"

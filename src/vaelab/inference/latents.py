@@ -62,6 +62,14 @@ def place(model: TrainedModel, images: np.ndarray, labels: ImageLabels = None) -
         If the numbers of labels and images differ, a label is unknown, or the model takes none.
     """
     batch = as_batch(model, images)
+    indices, probabilities = image_labels(model, batch, labels)
+    return Placed(model.encode(batch, indices, binarised=False).mean, indices, probabilities)
+
+
+def image_labels(
+    model: TrainedModel, batch: np.ndarray, labels: ImageLabels = None
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return labels and probabilities of several images as in `Placed`; parameters and errors are those of `place`."""
     sequence = [labels] if isinstance(labels, str | int | np.integer) else labels
     image_labels = [None] * len(batch) if sequence is None else sequence
     if len(image_labels) != len(batch):
@@ -72,7 +80,7 @@ def place(model: TrainedModel, images: np.ndarray, labels: ImageLabels = None) -
         for label in image_labels:
             if label is not None:
                 model.label_index(label)  # raises LabelError
-        return Placed(model.encode(batch, binarised=False).mean, None, None)
+        return None, None
     missing = np.array([label is None for label in image_labels], dtype=bool)
     given = [label for label in image_labels if label is not None] if missing.any() else image_labels
     indices, probabilities = np.zeros(len(batch), dtype=np.int64), np.full(len(batch), np.nan)
@@ -80,7 +88,7 @@ def place(model: TrainedModel, images: np.ndarray, labels: ImageLabels = None) -
     if missing.any():
         inferred = label_probabilities(model, batch[missing])
         indices[missing], probabilities[missing] = inferred.argmax(1), inferred.max(1)
-    return Placed(model.encode(batch, indices, binarised=False).mean, indices, probabilities)
+    return indices, probabilities
 
 
 def label_probabilities(model: TrainedModel, images: np.ndarray) -> np.ndarray:
@@ -106,19 +114,26 @@ def measured(model: TrainedModel, images: np.ndarray, labels: Labels | None = No
     return replace(model, axes=runs.LatentStats.over(rate, mean))
 
 
+def latent_name(axis: int) -> str:
+    """Return the name of an axis, such as z₁₂; axes are counted from 0, as in Python."""
+    return "z" + str(axis).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
+
+
 def axis_name(model: TrainedModel, axis: int) -> str:
-    """Return the name of an axis: its index and, if measured, its rate in nats or the standard deviation of the codes."""
+    """Return the name of an axis and, if measured, its rate in nats or the standard deviation of the codes."""
     if model.axes is None:
-        return f"axis {axis}"
+        return latent_name(axis)
     if not model.model.stochastic:
-        return f"axis {axis}: codes ±{model.axes.deviation[axis]:.2g}"
-    return f"axis {axis}: {model.axes.rate[axis]:.2f} nats"
+        return f"{latent_name(axis)}: codes ±{model.axes.deviation[axis]:.2g}"
+    return f"{latent_name(axis)}: {model.axes.rate[axis]:.2f} nats"
 
 
 def as_batch(model: TrainedModel, images: np.ndarray) -> np.ndarray:
     """Add a batch dimension to a single image or row of a table; leave batches as they are."""
     array, shape = np.asarray(images), model.model.shape
     single = array.shape in (shape, (*shape[1:], shape[0])) or (array.ndim == 2 and len(shape) == 3)
+    if array.ndim == 3 and len(shape) == 3 and not single:  # (H, W, C) of another size, or grey images (N, H, W)
+        single = array.shape[2] in (1, 3) and array.shape[1:] != shape[1:]
     return array[None] if single else array
 
 

@@ -21,6 +21,7 @@ from vaelab.config import LikelihoodName, ModelName
 from vaelab.data.layout import as_shown, as_stored
 from vaelab.errors import ConfigError, DataError, LabelError, counted, expect_list
 from vaelab.inference.class_names import index_of_label, index_of_name, indices_of_labels
+from vaelab.inference.labels import likeliest_labels
 from vaelab.models.base import Model
 from vaelab.models.distributions import Likelihood
 from vaelab.objectives import elbo
@@ -100,9 +101,7 @@ class TrainedModel:
             If the model takes no labels, or the label is unknown.
         """
         if not self.conditional:
-            raise LabelError(
-                f"got label {label!r}, but this model ({self.kind}) takes none; expected none: leave it out"
-            )
+            raise self._takes_no_labels(label)
         return index_of_label(label, self.classes)
 
     def latents(self, count: int, *, temperature: float = 1.0, seed: int = 0) -> np.ndarray:
@@ -152,12 +151,8 @@ class TrainedModel:
                     f"got {counted(len(labels), 'label')} and `count={count}`; expected one label per image: leave `count` out"
                 )
             indices = indices_of_labels(labels, self.classes)
-            return self.decode(
-                self.latents(len(indices), temperature=temperature, seed=seed),
-                indices,
-                decode=decode,
-                seed=seed,
-            )
+            z = self.latents(len(indices), temperature=temperature, seed=seed)
+            return self.decode(z, indices, decode=decode, seed=seed)
         if labels is not None and len(labels):
             raise self._takes_no_labels(labels[0])
         z = self.latents(1 if count is None else count, temperature=temperature, seed=seed)
@@ -221,12 +216,12 @@ class TrainedModel:
             uint8 (N, H, W), (N, H, W, 3) or (N, C, H, W). For a Bernoulli model they are binarised by one seeded draw over the
             whole sequence, as in the published protocol, so the pixels of an image depend on its position.
         labels
-            One per image, for a conditional model.
+            One per image, for a conditional model. Default: `inferred_labels`.
         seed
             Seed of the latent noise.
         """
         raw = self.levels(images)
-        indices = self._label_tensor(labels, len(raw))
+        indices = self._label_tensor(labels, len(raw), images)
         noise = latent_noise(len(raw), self.model.latent_dim, seed)
 
         def decode_part(part: slice, x: Tensor, infer: Infer) -> tuple[np.ndarray, Tensor, Tensor]:
@@ -235,10 +230,8 @@ class TrainedModel:
             return self._to_images(inference.likelihood), terms.distortion, terms.rate.sum(-1)
 
         decoded, distortion, rate = zip(*map_held_out(self.model, raw, indices, decode_part), strict=True)
-        originals = as_shown(raw.numpy())
-        return Reconstructions(
-            originals, np.concatenate(decoded), torch.cat(distortion).numpy(), torch.cat(rate).numpy()
-        )
+        nats = (torch.cat(part).numpy() for part in (distortion, rate))
+        return Reconstructions(as_shown(raw.numpy()), np.concatenate(decoded), *nats)
 
     def score_samples(
         self,
@@ -294,7 +287,7 @@ class TrainedModel:
             Called as `progress(done, total)` after each chunk.
         """
         raw = self.levels(images, binarised=binarised)
-        indices = self._label_tensor(labels, len(raw))
+        indices = self._label_tensor(labels, len(raw), images)
 
         def posterior(part: slice, x: Tensor, _: Infer) -> tuple[Tensor, Tensor]:
             found = self.model.posterior(x, None if indices is None else indices[part])
@@ -303,6 +296,11 @@ class TrainedModel:
         parts = map_held_out(self.model, raw, indices, posterior, progress=progress)
         means, log_variances = (torch.cat(part) for part in zip(*parts, strict=True))
         return Encoded(means.numpy(), log_variances.numpy())
+
+    def inferred_labels(self, images: np.ndarray) -> np.ndarray:
+        """Return the most probable label of each image under a conditional model, int64 (N,), independent of other images."""
+        each = [self.levels(image[None]) for image in as_stored(images, self.model.shape)]
+        return likeliest_labels(self.model, torch.cat(each)).numpy()
 
     def matched_labels(self, labels: np.ndarray | None, classes: Sequence[str]) -> np.ndarray | None:
         """Map the labels of a dataset to those of this model by class name only; None for an unconditional model.
@@ -331,15 +329,17 @@ class TrainedModel:
         return table[labels]
 
     def _takes_no_labels(self, label: object) -> LabelError:
-        return LabelError(
-            f"got label {str(label)!r}, but this model ({self.kind}) takes none; expected none: leave it out"
-        )
+        given = repr(label) if isinstance(label, str) else label
+        return LabelError(f"got label {given}, but this model ({self.kind}) takes none; expected none: leave it out")
 
-    def _label_tensor(self, labels: Labels | None, count: int) -> Tensor | None:
+    def _label_tensor(self, labels: Labels | None, count: int, images: np.ndarray | None = None) -> Tensor | None:
+        """Return labels as indices or weights; those of `images` are inferred if None are given."""
         if not self.conditional:
             if labels is not None and len(labels):
                 raise self._takes_no_labels(labels[0])
             return None
+        if labels is None and images is not None:
+            return torch.from_numpy(self.inferred_labels(images))
         if labels is None:
             raise LabelError(f"got no labels; expected one of {', '.join(self.classes[:20])} for every image")
         if len(labels) != count:

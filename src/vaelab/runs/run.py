@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from vaelab.config import Budget, ResolvedConfig, ResolvedModelConfig, ResolvedTrainConfig, import_path
-from vaelab.data.dataset import Dataset
-from vaelab.errors import ConfigError, RunError
+from vaelab.data.dataset import Dataset, SkipBroken
+from vaelab.errors import ConfigError, RunError, shortened
 from vaelab.files import atomic_write, sweep
 from vaelab.precision import default_precision, pick_device
 from vaelab.run_folder import (
@@ -47,13 +47,16 @@ class DataCard:
     train_count: int
     fingerprint: str
     fit: str = "crop"
-    """How images of another aspect ratio were fitted to `shape`; earlier runs do not record it."""
+    skip_broken: SkipBroken = False
+    white: float | None = None
+    seed: int = 0
+    """These four are options of `load_dataset`; earlier runs do not record them."""
 
     @staticmethod
     def of(dataset: Dataset) -> DataCard:
         """Return the card of a data set."""
         count, digest = len(dataset.train), dataset.fingerprint
-        return DataCard(dataset.name, dataset.shape, dataset.classes, count, digest, dataset.fit)
+        return DataCard(dataset.name, dataset.shape, dataset.classes, count, digest, *dataset.loading)
 
 
 @dataclass(frozen=True)
@@ -96,12 +99,20 @@ def create_run(folder: Path, config: ResolvedConfig, data: DataCard) -> Run:
     return Run(folder, config, data, versions, trusted=True)
 
 
-def expect_same_data(run: Run, fingerprint: str, name: str) -> None:
-    """Raise a RunError if these are not the data that a run was trained on."""
-    if fingerprint != run.data.fingerprint:
-        raise RunError(
-            f"{run.folder}: the data {name} differ from those it was trained on ({run.data.source}); expected the same data"
-        )
+def expect_same_data(run: Run, dataset: Dataset) -> None:
+    """Raise a RunError if these are not the data that a run was trained on; the message names the difference."""
+    card, got = run.data, DataCard.of(dataset)
+    if got.fingerprint == card.fingerprint:
+        return
+    differences = [
+        f"{what} {getattr(got, field)}, not {getattr(card, field)}"
+        for field, what in (("shape", "shape"), ("classes", "classes"), ("train_count", "number of training images"))
+        if getattr(got, field) != getattr(card, field)
+    ] or ["other pixels or labels"]
+    raise RunError(
+        f"{run.folder}: the data {dataset.name} differ from those it was trained on ({card.source}): "
+        f"{shortened('; '.join(differences), 200)}; expected the same data, loaded with the options of the training"
+    )
 
 
 def discard(run: Run) -> None:
@@ -173,9 +184,10 @@ def expect_trusted(run: Run, given: Collection[object] = ()) -> None:
     That needs `trust_code` of `open_run`, or that the caller has `given` the same import paths.
     """
     if not run.trusted and not set(run.custom) <= set(given):
+        named = " and ".join(path if len(path) <= 100 else f"{path[:99]}…" for path in run.custom)
         raise RunError(
-            f"{run.folder}: loading it imports {' and '.join(run.custom)}, which its {CONFIG} names, and so runs the code of "
-            "that module; if you trust the run and the module, give `trust_code=True`"
+            f"{run.folder}: loading it imports {named}, which its {CONFIG} names, and so runs the code of that module; if you "
+            "trust the run and the module, give `trust_code=True`"
         )
 
 

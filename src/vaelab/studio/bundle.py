@@ -14,7 +14,7 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +136,7 @@ def open_bundle(
     folder: Path,
     *,
     source: str | None = None,
+    options: Mapping[str, Any] | None = None,
     training: bool = False,
     trust_code: bool = False,
     work: Work = silent,
@@ -148,6 +149,8 @@ def open_bundle(
         A run folder. Other kinds of models trained on the same data are in its subfolders `ae`, `vae` and `cvae`.
     source
         Source of the run's data. Default: the source with the recorded name, if it is built in or in the current folder.
+    options
+        Options of `load_dataset` that differ from those of the training.
     training
         Whether the run is being trained and may have no weights yet.
     trust_code
@@ -171,13 +174,13 @@ def open_bundle(
     members, notes = _members(run)
     if training and not has_weights(run):
         members = {}
-    key = _key(members, source, run.data.source)
+    key = _key(members, source, options, run.data.source)
     cache = folder / FOLDER
     record = _cached(cache, key)
     fresh = record is None
     if record is None:
         with _replace_folder(cache) as (temporary, cache):
-            parts = json.loads(json.dumps(_build_parts(run, members, source, temporary, work)))
+            parts = json.loads(json.dumps(_build_parts(run, members, (source, options), temporary, work)))
             digests = {path.name: _sha256(path.read_bytes()) for path in sorted(temporary.iterdir())}
             record = {"key": key, "parts": parts, "digests": digests}
             (temporary / KEY).write_bytes(sealed(json.dumps(record).encode()))
@@ -191,12 +194,12 @@ def open_bundle(
 def commands(run: Run, source: str | None, folder: str | None = None) -> dict[str, str]:
     """Return the commands that evaluate a run and that train the missing kinds of models, for a shell.
 
-    `source` is the given source of its data; `folder` replaces the path of the run.
+    `source` is the given source of its data, and SOURCE replaces an unknown one; `folder` replaces the path of the run.
     """
-    out, name = folder or str(run.folder), run.data.source
+    out, found = folder or str(run.folder), source or found_again(run.data.source)
     trust = ["--trust-code"] if run.custom else []
-    evaluate = ["vaelab", "evaluate", out, *([] if source is None else [source]), *trust]
-    data = source or found_again(name) or name
+    data = "SOURCE" if found is None else found
+    evaluate = ["vaelab", "evaluate", out, *([] if source is None and found else [data]), *trust]
     train = ["vaelab", "train", data, "--model", "all", "--out", out, "--resume", *trust]
     return {"evaluate": shlex.join(evaluate), "train": shlex.join(train)}
 
@@ -220,11 +223,11 @@ def _members(run: Run) -> tuple[dict[str, Run], list[str]]:
     return members, notes
 
 
-def _key(members: dict[str, Run], source: str | None, name: str) -> str:
+def _key(members: dict[str, Run], source: str | None, options: Mapping[str, Any] | None, name: str) -> str:
     """Digest of what the bundle depends on: weights and configuration of each model, versions, and location of the data."""
     found = source or found_again(name)
     changed = Path(found).stat().st_mtime_ns if found is not None and Path(found).exists() else None
-    digest = hashlib.sha256(repr((FORMAT, __version__, source, found, changed)).encode())
+    digest = hashlib.sha256(repr((FORMAT, __version__, source, options or {}, found, changed)).encode())
     for kind, run in members.items():
         digest.update(kind.encode())
         for part in (runs.CONFIG, runs.WEIGHTS):
@@ -287,13 +290,15 @@ def _replace_folder(folder: Path) -> Iterator[tuple[Path, Path]]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _build_parts(run: Run, members: dict[str, Run], source: str | None, folder: Path, work: Work) -> dict[str, Any]:
+def _build_parts(
+    run: Run, members: dict[str, Run], data: tuple[str | None, Mapping[str, Any] | None], folder: Path, work: Work
+) -> dict[str, Any]:
     """Write the files that are cached, and return the parts of the manifest that describe them."""
     if not members:
         return {"models": {}, "first": None, "notes": []}
     trust_code = run.trusted
     models = {kind: load(member.folder, trust_code=trust_code) for kind, member in members.items()}
-    images, missing = held_out(run, source, MOST_POINTS, work)
+    images, missing = held_out(run, *data, MOST_POINTS, work)
     notes = [] if missing is None else [missing]
     styles = measured_styles(images, work)
     facts = {}

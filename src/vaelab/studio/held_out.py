@@ -1,21 +1,19 @@
 """The held-out images of a run, found by the recorded name of its data.
 
-A run records the name of its source, but not its location, and the fingerprint of its training images. The selection from the
-source (`limit`, `size`, `classes`) is derived from the run.
+A run records the name of its source, but not its location, and the fingerprint of its training images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from vaelab.data import BUILTIN, Dataset, load_dataset
-from vaelab.data.resize import Fit
+from vaelab.data import Dataset, load_data_of_run
 from vaelab.data.sources import found_again
 from vaelab.errors import DataError, VaelabError
-from vaelab.runs import DataCard, Run
+from vaelab.runs import Run
 
 Work = Callable[[str, int, int], None]
 """Progress callback: what is being done, the number of units done, and their total."""
@@ -42,7 +40,9 @@ class HeldOut(NamedTuple):
     split: str
 
 
-def held_out(run: Run, source: str | None, most: int, work: Work) -> tuple[HeldOut | None, str | None]:
+def held_out(
+    run: Run, source: str | None, options: Mapping[str, Any] | None, most: int, work: Work
+) -> tuple[HeldOut | None, str | None]:
     """Return at most `most` held-out images of a run and None; or None and the reason why there are none.
 
     Parameters
@@ -51,6 +51,8 @@ def held_out(run: Run, source: str | None, most: int, work: Work) -> tuple[HeldO
         The run.
     source
         Source of its data. Default: the source with the recorded name, if it is built in or in the current folder.
+    options
+        Options of `load_dataset` that differ from those of the training.
     most
         Maximum number of images.
     work
@@ -61,46 +63,25 @@ def held_out(run: Run, source: str | None, most: int, work: Work) -> tuple[HeldO
     VaelabError
         If `source` is given and cannot be read, or is not the data that the run was trained on.
     """
-    if source is None:
-        found = found_again(run.data.source)
-        if found is None:
-            return None, (
-                f"The map has no images: the run was trained on {run.data.source!r}, which is neither a built-in source nor in "
-                f"the current folder. To add the images, give their source: vaelab studio {run.folder} SOURCE"
-            )
-        try:
-            return _sample(_load_same(found, run.data, work), most), None
-        except VaelabError as error:
-            return None, f"The map has no images: {error}"
-    return _sample(_load_same(source, run.data, work), most), None
-
-
-def _load_same(source: str, card: DataCard, work: Work) -> Dataset:
-    """Load the data that the card describes from `source`.
-
-    Raises
-    ------
-    VaelabError
-        If the source cannot be read, or its data have another fingerprint.
-    """
-    height, width = card.shape[1:]
-    got = ""
-    for fit in ("crop",) if source in BUILTIN else get_args(Fit):
-        dataset = load_dataset(
-            source,
-            size=(height, width),
-            fit=fit,
-            limit=card.train_count,
-            classes=card.classes or None,
-            progress=work,
+    found = source or found_again(run.data.source)
+    if found is None:
+        return None, (
+            f"The map has no images: the run was trained on {run.data.source!r}, which is neither a built-in source nor in "
+            f"the current folder. To add the images, give their source: vaelab studio {run.folder} SOURCE"
         )
-        if dataset.fingerprint == card.fingerprint:
-            return dataset
-        got = dataset.fingerprint
-    raise DataError(
-        f"{source}: its data have the fingerprint {got[:8]}…, but the run was trained on {card.source!r} with the fingerprint "
-        f"{card.fingerprint[:8]}…; give the source that the run was trained on"
-    )
+    try:
+        dataset = load_data_of_run(run.folder, found, options, progress=work)
+        if dataset.fingerprint != run.data.fingerprint:
+            raise DataError(
+                f"{found}: its data have the fingerprint {dataset.fingerprint[:8]}…, but the run was trained on "
+                f"{run.data.source!r} with the fingerprint {run.data.fingerprint[:8]}…; give the source that the run was "
+                "trained on, with the options of the training"
+            )
+    except VaelabError as error:
+        if source is not None:
+            raise
+        return None, f"The map has no images: {error}"
+    return _sample(dataset, most), None
 
 
 def _sample(dataset: Dataset, most: int) -> HeldOut:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import webbrowser
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -160,7 +160,14 @@ async def _stream(following: Following, last: str | None, ended: Callable[[], bo
         await asyncio.sleep(CHECK_EVERY)
 
 
-def open_site(folder: Path, *, source: str | None, trust_code: bool = False, work: Work) -> Site:
+def open_site(
+    folder: Path,
+    *,
+    source: str | None,
+    options: Mapping[str, Any] | None = None,
+    trust_code: bool = False,
+    work: Work,
+) -> Site:
     """Prepare a run folder for serving.
 
     Parameters
@@ -169,6 +176,8 @@ def open_site(folder: Path, *, source: str | None, trust_code: bool = False, wor
         A run folder.
     source
         Source of its data. Default: the source with the recorded name, if it is built in or in the current folder.
+    options
+        Options of `load_dataset` that differ from those of the training.
     trust_code
         Import the custom networks that the run names.
     work
@@ -186,9 +195,10 @@ def open_site(folder: Path, *, source: str | None, trust_code: bool = False, wor
     site: Site
 
     def renew() -> None:
-        site.bundle = open_bundle(folder, source=source, trust_code=trust_code)
+        site.bundle = open_bundle(folder, source=source, options=options, trust_code=trust_code)
 
-    bundle = open_bundle(folder, source=source, training=is_training(run), trust_code=trust_code, work=work)
+    training = is_training(run)
+    bundle = open_bundle(folder, source=source, options=options, training=training, trust_code=trust_code, work=work)
     site = Site(run, bundle, Following(run, renew))
     return site
 

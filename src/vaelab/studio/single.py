@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +57,7 @@ def export_page(
     out: str | os.PathLike[str],
     *,
     source: str | None = None,
+    options: Mapping[str, Any] | None = None,
     trust_code: bool = False,
     work: Work = silent,
 ) -> Single:
@@ -72,6 +74,8 @@ def export_page(
         Path of the HTML file, `NAME.html`.
     source
         Source of its images. Default: the source with the recorded name, if it is built in or in the current folder.
+    options
+        Options of `load_dataset` that differ from those of the training.
     trust_code
         Import the custom networks that the run names, as for `load`.
     work
@@ -90,7 +94,7 @@ def export_page(
     expect_suffix(path, SUFFIX)
     files = page_files()
     expect_packages()
-    bundle = open_bundle(Path(run), source=source, trust_code=trust_code, work=work)
+    bundle = open_bundle(Path(run), source=source, options=options, trust_code=trust_code, work=work)
     work("packing the page", 0, 1)
     opened = runs.open_run(Path(run), trust_code=trust_code)
     shared = commands(opened, source and _shareable(source), _shareable(str(run)))

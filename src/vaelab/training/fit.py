@@ -100,7 +100,7 @@ def _resumed(
     """Continue a run from its last checkpoint, or if it was stopped before the first, from step 0."""
     run = runs.open_run(folder, trust_code=trust_code)
     runs.expect_trusted(run, (config.model.encoder, config.model.decoder))
-    runs.expect_same_data(run, dataset.fingerprint, dataset.name)
+    runs.expect_same_data(run, dataset)
     tensors, facts = runs.load_resume(run) if runs.was_saved(run) else ({}, runs.NOTHING_DONE)
     runs.expect_unfinished(run, facts, config.train)
     resolved = resolve_resumed(run.config, config, runs.last_budget(run, facts))

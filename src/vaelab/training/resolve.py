@@ -64,7 +64,7 @@ def resolve(config: Config, dataset: Dataset) -> ResolvedConfig:
 
 
 def _model_kind(config: ModelConfig, dataset: Dataset) -> ModelName:
-    model = config.model or ("cvae" if dataset.labelled else "vae")
+    model = config.model or ("cvae" if len(dataset.classes) > 1 else "vae")
     if model == "all":
         raise ConfigError(
             "`model`: got all for one training; expected ae, vae or cvae; only the command line trains all in turn"

@@ -77,16 +77,14 @@ export function movedTo(model: ModelFacts, axes: MapAxes, z: Float32Array, to: [
   return moved;
 }
 
-/** Distance in σ of a point's projection from the centre of the map. */
-export function radius(model: ModelFacts, axes: MapAxes, z: Float32Array): number {
-  const [a, b] = onMap(model, axes, z);
-  if (axes !== "principal") {
-    const [one, other] = [unitOf(model, axes[0]), unitOf(model, axes[1])];
-    return Math.hypot((a - one.middle) / one.sigma, (b - other.middle) / other.sigma);
-  }
-  // onMap is relative to the mean of the encoded images; the prior's mean is z = 0.
-  const [p, q] = model.stochastic ? onMap(model, axes, middleOf(model)) : [0, 0];
-  return Math.hypot((a - p) / principalSigma(model, 0), (b - q) / principalSigma(model, 1));
+/** Distance in σ of a point from the centre of the latent space. */
+export function distance(model: ModelFacts, z: Float32Array): number {
+  return Math.hypot(
+    ...Array.from(z, (value, axis) => {
+      const { middle, sigma } = unitOf(model, axis);
+      return (value - middle) / sigma;
+    }),
+  );
 }
 
 /** σ along a principal component: 1 for a prior; for an autoencoder, that of its codes. */

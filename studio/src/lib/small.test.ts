@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 
 import { labelStyle } from "./colour";
 import { cells } from "./first";
-import { movedTo, oneHot, oneHotRows, onMap, radius, repeated } from "./latent";
+import { movedTo, oneHot, oneHotRows, onMap, repeated } from "./latent";
 import { rgba } from "./pixels";
 import { normal, uniform } from "./rng";
 import { modelFacts } from "./testing";
@@ -52,7 +52,6 @@ test("a point moved on the map lands there, and orthogonal directions do not cha
     onMap(model, axes, moved).forEach((value, at) => expect(value).toBeCloseTo([0.3, -0.7][at] ?? 0, 5));
   }
   expect(movedTo(model, "principal", z, [0, 0])[2]).toBe(0.5);
-  expect(radius(model, "principal", Float32Array.of(3, 4, 9))).toBeCloseTo(5, 5);
 });
 
 test("levels are rounded as in Python, grey and colour", () => {

@@ -1,5 +1,5 @@
 /** The state of the page; `hash.ts` writes it to the URL and reads it back. */
-import { drawOf, firstAxes, type MapAxes, radius } from "./latent";
+import { drawOf, firstAxes, type MapAxes, distance } from "./latent";
 import { messageOf } from "./message";
 import type { Drawn, Kind, Manifest, ModelFacts } from "./types";
 
@@ -20,7 +20,7 @@ export interface First {
   z: number[][];
 }
 
-/** Distance in σ from the centre of the map beyond which few images are encoded. */
+/** Distance in σ from the centre of the map, which shows two directions, beyond which few images are encoded. */
 export const FAR = 2.5;
 
 export class StudioState {
@@ -66,10 +66,10 @@ export class StudioState {
     return model;
   }
 
-  /** Whether the point is farther than `FAR` σ from the centre of the map. */
+  /** Whether the point is farther from the centre of the latent space than 99.7 % of the points of N(0, I). */
   get outside(): boolean {
     const model = this.maybeModel;
-    return model !== undefined && radius(model, this.axes, this.z) > FAR;
+    return model !== undefined && distance(model, this.z) > Math.sqrt(model.latent_dim) + 2;
   }
 
   get classes(): string[] {

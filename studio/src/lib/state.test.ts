@@ -22,14 +22,19 @@ test("an autoencoder draws points on the scale of its codes", () => {
   expect([...state.z]).toEqual([2, 2, 2]);
 });
 
-test("a point beyond 2.5 σ of the map is outside, whatever its other axes", () => {
+test("a point is outside if it is farther from the centre than 99.7 % of N(0, I), on whichever axes", () => {
   const state = new StudioState(manifestOf());
-  state.setZ(Float32Array.of(9, 0, 2.4), "map");
-  expect(state.outside).toBe(false);
-  state.setZ(Float32Array.of(0, 2, 2), "map");
-  expect(state.outside).toBe(true);
+  for (const [z, outside] of [
+    [[3.7, 0, 0], false],
+    [[0, 0, 3.8], true],
+    [[2.2, 2.2, 2.2], true],
+    [[2, 2, 2], false],
+  ] as const) {
+    state.setZ(Float32Array.from(z), "map");
+    expect(state.outside).toBe(outside);
+  }
   const autoencoder = new StudioState(manifestOf(["ae"]));
-  autoencoder.setZ(Float32Array.of(0, 2 + 4 * 2.4, 2), "map");
+  autoencoder.setZ(Float32Array.of(2, 2 + 4 * 2.4, 2), "map");
   expect(autoencoder.outside).toBe(false);
 });
 

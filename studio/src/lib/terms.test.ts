@@ -17,6 +17,6 @@ test("each term is explained once, and without keys, which phones do not have", 
 
 test("an axis carries the styles with which it is clearly correlated, the strongest first", () => {
   const model = { ...modelFacts("vae"), styles: { slant: [0.31, 0.2, -0.29], "stroke width": [-0.7, 0.29, 0] } };
-  expect([0, 1, 2].map((axis) => carried(model, axis))).toEqual(["stroke width (r = −0.70), slant (r = 0.31)", "", ""]);
+  expect([0, 1, 2].map((axis) => carried(model, axis))).toEqual(["stroke width (r = −0.70), partly slant (r = 0.31)", "", ""]);
   expect(carried(modelFacts("vae"), 0)).toBe("");
 });

@@ -16,7 +16,7 @@ export const TERMS: readonly Group[] = [
     terms: [
       { name: "latent point z", text: "A few numbers from which the decoder generates an image. Each number is an axis of the latent space." },
       { name: "encoder, decoder", text: "The two neural networks: the encoder places an image in the latent space, the decoder turns a point into an image." },
-      { name: "label", text: "The class of an image, such as the digit. A conditional model (CVAE) is given the label, so z holds only the style." },
+      { name: "label", text: "The class of an image, such as the digit. A conditional model (CVAE) is given the label, so z mainly holds the style." },
       { name: "prior, N(0, I)", text: "The standard normal distribution: every number of z is independent, with mean 0 and standard deviation 1. Random points are drawn from it." },
       { name: "posterior", text: "The distribution of the points from which an image may have been generated: a mean μ and a standard deviation σ on each axis." },
       { name: "σ", text: "Standard deviation. Distances in the latent space are in σ of the prior, within ±2 σ of which are about 95 % of the random points on an axis; encoded images can be spread otherwise. An autoencoder has no prior; there it is the standard deviation of its codes." },

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
 from vaelab.data.layout import describe_shape
+from vaelab.errors import counted
 from vaelab.evaluation.formatting import rounded
 from vaelab.evaluation.likelihood import QUICK_SAMPLES
 from vaelab.evaluation.page.figure import figure
@@ -17,16 +19,25 @@ from vaelab.evaluation.report import Report
 from vaelab.evaluation.results import Quantity, Section
 
 MAIN = (
-    ("likelihood bound", "likelihood distortion"),
-    ("latent active_units",),
-    ("agreement agreement",),
-    ("transfer train_on_generated",),
-    ("leakage dense_probe",),
-    ("samples fid", "random_points random_fid"),
-    ("style slant_correlation",),
-    ("outliers auroc_corrected", "outliers auroc_reconstruction"),
+    {
+        "likelihood bound": "how improbable the model finds unseen images",
+        "likelihood distortion": "how far reconstructions are from the images",
+    },
+    {"latent active_units": "dimensions of z that the model uses"},
+    {"agreement agreement": "generated images that show the label asked for"},
+    {"transfer train_on_generated": "accuracy of a classifier trained on generated images only"},
+    {"leakage dense_probe": "labels predicted from z alone, at best by chance"},
+    {
+        "samples fid": "distance of generated from real images",
+        "random_points random_fid": "distance of decoded random points from real images",
+    },
+    {"style slant_correlation": "whether a z has the same slant under every label"},
+    {
+        "outliers auroc_corrected": "how well other images are told apart; 0.5 is chance",
+        "outliers auroc_reconstruction": "how well other images are told apart; 0.5 is chance",
+    },
 )
-"""The results at the top, by section key and quantity key; of several alternatives, the first available one."""
+"""The results at the top, by section key and quantity key, and what they are; of several alternatives, the first available."""
 
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
@@ -75,13 +86,15 @@ def _cards(sections: Iterable[Section]) -> Html:
     known = {f"{section.key} {one.key}": (section, one) for section in sections for one in section.quantities}
     cards = []
     for alternatives in MAIN:
-        for section, one in [known[key] for key in alternatives if key in known][:1]:
+        for section, one, says in [(*known[key], says) for key, says in alternatives.items() if key in known][:1]:
             value, _, error = rounded(one.value, one.error).partition(" ± ")
-            more = joined(f"± {error} " if error else "", one.unit)
+            value += "\u00a0%" if one.unit == "%" else ""
+            more = joined(f"± {error} " if error else "", one.unit if one.unit != "%" or error else "")
             parts = (
                 tag("span", one.name, class_="of"),
                 tag("span", value, class_="large"),
                 tag("span", more, class_="unit"),
+                tag("span", f"{says}; {one.better} is better" if one.better else says, class_="says"),
             )
             cards.append(tag("a", *parts, href=f"#{section.key}", class_="card"))
     return tag("div", *cards, class_="cards") if cards else Html("")
@@ -97,13 +110,16 @@ def _facts(facts: dict[str, Any]) -> Html:
             "Model",
             f"{KINDS[model['kind']]}, {network}{model['latent_dim']} latent dimensions, {model['weights']:,} weights",
         ),
-        ("Images", describe_shape(model["shape"]) + (f", {len(classes)} classes" if classes else "")),
+        ("Images", describe_shape(model["shape"]) + (f", {counted(len(classes), 'class')}" if classes else "")),
     ]
     if run:
         same = "the same data" if run["same_data"] else "not the data measured on"
-        rows += [("Run", run["name"]), ("Trained on", f"{run['source']}, {run['trained_for']}: {same}")]
+        rows += [
+            ("Run", run["name"]),
+            ("Trained on", f"{run['source']}, with a budget of {run['trained_for']}: {same}"),
+        ]
     rows += [
-        ("Measured on", f"{data['images']:,} {data['split']} images of {data['name']}"),
+        ("Measured on", f"{counted(data['images'], data['split'] + ' image')} of {data['name']}"),
         ("Protocol", data["protocol"]),
     ]
     if facts.get("versus"):
@@ -126,7 +142,7 @@ def _moment(iso: str) -> str:
 def _section(section: Section) -> Html:
     parts = [tag("h2", section.title)]
     if section.left_out:
-        parts.append(tag("p", tag("strong", "Left out: "), section.left_out, class_="left-out"))
+        parts.append(tag("p", tag("strong", "Left out: "), _plain(section.left_out), class_="left-out"))
     parts += [tag("p", words, class_="lead" if at == 0 else None) for at, words in enumerate(section.words)]
     if section.quantities:
         parts.append(_table(section))
@@ -135,6 +151,11 @@ def _section(section: Section) -> Html:
         drawn = (figure(plot, f"{section.key}-{plot.key}", says) for plot in section.plots)
         parts.append(tag("div", *drawn, class_="plots"))
     return tag("section", *parts, id=section.key)
+
+
+def _plain(text: str) -> str:
+    """Return a text of the library with its parameters as on the command line, which is where most reports are made."""
+    return re.sub(r"`(\w+)`", lambda found: "--" + found[1].replace("_", "-"), text)
 
 
 def _table(section: Section) -> Html:
@@ -200,6 +221,7 @@ def _foot(report: Report) -> Html:
     seconds = sum(section.seconds for section in report.sections)
     text = (
         f"± is one standard error. Measured in {seconds:,.0f} s. Fingerprints: data {data['fingerprint'][:16]}, weights "
-        f"{model['weights_sha256'][:16]}. The same results, with all digits, are in report.json."
+        f"{model['weights_sha256'][:16]}. The same results, with all digits, are in report.json. This report is of one model; "
+        "vaelab compare sets the reports of several side by side."
     )
     return tag("footer", tag("p", text))

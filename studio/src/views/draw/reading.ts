@@ -46,9 +46,9 @@ export function shareBelow(quantiles: readonly number[], nats: number): number {
 export function surpriseWords(quantiles: readonly number[], nats: number): string {
   const share = shareBelow(quantiles, nats);
   if (Number.isNaN(share)) return "";
-  if (share >= 1) return "more surprising than every test image";
-  if (share <= 0) return "less surprising than every test image";
-  return `more surprising than ${percent(share)} of test images`;
+  if (share >= 1) return "more than every test image: the label means little then";
+  if (share <= 0) return "less than every test image";
+  return `more than ${percent(share)} of test images`;
 }
 
 export interface Strip {

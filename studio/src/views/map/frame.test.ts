@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
 
-import { radius } from "../../lib/latent";
 import { normal } from "../../lib/rng";
 import { model } from "./fixture";
 import { ellipseOf, frameOf, placeOf, placesOf, zAt } from "./frame";
@@ -25,11 +24,6 @@ describe("the plane of the map", () => {
         back.forEach((value, axis) => expect(value).toBeCloseTo(z[axis] ?? NaN, 5));
         const still = axes === "principal" ? [3, 4] : [1, 2, 4]; // the components are 0 on axes 3 and 4
         for (const axis of still) expect(moved[axis]).toBe(z[axis]);
-      });
-
-      it(`gives the same distance from the centre as the state, for ${name} on ${String(axes)}`, () => {
-        const [u, v] = placeOf(facts, along, frame, z);
-        expect(Math.hypot(u, v)).toBeCloseTo(radius(facts, along, z), 5);
       });
     }
   }

@@ -82,7 +82,6 @@ export function drawLoupe(
   view: View,
   at: Point,
   picture: HTMLCanvasElement,
-  dim: boolean,
   palette: Palette,
 ): void {
   const [x, y] = loupeAt(view, at).map(Math.round) as [number, number];
@@ -95,7 +94,5 @@ export function drawLoupe(
   context.fill();
   context.stroke();
   context.imageSmoothingEnabled = false;
-  context.globalAlpha = dim ? 0.35 : 1;
   context.drawImage(picture, x, y, LOUPE, height);
-  context.globalAlpha = 1;
 }

@@ -16,7 +16,6 @@ export interface Scene {
   pinned: boolean;
   /** The image decoded from the point; null: not available yet. */
   picture: HTMLCanvasElement | null;
-  dim: boolean;
 }
 
 const CHEAP = 7; // ms; a slower cloud of dots is not redrawn while the view moves
@@ -79,7 +78,7 @@ export class Painter {
     if (scene.marked) drawMarked(context, view, scene.marked.at, scene.marked.label, palette);
     if (!inSight(view, scene.at)) return;
     drawPoint(context, view, scene.at, scene.pinned, palette);
-    if (scene.picture) drawLoupe(context, view, scene.at, scene.picture, scene.dim, palette);
+    if (scene.picture) drawLoupe(context, view, scene.at, scene.picture, palette);
   }
 
   private sized(view: View, ratio: number): HTMLCanvasElement {

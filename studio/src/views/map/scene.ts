@@ -154,7 +154,7 @@ function drawDots(context: CanvasRenderingContext2D, view: View, ratio: number, 
   const scale = view.scale * ratio;
   const [left, top] = [width / 2 - view.centre[0] * scale, height / 2 + view.centre[1] * scale];
   const share = Math.min(1, Math.max(0.45, Math.sqrt(3000 / (labels.length + 1)))); // the more dots, the fainter each one
-  const few = dots.sheer ? 0.42 * share : share;
+  const few = dots.sheer ? 0.12 * share : share;
   context.save();
   context.setTransform(1, 0, 0, 1, 0, 0);
   const pass = (which: (label: number) => boolean, alpha: number): void => {
@@ -173,7 +173,7 @@ function drawDots(context: CanvasRenderingContext2D, view: View, ratio: number, 
   if (dots.chosen === null) pass(() => true, Math.min(1, 1.5 * few));
   else {
     pass((label) => label !== dots.chosen, few);
-    pass((label) => label === dots.chosen, dots.sheer ? 0.6 : 1);
+    pass((label) => label === dots.chosen, dots.sheer ? 0.25 : 1);
   }
   context.restore();
 }

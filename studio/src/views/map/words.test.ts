@@ -19,7 +19,7 @@ describe("the texts of the map", () => {
   });
 
   it("say why colours mix, of a conditional model only", () => {
-    expect(mixing(model({ conditional: true }))).toMatch(/given the label.*only the style/);
+    expect(mixing(model({ conditional: true }))).toMatch(/given the label.*mainly holds the style/);
     expect(mixing(model())).toBe("");
   });
 

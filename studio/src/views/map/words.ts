@@ -40,7 +40,7 @@ export function otherAxes(model: ModelFacts, axes: MapAxes): string {
 /** Why the colours of the dots mix; "" for a model whose latent space also holds the label. */
 export function mixing(model: ModelFacts): string {
   if (!model.conditional) return "";
-  return "The colours mix because the decoder is given the label: z holds only the style, so all labels share the same points.";
+  return "The colours mix because the decoder is given the label: z mainly holds the style, and all labels share the same points.";
 }
 
 export function placeInWords(axes: MapAxes, [u, v]: Point): string {

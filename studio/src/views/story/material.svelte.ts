@@ -71,6 +71,12 @@ export class Material {
     return { pixels: planesOf(context.getImageData(0, 0, W, H).data, C), label: known };
   }
 
+  /** What `image` returns, in words. */
+  noun(kind: Kind): string {
+    const points = this.facts(kind).points;
+    return points?.thumbs ? `${points.split} image` : "generated image";
+  }
+
   /** Images 0 to `count` − 1. */
   async images(kind: Kind, count: number): Promise<Sample[]> {
     const samples: Sample[] = [];
