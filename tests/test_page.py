@@ -152,7 +152,7 @@ def test_the_top_says_what_was_measured(page: str) -> None:
 
 
 def test_a_quick_look_and_the_run_are_told() -> None:
-    settings = {"importance_samples": 500, "quick": True, "seed": 3}
+    settings = {"importance_samples": 50, "quick": True, "seed": 3}
     run = {"name": "mine", "source": "mnist", "same_data": False, "trained_for": "90 s", "network": "conv"}
     versus = {"name": "kmnist", "fingerprint": "c" * 64}
     page = page_html(Report(facts(settings=settings, run=run, versus=versus), ()))

@@ -43,7 +43,7 @@ def evaluate(
     source: str | None = None,
     /,
     *,
-    importance_samples: int = 500,
+    importance_samples: int | None = None,
     quick: Flag = False,
     versus: str | None = None,
     seed: int = 0,
@@ -62,7 +62,7 @@ def evaluate(
     source
         Data source, as for `vaelab train`. Default: the data of the run.
     importance_samples
-        Number K of samples per image of the importance-weighted bound.
+        Number K of samples per image of the importance-weighted bound. Default: 500, or 50 with --quick.
     quick
         Use fewer images and samples, for a preliminary report in one to three minutes.
     versus
@@ -124,7 +124,7 @@ def evaluate(
         except KeyboardInterrupt:
             report = None
     if report is None:
-        values = {"importance_samples": (importance_samples, 500), "versus": (versus, None), "seed": (seed, 0)}
+        values = {"importance_samples": (importance_samples, None), "versus": (versus, None), "seed": (seed, 0)}
         values["out"] = (out, None)
         changed = [
             word for name, (value, usual) in values.items() if value != usual for word in (option(name), str(value))

@@ -123,9 +123,10 @@ def introduction(run: Run, dataset: Dataset) -> Iterator[str]:
     from vaelab.training.validation import validation_subset
 
     model = run.config.model
+    network = " and ".join(dict.fromkeys(each or model.network for each in (model.encoder, model.decoder)))
     validated = len(validation_subset(dataset.validation, run.config))
     yield (
-        f"{model.model} ({model.network}, {model.latent_dim} latent dimensions, {model.likelihood}) on {dataset.name}: "
+        f"{model.model} ({network}, {model.latent_dim} latent dimensions, {model.likelihood}) on {dataset.name}: "
         f"{counted(len(dataset.train), 'training image')}, {validated:,} to validate → {run.folder}"
     )
     yield from (f"note: {doubt}" for doubt in doubts(dataset, conditional=model.model == "cvae"))

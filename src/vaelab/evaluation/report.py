@@ -61,6 +61,9 @@ SECTIONS: dict[str, Callable[[EvaluationContext], Section]] = {
 }
 """The sections of a report, in order."""
 
+SAMPLES, QUICK_SAMPLES = 500, 50
+"""K of the importance-weighted bound, and in quick mode."""
+
 OF_VERSUS = frozenset({"outliers"})
 """Sections that also use `versus`; cached results of the others stay valid when it changes."""
 
@@ -117,7 +120,7 @@ def evaluate(
     model: TrainedModel,
     dataset: Dataset,
     *,
-    importance_samples: int = 500,
+    importance_samples: int | None = None,
     quick: bool = False,
     seed: int = 0,
     versus: Dataset | None = None,
@@ -135,7 +138,7 @@ def evaluate(
         The model is measured on its test images, or on its validation images if it has no test images. The training images
         train the reference classifier and are compared with generated images.
     importance_samples
-        K of the importance-weighted bound.
+        K of the importance-weighted bound. Default: 500, in quick mode 50.
     quick
         Use fewer images and samples, for a first result in one to three minutes.
     seed
@@ -156,6 +159,8 @@ def evaluate(
     ConfigError
         If `importance_samples` is below 1, `seed` is below 0, or `sections` has an unknown name.
     """
+    if importance_samples is None:
+        importance_samples = QUICK_SAMPLES if quick else SAMPLES
     if importance_samples < 1:
         raise ConfigError(f"`importance_samples`: got {importance_samples}; expected a whole number of at least 1")
     if seed < 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -12,7 +11,6 @@ from typing import Any
 from vaelab.data.layout import describe_shape
 from vaelab.errors import counted
 from vaelab.evaluation.formatting import rounded
-from vaelab.evaluation.likelihood import QUICK_SAMPLES
 from vaelab.evaluation.page.figure import figure
 from vaelab.evaluation.page.markup import Html, joined, tag, void
 from vaelab.evaluation.report import Report
@@ -124,8 +122,7 @@ def _facts(facts: dict[str, Any]) -> Html:
     ]
     if facts.get("versus"):
         rows.append(("Outliers", facts["versus"]["name"]))
-    samples = min(settings["importance_samples"], QUICK_SAMPLES if settings["quick"] else math.inf)
-    draws = "no bound" if model["kind"] == "ae" else f"K = {samples:,}"
+    draws = "no bound" if model["kind"] == "ae" else f"K = {settings['importance_samples']:,}"
     rows += [
         ("Settings", f"{draws}, seed {settings['seed']}" + (", quick" if settings["quick"] else "")),
         ("Made", f"{_moment(facts['made'])} with vaelab {facts['vaelab']}"),
