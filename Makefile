@@ -9,7 +9,7 @@ INSTALLED := .venv/installed
 INSTALLED_DEV := .venv/installed-dev
 DIST := dist
 
-.PHONY: demo studio dist test test-slow test-mnist test-browser test-page lint lock audit docs site clean
+.PHONY: demo studio dist test test-slow test-mnist test-browser test-page soak lint lock audit docs site clean
 
 # On Linux, PyPI has PyTorch with gigabytes of CUDA libraries. Without an NVIDIA driver, PyTorch's index of CPU builds is used too,
 # if it can be reached.
@@ -62,6 +62,16 @@ test: $(INSTALLED_DEV)
 FILES ?= tests
 test-slow: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -m slow --durations 5 $(FILES)
+
+# The long checks of docs/reliability.md: more than an hour. The fuzzing needs the package atheris.
+soak: $(INSTALLED_DEV)
+	$(BIN)/python benchmarks/soak/kills.py
+	$(BIN)/python benchmarks/soak/damage.py
+	$(BIN)/python benchmarks/soak/damage_caches.py
+	$(BIN)/python benchmarks/soak/many_images.py
+	$(BIN)/vaelab train strokes --seconds 60 --out build/soak-run || test -e build/soak-run/model.safetensors
+	$(BIN)/python benchmarks/soak/serve.py build/soak-run
+	$(BIN)/python benchmarks/soak/fuzz.py --seconds 600
 
 test-mnist: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -m mnist

@@ -9,6 +9,7 @@ from rich.console import Console
 
 import vaelab.progress as module
 from vaelab.cli import main
+from vaelab.studio.bundle import FOLDER, KEY
 
 SLOW = [
     (["sample", "RUN", "--count", "1", "--out", "x.png"], "generating images"),
@@ -70,7 +71,7 @@ def test_the_studio_says_what_its_first_start_does(
     studio_run: Path, said: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vaelab.studio.server.serve", lambda *_, **__: None)
-    (studio_run / "studio" / "key.json").unlink(missing_ok=True)
+    (studio_run / FOLDER / KEY).unlink(missing_ok=True)
     with pytest.raises(SystemExit):
         main(["studio", str(studio_run), str(studio_run.parent / "tiny.npz")])
     lines = said.getvalue().splitlines()

@@ -75,7 +75,8 @@ def cells(path: Path) -> np.ndarray:
 
 
 def test_one_file_and_two(exported: tuple[Path, list[str]]) -> None:
-    folder, lines = exported
+    folder, said = exported
+    lines = [line for line in said if ": " in line]  # slow work is announced without
     whole, *parts = (folder / f"model{part}.onnx" for part in ("", "-encoder", "-decoder"))
     assert sorted(folder.iterdir()) == sorted([whole, *parts])
     assert [line.partition(": ")[0] for line in lines] == [str(path) for path in (whole, *parts)]

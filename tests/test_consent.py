@@ -158,7 +158,14 @@ def test_no_command_that_takes_a_run_is_forgotten() -> None:
         for argument in app[name].assemble_argument_collection()
         if "--trust-code" in argument.names
     }
-    assert takes == set(COMMANDS)
+    assert takes == {*COMMANDS, "serve"}
+
+
+def test_serving_exports_a_run_only_with_consent(strange: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, said = lines(capsys, "serve", "run")
+    assert status == 2
+    assert re.search(r"^vaelab: run: .*strange:Encoder.*--trust-code$", said[-1])
+    assert not Path("imported").exists()
 
 
 def test_the_option_is_consent(strange: Path, capsys: pytest.CaptureFixture[str]) -> None:

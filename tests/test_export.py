@@ -154,8 +154,8 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("export")
     source, model = ROWS[request.param]
     run, file = trained(folder / "run", source, **model), folder / "files" / "model.onnx"
-    (exported,) = export_onnx(run, file)
-    return Case(run, file, exported, vaelab.load(run))
+    (exported,) = export_onnx(run, file, trust_code=True)
+    return Case(run, file, exported, vaelab.load(run, trust_code=True))
 
 
 @pytest.fixture(scope="module")

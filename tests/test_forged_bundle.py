@@ -9,10 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from vaelab import runs
+from vaelab import runs, seal
 from vaelab.evaluation.report import _read_cache, _write_cache
 from vaelab.evaluation.results import Section
-from vaelab.runs import seal
 from vaelab.studio import bundle as bundles
 from vaelab.studio.bundle import Bundle, open_bundle
 from vaelab.studio.following import Following

@@ -160,7 +160,7 @@ def test_of_several_frames_the_first_is_taken_and_noted(tmp_path: Path, name: st
     frames[1].save(tmp_path / "b.png")
     dataset = load_dataset(tmp_path)
     assert dataset.train.images[:, 0].tolist() == [GREY.tolist(), np.roll(GREY, 1).tolist()]
-    assert re.search("first frame .*1 files", dataset.notes[0])
+    assert re.search("first frame .*1 file ", dataset.notes[0])
 
 
 def test_the_content_decides_not_the_name(tmp_path: Path) -> None:

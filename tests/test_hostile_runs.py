@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vaelab import runs
+from vaelab import runs, seal
 from vaelab.checked_files import parse_json, read_regular
 from vaelab.config import Config
 from vaelab.data import Dataset
@@ -22,7 +22,7 @@ from vaelab.errors import RunError
 from vaelab.evaluation.comparison import read_report
 from vaelab.inference.trained import load
 from vaelab.run_folder import recorded_data
-from vaelab.runs import header, seal
+from vaelab.runs import header
 from vaelab.studio import bundle as bundles
 from vaelab.training.fit import fit
 

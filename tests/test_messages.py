@@ -78,11 +78,11 @@ REFUSED = {
     ),
     "a misspelt split": (
         ["restyle", "RUN", "tiny.npz:tset:1", "--out", "x.png"],
-        r"tiny\.npz:tset:1: got the split 'tset'; expected train, validation or test\. Did you mean 'test'",
+        r"tiny\.npz:tset:1: got the split 'tset'; expected train, validation, test or all\. Did you mean 'test'",
     ),
     "a misspelt split of a built-in source": (
         ["traverse", "RUN", "--image", "strokes:tset:1", "--out", "x.png"],
-        r"strokes:tset:1: got the split 'tset'; expected train, validation or test\. Did you mean 'test'",
+        r"strokes:tset:1: got the split 'tset'; expected train, validation, test or all\. Did you mean 'test'",
     ),
     "one image to go between": (["interpolate", "RUN", "image.png", "--out", "x.png"], "got 1 image .*two.*--seed"),
     "two labels for an image": (

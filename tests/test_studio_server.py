@@ -188,6 +188,7 @@ DAMAGED = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore::vaelab.errors.RunWarning")
 @pytest.mark.parametrize("damage", DAMAGED)
 def test_damaged_metrics_are_left_out(
     young: Callable[[], runs.Run], stand_in: Path, monkeypatch: pytest.MonkeyPatch, studio_run: Path, damage: bytes

@@ -169,10 +169,8 @@ class TrainConfig:
         _check_whole("batch_size", self.batch_size)
         _check_whole("iwae_samples", self.iwae_samples, most=1000)
         _check_whole("seed", self.seed, least=0, most=2**63 - 1)
-        _check_real("seconds", self.seconds, above=0.0)
-        _check_real("checkpoint_every", self.checkpoint_every, above=0.0)
-        _check_real("learning_rate", self.learning_rate, above=0.0)
-        _check_real("gradient_clip", self.gradient_clip, above=0.0)
+        for name in ("seconds", "checkpoint_every", "learning_rate", "gradient_clip"):
+            _check_real(name, getattr(self, name), above=0.0)
         for name in ("weight_decay", "beta", "free_bits"):
             _check_real(name, getattr(self, name), least=0.0)
         for name in ("warmup", "kl_warmup", "iwae_fraction"):

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vaelab.cli.app import Flag, app
+from vaelab.cli.app import Flag, TrustCode, app
 from vaelab.errors import ConfigError, StudioError
 from vaelab.serving.limits import Limits
 
@@ -26,6 +26,7 @@ def serve(
     token_file: Path | None = None,
     insecure: Flag = False,
     threads: int = 1,
+    trust_code: TrustCode = False,
     limits: Annotated[Limits | None, Parameter(name="*")] = None,
 ) -> None:
     """Serve a model over HTTP, until Ctrl-C or SIGTERM. Needs: pip install "vaelab[serve]".
@@ -61,6 +62,7 @@ def serve(
         port=port,
         token=os.environ.get(TOKEN) or None if token_file is None else _read_token(token_file),
         insecure=insecure,
+        trust_code=trust_code,
         limits=limits,
         threads=threads,
         on_ready=lambda address: print(address, flush=True),

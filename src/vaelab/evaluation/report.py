@@ -1,7 +1,7 @@
 """The report: measures all sections of an evaluation and writes them as JSON.
 
 With a cache folder, a section that this user has measured before with the same model, data, settings and version is read back,
-not recomputed. A section of somebody else is not believed (`runs/seal.py`).
+not recomputed. A section of somebody else is not believed (`vaelab.seal`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from vaelab.evaluation.train_on_synthetic import train_on_synthetic_section
 from vaelab.evaluation.work import Work, silent
 from vaelab.files import atomic_write
 from vaelab.inference.trained import TrainedModel
-from vaelab.runs.seal import sealed, unsealed
+from vaelab.seal import sealed, unsealed
 from vaelab.version import __version__
 
 SECTIONS: dict[str, Callable[[EvaluationContext], Section]] = {

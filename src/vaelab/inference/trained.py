@@ -340,7 +340,7 @@ class TrainedModel:
             return None
         if labels is None and images is not None:
             return torch.from_numpy(self.inferred_labels(images))
-        if labels is None:
+        if labels is None or len(labels) == 0:
             raise LabelError(f"got no labels; expected one of {', '.join(self.classes[:20])} for every image")
         if len(labels) != count:
             raise LabelError(

@@ -12,9 +12,11 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from vaelab.checked_files import read_regular
 from vaelab.errors import ExportError, RunError
 from vaelab.progress import say
 from vaelab.run_folder import CONFIG, expect_run
+from vaelab.seal import sealed, unsealed
 from vaelab.version import __version__
 
 FOLDER, KEY = "serve", "key.json"
@@ -22,13 +24,15 @@ PARTS = ("encoder", "decoder")
 WEIGHTS = "model.safetensors"
 
 
-def onnx_files(path: Path) -> dict[str, Path]:
+def onnx_files(path: Path, *, trust_code: bool = False) -> dict[str, Path]:
     """Return the file of each part, `encoder` and `decoder`, of a run folder or of an ONNX file.
 
     Parameters
     ----------
     path
         A run folder, `NAME.onnx`, or one of the two files of `vaelab export --parts`.
+    trust_code
+        Import the custom networks that a run names, to export it.
 
     Raises
     ------
@@ -38,7 +42,7 @@ def onnx_files(path: Path) -> dict[str, Path]:
         If the run cannot be exported.
     """
     if path.suffix.lower() != ".onnx":
-        return _of_run(path)
+        return _of_run(path, trust_code)
     names = {part: path.with_name(f"{path.stem}-{part}.onnx") for part in PARTS}
     for part in PARTS:
         if path.stem.endswith(f"-{part}"):
@@ -50,14 +54,14 @@ def onnx_files(path: Path) -> dict[str, Path]:
     return dict.fromkeys(PARTS, path)
 
 
-def _of_run(run: Path) -> dict[str, Path]:
+def _of_run(run: Path, trust_code: bool) -> dict[str, Path]:
     expect_run(run)
     if not (run / WEIGHTS).is_file():
         raise RunError(f"{run}: no weights yet; wait until its training has saved some, or train it")
     key = hashlib.sha256(f"{__version__} {_digest(run / CONFIG)} {_digest(run / WEIGHTS)}".encode()).hexdigest()
     folder = run / FOLDER
     if not _is_kept(folder, key):
-        folder = _exported(run, folder, key)
+        folder = _exported(run, folder, key, trust_code)
     return {part: folder / f"{part}.onnx" for part in PARTS}
 
 
@@ -67,16 +71,16 @@ def _digest(path: Path) -> str:
 
 
 def _is_kept(folder: Path, key: str) -> bool:
-    """Return whether the folder has undamaged files of the present weights."""
+    """Return whether the folder has undamaged files of the present weights, which this user has exported."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads((folder / KEY).read_text(encoding="utf-8"))
+        kept = json.loads(unsealed(read_regular(folder / KEY, 10_000, follow_links=False)) or b"{}")
         files = {part: folder / f"{part}.onnx" for part in PARTS}
         links = any(path.is_symlink() for path in (folder, *files.values()))
         return not links and kept["key"] == key and all(_digest(files[part]) == kept[part] for part in PARTS)
     return False
 
 
-def _exported(run: Path, folder: Path, key: str) -> Path:
+def _exported(run: Path, folder: Path, key: str, trust_code: bool) -> Path:
     """Export a run in another process, which imports torch, and return the folder that has the files."""
     say(f"{run}: exporting the model to ONNX, once; kept in {folder}")
     try:
@@ -86,6 +90,7 @@ def _exported(run: Path, folder: Path, key: str) -> Path:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
         words = [sys.executable, "-m", "vaelab", "export", str(run), "--out", str(temporary / "model.onnx"), "--parts"]
+        words += ["--trust-code"] if trust_code else []
         done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
         if done.returncode != 0:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1].removeprefix("vaelab: ")
@@ -93,7 +98,7 @@ def _exported(run: Path, folder: Path, key: str) -> Path:
         for part in PARTS:
             (temporary / f"model-{part}.onnx").rename(temporary / f"{part}.onnx")
         facts = {"key": key, **{part: _digest(temporary / f"{part}.onnx") for part in PARTS}}
-        (temporary / KEY).write_text(json.dumps(facts), encoding="utf-8")
+        (temporary / KEY).write_bytes(sealed(json.dumps(facts).encode()))
         if folder != temporary:
             temporary.chmod(0o755)
             try:

@@ -22,6 +22,7 @@ def serve(
     port: int | None = None,
     token: str | None = None,
     insecure: bool = False,
+    trust_code: bool = False,
     limits: Limits | None = None,
     threads: int = 1,
     on_ready: Callable[[str], None],
@@ -40,6 +41,8 @@ def serve(
         Token that requests must bear; None: none.
     insecure
         Whether to serve without a token on an address that other machines can reach.
+    trust_code
+        Import the custom networks that a run names, to export it.
     limits
         Limits on requests.
     threads
@@ -69,7 +72,7 @@ def serve(
                 f"`host`: got {host}, which other machines can reach, and no token; give `token_file`, or `insecure=True` to "
                 "serve everyone"
             )
-        model = OnnxModel(onnx_files(path), threads)
+        model = OnnxModel(onnx_files(path, trust_code=trust_code), threads)
         hosts = local_hosts(number) if local else None
         app = serving_app(model, limits, hosts=hosts, token=token, stopping=lambda: server.should_exit)
         server = server_of(app, drain=limits.timeout)

@@ -34,7 +34,7 @@ from vaelab.inference import latents
 from vaelab.inference.onnx import export_onnx
 from vaelab.inference.trained import TrainedModel, load
 from vaelab.runs import Run
-from vaelab.runs.seal import sealed, unsealed
+from vaelab.seal import sealed, unsealed
 from vaelab.studio.axis_styles import measured_styles
 from vaelab.studio.held_out import HeldOut, Work, held_out
 from vaelab.studio.model_facts import model_facts, rounded

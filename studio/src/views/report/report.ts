@@ -178,7 +178,7 @@ function factsOf(report: Json): [string, string][] {
     ],
     ["Evaluated on", `${count(data["images"])} ${text(data["split"])} images of ${text(data["name"])}`],
     ["Protocol", text(data["protocol"])],
-    ["Trained for", text(run["trained_for"])],
+    ["Training budget", text(run["trained_for"])],
     ["Settings", `seed ${count(settings["seed"])}${settings["quick"] === true ? ", quick" : ""}`],
     ["Written", `${moment(text(report["made"]))} with vaelab ${text(report["vaelab"])}`],
   ];
