@@ -121,5 +121,7 @@ def test_what_is_no_drawing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(DataError, match=r"text\.png: cannot be read \(.*not PNG, JPEG.*\); .*another file"):
         prepare(tmp_path / "text.png")
-    with pytest.raises(DataError, match=r"none\.png: cannot be read \(No such file or directory\); expected a valid PNG"):
+    with pytest.raises(
+        DataError, match=r"none\.png: cannot be read \(No such file or directory\); expected a valid PNG"
+    ):
         prepare(tmp_path / "none.png")
