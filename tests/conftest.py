@@ -1,6 +1,7 @@
 """What several test files use: checked shapes, a tiny data set, and a model whose exact figures are known."""
 
 import math
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,11 @@ from vaelab.training.fit import fit  # noqa: E402
 
 # The tests' tensors are small: several threads only wait for one another, for minutes where other work shares the cores.
 torch.set_num_threads(1)
+
+# A shell starts a background job with Ctrl-C ignored, and nohup a program with SIGHUP ignored; the tests send both.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 pytest_plugins = ("browsing", "served_model", "studio_model", "studio_page")
 
