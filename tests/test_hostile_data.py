@@ -29,7 +29,9 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     return {name: Outcome(*values) for name, values in map(json.loads, done.stdout.splitlines())}
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is that of Linux")
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="reads the peak of memory from /proc: run it on Linux"
+)
 @pytest.mark.parametrize("name", CASES)
 def test_what_would_do_harm_is_refused(ended: dict[str, Outcome], name: str) -> None:
     outcome = ended[name]

@@ -155,7 +155,7 @@ def test_the_expected_shapes_are_those_of_the_model(network: Any, levels: str, m
 
 def test_a_pipe_is_not_waited_for(run: Path) -> None:
     if not hasattr(hostile_runs.os, "mkfifo"):
-        pytest.skip("needs pipes of POSIX")
+        pytest.skip("needs the pipes of POSIX: run it on Linux or macOS")
     for name in (runs.CONFIG, runs.WEIGHTS):
         (run / name).rename(run / "kept")
         hostile_runs.os.mkfifo(run / name)

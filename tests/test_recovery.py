@@ -1,5 +1,6 @@
 """What a killed, interrupted or damaged training loses: nothing that was saved, and nothing in silence."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -163,6 +164,21 @@ def test_damage_to_the_log_is_told_and_left_out(
     with pytest.warns(RunWarning, match=told):
         run_through(Config(train=TrainConfig(epochs=4)), tiny, out=tmp_path / "run", resume=True)
     assert len(runs.read_metrics(run)) == left + 1  # in order again
+
+
+@pytest.mark.parametrize(
+    "body", ["[1]", '{"step": 1}', '{"step": 1, "epoch": 1, "seconds": 1, "line": "x"}', '{"a": ' + "[" * 50_000 + "1}"]
+)
+def test_a_forged_line_of_the_log_is_left_out(tiny: Dataset, tiny_config: Config, tmp_path: Path, body: str) -> None:
+    """Its author can compute the check value, but it is no line of a training."""
+    for _ in fit(tiny_config, tiny, out=tmp_path / "run"):
+        pass
+    run = runs.open_run(tmp_path / "run")
+    kept, check = runs.read_metrics(run), hashlib.sha256(body.encode()).hexdigest()[:16]
+    with (run.folder / runs.METRICS).open("a", encoding="utf-8") as file:
+        file.write(f'{body[:-1]}, "check": "{check}"}}\n')
+    with pytest.warns(RunWarning, match="1 damaged"):
+        assert runs.read_metrics(run) == kept
 
 
 def test_a_line_that_is_being_written_is_no_damage(tiny: Dataset, tiny_config: Config, tmp_path: Path) -> None:
@@ -613,7 +629,9 @@ def test_an_unreadable_file_of_a_run_is_one_line(
 
 
 @POSIX
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="the administrator may read all")
+@pytest.mark.skipif(
+    hasattr(os, "geteuid") and os.geteuid() == 0, reason="the administrator may read all: run it as another user"
+)
 def test_a_folder_without_permission_is_one_line(stopped: Path) -> None:
     mode = stopped.stat().st_mode
     stopped.chmod(0)

@@ -134,7 +134,7 @@ def bare_environment(version: str, folder: Path) -> Path:
         if subprocess.run([found, "-m", "venv", folder], capture_output=True, check=False).returncode == 0:
             break
     else:
-        pytest.skip(f"no Python {version} on this machine")
+        pytest.skip(f"no Python {version} on this machine: install it")
     python = folder / "bin" / "python"
     pinned = f"torch=={importlib.metadata.version('torch')}"  # with its `+cpu`, if it is a CPU build
     pip = (python, "-m", "pip", "install", "--quiet", "--no-deps", pinned)
@@ -142,7 +142,7 @@ def bare_environment(version: str, folder: Path) -> Path:
         if subprocess.run([*pip, *more], capture_output=True, check=False).returncode == 0:
             return python
     assert found != sys.executable, f"{pinned} cannot be installed again"
-    pytest.skip(f"{pinned} for Python {version} cannot be installed from here")
+    pytest.skip(f"{pinned} for Python {version} cannot be installed from here: run it where the package index has it")
 
 
 @pytest.mark.slow

@@ -211,7 +211,7 @@ def brightest_level(images: np.ndarray) -> int:
 
 
 def is_dark(brightest: float, white: float) -> bool:
-    """Return whether images are so dark, but not black, that white may be another value."""
+    """Return whether images are dark, but not black: their white may be another value."""
     return 0 < DARK_SHARE * brightest <= white
 
 

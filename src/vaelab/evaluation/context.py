@@ -27,7 +27,7 @@ class Settings:
     importance_samples
         K of the importance-weighted bound.
     quick
-        Whether to use fewer images and samples, for a first result in about a minute.
+        Whether to use fewer images and samples, for a first result in one to three minutes.
     seed
         Seed of all random draws.
     most_decoded

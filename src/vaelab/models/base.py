@@ -24,7 +24,7 @@ from vaelab.models.distributions import LIKELIHOODS, Gaussian, GaussianLikelihoo
 
 # Bounds of the log-variance of q(z|x) relative to the prior's, enforced by a tanh on either side of 0. They keep its exponential
 # from overflowing. The upper bound is tight because observing x hardly ever makes z less certain than the prior: an encoder that
-# claims so is extrapolating. With a bound of e¹² instead of e, one such image costs a million nats.
+# gives it a larger variance is extrapolating. With a bound of e¹² instead of e, one such image costs a million nats.
 MIN_LOG_VARIANCE, MAX_LOG_VARIANCE = -12.0, 1.0
 
 

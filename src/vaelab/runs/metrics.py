@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vaelab.checked_files import parse_json
 from vaelab.errors import RunError, RunWarning
 from vaelab.files import append_line, atomic_write
 from vaelab.run_folder import cannot_read
@@ -95,15 +96,16 @@ def _check(body: str) -> str:
 
 
 def _checked(text: str) -> dict[str, Any] | None:
-    """Return a line without its check value, or None if that is wrong."""
+    """Return a line without its check value, or None if that is wrong; its author may be a stranger, who can compute it."""
     body = text.rpartition(CHECK)[0] + "}"
-    return json.loads(body) if text == f'{body[:-1]}{CHECK}{_check(body)}"}}' else None
+    line = _parsed(body) if text == f'{body[:-1]}{CHECK}{_check(body)}"}}' else None
+    return line if line is not None and type(line.get("line")) is int else None
 
 
 def _parsed(text: str) -> dict[str, Any] | None:
-    """Return a line of an earlier version, which has no check value, or None if it is damaged."""
+    """Return a line without a check value, as an earlier version writes it, or None if it is damaged."""
     try:
-        line = json.loads(text)
+        line = parse_json(text.encode())
     except ValueError:
         return None
     known = isinstance(line, dict) and all(
