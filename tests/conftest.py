@@ -54,6 +54,12 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def read_npz(path: str | Path) -> dict[str, np.ndarray]:
+    """All arrays of an `.npz` file, which is closed at once."""
+    with np.load(path) as file:
+        return dict(file)
+
+
 def draw_tiny(count: int, seed: int) -> Split:
     """Bars across, bars down and frames, two pixels thick, white on black with a little grey noise; a label each."""
     rng = np.random.default_rng(seed)

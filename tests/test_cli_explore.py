@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import read_npz
 from PIL import Image
 
 from vaelab import load
@@ -210,7 +211,7 @@ def test_posterior(run: Path, vae: Path, here: Path, tiny: Dataset) -> None:
     call("posterior", run, "tiny.npz", "--count", "9", "--axes", "2,0", "--out", "a.png")
     assert pixels("a.png").shape == (792, 984, 3)
     call("posterior", run, "tiny.npz", "--count", "9", "--out", "a.npz")
-    saved = np.load("a.npz")
+    saved = read_npz("a.npz")
     chosen = np.linspace(0, len(tiny.test) - 1, 9).round().astype(int)
     assert tiny.test.labels is not None
     encoded = load(run).encode(tiny.test.images[chosen], tiny.test.labels[chosen], binarised=False)

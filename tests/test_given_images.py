@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import read_npz
 from PIL import Image
 
 import vaelab
@@ -70,7 +71,7 @@ def test_images_without_labels_are_encoded(
     run: Path, model: TrainedModel, tiny: Dataset, given: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     call("encode", run, *given, "--out", "z.npz")
-    encoded, labels = np.load("z.npz"), model.inferred_labels(tiny.test.images[:4])
+    encoded, labels = read_npz("z.npz"), model.inferred_labels(tiny.test.images[:4])
     assert encoded["paths"].tolist() == [f"new/{index}.png" for index in range(4)]
     assert encoded["labels"].tolist() == labels.tolist()
     assert encoded["classes"].tolist() == list(tiny.classes)
@@ -90,7 +91,7 @@ def test_labels_can_be_given(run: Path, tiny: Dataset) -> None:
     call("reconstruct", run, "new/0.png", "new/1.png", "--label", "down", "--label", "across", "--out", "x.csv")
     assert [row["label"] for row in rows("x.csv")] == ["down", "across"]
     call("encode", run, "sorted", "--label", "down", "--out", "z.npz")  # instead of the labels of the source
-    assert np.load("z.npz")["labels"].tolist() == [tiny.classes.index("down")] * 4
+    assert read_npz("z.npz")["labels"].tolist() == [tiny.classes.index("down")] * 4
 
 
 @pytest.mark.usefixtures("here")

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
+from conftest import read_npz
 
 import vaelab
 from vaelab import runs
@@ -77,6 +77,6 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     config = runs.open_run(out).config
     assert (config.model.levels, config.model.width, config.train.learning_rate) == ("4,1", 16, 1e-2)
     command("sample", out, "--label", "3", "--count", 2, "--out", tmp_path / "three.npz")
-    assert np.load(tmp_path / "three.npz")["z"].shape == (2, 20)
+    assert read_npz(tmp_path / "three.npz")["z"].shape == (2, 20)
     command("train", "digits", "--resume", "--epochs", 2, "--out", out)
     assert runs.read_metrics(runs.open_run(out))[-1]["epoch"] >= 2
