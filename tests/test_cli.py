@@ -90,13 +90,13 @@ def test_colour_images_of_mixed_sizes_from_the_command_line(
     described = capsys.readouterr().out
     assert "size: 16×16 pixels, RGB" in described
     assert "red cross: 30 (" in described
-    assert "likelihood: logistic (RGB)" in described
+    assert "likelihood: colour-logistic (RGB)" in described
     assert size_of("shapes-sheet.png")[0] > 500
 
     call("train", shapes, "--size", "16", "--epochs", "60", "--batch-size", "16", "--width", "8", "--latent-dim", "2")
     told = capsys.readouterr().err
     assert "caled " in told  # the note of loading
-    assert "cvae (conv, 2 latent dimensions, logistic) on shapes" in told
+    assert "cvae (conv, 2 latent dimensions, colour-logistic) on shapes" in told
     run = Path("runs/shapes-cvae")
     assert {path.name for path in (run / "figures").iterdir()} == {
         "training.png",

@@ -28,7 +28,7 @@ from vaelab.errors import ConfigError
         ({"network": "lstm"}, "`network`: got 'lstm'; expected one of mlp, conv, ladder."),
         (
             {"likelihood": "bernouli"},
-            "`likelihood`: got 'bernouli'; expected one of bernoulli, continuous-bernoulli, logistic, gaussian. "
+            "`likelihood`: got 'bernouli'; expected one of bernoulli, continuous-bernoulli, logistic, colour-logistic, gaussian. "
             "Did you mean 'bernoulli'?",
         ),
     ],

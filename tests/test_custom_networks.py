@@ -21,6 +21,7 @@ from vaelab.config import ModelConfig, import_path
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
 from vaelab.models.custom import CustomNetwork, build_decoder, build_encoder
+from vaelab.models.distributions import Moments
 from vaelab.models.networks import with_labels
 
 SHAPE = (1, 8, 8)
@@ -276,13 +277,13 @@ def test_what_does_not_fit_is_refused_when_the_model_is_built(name: str, network
 def test_the_bias_starts_at_the_data_where_the_last_layer_has_one_for_each_value() -> None:
     model = build_model(config(decoder=Decoder), SHAPE, 2)
     mean = torch.rand(SHAPE, generator=generator(2))
-    model.initialise_from_data(mean, mean * (1 - mean))
+    model.initialise_from_data(Moments(mean, mean * (1 - mean)))
     assert isinstance(model.decoder, Decoder)
     torch.testing.assert_close(torch.sigmoid(model.decoder.output.bias), mean.flatten().clamp(1e-3, 1 - 1e-3))
     shared = build_model(config(decoder=Tied), SHAPE, 2)
     assert isinstance(shared.decoder, Tied)
     before = shared.decoder.output.bias.clone()
-    shared.initialise_from_data(mean, mean * (1 - mean))
+    shared.initialise_from_data(Moments(mean, mean * (1 - mean)))
     assert torch.equal(shared.decoder.output.bias, before)
 
 

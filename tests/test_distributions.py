@@ -1,5 +1,6 @@
 """Means, samples and initial parameters of the likelihoods agree with their densities; shapes broadcast as documented."""
 
+import itertools
 import math
 
 import numpy as np
@@ -10,18 +11,26 @@ from torch import Tensor
 
 from vaelab.config import LikelihoodName
 from vaelab.models.distributions import (
+    HALF_BIN,
     LIKELIHOODS,
+    MIN_LOG_SCALE,
     Bernoulli,
+    ColourLogistic,
     ContinuousBernoulli,
     DiscretisedLogistic,
     Gaussian,
     GaussianLikelihood,
     Likelihood,
+    Moments,
     standard_normal_log_prob,
 )
+from vaelab.optim.batches import CHANNEL_PAIRS
 
 ETAS = [-30.0, -4.0, -0.51, -0.49, -0.101, -0.099, -1e-3, 0.0, 1e-3, 0.099, 0.101, 0.49, 0.51, 2.0, 30.0]
 LEVELS = torch.arange(256, dtype=torch.float64) / 255
+INDEPENDENT = [name for name in LIKELIHOODS if name != "colour-logistic"]
+"""Likelihoods whose values are independent given z."""
+
 DRAWS = 100_000
 STANDARD_ERRORS = 5
 
@@ -59,7 +68,7 @@ def example(likelihood: type[Likelihood], shape: tuple[int, ...]) -> tuple[Tenso
     x = torch.rand(4, *shape, generator=generator(3), dtype=torch.float64)
     if likelihood is Bernoulli:
         x = x.round()
-    if likelihood is DiscretisedLogistic:
+    if likelihood in (DiscretisedLogistic, ColourLogistic):
         x = torch.round(x * 255) / 255
     return parameters, x
 
@@ -123,7 +132,7 @@ def test_logistic_samples_match_the_level_probabilities(parameters: list[float])
 def test_logistic_scale_has_a_floor() -> None:
     """Below a quarter of a level the scale has no effect, so probabilities do not degenerate."""
     # The 256 levels are 1/255 apart; at the floor e^−7 the middle level has (1 − e^−2.15) / (1 + e^−2.15) of the mass.
-    half = DiscretisedLogistic.half_bin * math.exp(-DiscretisedLogistic.min_log_scale)
+    half = HALF_BIN * math.exp(-MIN_LOG_SCALE)
     at_floor = level_probabilities([100 / 255 - 0.5, -60.0])
     assert at_floor[100].item() == pytest.approx(math.tanh(half / 2), abs=1e-9)
 
@@ -161,8 +170,10 @@ def test_gaussian_variance_has_a_floor() -> None:
     assert density.log_prob(torch.tensor([[2.0]], dtype=torch.float64)).item() == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("shape", [(3,), (1, 2, 3), (3, 4, 5)])
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [*itertools.product(INDEPENDENT, [(3,), (1, 2, 3), (3, 4, 5)]), ("colour-logistic", (3, 4, 5))],
+)
 def test_leading_samples_equal_a_loop(name: LikelihoodName, shape: tuple[int, ...]) -> None:
     likelihood = LIKELIHOODS[name]
     parameters, x = example(likelihood, shape)
@@ -177,7 +188,7 @@ def test_leading_samples_equal_a_loop(name: LikelihoodName, shape: tuple[int, ..
             torch.testing.assert_close(mean[i, j], part.mean())
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("name", INDEPENDENT)
 def test_values_are_independent_and_summed(name: LikelihoodName) -> None:
     """An image's log-probability is the sum over its values, each under its own parameters."""
     likelihood = LIKELIHOODS[name]
@@ -192,7 +203,7 @@ def test_values_are_independent_and_summed(name: LikelihoodName) -> None:
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_samples_depend_on_the_generator_only(name: LikelihoodName) -> None:
     likelihood = LIKELIHOODS[name]
-    parameters, _ = example(likelihood, (1, 4, 4))
+    parameters, _ = example(likelihood, (3, 4, 4))
     p = likelihood(parameters, 3)
     state = torch.random.get_rng_state()
     assert torch.equal(p.sample(generator(1)), p.sample(generator(1)))
@@ -204,7 +215,7 @@ def test_samples_depend_on_the_generator_only(name: LikelihoodName) -> None:
 def test_initial_has_the_mean_of_the_data(name: LikelihoodName) -> None:
     mean = torch.tensor([0.03, 0.13, 0.4, 0.5, 0.8, 0.97])
     likelihood = LIKELIHOODS[name]
-    start = likelihood.initial(mean, 0.5 * mean * (1 - mean))
+    start = likelihood.initial(Moments(mean, 0.5 * mean * (1 - mean)))
     assert start.shape == (likelihood.n_parameters, 6)
     torch.testing.assert_close(likelihood(start, 1).mean(), mean, rtol=0, atol=1e-4)
 
@@ -212,7 +223,7 @@ def test_initial_has_the_mean_of_the_data(name: LikelihoodName) -> None:
 def test_initial_of_the_logistic_has_the_mean_of_the_data() -> None:
     """If little of its mass lies beyond black and white."""
     mean, variance = torch.tensor([0.2, 0.4, 0.5, 0.75]), torch.tensor([0.003, 0.02, 0.03, 0.004])
-    start = DiscretisedLogistic.initial(mean, variance)
+    start = DiscretisedLogistic.initial(Moments(mean, variance))
     torch.testing.assert_close(DiscretisedLogistic(start, 1).mean(), mean, rtol=0, atol=2e-3)
 
 
@@ -237,7 +248,7 @@ def test_initial_is_the_best_constant_model(name: LikelihoodName, slack: float) 
             [-likelihood(one, 1).log_prob(x[:, None]).mean() for one, x in zip(grid, data.T, strict=True)]
         )
 
-    start = likelihood.initial(data.mean(0), data.var(0, correction=0))
+    start = likelihood.initial(Moments(data.mean(0), data.var(0, correction=0)))
     best = start.clone().requires_grad_()
     optimiser = torch.optim.LBFGS([best], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-9)
 
@@ -279,7 +290,7 @@ def test_standard_normal_is_the_gaussian_of_mean_0_and_variance_1() -> None:
     torch.testing.assert_close(expected, torch.distributions.Normal(0.0, 1.0).log_prob(value).sum(-1))
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("name", INDEPENDENT)
 def test_far_parameters_stay_finite_in_float32(name: LikelihoodName) -> None:
     """Neither overconfident nor wrong parameters give NaN or infinity, in value or gradient."""
     likelihood = LIKELIHOODS[name]
@@ -318,3 +329,84 @@ def test_the_logistic_is_exact_in_float32(log_scale: float) -> None:
     expected = DiscretisedLogistic(double, 1).log_prob(LEVELS[:, None])
     found = DiscretisedLogistic(double.float(), 1).log_prob(LEVELS.float()[:, None])
     torch.testing.assert_close(found.double(), expected, rtol=2e-5, atol=2e-5)
+
+
+def one_pixel(centre: list[float], log_scale: list[float], coupling: list[float], count: int = 1) -> ColourLogistic:
+    """The colour logistic of `count` equal pixels, in float64; `centre` is on the scale of x."""
+    outputs = torch.tensor([[c - 0.5 for c in centre], log_scale, coupling], dtype=torch.float64)
+    return ColourLogistic(outputs[None, :, :, None, None].expand(1, -1, -1, count, 1), 3)
+
+
+PIXELS = {
+    "inside": ([0.4, 0.5, 0.6], [-4.0, -5.0, -4.5], [0.9, 0.3, 0.6]),
+    "wide": ([0.3, 0.6, 0.5], [-2.5, -3.0, -2.0], [1.2, -0.4, 0.5]),
+    "near black": ([0.02, 0.05, -0.02], [-3.0, -4.0, -3.5], [0.8, 0.1, 0.9]),
+    "beyond white": ([1.1, 0.98, 1.02], [-3.5, -3.0, -4.0], [1.0, 0.5, 0.5]),
+}
+
+
+def test_the_colour_logistic_is_a_logistic_for_each_channel_given_the_ones_before() -> None:
+    centre, log_scale, (k1, k2, k3) = PIXELS["inside"]
+    x = [100 / 255, 140 / 255, 150 / 255]
+    red, green = x[0] - centre[0], x[1] - centre[1]
+    given = [centre[0], centre[1] + k1 * red, centre[2] + k2 * red + k3 * green]
+    expected = sum(
+        one_value(DiscretisedLogistic, [c - 0.5, math.log(math.expm1(s + 7)) - 7]).log_prob(torch.tensor([[level]]))
+        for c, s, level in zip(given, (math.log1p(math.exp(s + 7)) - 7 for s in log_scale), x, strict=True)
+    )
+    got = one_pixel(centre, log_scale, [k1, k2, k3]).log_prob(torch.tensor(x)[None, :, None, None].double())
+    torch.testing.assert_close(got, expected)
+
+
+def test_the_colour_logistic_sums_to_one() -> None:
+    """Over the colours of at most 100 per channel, where nearly all of the mass is."""
+    red, green, blue = torch.meshgrid(LEVELS[:101], LEVELS[:101], LEVELS[:101], indexing="ij")
+    x = torch.stack([red.flatten(), green.flatten(), blue.flatten()])[:, :, None]
+    centre, log_scale, (k1, k2, k3) = PIXELS["near black"]
+    outputs = torch.tensor([[c - 0.5 for c in centre], log_scale, [k1, k2, k3]], dtype=torch.float64)
+    pixels = ColourLogistic(outputs[None, :, :, None, None].expand(x.shape[1], -1, -1, 1, 1), 3)
+    assert pixels.log_prob(x.movedim(1, 0)[..., None]).exp().sum().item() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("pixel", PIXELS.values(), ids=PIXELS)
+def test_colour_samples_have_their_mean_and_are_best_explained_by_their_own_couplings(
+    pixel: tuple[list[float], list[float], list[float]],
+) -> None:
+    centre, log_scale, coupling = pixel
+    drawn = one_pixel(*pixel, DRAWS).sample(generator(1))
+    torch.testing.assert_close(drawn * 255, (drawn * 255).round(), rtol=0, atol=1e-4)
+    assert (drawn.mean((0, 2, 3)) - one_pixel(*pixel).mean().flatten()).abs().max() <= 1 / 255
+    best = one_pixel(*pixel, DRAWS).log_prob(drawn)
+    for index, step in itertools.product(range(3), (-0.1, 0.1)):
+        moved = [value + step * (at == index) for at, value in enumerate(coupling)]
+        assert one_pixel(centre, log_scale, moved, DRAWS).log_prob(drawn) < best
+
+
+def test_the_initial_colour_logistic_has_the_mean_and_the_couplings_of_the_data() -> None:
+    draw = generator(6)
+    red, more, rest = torch.randn(3, 20_000, generator=draw)
+    green, blue = 0.8 * red + 0.3 * more, 0.2 * red + 0.5 * more + 0.1 * rest  # blue is 5/3 of green less 17/15 of red
+    data = (0.5 + 0.1 * torch.stack([red, green, blue])).double()
+    between = torch.stack([((data[i] - data[i].mean()) * (data[j] - data[j].mean())).mean() for i, j in CHANNEL_PAIRS])
+    moments = Moments(*(each.view(3, 1, 1) for each in (data.mean(1), data.var(1, correction=0), between)))
+    centre, log_scale, coupling = ColourLogistic.initial(moments).flatten(1)
+    torch.testing.assert_close(centre + 0.5, data.mean(1))
+    torch.testing.assert_close(coupling, torch.tensor([0.8, 0.2 - 0.8 * 5 / 3, 5 / 3]).double(), rtol=0.02, atol=0.01)
+    deviations = torch.exp(log_scale) * math.pi / math.sqrt(3)
+    torch.testing.assert_close(deviations, torch.tensor([0.1, 0.03, 0.01]).double(), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("log_scale", [-80.0, -7.0, 0.0, 8.0])
+@pytest.mark.parametrize("coupling", [-80.0, 0.0, 1.0, 80.0])
+def test_the_colour_logistic_stays_finite_in_float32(log_scale: float, coupling: float) -> None:
+    centres = torch.cartesian_prod(*[torch.tensor([-80.0, 0.0, 80.0])] * 3)
+    planes = [centres, torch.full_like(centres, log_scale), torch.full_like(centres, coupling)]
+    parameters = torch.stack(planes, 1)[..., None, None].requires_grad_()
+    p = ColourLogistic(parameters, 3)
+    for level in (0.0, 0.5, 1.0):
+        got = p.log_prob(torch.full((len(centres), 3, 1, 1), level))
+        (gradient,) = torch.autograd.grad(got.sum(), parameters)
+        assert got.isfinite().all()
+        assert gradient.isfinite().all()
+    assert p.mean().isfinite().all()
+    assert p.sample(generator(0)).isfinite().all()

@@ -115,6 +115,7 @@ ROWS = {
         {"model": "cvae", "network": "mlp", "likelihood": "continuous-bernoulli"},
     ),
     "vae conv logistic": ("colour", {"model": "vae", "network": "conv", "likelihood": "logistic"}),
+    "vae mlp colour-logistic": ("colour", {"model": "vae", "network": "mlp", "likelihood": "colour-logistic"}),
     "vae mlp gaussian": ("table", {"model": "vae", "network": "mlp", "likelihood": "gaussian"}),
     "vae ladder of two grids": (
         "tiny",

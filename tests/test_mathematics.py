@@ -24,7 +24,7 @@ from vaelab.models.distributions import (
 )
 from vaelab.models.vae import SingleLatentVAE
 from vaelab.objectives import bounds, elbo, importance
-from vaelab.optim.batches import ShuffledOrder, mean_and_variance
+from vaelab.optim.batches import ShuffledOrder, moments_of
 from vaelab.random import latent_noise
 from vaelab.training.fit import fit
 
@@ -181,7 +181,7 @@ def test_importance_weighted_bound_approaches_the_evidence(exact: LinearGaussian
 
 # Gradients.
 
-GRADIENT_CASES = {  # the decoder's first output, and x
+GRADIENT_CASES: dict[LikelihoodName, tuple[list[float], list[float]]] = {  # the decoder's first output, and x
     "bernoulli": ([-3.0, -0.4, 0.0, 0.9, 5.0], [0.0, 1.0, 1.0, 0.0, 1.0]),
     "continuous-bernoulli": ([-20.0, -0.6, 0.2, 0.4, 1e-3, 7.0], [0.2, 1.0, 0.0, 0.6, 0.5, 0.9]),
     "logistic": ([-0.4, -0.1, 0.3, 0.5, 0.2, -3.0], [0.0, 77 / 255, 200 / 255, 1.0, 0.0, 1.0]),
@@ -189,12 +189,20 @@ GRADIENT_CASES = {  # the decoder's first output, and x
 }
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("name", GRADIENT_CASES)
 def test_gradients_of_log_prob(name: LikelihoodName) -> None:
     likelihood, (first, x) = LIKELIHOODS[name], GRADIENT_CASES[name]
     planes = [float64(first), torch.linspace(-4, 2, len(first), dtype=torch.float64)][: likelihood.n_parameters]
     parameters, values = torch.stack(planes)[None].requires_grad_(), float64([x])
     assert gradcheck(lambda given: likelihood(given, 1).log_prob(values), (parameters,))
+
+
+def test_gradients_of_the_colour_logistic() -> None:
+    parameters, x = (
+        noise_of(4, 3, 3, 2, 1).requires_grad_(),
+        (noise_of(4, 3, 2, 1, seed=1).sigmoid() * 255).round() / 255,
+    )
+    assert gradcheck(lambda given: LIKELIHOODS["colour-logistic"](given, 3).log_prob(x), (parameters,))
 
 
 def test_gradients_of_the_gaussian() -> None:
@@ -389,7 +397,7 @@ class _IgnoresLabel(nn.Module):
 def test_a_label_that_is_ignored_by_construction_gains_nothing(network: NetworkName, tiny: Dataset) -> None:
     config = ModelConfig(model="cvae", network=network, latent_dim=2, likelihood="bernoulli", width=8, depth=1)
     model = build_model(config, tiny.shape, 3)
-    model.initialise_from_data(*mean_and_variance(torch.from_numpy(tiny.train.images)))
+    model.initialise_from_data(moments_of(torch.from_numpy(tiny.train.images)))
     x, labels = held_out_input(tiny.test.images, "bernoulli"), torch.from_numpy(tiny.test.labels)
     other = (labels + 1) % 3
     before = [negative_importance_bound(model, x, y, samples=3) for y in (labels, other)]

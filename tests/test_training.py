@@ -180,7 +180,7 @@ def test_defaults_are_chosen_for_the_data(tiny: Dataset) -> None:
     assert resolve(Config(), Dataset("named", *three, tuple("abcdefghi"))).model.latent_dim == 16
     many = Split(np.zeros((5000, 1, 2, 2), dtype=np.uint8))
     assert resolve(Config(), Dataset("many", many, many, many)).train.batch_size == 128
-    assert resolve(Config(), rgb).model.likelihood == "logistic"
+    assert resolve(Config(), rgb).model.likelihood == "colour-logistic"
     table = Split(np.zeros((9, 5), dtype=np.float32))
     assert resolve(Config(), Dataset("t", table, table, table)).model.likelihood == "gaussian"
 
@@ -202,6 +202,7 @@ def test_a_conditional_model_needs_labels(tiny: Dataset) -> None:
             "`likelihood`: got gaussian for images; expected bernoulli, continuous-bernoulli or logistic",
         ),
         ("logistic", True, "`likelihood`: got logistic for a table; expected gaussian"),
+        ("colour-logistic", False, "`likelihood`: got colour-logistic for grey images; expected logistic"),
     ],
 )
 def test_a_likelihood_must_suit_the_data(tiny: Dataset, likelihood: str, table: bool, message: str) -> None:

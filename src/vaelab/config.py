@@ -25,7 +25,7 @@ SpatialMixingName = Literal["free", "relative", "conv"]
 CompileName = Literal["auto", "yes", "no"]
 PrecisionName = Literal["float32", "bfloat16"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]
-LikelihoodName = Literal["bernoulli", "continuous-bernoulli", "logistic", "gaussian"]
+LikelihoodName = Literal["bernoulli", "continuous-bernoulli", "logistic", "colour-logistic", "gaussian"]
 
 if TYPE_CHECKING:
     NetworkClass = str | Callable[..., Any]
@@ -56,7 +56,8 @@ class ModelConfig:
     columns of a table."""
 
     likelihood: LikelihoodName | None = None
-    """Distribution p(x|z). Default: bernoulli for near-binary grey images, logistic for other images, gaussian for tables."""
+    """Distribution p(x|z). Default: bernoulli for near-binary grey images, logistic for other grey images, colour-logistic for
+    colour images, gaussian for tables."""
 
     width: int | None = None
     """Units of a dense layer (default: 256), channels of the first convolution (default: 32) or of a ladder (default: 64)."""

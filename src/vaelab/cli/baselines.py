@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from vaelab.models.base import Model
     from vaelab.progress import Nats
 
-NOISE_BITS: dict[LikelihoodName, float] = {"logistic": 8.0, "bernoulli": 1.0, "continuous-bernoulli": 0.0}
+NOISE_BITS: dict[LikelihoodName, float] = {
+    "logistic": 8.0,
+    "colour-logistic": 8.0,
+    "bernoulli": 1.0,
+    "continuous-bernoulli": 0.0,
+}
 """Bits per dimension of uniform noise: over 256 levels, over 0 and 1, and on the unit interval. A table has none."""
 
 
@@ -55,15 +60,17 @@ def constant_nats(model: Model, config: ResolvedConfig, dataset: Dataset) -> flo
     """Return the nats per validation image under the constant decoder output that fits mean and variance of the training data."""
     import torch
 
+    from vaelab.models.distributions import Moments
     from vaelab.objectives.batch import held_out_levels, to_unit
     from vaelab.objectives.bounds import images_at_once
-    from vaelab.optim.batches import mean_and_variance
+    from vaelab.optim.batches import moments_of
     from vaelab.training.validation import validation_subset
 
-    mean, variance = mean_and_variance(torch.from_numpy(dataset.train.images))
+    moments = moments_of(torch.from_numpy(dataset.train.images))
     if len(model.shape) == 1:  # the parameters of a table are in standardised units
-        mean, variance = (mean - model.location) / model.scale, (variance.sqrt() / model.scale).square()
-    parameters = model.likelihood_type.initial(mean, variance)
+        deviation = moments.variance.sqrt() / model.scale
+        moments = Moments((moments.mean - model.location) / model.scale, deviation.square())
+    parameters = model.likelihood_type.initial(moments)
     total, images = 0.0, validation_subset(dataset.validation, config).images
     for part in held_out_levels(images, model.likelihood_name).split(images_at_once(model.shape)):
         likelihood = model.likelihood_of(parameters.expand(len(part), *parameters.shape))

@@ -210,11 +210,11 @@ def between_share(images: np.ndarray) -> float:
 def default_likelihood(split: Split) -> LikelihoodName:
     """Choose the likelihood for a split.
 
-    Bernoulli for near-binary grey images (`between_share` ≤ `NEAR_BINARY_SHARE`), discretised logistic for all other images,
-    Gaussian for tables of real numbers.
+    Bernoulli for near-binary grey images (`between_share` ≤ `NEAR_BINARY_SHARE`), discretised logistic for other grey images,
+    colour logistic for colour images, Gaussian for tables of real numbers.
     """
     if split.images.ndim == 2:
         return "gaussian"
-    if split.images.shape[1] == 1 and between_share(split.images) <= NEAR_BINARY_SHARE:
-        return "bernoulli"
-    return "logistic"
+    if split.images.shape[1] == 3:
+        return "colour-logistic"
+    return "bernoulli" if between_share(split.images) <= NEAR_BINARY_SHARE else "logistic"

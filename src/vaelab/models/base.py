@@ -20,7 +20,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vaelab.config import LikelihoodName
-from vaelab.models.distributions import LIKELIHOODS, Gaussian, GaussianLikelihood, Likelihood, at_least_float32
+from vaelab.models.distributions import (
+    LIKELIHOODS,
+    Gaussian,
+    GaussianLikelihood,
+    Likelihood,
+    Moments,
+    at_least_float32,
+)
 
 # Bounds of the log-variance of q(z|x) relative to the prior's, enforced by a tanh on either side of 0. They keep its exponential
 # from overflowing. The upper bound is tight because observing x hardly ever makes z less certain than the prior: an encoder that
@@ -149,12 +156,13 @@ class Model(nn.Module, ABC):
         return self.likelihood_type(parameters, len(self.shape))
 
     @torch.no_grad()
-    def initialise_from_data(self, mean: Tensor, variance: Tensor) -> None:
-        """Set `location`, `scale` and the output bias from the data's mean and variance, each of an image's shape.
+    def initialise_from_data(self, moments: Moments) -> None:
+        """Set `location`, `scale` and the output bias from the moments of the data.
 
         Built-in networks, whose last weights are zero, then start as a model without a latent. Each column of a table is
         standardised to unit variance for encoder and decoder; a constant column keeps scale 1. The density stays in its units.
         """
+        mean, variance, _ = moments
         self.location.copy_(mean)
         if len(self.shape) == 1:
             self.scale.copy_(_standard_deviation(mean, variance))
@@ -162,13 +170,23 @@ class Model(nn.Module, ABC):
         values, planes = mean.numel(), self.likelihood_type.n_parameters
         if bias is None or bias.numel() not in (planes * values, planes * self.shape[0]):
             return
-        if bias.numel() < planes * values:  # one per channel: mean and variance over all its pixels
-            channel_mean = mean.mean((1, 2), keepdim=True)
-            variance = (variance + (mean - channel_mean).square()).mean((1, 2), keepdim=True)
-            mean = channel_mean
+        if bias.numel() < planes * values:
+            moments = _over_pixels(moments)
         if self.likelihood_type is GaussianLikelihood:  # its parameters are in standardised units
-            mean, variance = (mean - self.location) / self.scale, (variance.sqrt() / self.scale).square()
-        bias.copy_(self.likelihood_type.initial(mean, variance).view_as(bias))
+            moments = Moments((mean - self.location) / self.scale, (variance.sqrt() / self.scale).square())
+        bias.copy_(self.likelihood_type.initial(moments).view_as(bias))
+
+
+def _over_pixels(moments: Moments) -> Moments:
+    """Return the moments of each channel, (C, 1, 1), over all pixels."""
+    mean = moments.mean.mean((1, 2), keepdim=True)
+    deviation = moments.mean - mean
+    variance = (moments.variance + deviation.square()).mean((1, 2), keepdim=True)
+    if moments.covariance is None:
+        return Moments(mean, variance)
+    red, green, blue = deviation
+    between = torch.stack([red * green, red * blue, green * blue])
+    return Moments(mean, variance, (moments.covariance + between).mean((1, 2), keepdim=True))
 
 
 def _standard_deviation(mean: Tensor, variance: Tensor) -> Tensor:

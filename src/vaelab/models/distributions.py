@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, NamedTuple, final
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +58,19 @@ def standard_normal_log_prob(value: Float[Tensor, "*batch d"]) -> Float[Tensor, 
     return -0.5 * (value.square() + LOG_2PI).sum(-1)
 
 
+class Moments(NamedTuple):
+    """Moments of data over its images or rows, each of x's shape, in units of x."""
+
+    mean: Tensor
+    variance: Tensor
+
+    covariance: Tensor | None = None
+    """Covariance of red with green, of red with blue, and of green with blue, (3, H, W); None unless x has three channels."""
+
+
+LEAST_VARIANCE = 1e-4  # of data that a likelihood is fitted to
+
+
 class Likelihood(ABC):
     """p(x|z), constructed from the decoder's output `parameters`, (..., batch, n_parameters, *shape of x)."""
 
@@ -99,8 +112,8 @@ class Likelihood(ABC):
 
     @staticmethod
     @abstractmethod
-    def initial(mean: Tensor, variance: Tensor) -> Tensor:
-        """Return the constant decoder output, (n_parameters, *shape), that fits data of this mean and variance per value."""
+    def initial(moments: Moments) -> Tensor:
+        """Return the constant decoder output, (n_parameters, *shape), that fits data with these moments."""
 
 
 @final
@@ -121,8 +134,8 @@ class Bernoulli(Likelihood):
         return torch.bernoulli(self.mean(), generator=generator)
 
     @staticmethod
-    def initial(mean: Tensor, variance: Tensor) -> Tensor:
-        return torch.logit(mean, eps=1e-3)[None]
+    def initial(moments: Moments) -> Tensor:
+        return torch.logit(moments.mean, eps=1e-3)[None]
 
 
 @final
@@ -163,14 +176,60 @@ class ContinuousBernoulli(Likelihood):
         return torch.where(small, uniform, x).clamp(0, 1)
 
     @staticmethod
-    def initial(mean: Tensor, variance: Tensor) -> Tensor:
+    def initial(moments: Moments) -> Tensor:
         # The mean increases with η and its inverse has no closed form: bisection.
+        mean = moments.mean
         low, high = torch.full_like(mean, -50), torch.full_like(mean, 50)  # means of 0.02 and 0.98
         for _ in range(40):
             eta = (low + high) / 2
             too_low = ContinuousBernoulli(eta[None], eta.ndim).mean() < mean
             low, high = torch.where(too_low, eta, low), torch.where(too_low, high, eta)
         return low[None]
+
+
+HALF_BIN = 0.5 / 255
+MIN_LOG_SCALE = -7.0  # a quarter of a grey level; with a smaller scale the level is all but certain
+
+
+def bounded_log_scale(output: Tensor) -> Tensor:
+    """Return the logarithm of a logistic's scale from the decoder's output: the output itself, above `MIN_LOG_SCALE`."""
+    return F.softplus(output - MIN_LOG_SCALE) + MIN_LOG_SCALE
+
+
+def log_scale_of(variance: Tensor) -> Tensor:
+    """Return the logarithm of the scale s of a logistic distribution of this variance, s²π²/3."""
+    return 0.5 * torch.log(variance.clamp_min(LEAST_VARIANCE) * 3 / math.pi**2)
+
+
+def level_log_prob(x: Tensor, centre: Tensor, log_scale: Tensor) -> Tensor:
+    """Return the log-probability in nats of each grey level `x`, in units of 0…1, of a logistic distribution in 256 bins."""
+    inverse_scale = torch.exp(-log_scale)
+    middle = (x - centre) * inverse_scale
+    half = HALF_BIN * inverse_scale
+    upper, lower = middle + half, middle - half
+    # log(σ(u) − σ(l)) = −softplus(−u) − softplus(l) + log(1 − e^{l−u}), u − l = 2·half: exact, stable in the tails. Of the last
+    # term, log(u − l) is taken apart, so that value and gradient are finite where u − l underflows.
+    between = (2 * half).clamp_min(1e-30)
+    width = torch.log(-torch.expm1(-between) / between) - log_scale + math.log(2 * HALF_BIN)
+    below_upper = -F.softplus(-upper)
+    above_lower = -F.softplus(lower)
+    inside = below_upper + above_lower + width
+    return torch.where(x < HALF_BIN, below_upper, torch.where(x > 1 - HALF_BIN, above_lower, inside))
+
+
+def clipped_mean(centre: Tensor, scale: Tensor) -> Tensor:
+    """Return E[min(max(X, 0), 1)] = ∫₀¹ P(X > t) dt of a logistic X; 256 levels change it by less than half a level."""
+    return scale * (F.softplus(centre / scale) - F.softplus((centre - 1) / scale))
+
+
+def logistic_noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Sample a standard logistic distribution, with the shape and device of `like`."""
+    return torch.logit(torch.rand(like.shape, generator=generator, device=like.device), eps=1e-6)
+
+
+def nearest_level(value: Tensor) -> Tensor:
+    """Return the nearest of the 256 grey levels, in units of 0…1."""
+    return torch.round(value.clamp(0, 1) * 255) / 255
 
 
 @final
@@ -183,48 +242,89 @@ class DiscretisedLogistic(Likelihood):
 
     n_parameters = 2
     parameter_names = ("centre", "log_scale")
-    half_bin = 0.5 / 255
-    min_log_scale = -7.0  # a quarter of a grey level; with a smaller scale the level is all but certain
 
     def _centre_and_log_scale(self) -> tuple[Tensor, Tensor]:
-        return self.plane(0) + 0.5, F.softplus(self.plane(1) - self.min_log_scale) + self.min_log_scale
+        return self.plane(0) + 0.5, bounded_log_scale(self.plane(1))
 
     def log_prob(self, x: Tensor) -> Tensor:
-        centre, log_scale = self._centre_and_log_scale()
-        inverse_scale = torch.exp(-log_scale)
-        middle = (x - centre) * inverse_scale
-        half = self.half_bin * inverse_scale
-        upper, lower = middle + half, middle - half
-        # log(σ(u) − σ(l)) = −softplus(−u) − softplus(l) + log(1 − e^{l−u}), u − l = 2·half: exact, stable in the tails. Of the
-        # last term, log(u − l) is taken apart, so that value and gradient are finite where u − l underflows.
-        between = (2 * half).clamp_min(1e-30)
-        width = torch.log(-torch.expm1(-between) / between) - log_scale + math.log(2 * self.half_bin)
-        below_upper = -F.softplus(-upper)
-        above_lower = -F.softplus(lower)
-        inside = below_upper + above_lower + width
-        return self._sum(
-            torch.where(x < self.half_bin, below_upper, torch.where(x > 1 - self.half_bin, above_lower, inside))
-        )
+        return self._sum(level_log_prob(x, *self._centre_and_log_scale()))
 
     def distribution_parameters(self) -> Tensor:
         return torch.stack(self._centre_and_log_scale(), -self.event_dims - 1)
 
     def mean(self) -> Tensor:
-        # E[min(max(X, 0), 1)] = ∫₀¹ P(X > t) dt of the logistic X; rounding to 256 levels changes it by less than half a level.
         centre, log_scale = self._centre_and_log_scale()
-        scale = torch.exp(log_scale)
-        return scale * (F.softplus(centre / scale) - F.softplus((centre - 1) / scale))
+        return clipped_mean(centre, torch.exp(log_scale))
 
     def sample(self, generator: torch.Generator) -> Tensor:
         centre, log_scale = self._centre_and_log_scale()
-        uniform = torch.rand(centre.shape, generator=generator, device=centre.device)
-        value = centre + torch.exp(log_scale) * torch.logit(uniform, eps=1e-6)
-        return torch.round(value.clamp(0, 1) * 255) / 255
+        return nearest_level(centre + torch.exp(log_scale) * logistic_noise(centre, generator))
 
     @staticmethod
-    def initial(mean: Tensor, variance: Tensor) -> Tensor:
-        log_scale = 0.5 * torch.log(variance.clamp_min(1e-4) * 3 / math.pi**2)  # a logistic's variance is s²π²/3
-        return torch.stack([mean - 0.5, log_scale])
+    def initial(moments: Moments) -> Tensor:
+        return torch.stack([moments.mean - 0.5, log_scale_of(moments.variance)])
+
+
+@final
+class ColourLogistic(Likelihood):
+    """Grey levels of red, green and blue, each with the bins of `DiscretisedLogistic`; later channels depend on earlier ones.
+
+    With r, g, b the levels of a pixel, the centre of green is c_g + k₁ (r − c_r), and that of blue is c_b + k₂ (r − c_r) +
+    k₃ (g − c_g). This is the scheme of Salimans et al. 2017, section 2.2, with residuals, so that the centres c are marginal
+    ones. The decoder outputs c − ½, the logarithm of the scales, which a softplus bounds below, and k₁, k₂, k₃ as the channels
+    of a third plane.
+    """
+
+    n_parameters = 3
+    parameter_names = ("centre", "log_scale", "coupling")
+
+    def _distribution(self) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Return centres and log-scales, (..., batch, 3, H, W), and k₁, k₂ and k₃, (..., batch, H, W)."""
+        return self.plane(0) + 0.5, bounded_log_scale(self.plane(1)), list(self.plane(2).unbind(-3))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        centre, log_scale, (green_red, blue_red, blue_green) = self._distribution()
+        red, green, _ = (x - centre).unbind(-3)
+        shift = torch.stack([torch.zeros_like(red), green_red * red, blue_red * red + blue_green * green], -3)
+        return self._sum(level_log_prob(x, centre + shift, log_scale))
+
+    def distribution_parameters(self) -> Tensor:
+        centre, log_scale, _ = self._distribution()
+        return torch.stack([centre, log_scale, self.plane(2)], -self.event_dims - 1)
+
+    def mean(self) -> Tensor:
+        # Each channel as a clipped logistic with the variance of all that it depends on.
+        centre, log_scale, (green_red, blue_red, blue_green) = self._distribution()
+        c_r, c_g, c_b = centre.unbind(-3)
+        v_r, v_g, v_b = torch.exp(2 * log_scale).unbind(-3)
+        red = clipped_mean(c_r, v_r.sqrt())
+        green = clipped_mean(c_g + green_red * (red - c_r), (v_g + green_red.square() * v_r).sqrt())
+        total_red = blue_red + blue_green * green_red
+        spread = (v_b + total_red.square() * v_r + blue_green.square() * v_g).sqrt()
+        blue = clipped_mean(c_b + blue_red * (red - c_r) + blue_green * (green - c_g), spread)
+        return torch.stack([red, green, blue], -3)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        centre, log_scale, (green_red, blue_red, blue_green) = self._distribution()
+        c_r, c_g, c_b = centre.unbind(-3)
+        noise_r, noise_g, noise_b = (torch.exp(log_scale) * logistic_noise(centre, generator)).unbind(-3)
+        red = nearest_level(c_r + noise_r)
+        green = nearest_level(c_g + green_red * (red - c_r) + noise_g)
+        blue = nearest_level(c_b + blue_red * (red - c_r) + blue_green * (green - c_g) + noise_b)
+        return torch.stack([red, green, blue], -3)
+
+    @staticmethod
+    def initial(moments: Moments) -> Tensor:
+        # Least squares: green on red, and blue on both. `left` is what red leaves of green.
+        assert moments.covariance is not None, "colour images have red, green and blue"
+        (red, green, blue), (red_green, red_blue, green_blue) = moments.variance, moments.covariance
+        red = red.clamp_min(LEAST_VARIANCE)
+        first = red_green / red
+        left = (green - first * red_green).clamp_min(LEAST_VARIANCE)
+        third = (green_blue - first * red_blue) / left
+        second = (red_blue - third * red_green) / red
+        rest = torch.stack([red, left, blue - second * red_blue - third * green_blue])
+        return torch.stack([moments.mean - 0.5, log_scale_of(rest), torch.stack([first, second, third])])
 
 
 @final
@@ -268,13 +368,14 @@ class GaussianLikelihood(Likelihood):
         return self.location + self.scale * gaussian.sample(noise)
 
     @staticmethod
-    def initial(mean: Tensor, variance: Tensor) -> Tensor:
-        return torch.stack([mean, torch.log(variance.clamp_min(1e-4))])
+    def initial(moments: Moments) -> Tensor:
+        return torch.stack([moments.mean, torch.log(moments.variance.clamp_min(LEAST_VARIANCE))])
 
 
 LIKELIHOODS: dict[LikelihoodName, type[Likelihood]] = {
     "bernoulli": Bernoulli,
     "continuous-bernoulli": ContinuousBernoulli,
     "logistic": DiscretisedLogistic,
+    "colour-logistic": ColourLogistic,
     "gaussian": GaussianLikelihood,
 }

@@ -140,8 +140,9 @@ class OnnxModel:
 
     def distortion(self, parameters: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Return −log p(x|z) in nats, float64 (n,), from the decoder's `parameters` (n, planes, *shape)."""
-        planes = np.moveaxis(parameters.reshape(len(x), -1, self.facts.size).astype(np.float64), 1, 0)
-        return NATS[self.facts.likelihood](x.reshape(len(x), -1).astype(np.float64), *planes).sum(1)
+        planes = np.moveaxis(parameters.astype(np.float64), 1, 0)
+        nats = NATS[self.facts.likelihood](x.reshape(planes.shape[1:]).astype(np.float64), *planes)
+        return nats.reshape(len(x), -1).sum(1)
 
 
 def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
@@ -176,6 +177,12 @@ def _logistic(x: np.ndarray, centre: np.ndarray, log_scale: np.ndarray) -> np.nd
     return np.where(x < HALF_BIN, below_upper, np.where(x > 1 - HALF_BIN, above_lower, inside))
 
 
+def _colour_logistic(x: np.ndarray, centre: np.ndarray, log_scale: np.ndarray, coupling: np.ndarray) -> np.ndarray:
+    red, green = (x - centre)[:, 0], (x - centre)[:, 1]
+    shift = np.stack([0 * red, coupling[:, 0] * red, coupling[:, 1] * red + coupling[:, 2] * green], 1)
+    return _logistic(x, centre + shift, log_scale)
+
+
 def _gaussian(x: np.ndarray, mean: np.ndarray, log_variance: np.ndarray) -> np.ndarray:
     return 0.5 * ((x - mean) ** 2 * np.exp(-log_variance) + log_variance + math.log(2 * math.pi))
 
@@ -188,9 +195,10 @@ NATS = {
     "bernoulli": _bernoulli,
     "continuous-bernoulli": _continuous_bernoulli,
     "logistic": _logistic,
+    "colour-logistic": _colour_logistic,
     "gaussian": _gaussian,
 }
-"""−log p(x|z) of each value in nats, from x and the planes of `parameters`, by likelihood."""
+"""−log p(x|z) of each value in nats, from x (n, *shape) and the planes of `parameters`, by likelihood."""
 
 
 def _open(path: Path, threads: int) -> Any:

@@ -38,9 +38,6 @@ MOST_COVARIED = 2000
 
 NO_LABEL = 65535
 
-NAMES = {"continuous-bernoulli": "continuous_bernoulli", "logistic": "discretised_logistic"}
-"""The page's names of likelihoods, where they differ from vaelab's."""
-
 
 class Plane(NamedTuple):
     """The principal plane of points: mean (d,), two unit directions (2, d), and the fraction of variance along each."""
@@ -88,7 +85,7 @@ def model_facts(
         "encoder": f"{trained.kind}-encoder.onnx",
         "decoder": f"{trained.kind}-decoder.onnx",
         "latent_dim": d,
-        "likelihood": NAMES.get(trained.likelihood, trained.likelihood),
+        "likelihood": trained.likelihood,
         "stated_as": LIKELIHOODS[trained.likelihood].parameter_names,
         "binarised": trained.likelihood == "bernoulli",
         "axes": {"rate": axes.rate, "mean": axes.mean, "deviation": axes.deviation},

@@ -82,6 +82,8 @@ def _likelihood(config: ModelConfig, dataset: Dataset) -> LikelihoodName:
     if (likelihood == "gaussian") != table:
         data, expected = ("a table", "gaussian") if table else ("images", "bernoulli, continuous-bernoulli or logistic")
         raise ConfigError(f"`likelihood`: got {likelihood} for {data}; expected {expected}")
+    if likelihood == "colour-logistic" and dataset.shape[0] != 3:
+        raise ConfigError("`likelihood`: got colour-logistic for grey images; expected logistic")
     return likelihood
 
 

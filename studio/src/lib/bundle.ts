@@ -1,7 +1,7 @@
 /** Access to the files of the page: next to it on a server, or inside it when it is one file. */
 import { unpack } from "./unpack";
 import type { Bundle, Manifest, Source } from "./types";
-import { LIKELIHOOD_NAMES } from "./manifest";
+import { RENAMED_LIKELIHOODS } from "./manifest";
 import { parseShown } from "./printable";
 
 /** Selects the script elements that contain the files of a page exported as one file. */
@@ -40,6 +40,6 @@ export async function loadManifest(bundle: Bundle): Promise<Manifest> {
   if (manifest.format !== 2) {
     throw new Error(`manifest.json has format ${String(manifest.format)}, but this page reads format 2; open it with the version of vaelab that wrote it`);
   }
-  for (const model of Object.values(manifest.models)) model.likelihood = LIKELIHOOD_NAMES[model.likelihood] ?? model.likelihood;
+  for (const model of Object.values(manifest.models)) model.likelihood = RENAMED_LIKELIHOODS[model.likelihood] ?? model.likelihood;
   return manifest;
 }

@@ -16,8 +16,8 @@ const GAUSSIAN = [
 /** Nats of X computed in Python (Bernoulli: of X > ½). */
 const EXPECTED: [LikelihoodName, number[], number[], number][] = [
   ["bernoulli", LOGITS, X.map((x) => (x > 0.5 ? 1 : 0)), 2.036792],
-  ["continuous_bernoulli", LOGITS, X, -6.899625],
-  ["discretised_logistic", LOGISTIC, X, 14.829586],
+  ["continuous-bernoulli", LOGITS, X, -6.899625],
+  ["logistic", LOGISTIC, X, 14.829586],
   ["gaussian", GAUSSIAN, X, 744.979797],
 ];
 
@@ -48,7 +48,7 @@ test("the continuous Bernoulli integrates to one on both sides of the switch to 
   for (const eta of [-20, -0.51, -0.49, 0, 0.49, 0.51, 20]) {
     let sum = 0;
     for (let i = 0; i < 2000; i++) {
-      sum += Math.exp(-nats("continuous_bernoulli", Float32Array.of(eta), 0, 1, Float32Array.of((i + 0.5) / 2000))) / 2000;
+      sum += Math.exp(-nats("continuous-bernoulli", Float32Array.of(eta), 0, 1, Float32Array.of((i + 0.5) / 2000))) / 2000;
     }
     expect(sum).toBeCloseTo(1, 4);
   }
@@ -57,9 +57,23 @@ test("the continuous Bernoulli integrates to one on both sides of the switch to 
 test("the 256 levels of the discretised logistic sum to one", () => {
   let sum = 0;
   for (let level = 0; level < 256; level++) {
-    sum += Math.exp(-nats("discretised_logistic", Float32Array.of(0.7, -2), 0, 1, Float32Array.of(level / 255)));
+    sum += Math.exp(-nats("logistic", Float32Array.of(0.7, -2), 0, 1, Float32Array.of(level / 255)));
   }
   expect(sum).toBeCloseTo(1, 4);
+});
+
+test("the channels of a pixel under the colour logistic match Python", () => {
+  // Two pixels: centres, log-scales and couplings of red, green and blue.
+  const parameters = Float32Array.of(
+    0.2, 0.7, 0.3, 0.5, 0.4, 0.6, -3, -2, -4, -3.5, -5, -2.5, 0.9, -0.4, 0.2, 0.1, 0.8, 0.7,
+  );
+  const x = Float32Array.of(0.4, 0.6, 0.5, 0.6, 0.6, 0.7);
+  expect(nats("colour-logistic", parameters, 0, 6, x)).toBeCloseTo(COLOUR_NATS, 3);
+  const decoded = { pixels: x, parameters, count: 1 };
+  const draws = Array.from({ length: 4000 }, (_, seed) => sampled("colour-logistic", decoded, 6, seed + 1));
+  const covariance = draws.reduce((sum, draw) => sum + ((draw[0] ?? 0) - 0.2) * ((draw[2] ?? 0) - 0.3), 0) / draws.length;
+  const variance = draws.reduce((sum, draw) => sum + ((draw[0] ?? 0) - 0.2) ** 2, 0) / draws.length;
+  expect(covariance / variance).toBeCloseTo(0.9, 1);
 });
 
 test("the rate matches Python, and is 0 for an autoencoder", () => {

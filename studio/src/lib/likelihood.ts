@@ -1,8 +1,9 @@
 /**
- * The four likelihoods p(x|z): negative log-likelihood in nats, and samples, from the parameters that the decoder outputs.
+ * The likelihoods p(x|z): negative log-likelihood in nats, and samples, from the parameters that the decoder outputs.
  *
  * The formulas and their sources are in src/vaelab/models/distributions.py. `parameters` are on the scale of x, as `stated_as`
- * names them: logit; logit of λ; centre and log_scale; mean and log_variance.
+ * names them: logit; logit of λ; centre and log_scale; centre, log_scale and coupling; mean and
+ * log_variance.
  */
 import { normal, uniform } from "./rng";
 import type { Decoded, LikelihoodName } from "./types";
@@ -27,13 +28,31 @@ function clamp(v: number): number {
   return Math.min(1, Math.max(0, v));
 }
 
+const LOGISTIC: Likelihood = {
+  planes: 2,
+  nats(x, centre, logScale) {
+    const inverse = Math.exp(-logScale);
+    const middle = (x - centre) * inverse;
+    const half = HALF_BIN * inverse;
+    const below = softplus(-(middle + half));
+    const above = softplus(middle - half);
+    if (x < HALF_BIN) return below;
+    if (x > 1 - HALF_BIN) return above;
+    return below + above - Math.log(-Math.expm1(-2 * half));
+  },
+  draw(centre, logScale, u) {
+    const value = centre + Math.exp(logScale) * Math.log(u / (1 - u));
+    return Math.round(clamp(value) * 255) / 255;
+  },
+};
+
 const LIKELIHOODS: Record<LikelihoodName, Likelihood> = {
   bernoulli: {
     planes: 1,
     nats: (x, logit) => softplus(logit) - x * logit,
     draw: (logit, _, u) => (u < 1 / (1 + Math.exp(-logit)) ? 1 : 0),
   },
-  continuous_bernoulli: {
+  "continuous-bernoulli": {
     planes: 1,
     nats(x, eta) {
       const size = Math.abs(eta);
@@ -51,23 +70,8 @@ const LIKELIHOODS: Record<LikelihoodName, Likelihood> = {
       return clamp(eta > 0 ? 1 - x : x);
     },
   },
-  discretised_logistic: {
-    planes: 2,
-    nats(x, centre, logScale) {
-      const inverse = Math.exp(-logScale);
-      const middle = (x - centre) * inverse;
-      const half = HALF_BIN * inverse;
-      const below = softplus(-(middle + half));
-      const above = softplus(middle - half);
-      if (x < HALF_BIN) return below;
-      if (x > 1 - HALF_BIN) return above;
-      return below + above - Math.log(-Math.expm1(-2 * half));
-    },
-    draw(centre, logScale, u) {
-      const value = centre + Math.exp(logScale) * Math.log(u / (1 - u));
-      return Math.round(clamp(value) * 255) / 255;
-    },
-  },
+  logistic: LOGISTIC,
+  "colour-logistic": { ...LOGISTIC, planes: 3 },
   gaussian: {
     planes: 2,
     nats: (x, mean, logVariance) => 0.5 * ((x - mean) ** 2 * Math.exp(-logVariance) + logVariance + LOG_2PI),
@@ -83,30 +87,40 @@ export function nats(
   size: number,
   x: Float32Array,
 ): number {
-  const likelihood = LIKELIHOODS[name];
-  const from = index * likelihood.planes * size;
-  const other = likelihood.planes > 1 ? from + size : from;
+  const { planes, nats: ofValue } = LIKELIHOODS[name];
+  const own = parameters.subarray(index * planes * size, (index + 1) * planes * size);
   let sum = 0;
-  for (let i = 0; i < size; i++) sum += likelihood.nats(x[i] ?? 0, parameters[from + i] ?? 0, parameters[other + i] ?? 0);
+  for (let i = 0; i < size; i++) sum += ofValue(x[i] ?? 0, (own[i] ?? 0) + shift(name, i, own, x), own[size + i] ?? 0);
   return sum;
 }
 
 /** Sample x from p(x|z) for each decoded point, n×size; shown in mode "sample" instead of the mean. */
 export function sampled(name: LikelihoodName, decoded: Decoded, size: number, seed: number): Float32Array {
-  const likelihood = LIKELIHOODS[name];
+  const { planes, draw } = LIKELIHOODS[name];
   const out = new Float32Array(decoded.count * size);
   // The same noise for all images, so that images of one point differ only by their labels.
   const uniforms = uniform(seed, size);
   const normals = name === "gaussian" ? normal(seed, size) : uniforms;
   for (let n = 0; n < decoded.count; n++) {
-    const from = n * likelihood.planes * size;
-    const other = likelihood.planes > 1 ? from + size : from;
+    const own = decoded.parameters.subarray(n * planes * size, (n + 1) * planes * size);
+    const x = out.subarray(n * size, (n + 1) * size);
     for (let i = 0; i < size; i++) {
-      const first = decoded.parameters[from + i] ?? 0;
-      out[n * size + i] = likelihood.draw(first, decoded.parameters[other + i] ?? 0, uniforms[i] ?? 0.5, normals[i] ?? 0);
+      x[i] = draw((own[i] ?? 0) + shift(name, i, own, x), own[size + i] ?? 0, uniforms[i] ?? 0.5, normals[i] ?? 0);
     }
   }
   return out;
+}
+
+/** What the residuals of the channels before it in `x` add to the centre of value `i`; 0 if values are independent. */
+function shift(name: LikelihoodName, i: number, parameters: Float32Array, x: Float32Array): number {
+  const pixels = x.length / 3;
+  if (name !== "colour-logistic" || i < pixels) return 0;
+  const pixel = i % pixels;
+  const at = (values: Float32Array, channel: number): number => values[channel * pixels + pixel] ?? 0;
+  const residual = (channel: number): number => at(x, channel) - at(parameters, channel);
+  const coupling = parameters.subarray(2 * x.length);
+  if (i < 2 * pixels) return at(coupling, 0) * residual(0);
+  return at(coupling, 1) * residual(0) + at(coupling, 2) * residual(1);
 }
 
 /** KL(N(mean, e^logVariance) ‖ N(0, I)) of row `index` of n×d, nats; 0 for an autoencoder, which has no rate. */

@@ -1,11 +1,7 @@
-/** The page's names of the likelihoods, by the names in the manifest. */
+/** Likelihoods whose names were others in manifests of version 0.1. */
 import type { LikelihoodName } from "./types";
 
-export const LIKELIHOOD_NAMES: Record<string, LikelihoodName> = {
-  bernoulli: "bernoulli",
-  "continuous-bernoulli": "continuous_bernoulli",
-  continuous_bernoulli: "continuous_bernoulli",
-  logistic: "discretised_logistic",
-  discretised_logistic: "discretised_logistic",
-  gaussian: "gaussian",
+export const RENAMED_LIKELIHOODS: Record<string, LikelihoodName> = {
+  continuous_bernoulli: "continuous-bernoulli",
+  discretised_logistic: "logistic",
 };
