@@ -33,6 +33,7 @@ install_import_hook(
 from vaelab.config import Config, ModelConfig, TrainConfig  # noqa: E402 - after the hook
 from vaelab.data import Dataset, Split, load_dataset  # noqa: E402
 from vaelab.models.base import MAX_LOG_VARIANCE, MIN_LOG_VARIANCE, Model  # noqa: E402
+from vaelab.models.distributions import Moments  # noqa: E402
 from vaelab.models.networks import with_labels  # noqa: E402
 from vaelab.models.vae import SingleLatentVAE  # noqa: E402
 from vaelab.training.fit import fit  # noqa: E402
@@ -202,7 +203,7 @@ class LinearGaussian:
             classes=classes,
             stochastic=True,
         ).double()
-        self.model.initialise_from_data(location, variance)  # the encoder sees (x − location) / √variance
+        self.model.initialise_from_data(Moments(location, variance))  # the encoder sees (x − location) / √variance
         with torch.no_grad():
             self.model.head.weight.zero_()
             self.model.head.weight[:d, :n] = self.gain * unit

@@ -270,7 +270,14 @@ def test_the_direction_that_is_not_wanted_may_be_empty(case: Case) -> None:
 
 def nats(likelihood: str, parameters: np.ndarray, x: np.ndarray) -> np.ndarray:
     """−log p(x|z) from a file's `parameters`, as `docs/export.md` has it."""
-    first, second = parameters[:, 0].astype(np.float64), parameters[:, -1].astype(np.float64)
+    first, second = (
+        parameters[:, 0].astype(np.float64),
+        parameters[:, min(1, parameters.shape[1] - 1)].astype(np.float64),
+    )
+    if likelihood == "colour-logistic":
+        coupling, red, green = parameters[:, 2], x[:, 0] - first[:, 0], x[:, 1] - first[:, 1]
+        first[:, 1] += coupling[:, 0] * red
+        first[:, 2] += coupling[:, 1] * red + coupling[:, 2] * green
     if likelihood == "bernoulli":
         values = np.logaddexp(0, first) - x * first
     elif likelihood == "continuous-bernoulli":

@@ -222,6 +222,11 @@ def clipped_mean(centre: Tensor, scale: Tensor) -> Tensor:
     return scale * (F.softplus(centre / scale) - F.softplus((centre - 1) / scale))
 
 
+def mass_inside(centre: Tensor, scale: Tensor) -> Tensor:
+    """Return P(0 < X < 1) of a logistic X."""
+    return torch.sigmoid((1 - centre) / scale) - torch.sigmoid(-centre / scale)
+
+
 def logistic_noise(like: Tensor, generator: torch.Generator) -> Tensor:
     """Sample a standard logistic distribution, with the shape and device of `like`."""
     return torch.logit(torch.rand(like.shape, generator=generator, device=like.device), eps=1e-6)
@@ -293,15 +298,18 @@ class ColourLogistic(Likelihood):
         return torch.stack([centre, log_scale, self.plane(2)], -self.event_dims - 1)
 
     def mean(self) -> Tensor:
-        # Each channel as a clipped logistic with the variance of all that it depends on.
+        # Each channel as a clipped logistic whose variance includes that of the channels it depends on, reduced by their
+        # clipping: within a level of E[x|z].
         centre, log_scale, (green_red, blue_red, blue_green) = self._distribution()
         c_r, c_g, c_b = centre.unbind(-3)
-        v_r, v_g, v_b = torch.exp(2 * log_scale).unbind(-3)
-        red = clipped_mean(c_r, v_r.sqrt())
-        green = clipped_mean(c_g + green_red * (red - c_r), (v_g + green_red.square() * v_r).sqrt())
-        total_red = blue_red + blue_green * green_red
-        spread = (v_b + total_red.square() * v_r + blue_green.square() * v_g).sqrt()
-        blue = clipped_mean(c_b + blue_red * (red - c_r) + blue_green * (green - c_g), spread)
+        s_r, s_g, s_b = torch.exp(log_scale).unbind(-3)
+        red, kept_r = clipped_mean(c_r, s_r), s_r * mass_inside(c_r, s_r)
+        m_g = c_g + green_red * (red - c_r)
+        total_g = (s_g.square() + (green_red * kept_r).square()).sqrt()
+        green, inside_g = clipped_mean(m_g, total_g), mass_inside(m_g, total_g)
+        from_red, from_green = (blue_red + blue_green * green_red * inside_g) * kept_r, blue_green * inside_g * s_g
+        m_b = c_b + blue_red * (red - c_r) + blue_green * (green - c_g)
+        blue = clipped_mean(m_b, (s_b.square() + from_red.square() + from_green.square()).sqrt())
         return torch.stack([red, green, blue], -3)
 
     def sample(self, generator: torch.Generator) -> Tensor:
