@@ -53,7 +53,7 @@ def environment() -> Path:
         subprocess.run([str(python), *command], check=True, capture_output=True, text=True)
         complete.touch()
     except subprocess.CalledProcessError as error:
-        raise PeerError(_last_line(error.stderr or "", "pip failed")) from error
+        raise PeerError(last_line(error.stderr or "", "pip failed")) from error
     except OSError as error:
         raise PeerError(str(error)) from error
     return python
@@ -99,7 +99,7 @@ class Pythae:
         if line := self._process.stdout.readline():
             return line
         self._process.wait()
-        raise PeerError(_last_line(self._stderr.read_text(), "pythae's process ended"))
+        raise PeerError(last_line(self._stderr.read_text(), "pythae's process ended"))
 
     def __enter__(self) -> Pythae:
         return self
@@ -117,5 +117,6 @@ def _reachable(address: str) -> bool:
         return False
 
 
-def _last_line(text: str, otherwise: str) -> str:
+def last_line(text: str, otherwise: str) -> str:
+    """Return the last line of `text`, or `otherwise` if it is empty."""
     return (text.strip().splitlines() or [otherwise])[-1]
