@@ -33,7 +33,7 @@ install_import_hook(
 from vaelab.config import Config, ModelConfig, TrainConfig  # noqa: E402 - after the hook
 from vaelab.data import Dataset, Split, load_dataset  # noqa: E402
 from vaelab.models.base import MAX_LOG_VARIANCE, MIN_LOG_VARIANCE, Model  # noqa: E402
-from vaelab.models.distributions import Moments  # noqa: E402
+from vaelab.models.moments import Moments  # noqa: E402
 from vaelab.models.networks import with_labels  # noqa: E402
 from vaelab.models.vae import SingleLatentVAE  # noqa: E402
 from vaelab.training.fit import fit  # noqa: E402

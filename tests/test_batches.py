@@ -7,8 +7,9 @@ from building import held_out_input
 from conftest import generator
 
 from vaelab.config import LikelihoodName
+from vaelab.models.moments import Moments
 from vaelab.objectives.batch import held_out_levels, to_unit, training_input
-from vaelab.optim.batches import BatchStream, ShuffledOrder, moments_of
+from vaelab.optim.batches import BatchStream, ShuffledOrder
 from vaelab.random import binarisation_key, generator_for, latent_noise, random_bits
 
 LEVELS = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
@@ -157,20 +158,20 @@ def test_latent_noise_is_standard_normal_and_follows_from_the_seed() -> None:
 
 @pytest.mark.parametrize("values", [1, 7 * 60, 10_000])
 def test_moments_are_those_of_the_whole(values: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vaelab.optim.batches.VALUES_AT_ONCE", values)
+    monkeypatch.setattr("vaelab.models.moments.VALUES_AT_ONCE", values)
     images = torch.randint(0, 256, (50, 3, 4, 5), generator=generator(1)).to(torch.uint8)
-    mean, variance, _ = moments_of(images)
+    mean, variance, _ = Moments.of(images)
     unit = images.double() / 255
     torch.testing.assert_close(mean, unit.mean(0))
     torch.testing.assert_close(variance, unit.var(0, correction=0))
     table = 1000 + torch.randn(50, 3, generator=generator(1))
-    mean, variance, _ = moments_of(table)
+    mean, variance, _ = Moments.of(table)
     torch.testing.assert_close(mean, table.double().mean(0))
     torch.testing.assert_close(variance, table.double().var(0, correction=0), rtol=1e-5, atol=0)
 
 
 def test_a_constant_column_has_no_negative_variance() -> None:
-    _, variance, _ = moments_of(torch.full((1000, 2), 0.1))
+    _, variance, _ = Moments.of(torch.full((1000, 2), 0.1))
     assert (variance >= 0).all()
     assert variance.max() < 1e-9
 

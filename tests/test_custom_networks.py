@@ -21,7 +21,7 @@ from vaelab.config import ModelConfig, import_path
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
 from vaelab.models.custom import CustomNetwork, build_decoder, build_encoder
-from vaelab.models.distributions import Moments
+from vaelab.models.moments import Moments
 from vaelab.models.networks import with_labels
 
 SHAPE = (1, 8, 8)

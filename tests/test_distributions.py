@@ -21,10 +21,9 @@ from vaelab.models.distributions import (
     Gaussian,
     GaussianLikelihood,
     Likelihood,
-    Moments,
     standard_normal_log_prob,
 )
-from vaelab.optim.batches import CHANNEL_PAIRS
+from vaelab.models.moments import CHANNEL_PAIRS, Moments
 
 ETAS = [-30.0, -4.0, -0.51, -0.49, -0.101, -0.099, -1e-3, 0.0, 1e-3, 0.099, 0.101, 0.49, 0.51, 2.0, 30.0]
 LEVELS = torch.arange(256, dtype=torch.float64) / 255

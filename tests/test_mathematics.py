@@ -24,7 +24,7 @@ from vaelab.models.distributions import (
 )
 from vaelab.models.vae import SingleLatentVAE
 from vaelab.objectives import bounds, elbo, importance
-from vaelab.optim.batches import ShuffledOrder, moments_of
+from vaelab.optim.batches import ShuffledOrder
 from vaelab.random import latent_noise
 from vaelab.training.fit import fit
 
@@ -397,7 +397,7 @@ class _IgnoresLabel(nn.Module):
 def test_a_label_that_is_ignored_by_construction_gains_nothing(network: NetworkName, tiny: Dataset) -> None:
     config = ModelConfig(model="cvae", network=network, latent_dim=2, likelihood="bernoulli", width=8, depth=1)
     model = build_model(config, tiny.shape, 3)
-    model.initialise_from_data(moments_of(torch.from_numpy(tiny.train.images)))
+    model.initialise_from_data(Moments.of(torch.from_numpy(tiny.train.images)))
     x, labels = held_out_input(tiny.test.images, "bernoulli"), torch.from_numpy(tiny.test.labels)
     other = (labels + 1) % 3
     before = [negative_importance_bound(model, x, y, samples=3) for y in (labels, other)]

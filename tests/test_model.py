@@ -13,10 +13,9 @@ from vaelab.config import LikelihoodName, ModelConfig, ModelName
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
 from vaelab.models.base import MAX_LOG_VARIANCE, MIN_LOG_VARIANCE, Model, bounded_gaussian
-from vaelab.models.distributions import Moments
+from vaelab.models.moments import Moments
 from vaelab.models.vae import SingleLatentVAE
 from vaelab.objectives import elbo
-from vaelab.optim.batches import moments_of
 
 IMAGE_LIKELIHOODS = ["bernoulli", "continuous-bernoulli", "logistic"]
 VARIANTS = [
@@ -201,13 +200,13 @@ def untrained(network: str, likelihood: LikelihoodName, shape: tuple[int, ...], 
 
 def fitted(network: str, likelihood: LikelihoodName, dataset: Dataset) -> Model:
     model = untrained(network, likelihood, dataset.shape)
-    model.initialise_from_data(moments_of(torch.from_numpy(dataset.train.images)))
+    model.initialise_from_data(Moments.of(torch.from_numpy(dataset.train.images)))
     return model
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "continuous-bernoulli"])
 def test_an_untrained_dense_model_decodes_the_mean_image(likelihood: LikelihoodName, tiny: Dataset) -> None:
-    mean = moments_of(torch.from_numpy(tiny.train.images))[0].float()
+    mean = Moments.of(torch.from_numpy(tiny.train.images))[0].float()
     model = fitted("mlp", likelihood, tiny)
     decoded = model.decode(torch.randn(500, 3, generator=generator(1))).mean()
     assert torch.equal(decoded, decoded[:1].expand_as(decoded))
@@ -218,7 +217,7 @@ def test_an_untrained_dense_model_decodes_the_mean_image(likelihood: LikelihoodN
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "continuous-bernoulli"])
 def test_an_untrained_conv_model_decodes_the_mean_level(likelihood: LikelihoodName, tiny: Dataset) -> None:
-    mean = moments_of(torch.from_numpy(tiny.train.images))[0].float()
+    mean = Moments.of(torch.from_numpy(tiny.train.images))[0].float()
     exact = fitted("conv", likelihood, tiny).decode(torch.zeros(1, 3)).mean()[0]
     torch.testing.assert_close(exact, mean.mean((1, 2), keepdim=True).expand_as(mean), rtol=0, atol=1e-3)
 
@@ -227,7 +226,7 @@ def test_a_conv_model_starts_at_the_level_of_each_colour() -> None:
     colours = torch.tensor([0.1, 0.5, 0.7])[:, None, None]
     x = (torch.rand(400, 3, 8, 8, generator=generator(2)) < colours).float()
     model = untrained("conv", "bernoulli", (3, 8, 8))
-    model.initialise_from_data(moments_of((255 * x).to(torch.uint8)))
+    model.initialise_from_data(Moments.of((255 * x).to(torch.uint8)))
     decoded = model.decode(torch.zeros(1, 3)).mean()[0]
     torch.testing.assert_close(decoded, x.mean((0, 2, 3))[:, None, None].expand(3, 8, 8), rtol=0, atol=1e-4)
 
@@ -238,7 +237,7 @@ def test_a_conv_model_starts_with_the_spread_over_all_pixels() -> None:
     x[:, :, :, 4:] += 0.6
     levels = (255 * x).to(torch.uint8)
     model = untrained("conv", "logistic", (1, 8, 8))
-    model.initialise_from_data(moments_of(levels))
+    model.initialise_from_data(Moments.of(levels))
     got = model.decode(torch.zeros(1, 3)).parameters[0, :, 0, 0, 0]
     unit = levels.double() / 255
     log_scale = 0.5 * math.log(3 * unit.var().item() / math.pi**2)  # a logistic's variance is s²π²/3
@@ -296,14 +295,14 @@ def test_the_encoder_sees_deviations_from_the_mean() -> None:
         stochastic=True,
     )
     table = torch.randn(50, 2, generator=generator(1)) * torch.tensor([3.0, 0.01]) + torch.tensor([-7.0, 1.0])
-    model.initialise_from_data(moments_of(table))
+    model.initialise_from_data(Moments.of(table))
     model.posterior(table)
     torch.testing.assert_close(inputs[0].mean(0), torch.zeros(2), rtol=0, atol=1e-4)
     torch.testing.assert_close(inputs[0].std(0, correction=0), torch.ones(2), rtol=1e-3, atol=0)
 
 
 def test_images_are_centred_but_not_scaled(tiny: Dataset) -> None:
-    mean, *_ = moments_of(torch.from_numpy(tiny.train.images))
+    mean, *_ = Moments.of(torch.from_numpy(tiny.train.images))
     model = fitted("mlp", "bernoulli", tiny)
     torch.testing.assert_close(model.location, mean.float())
     assert (model.scale == 1).all()
@@ -316,7 +315,7 @@ def test_the_density_of_a_table_is_in_its_own_units(factor: float) -> None:
 
     def best_log_density(table: Tensor) -> Tensor:
         model = built("mlp", "vae", "gaussian", (3,))
-        model.initialise_from_data(moments_of(table))
+        model.initialise_from_data(Moments.of(table))
         return without_latent(model).decode(torch.zeros(len(table), 3)).log_prob(table)
 
     scaled = table * torch.tensor([1.0, factor, 1.0])
@@ -332,7 +331,7 @@ def test_a_constant_column_has_scale_1() -> None:
         [3.0, 1000.7, 0.0]
     )
     model = built("mlp", "vae", "gaussian", (3,))
-    model.initialise_from_data(moments_of(table))
+    model.initialise_from_data(Moments.of(table))
     expected = torch.stack([table[:, 0].std(correction=0), torch.tensor(1.0), table[:, 2].std(correction=0)])
     torch.testing.assert_close(model.scale, expected, rtol=1e-3, atol=0)
 
@@ -348,7 +347,7 @@ def test_a_constant_column_has_scale_1() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.1, -3e7, 7e-9])
 def test_rounding_error_is_no_variance(value: float) -> None:
     table = torch.full((20_000, 1), value)
-    mean, variance, _ = moments_of(table)
+    mean, variance, _ = Moments.of(table)
     model = built("mlp", "vae", "gaussian", (1,))
     for rounding in (0.0, 1e-15):
         model.initialise_from_data(Moments(mean, variance + rounding * mean.square()))

@@ -10,10 +10,10 @@ from vaelab.config import ModelConfig
 from vaelab.data import Dataset
 from vaelab.models.base import Model
 from vaelab.models.distributions import Gaussian, standard_normal_log_prob
+from vaelab.models.moments import Moments
 from vaelab.objectives.bounds import held_out_terms
 from vaelab.objectives.elbo import Terms, loss, terms_of
 from vaelab.objectives.importance import importance_weighted_bound, log_weights
-from vaelab.optim.batches import moments_of
 
 TERMS = Terms(torch.tensor([10.0, 20.0]), torch.tensor([[1.0, 0.1, 0.0], [3.0, 0.5, 0.2]]))
 """The three dimensions have rates of 2, 0.3 and 0.1 nats on average."""
@@ -23,7 +23,7 @@ TERMS = Terms(torch.tensor([10.0, 20.0]), torch.tensor([[1.0, 0.1, 0.0], [3.0, 0
 def model(tiny: Dataset) -> Model:
     config = ModelConfig(model="cvae", network="mlp", latent_dim=2, likelihood="bernoulli", width=16, depth=1)
     built = build_model(config, tiny.shape, 3)
-    built.initialise_from_data(moments_of(torch.from_numpy(tiny.train.images)))
+    built.initialise_from_data(Moments.of(torch.from_numpy(tiny.train.images)))
     return built
 
 

@@ -20,7 +20,7 @@ from vaelab.errors import ConfigError, did_you_mean
 
 ModelName = Literal["ae", "vae", "cvae"]
 ModelChoice = Literal["ae", "vae", "cvae", "all"]
-NetworkName = Literal["mlp", "conv", "ladder"]
+NetworkName = Literal["mlp", "pca", "conv", "ladder"]
 SpatialMixingName = Literal["free", "relative", "conv"]
 CompileName = Literal["auto", "yes", "no"]
 PrecisionName = Literal["float32", "bfloat16"]

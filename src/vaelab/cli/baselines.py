@@ -60,13 +60,12 @@ def constant_nats(model: Model, config: ResolvedConfig, dataset: Dataset) -> flo
     """Return the nats per validation image under the constant decoder output that fits mean and variance of the training data."""
     import torch
 
-    from vaelab.models.distributions import Moments
+    from vaelab.models.moments import Moments
     from vaelab.objectives.batch import held_out_levels, to_unit
     from vaelab.objectives.bounds import images_at_once
-    from vaelab.optim.batches import moments_of
     from vaelab.training.validation import validation_subset
 
-    moments = moments_of(torch.from_numpy(dataset.train.images))
+    moments = Moments.of(torch.from_numpy(dataset.train.images))
     if len(model.shape) == 1:  # the parameters of a table are in standardised units
         deviation = moments.variance.sqrt() / model.scale
         moments = Moments((moments.mean - model.location) / model.scale, deviation.square())

@@ -25,9 +25,9 @@ from vaelab.models.distributions import (
     Gaussian,
     GaussianLikelihood,
     Likelihood,
-    Moments,
     at_least_float32,
 )
+from vaelab.models.moments import Moments
 
 # Bounds of the log-variance of q(z|x) relative to the prior's, enforced by a tanh on either side of 0. They keep its exponential
 # from overflowing. The upper bound is tight because observing x hardly ever makes z less certain than the prior: an encoder that
@@ -171,22 +171,10 @@ class Model(nn.Module, ABC):
         if bias is None or bias.numel() not in (planes * values, planes * self.shape[0]):
             return
         if bias.numel() < planes * values:
-            moments = _over_pixels(moments)
+            moments = moments.over_pixels()
         if self.likelihood_type is GaussianLikelihood:  # its parameters are in standardised units
             moments = Moments((mean - self.location) / self.scale, (variance.sqrt() / self.scale).square())
         bias.copy_(self.likelihood_type.initial(moments).view_as(bias))
-
-
-def _over_pixels(moments: Moments) -> Moments:
-    """Return the moments of each channel, (C, 1, 1), over all pixels."""
-    mean = moments.mean.mean((1, 2), keepdim=True)
-    deviation = moments.mean - mean
-    variance = (moments.variance + deviation.square()).mean((1, 2), keepdim=True)
-    if moments.covariance is None:
-        return Moments(mean, variance)
-    red, green, blue = deviation
-    between = torch.stack([red * green, red * blue, green * blue])
-    return Moments(mean, variance, (moments.covariance + between).mean((1, 2), keepdim=True))
 
 
 def _standard_deviation(mean: Tensor, variance: Tensor) -> Tensor:

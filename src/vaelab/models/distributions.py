@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, final
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vaelab.config import LikelihoodName
+from vaelab.models.moments import Moments
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -56,16 +57,6 @@ class Gaussian:
 def standard_normal_log_prob(value: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
     """Return the log-density of `value` under N(0, I) in nats, summed over d."""
     return -0.5 * (value.square() + LOG_2PI).sum(-1)
-
-
-class Moments(NamedTuple):
-    """Moments of data over its images or rows, each of x's shape, in units of x."""
-
-    mean: Tensor
-    variance: Tensor
-
-    covariance: Tensor | None = None
-    """Covariance of red with green, of red with blue, and of green with blue, (3, H, W); None unless x has three channels."""
 
 
 LEAST_VARIANCE = 1e-4  # of data that a likelihood is fitted to

@@ -40,7 +40,7 @@ def _single_latent(config: ResolvedModelConfig, common: ModelArguments) -> Singl
     shape, classes = common["shape"], common["classes"]
     encoder, features = build_encoder(config, shape, classes)
     decoder = build_decoder(config, shape, LIKELIHOODS[config.likelihood].n_parameters, classes)
-    return SingleLatentVAE(encoder, decoder, features=features, **common)
+    return SingleLatentVAE(encoder, decoder, features=features, linear=config.network == "pca", **common)
 
 
 def _ladder(config: ResolvedModelConfig, common: ModelArguments) -> Ladder:

@@ -6,21 +6,16 @@ seen equally often whether or not the batch size divides their number, and step 
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float, Int, Int32
 from torch import Tensor
 
-from vaelab.models.distributions import Moments
 from vaelab.objectives.batch import Batch
 from vaelab.random import binarisation_key, generator_for
 
 # Maximum number of steps whose batches are drawn together, and of bytes of their images. Drawing them one at a time makes a small
 # model's step 6 % slower. A block of steps shares one generator: changing these numbers changes the noise of a seed.
 MAX_AHEAD, MAX_BYTES_AHEAD = 16, 2**22
-VALUES_AT_ONCE = 2**22  # for the moments
-CHANNEL_PAIRS = ((0, 1), (0, 2), (1, 2))  # of `Moments.covariance`
 
 
 class ShuffledOrder:
@@ -88,23 +83,3 @@ class BatchStream:
         keys = torch.stack([binarisation_key(self.seed, step) for step in range(first, first + self.ahead)])
         images = self.images.index_select(0, index).unflatten(0, each)
         return images, labels, noise, keys.to(device, non_blocking=True)
-
-
-def moments_of(images: Tensor) -> Moments:
-    """Return the moments of every pixel (in units of 0…1) or column over the images, float64."""
-    shape = images.shape[1:]
-    total = torch.zeros(shape, dtype=torch.float64, device=images.device)
-    squares = torch.zeros_like(total)
-    products = torch.zeros_like(total) if len(shape) == 3 and shape[0] == 3 else None
-    for part in images.split(max(1, VALUES_AT_ONCE // math.prod(shape))):
-        values = part.to(torch.float64) / (255 if images.dtype == torch.uint8 else 1)
-        total += values.sum(0)
-        squares += values.square().sum(0)
-        if products is not None:
-            products += torch.stack([(values[:, i] * values[:, j]).sum(0) for i, j in CHANNEL_PAIRS])
-    mean = total / len(images)
-    variance = (squares / len(images) - mean.square()).clamp_min(0)
-    if products is None:
-        return Moments(mean, variance)
-    expected = torch.stack([mean[i] * mean[j] for i, j in CHANNEL_PAIRS])
-    return Moments(mean, variance, products / len(images) - expected)

@@ -16,9 +16,12 @@ from vaelab.data.dataset import Dataset
 from vaelab.errors import ConfigError
 from vaelab.memory import is_out_of_memory
 from vaelab.models.factory import build_model
+from vaelab.models.moments import Moments
+from vaelab.models.pca import start_as_pca
+from vaelab.models.vae import SingleLatentVAE
 from vaelab.objectives.elbo import elbo
 from vaelab.objectives.importance import importance_weighted
-from vaelab.optim.batches import BatchStream, moments_of
+from vaelab.optim.batches import BatchStream
 from vaelab.optim.state import StepStats, TrainState
 from vaelab.optim.step import PlainRunner, StepRunner
 from vaelab.run_folder import check_new, expect_run
@@ -122,7 +125,9 @@ def make_trainer(config: ResolvedConfig, dataset: Dataset) -> Trainer:
         images = torch.from_numpy(split.images)
         labels = None if split.labels is None else torch.from_numpy(split.labels).to(device)
         model = build_model(config.model, dataset.shape, len(dataset.classes), seed=train.seed)
-        model.initialise_from_data(moments_of(images))
+        model.initialise_from_data(Moments.of(images))
+        if isinstance(model, SingleLatentVAE) and model.linear is not None:
+            start_as_pca(model, images)
         model.to(device).train()
         averaged = copy.deepcopy(model).eval().requires_grad_(False)
         state = TrainState.of(list(model.parameters()), list(averaged.parameters()))

@@ -32,11 +32,17 @@ BATCH_SIZE, SMALL_BATCH_SIZE, SMALL_DATA = 128, 32, 5000  # the small batches fo
 TABLE_EPOCHS, TABLE_STEPS = 20, 1000  # passes over a table, and steps that they must make
 
 # Units or channels, and layers or blocks.
-WIDTHS: dict[NetworkName, int] = {"mlp": 256, "conv": 32, "ladder": 64}
-DEPTHS: dict[NetworkName, int] = {"mlp": 3, "conv": 3, "ladder": 2}
+WIDTHS: dict[NetworkName, int] = {"mlp": 256, "pca": 256, "conv": 32, "ladder": 64}
+DEPTHS: dict[NetworkName, int] = {"mlp": 3, "pca": 3, "conv": 3, "ladder": 2}
 
 # Latent dimensions. A conditional model needs fewer, because the decoder receives the class as a label.
 LATENT_DIM, CONDITIONAL_LATENT_DIM, CONDITIONAL_COLOUR_LATENT_DIM = 32, 7, 16
+
+# Networks that start as PCA: their latent dimensions, the most values of an image for which they are the default, and likelihoods
+# with a parameter in units of the data, to which a linear map of z can be added.
+PCA_LATENT_DIM, PCA_VALUES = 512, 3 * 64 * 64
+PCA_LIKELIHOODS: tuple[LikelihoodName, ...] = ("colour-logistic", "logistic")
+PCA_TRAINING = {"learning_rate": 5e-4, "kl_warmup": 0.0}  # defaults that preserve the start
 
 # A ladder's levels, and its finest patches: the smallest even side, from 2 on, that makes at most 64 positions.
 LEVELS, DEFAULT_PATCH, DEFAULT_POSITIONS = "16,1,1", 2, 64
@@ -91,10 +97,7 @@ def resolve_model(
     config: ModelConfig, kind: ModelName, likelihood: LikelihoodName, shape: tuple[int, ...]
 ) -> ResolvedModelConfig:
     """Return the model's configuration for data of `shape`; a ConfigError if fields exclude each other."""
-    table = len(shape) == 1
-    colour = not table and shape[0] == 3
-    small = table or (shape[0] == 1 and max(shape[1:]) <= 32)
-    network = config.network or ("mlp" if small else "conv")
+    network = config.network or _network(config, kind, likelihood, shape)
     width, depth = config.width or WIDTHS[network], config.depth or DEPTHS[network]
     if network == "ladder":
         levels, patch, mixing, latent_dim = _ladder(config, kind, shape)
@@ -108,16 +111,30 @@ def resolve_model(
                 "`network=ladder`"
             )
     encoder, decoder = str(config.encoder or ""), str(config.decoder or "")
-    latent_dim = config.latent_dim or _latent_dim(kind, colour)
-    if table and config.latent_dim is None:
-        latent_dim = min(latent_dim, shape[0])
+    if network == "pca" and (likelihood not in PCA_LIKELIHOODS or encoder or decoder):
+        given = f"a likelihood of {likelihood}" if likelihood not in PCA_LIKELIHOODS else "custom networks"
+        raise ConfigError(
+            f"`network`: got pca with {given}; expected {' or '.join(PCA_LIKELIHOODS)} and built-in networks, or `network=mlp`"
+        )
+    latent_dim = config.latent_dim or _latent_dim(network, kind, shape)
     return ResolvedModelConfig(kind, network, latent_dim, likelihood, width, depth, encoder, decoder)
 
 
-def _latent_dim(kind: ModelName, colour: bool) -> int:
-    if kind != "cvae":
-        return LATENT_DIM
-    return CONDITIONAL_COLOUR_LATENT_DIM if colour else CONDITIONAL_LATENT_DIM
+def _network(config: ModelConfig, kind: ModelName, likelihood: LikelihoodName, shape: tuple[int, ...]) -> NetworkName:
+    if len(shape) == 1 or (shape[0] == 1 and max(shape[1:]) <= 32):
+        return "mlp"
+    own = config.encoder is not None or config.decoder is not None
+    if likelihood == "colour-logistic" and kind != "ae" and math.prod(shape) <= PCA_VALUES and not own:
+        return "pca"
+    return "conv"
+
+
+def _latent_dim(network: NetworkName, kind: ModelName, shape: tuple[int, ...]) -> int:
+    if network == "pca":
+        return min(PCA_LATENT_DIM, math.prod(shape))
+    if kind == "cvae":
+        return CONDITIONAL_COLOUR_LATENT_DIM if len(shape) > 1 and shape[0] == 3 else CONDITIONAL_LATENT_DIM
+    return min(LATENT_DIM, shape[0]) if len(shape) == 1 else LATENT_DIM
 
 
 def _ladder(config: ModelConfig, kind: ModelName, shape: tuple[int, ...]) -> tuple[str, int, SpatialMixingName, int]:
@@ -213,7 +230,8 @@ def _resolve_training(
         budget = Budget(config.seconds or DEFAULT_SECONDS, "seconds")
     else:
         budget = Budget(max(TABLE_EPOCHS, math.ceil(TABLE_STEPS * batch_size / count)), "epochs")
-    chosen = {name: value for name in TRAIN_DEFAULTS if (value := getattr(config, name)) is not None}
+    chosen: dict[str, Any] = dict(PCA_TRAINING) if model.network == "pca" else {}
+    chosen |= {name: value for name in TRAIN_DEFAULTS if (value := getattr(config, name)) is not None}
     precision = config.precision or "auto"
     if precision == "auto":
         precision = default_precision(model.network, model.spatial_mixing, shape, device)

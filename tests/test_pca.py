@@ -1,0 +1,168 @@
+"""Linear maps start as probabilistic PCA: against scikit-learn's, against known models, and in training."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from building import resolve_model
+from conftest import generator
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from vaelab.config import Config, ModelConfig, TrainConfig
+from vaelab.data import Dataset, Split
+from vaelab.errors import ConfigError
+from vaelab.models.factory import build_model
+from vaelab.models.moments import Moments
+from vaelab.models.pca import IMAGES_PER_COMPONENT, LinearModel, linear_model, start_as_pca
+from vaelab.models.vae import SingleLatentVAE
+from vaelab.objectives.batch import to_unit
+from vaelab.objectives.elbo import terms_of
+from vaelab.training.fit import fit
+from vaelab.training.resolve import resolve
+
+SHAPE = (3, 6, 8)
+
+
+def smooth_images(count: int, seed: int, shape: tuple[int, int, int] = SHAPE) -> Tensor:
+    """Images uint8 (count, *shape) of a few smooth components in mixed colours, and noise common to the channels."""
+    channels, rows, columns = shape
+    down, right = torch.linspace(0, 3, rows)[:, None], torch.linspace(0, 3, columns)
+    patterns = torch.stack([torch.cos(a * down + b * right) for a, b in ((0, 0), (1, 0), (0, 1), (1, 1))])
+    draw = generator(seed)
+    weights = torch.randn(count, channels, 4, generator=draw) + 1.5 * torch.randn(count, 1, 4, generator=draw)
+    noise = torch.randn(count, 1, rows, columns, generator=draw) + 0.3 * torch.randn(count, *shape, generator=draw)
+    levels = 128 + 14 * torch.einsum("nck,khw->nchw", weights, patterns) + 4 * noise
+    return levels.clamp(0, 255).round().to(torch.uint8)
+
+
+def dataset_of(count: int) -> Dataset:
+    images = smooth_images(count + 200, 0).numpy()
+    parts = (images[:count], images[count : count + 100], images[count + 100 :])
+    labels = [np.arange(len(part)) % 2 for part in parts]
+    return Dataset("smooth", *(Split(part, y) for part, y in zip(parts, labels, strict=True)), ("a", "b"))
+
+
+def untrained(kind: str = "vae", latent_dim: int = 6, likelihood: str = "colour-logistic") -> SingleLatentVAE:
+    shape = SHAPE if likelihood == "colour-logistic" else (1, *SHAPE[1:])
+    config = ModelConfig(kind, "pca", latent_dim, likelihood, 16, 2)  # type: ignore[arg-type]
+    model = build_model(resolve_model(config, shape), shape, 2)
+    assert isinstance(model, SingleLatentVAE)
+    return model
+
+
+def started(images: Tensor, **options: object) -> SingleLatentVAE:
+    model = untrained(**options)  # type: ignore[arg-type]
+    model.initialise_from_data(Moments.of(images))
+    start_as_pca(model, images)
+    return model.eval()
+
+
+def negative_elbo(model: SingleLatentVAE, images: Tensor) -> Tensor:
+    labels = torch.arange(len(images)) % 2 if model.classes else None
+    with torch.no_grad():
+        noise = torch.randn(len(images), model.latent_dim, generator=generator(5))
+        return terms_of(model(to_unit(images), labels, noise), to_unit(images)).negative_elbo()
+
+
+def covariance(found: LinearModel, noise: float) -> np.ndarray:
+    return (found.loadings.T @ found.loadings + noise * torch.eye(found.loadings.shape[1])).double().numpy()
+
+
+@pytest.mark.parametrize("count", [30, 500], ids=["fewer images than values", "more"])
+def test_grey_images_give_the_probabilistic_pca_of_scikit_learn(count: int) -> None:
+    x = smooth_images(count, 1, (1, 6, 8)).float() / 255
+    x = x - x.mean(0)
+    found = linear_model(x, 4)
+    other = PCA(4).fit(x.flatten(1).numpy())
+    scale = (count - 1) / count  # scikit-learn divides by n − 1
+    expected = (other.components_.T * (scale * (other.explained_variance_ - other.noise_variance_))) @ other.components_
+    if count == 30:  # it takes the noise over min(n, P) − d values
+        noise = scale * other.noise_variance_ * (30 - 4) / (48 - 4)
+        expected = (other.components_.T * (scale * other.explained_variance_ - noise)) @ other.components_
+    np.testing.assert_allclose(covariance(found, 0.0), expected, atol=2e-5)
+
+
+def test_a_known_model_of_colours_is_found() -> None:
+    """Loadings that are the same at all pixels, so that neighbours differ by noise alone."""
+    draw, loadings = generator(2), torch.tensor([[0.2, 0.1, -0.1], [0.02, 0.05, 0.1]])
+    mixing = torch.tensor([[0.03, 0.0, 0.0], [0.02, 0.01, 0.0], [0.02, 0.01, 0.005]])  # of the noise
+    z, noise = torch.randn(20_000, 2, generator=draw), torch.randn(20_000, 3, 2, 5, generator=draw)
+    x = (z @ loadings)[:, :, None, None] + torch.einsum("ab,nbhw->nahw", mixing, noise)
+    found = linear_model(x - x.mean(0), 2)
+    full = loadings.repeat_interleave(10, 1)
+    torch.testing.assert_close(found.loadings.T @ found.loadings, full.T @ full, rtol=0.05, atol=2e-4)
+    precision = torch.kron(torch.linalg.inv(mixing @ mixing.T).contiguous(), torch.eye(10))
+    posterior = torch.linalg.inv(torch.eye(2) + full @ precision @ full.T)  # the exact one: Bishop 2006, eq. 12.42
+    expected = full.T @ posterior @ full @ precision  # of W V, which no rotation of z changes
+    torch.testing.assert_close(found.loadings.T @ found.encoder, expected, rtol=0.05, atol=0.02)
+    assert torch.exp(found.log_variance).prod() == pytest.approx(torch.linalg.det(posterior).item(), rel=0.1)
+
+
+def test_the_posterior_of_the_start_is_that_of_the_linear_model() -> None:
+    images = smooth_images(1000, 0)
+    model = started(images)
+    x = to_unit(images)
+    found = linear_model(x - x.mean(0), 6)
+    q = model.posterior(x)
+    torch.testing.assert_close(q.mean, (x - x.mean(0)).flatten(1) @ found.encoder.T, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(q.log_variance, found.log_variance.expand(1000, -1), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["vae", "cvae"])
+@pytest.mark.parametrize("likelihood", ["colour-logistic", "logistic"])
+def test_training_starts_far_ahead_of_a_model_without_latents(kind: str, likelihood: str) -> None:
+    colour = likelihood == "colour-logistic"
+    shape = SHAPE if colour else (1, *SHAPE[1:])
+    images, others = (smooth_images(count, seed, shape) for count, seed in ((2000, 0), (300, 1)))
+    model = untrained(kind, likelihood=likelihood)
+    model.initialise_from_data(Moments.of(images))
+    before = negative_elbo(model.eval(), others).mean()
+    start_as_pca(model, images)
+    after = negative_elbo(model, others).mean()
+    assert before - after > 0.5 * others[0].numel()  # nats per value
+
+
+def test_an_autoencoder_starts_with_the_reconstructions_of_pca() -> None:
+    images = smooth_images(1000, 0)
+    model = started(images, kind="ae", latent_dim=12)
+    with torch.no_grad():
+        x = to_unit(images)
+        error = (model(x, None, torch.zeros(1000, 12)).likelihood.mean() - x).square().mean().sqrt()
+    assert error < 6 / 255
+
+
+def test_few_images_set_few_latents() -> None:
+    count = 3 * IMAGES_PER_COMPONENT
+    images = smooth_images(count, 0)
+    with torch.no_grad():
+        rate = started(images).posterior(to_unit(images)).rate().mean(0)
+    assert (rate[:3] > 0.5).all()
+    assert (rate[3:] == 0).all()
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_images_without_variation_give_finite_figures(count: int) -> None:
+    images = torch.full((count, *SHAPE), 100, dtype=torch.uint8)
+    assert negative_elbo(started(images), images).isfinite().all()
+
+
+def test_it_is_the_default_for_colour_images_and_recorded(tmp_path: Path) -> None:
+    data = dataset_of(600)
+    config = Config(ModelConfig(latent_dim=8, width=16), TrainConfig(epochs=1))
+    resolved = resolve(config, data)
+    assert resolved.model.network == "pca"
+    assert resolved.train.kl_warmup == 0
+    *_, last = fit(config, data, out=tmp_path / "run")
+    assert last.validation is not None
+    assert resolve(Config(ModelConfig(model="ae")), data).model.network != "pca"
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [({"likelihood": "bernoulli"}, "colour-logistic or logistic"), ({"decoder": "some:Decoder"}, "network=mlp")],
+)
+def test_what_it_cannot_start_is_refused(options: dict[str, str], hint: str) -> None:
+    with pytest.raises(ConfigError, match=f"`network`: got pca .*{hint}"):
+        resolve(Config(ModelConfig(network="pca", **options)), dataset_of(50))  # type: ignore[arg-type]
