@@ -96,7 +96,7 @@ def test_colour_images_of_mixed_sizes_from_the_command_line(
     call("train", shapes, "--size", "16", "--epochs", "60", "--batch-size", "16", "--width", "8", "--latent-dim", "2")
     told = capsys.readouterr().err
     assert "caled " in told  # the note of loading
-    assert "cvae (conv, 2 latent dimensions, colour-logistic) on shapes" in told
+    assert "cvae (pca, 2 latent dimensions, colour-logistic) on shapes" in told
     run = Path("runs/shapes-cvae")
     assert {path.name for path in (run / "figures").iterdir()} == {
         "training.png",

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 import vaelab
 from vaelab.cli import main
-from vaelab.config import ModelConfig, import_path
+from vaelab.config import ModelConfig
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
+from vaelab.import_paths import import_path
 from vaelab.models.custom import CustomNetwork, build_decoder, build_encoder
 from vaelab.models.moments import Moments
 from vaelab.models.networks import with_labels

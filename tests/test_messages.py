@@ -12,10 +12,11 @@ from PIL import Image
 import vaelab
 from vaelab import runs
 from vaelab.cli import app, main
-from vaelab.config import Config, import_path
+from vaelab.config import Config
 from vaelab.data import Dataset, Split, load_dataset
 from vaelab.data.describe import doubts
 from vaelab.errors import ConfigError, DataError, LabelError, RunError, counted
+from vaelab.import_paths import import_path
 from vaelab.inference.trained import TrainedModel
 from vaelab.models.custom import CustomNetwork
 from vaelab.training.fit import fit

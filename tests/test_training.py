@@ -174,10 +174,14 @@ def test_defaults_are_chosen_for_the_data(tiny: Dataset) -> None:
     ]
     grey = np.random.default_rng(0).integers(0, 256, (9, 3, 40, 30), dtype=np.uint8)
     rgb = Dataset("rgb", Split(grey), Split(grey[:0]), Split(grey[:0]))
-    assert resolve(Config(), rgb).model.network == "conv"
+    assert (resolve(Config(), rgb).model.network, resolve(Config(), rgb).model.latent_dim) == ("pca", 512)
+    assert resolve(Config(ModelConfig(model="ae")), rgb).model.network == "conv"
     labels = np.arange(9)
     three = Split(grey, labels), Split(grey, labels), Split(grey, labels)
-    assert resolve(Config(), Dataset("named", *three, tuple("abcdefghi"))).model.latent_dim == 16
+    named = Dataset("named", *three, tuple("abcdefghi"))
+    assert resolve(Config(ModelConfig(network="conv")), named).model.latent_dim == 16
+    large = Split(np.zeros((5, 3, 96, 96), dtype=np.uint8))
+    assert resolve(Config(), Dataset("large", large, large, large)).model.network == "conv"
     many = Split(np.zeros((5000, 1, 2, 2), dtype=np.uint8))
     assert resolve(Config(), Dataset("many", many, many, many)).train.batch_size == 128
     assert resolve(Config(), rgb).model.likelihood == "colour-logistic"

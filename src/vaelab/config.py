@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from vaelab.errors import ConfigError, did_you_mean
+from vaelab.import_paths import import_path
 
 ModelName = Literal["ae", "vae", "cvae"]
 ModelChoice = Literal["ae", "vae", "cvae", "all"]
@@ -48,12 +48,13 @@ class ModelConfig:
     half of `seconds`. Default: cvae for labelled data, else vae."""
 
     network: NetworkName | None = None
-    """Encoder and decoder: dense (mlp), convolutional (conv), or a hierarchical VAE (ladder). Default: mlp for tables and
-    for grey images up to 32×32, else conv."""
+    """Encoder and decoder: dense (mlp), dense beside linear maps that start as probabilistic PCA (pca), convolutional (conv), or
+    a hierarchical VAE (ladder). Default: mlp for tables and grey images up to 32×32; pca for vae and cvae of colour images
+    up to 64×64; else conv."""
 
     latent_dim: int | None = None
-    """Latent dimensions, at least 1. Default: 7 for cvae (16 for colour images), 32 for ae and vae; at most the number of
-    columns of a table."""
+    """Latent dimensions, at least 1. Default: 512 for pca; else 7 for cvae (16 for colour images), 32 for ae and vae; at most
+    the number of columns of a table."""
 
     likelihood: LikelihoodName | None = None
     """Distribution p(x|z). Default: bernoulli for near-binary grey images, logistic for other grey images, colour-logistic for
@@ -113,7 +114,7 @@ class TrainConfig:
     """Images per step. Default: 128, or 32 for fewer than 5,000 training images."""
 
     learning_rate: float | None = None
-    """Peak learning rate of AdamW: linear warm-up, then cosine decay. Default: 0.003."""
+    """Peak learning rate of AdamW: linear warm-up, then cosine decay. Default: 0.003, for pca 0.0005."""
 
     warmup: float | None = None
     """Fraction of the training in which the learning rate rises to its peak, 0…1. Default: 0.02."""
@@ -131,7 +132,7 @@ class TrainConfig:
     """Weight β of the rate in the objective, at least 0; reported figures always use 1. Default: 1."""
 
     kl_warmup: float | None = None
-    """Fraction of the training in which the weight of the rate rises from 0 to `beta`, 0…1. Default: 0.1."""
+    """Fraction of the training in which the weight of the rate rises from 0 to `beta`, 0…1. Default: 0.1, for pca 0."""
 
     free_bits: float | None = None
     """Nats per latent dimension, averaged over a batch, below which the rate is not minimised; a level of a ladder is
@@ -268,51 +269,6 @@ TRAIN_DEFAULTS: dict[str, Any] = {
 """Defaults of `TrainConfig` that do not depend on the data."""
 
 
-def import_path(name: str, network: object) -> str:
-    """Return the import path `package.module:Name` of a custom network, which a run stores beside its weights.
-
-    Parameters
-    ----------
-    name
-        The parameter it was given for, `encoder` or `decoder`.
-    network
-        An import path, or a class or function that makes the network.
-
-    Raises
-    ------
-    ConfigError
-        If it is neither, or cannot be imported again by that path, such as a class defined in a function or a script.
-    """
-    if isinstance(network, str):
-        if re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", network) is None:
-            raise ConfigError(f"`{name}`: got {network!r}; expected an import path, such as my_networks:{name.title()}")
-        module, qualified = network.split(":")
-        if module.endswith(".py"):
-            path = f"{module.removesuffix('.py')}:{qualified}"
-            raise ConfigError(f"`{name}`: got {network!r}; expected an import path, without .py: {path}")
-    else:
-        module, qualified = getattr(network, "__module__", None), getattr(network, "__qualname__", None)
-        if not callable(network) or module is None or qualified is None:
-            example = name.title()
-            raise ConfigError(
-                f"`{name}`: got an object of type {type(network).__name__}; expected a class ({name}={example}, not "
-                f"{name}={example}()) or its import path, such as my_networks:{example}"
-            )
-    if module == "__main__" or "<" in qualified:
-        place = "a function" if "<" in qualified else "a script or notebook"
-        raise ConfigError(
-            f"`{name}`: got {qualified}, which is defined in {place} and cannot be imported again; expected a class at "
-            "the top level of a module: put it into my_networks.py and write from my_networks import "
-            f"{qualified.rpartition('.')[2].strip('<>')}"
-        )
-    if not isinstance(network, str) and _imported(module, qualified) is not network:
-        raise ConfigError(
-            f"`{name}`: got an object named {module}:{qualified}, but that name refers to something else; expected a "
-            "class at the top level of a module, under its own name"
-        )
-    return f"{module}:{qualified}"
-
-
 def level_parts(levels: Levels) -> list[tuple[int, int | None]]:
     """Return the latent dimensions of each level, and its patch side in pixels where `levels` states it (4@8), else None."""
     parts = (part.partition("@") for part in _levels(levels).split(","))
@@ -329,13 +285,6 @@ def _levels(levels: object) -> str:
             "with commas, such as 16,1,1 or 16,4@8,2@4"
         )
     return ",".join(texts)
-
-
-def _imported(module: str, qualified: str) -> object:
-    found: object = sys.modules.get(module)
-    for part in qualified.split("."):
-        found = getattr(found, part, None)
-    return found
 
 
 def _use_python_numbers(config: ModelConfig | TrainConfig) -> None:

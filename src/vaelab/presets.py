@@ -1,7 +1,9 @@
 """Presets: named settings for a time budget, for the best likelihood.
 
-They are hierarchical models whose settings were found by short trials on binarised MNIST (docs/decisions/ladder.md) and
-measured by benchmarks/records.py (benchmarks/RESULTS.md). Without a preset a run trains the model with one latent vector.
+For grey images they are hierarchical models whose settings were found by short trials on binarised MNIST
+(docs/decisions/ladder.md) and measured by benchmarks/records.py (benchmarks/RESULTS.md). For colour images they are networks that
+start as PCA, with settings from trials on photographs (docs/decisions/colour.md). Without a preset a run trains the model with
+one latent vector.
 """
 
 from __future__ import annotations
@@ -25,11 +27,21 @@ class Preset:
         Fields of `ModelConfig` and `TrainConfig` that it sets.
     summary
         Its cost and its result, in one line.
+    colour_model, colour_train
+        The fields for colour images, if they are others.
     """
 
     model: dict[str, Any]
     train: dict[str, Any]
     summary: str
+    colour_model: dict[str, Any] | None = None
+    colour_train: dict[str, Any] | None = None
+
+    def settings(self, colour: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the fields of `ModelConfig` and `TrainConfig` for grey or colour images."""
+        if colour and self.colour_model is not None and self.colour_train is not None:
+            return self.colour_model, self.colour_train
+        return self.model, self.train
 
 
 PRESETS: dict[PresetName, Preset] = {
@@ -37,16 +49,22 @@ PRESETS: dict[PresetName, Preset] = {
         {"network": "ladder", "levels": "16,1,1,1", "spatial_mixing": "relative", "width": 64, "depth": 1},
         {"seconds": 60.0, "learning_rate": 1e-2, "kl_warmup": 0.15},
         "60 s on two cores: 85.2 nats on binarised MNIST (bound, K = 500)",
+        {"network": "pca"},
+        {"seconds": 60.0},
     ),
     "standard": Preset(
         {"network": "ladder", "levels": "16,1,1,1,1", "spatial_mixing": "relative", "width": 64, "depth": 1},
         {"seconds": 600.0, "learning_rate": 8e-3, "kl_warmup": 0.1, "ema": 0.999},
         "10 min: 81.1 nats",
+        {"network": "pca", "latent_dim": 768, "width": 512},
+        {"seconds": 600.0, "ema": 0.999},
     ),
     "best": Preset(
         {"network": "ladder", "levels": "16,1,1,1,1", "spatial_mixing": "relative", "width": 96, "depth": 1},
         {"seconds": 3600.0, "learning_rate": 6e-3, "weight_decay": 1e-2, "kl_warmup": 0.1, "ema": 0.9995},
         "60 min: 79.8 nats",
+        {"network": "pca", "latent_dim": 1024, "width": 1024},
+        {"seconds": 3600.0, "ema": 0.9995},
     ),
     "gpu": Preset(
         {
@@ -63,10 +81,19 @@ PRESETS: dict[PresetName, Preset] = {
 }
 
 
-def with_preset(name: str, config: Config | None = None) -> Config:
+def with_preset(name: str, config: Config | None = None, *, colour: bool = False) -> Config:
     """Return `config` with the settings of a preset for the fields that it leaves at None: explicit values win.
 
     If `config` gives epochs, the preset's seconds are dropped.
+
+    Parameters
+    ----------
+    name
+        One of `PRESETS`.
+    config
+        Settings that win over the preset's.
+    colour
+        Whether the images are in colour.
 
     Raises
     ------
@@ -76,16 +103,16 @@ def with_preset(name: str, config: Config | None = None) -> Config:
     if name not in PRESETS:
         names = get_args(PresetName)
         raise ConfigError(f"`preset`: got {name!r}; expected one of {', '.join(names)}.{did_you_mean(name, names)}")
-    config, preset = config or Config(), PRESETS[name]  # pyright: ignore[reportArgumentType] - checked above
-    if config.model.network not in (None, preset.model["network"]):
+    config = config or Config()
+    model, train = PRESETS[name].settings(colour)  # pyright: ignore[reportArgumentType] - checked above
+    if config.model.network not in (None, model["network"]):
         raise ConfigError(
-            f"`network`: got {config.model.network} with `preset={name}`, which is a {preset.model['network']}; "
+            f"`network`: got {config.model.network} with `preset={name}`, which is a {model['network']}; "
             "expected one of the two left out"
         )
-    train = dict(preset.train)
     if config.train.epochs is not None:
-        train.pop("seconds")
-    return Config(_filled(config.model, preset.model), _filled(config.train, train))
+        train = {field: value for field, value in train.items() if field != "seconds"}
+    return Config(_filled(config.model, model), _filled(config.train, train))
 
 
 def _filled(config: Any, values: dict[str, Any]) -> Any:

@@ -111,17 +111,15 @@ def train(
     from vaelab.progress import say
 
     config = as_config(settings)
-    if preset is not None:
-        if resume:
-            raise ConfigError(
-                f"--preset: got {preset} with --resume; leave it out: a run continues with its own settings"
-            )
-        config = with_preset(preset, config)
+    if preset is not None and resume:
+        raise ConfigError(f"--preset: got {preset} with --resume; leave it out: a run continues with its own settings")
     if resume and out is None:
         raise ConfigError("--resume: got no run; expected the run folder to continue: give --out")
     custom = _check_before_loading(source, config, out, resume, trust_code)
     with open_signals():  # also while loading and drawing, SIGTERM and SIGHUP leave nothing half-written
         dataset = load_data_of_run(out, source, options) if resume and out is not None else load_source(source, options)
+        if preset is not None:
+            config = with_preset(preset, config, colour=dataset.colour)
         trust = ["--trust-code"] if custom else []
         command = ["vaelab", "train", source, *source_arguments(options), *trust]
         if config.model.model == "all":

@@ -190,6 +190,11 @@ class Dataset:
         """Whether the images have labels."""
         return bool(self.classes)
 
+    @property
+    def colour(self) -> bool:
+        """Whether it holds images of three channels."""
+        return len(self.shape) == 3 and self.shape[0] == 3
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the training images, their labels and the class names, in hexadecimal."""

@@ -15,10 +15,11 @@ from typing import Any, get_type_hints
 import numpy as np
 import torch
 
-from vaelab.config import Budget, ResolvedConfig, ResolvedModelConfig, ResolvedTrainConfig, import_path
+from vaelab.config import Budget, ResolvedConfig, ResolvedModelConfig, ResolvedTrainConfig
 from vaelab.data.dataset import Dataset, SkipBroken
 from vaelab.errors import ConfigError, RunError, shortened
 from vaelab.files import atomic_write, sweep
+from vaelab.import_paths import import_path
 from vaelab.precision import default_precision, pick_device
 from vaelab.run_folder import (
     CONFIG,

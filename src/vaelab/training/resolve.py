@@ -132,9 +132,12 @@ def _network(config: ModelConfig, kind: ModelName, likelihood: LikelihoodName, s
 def _latent_dim(network: NetworkName, kind: ModelName, shape: tuple[int, ...]) -> int:
     if network == "pca":
         return min(PCA_LATENT_DIM, math.prod(shape))
+    table = len(shape) == 1
     if kind == "cvae":
-        return CONDITIONAL_COLOUR_LATENT_DIM if len(shape) > 1 and shape[0] == 3 else CONDITIONAL_LATENT_DIM
-    return min(LATENT_DIM, shape[0]) if len(shape) == 1 else LATENT_DIM
+        chosen = CONDITIONAL_COLOUR_LATENT_DIM if not table and shape[0] == 3 else CONDITIONAL_LATENT_DIM
+    else:
+        chosen = LATENT_DIM
+    return min(chosen, shape[0]) if table else chosen
 
 
 def _ladder(config: ModelConfig, kind: ModelName, shape: tuple[int, ...]) -> tuple[str, int, SpatialMixingName, int]:
