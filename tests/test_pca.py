@@ -1,4 +1,4 @@
-"""Linear maps start as probabilistic PCA: against scikit-learn's, against known models, and in training."""
+"""Two levels, of which the lower starts as probabilistic PCA: against scikit-learn's, against known models, and in training."""
 
 from pathlib import Path
 
@@ -13,10 +13,11 @@ from torch import Tensor
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import Dataset, Split
 from vaelab.errors import ConfigError
+from vaelab.models.distributions import standard_normal_log_prob
 from vaelab.models.factory import build_model
 from vaelab.models.moments import Moments
 from vaelab.models.pca import IMAGES_PER_COMPONENT, LinearModel, linear_model, start_as_pca
-from vaelab.models.vae import SingleLatentVAE
+from vaelab.models.two_level import TwoLevelVAE, level_sizes
 from vaelab.objectives.batch import to_unit
 from vaelab.objectives.elbo import terms_of
 from vaelab.training.fit import fit
@@ -44,22 +45,22 @@ def dataset_of(count: int) -> Dataset:
     return Dataset("smooth", *(Split(part, y) for part, y in zip(parts, labels, strict=True)), ("a", "b"))
 
 
-def untrained(kind: str = "vae", latent_dim: int = 6, likelihood: str = "colour-logistic") -> SingleLatentVAE:
+def untrained(kind: str = "vae", latent_dim: int = 7, likelihood: str = "colour-logistic") -> TwoLevelVAE:
     shape = SHAPE if likelihood == "colour-logistic" else (1, *SHAPE[1:])
     config = ModelConfig(kind, "pca", latent_dim, likelihood, 16, 2)  # type: ignore[arg-type]
     model = build_model(resolve_model(config, shape), shape, 2)
-    assert isinstance(model, SingleLatentVAE)
+    assert isinstance(model, TwoLevelVAE)
     return model
 
 
-def started(images: Tensor, **options: object) -> SingleLatentVAE:
+def started(images: Tensor, **options: object) -> TwoLevelVAE:
     model = untrained(**options)  # type: ignore[arg-type]
     model.initialise_from_data(Moments.of(images))
     start_as_pca(model, images)
     return model.eval()
 
 
-def negative_elbo(model: SingleLatentVAE, images: Tensor) -> Tensor:
+def negative_elbo(model: TwoLevelVAE, images: Tensor) -> Tensor:
     labels = torch.arange(len(images)) % 2 if model.classes else None
     with torch.no_grad():
         noise = torch.randn(len(images), model.latent_dim, generator=generator(5))
@@ -106,8 +107,48 @@ def test_the_posterior_of_the_start_is_that_of_the_linear_model() -> None:
     x = to_unit(images)
     found = linear_model(x - x.mean(0), 6)
     q = model.posterior(x)
-    torch.testing.assert_close(q.mean, (x - x.mean(0)).flatten(1) @ found.encoder.T, rtol=1e-2, atol=1e-2)
-    torch.testing.assert_close(q.log_variance, found.log_variance.expand(1000, -1), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(q.mean[:, 1:], (x - x.mean(0)).flatten(1) @ found.encoder.T, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(q.log_variance[:, 1:], found.log_variance.expand(1000, -1), rtol=1e-3, atol=1e-3)
+
+
+def disturbed(kind: str) -> tuple[TwoLevelVAE, Tensor, Tensor | None]:
+    """A model all of whose layers have an effect, three images, and their labels."""
+    model = started(smooth_images(500, 0), kind=kind)
+    draw = generator(8)
+    with torch.no_grad():
+        for layer in (model.head, model.prior, model.decoder.output):
+            layer.weight.normal_(std=0.05, generator=draw)
+    return model, to_unit(smooth_images(3, 4)), torch.tensor([0, 1, 0]) if kind == "cvae" else None
+
+
+@pytest.mark.parametrize("kind", ["vae", "cvae"])
+def test_decoding_the_latent_of_a_pass_gives_its_likelihood(kind: str) -> None:
+    model, x, labels = disturbed(kind)
+    noise = torch.randn(4, 3, 7, generator=generator(1))
+    found = model(x, labels, noise)
+    torch.testing.assert_close(model.decode(found.latent, labels).parameters, found.likelihood.parameters)
+    again = model.infer_at(x, labels, found.latent)
+    torch.testing.assert_close(again.posterior.mean, found.posterior.mean)
+    torch.testing.assert_close(again.rate, found.rate)
+    one = model(x, labels, noise[2])
+    torch.testing.assert_close(one.latent, found.latent[2])
+    torch.testing.assert_close(one.likelihood.parameters, found.likelihood.parameters[2])
+
+
+def test_the_rate_is_the_divergence_from_the_prior() -> None:
+    """On average over z, log q(z|x) − log N(z; 0, I), where q of the lower level depends on the upper."""
+    model, x, _ = disturbed("vae")
+    with torch.no_grad():
+        found = model(x, None, torch.randn(40_000, 3, 7, generator=generator(1)))
+    difference = found.posterior.log_prob(found.latent) - standard_normal_log_prob(found.latent)
+    torch.testing.assert_close(difference.mean(0), found.rate.sum(-1).mean(0), rtol=0.01, atol=0.02)
+
+
+@pytest.mark.parametrize("total", [2, 3, 7, 50, 544])
+def test_both_levels_have_latents(total: int) -> None:
+    upper, lower = level_sizes(total)
+    assert 1 <= upper <= lower
+    assert upper + lower == total
 
 
 @pytest.mark.parametrize("kind", ["vae", "cvae"])
@@ -124,12 +165,12 @@ def test_training_starts_far_ahead_of_a_model_without_latents(kind: str, likelih
     assert before - after > 0.5 * others[0].numel()  # nats per value
 
 
-def test_an_autoencoder_starts_with_the_reconstructions_of_pca() -> None:
+def test_reconstructions_start_as_those_of_pca() -> None:
     images = smooth_images(1000, 0)
-    model = started(images, kind="ae", latent_dim=12)
+    model = started(images, latent_dim=16)
     with torch.no_grad():
         x = to_unit(images)
-        error = (model(x, None, torch.zeros(1000, 12)).likelihood.mean() - x).square().mean().sqrt()
+        error = (model(x, None, torch.zeros(1000, 16)).likelihood.mean() - x).square().mean().sqrt()
     assert error < 6 / 255
 
 
@@ -138,8 +179,8 @@ def test_few_images_set_few_latents() -> None:
     images = smooth_images(count, 0)
     with torch.no_grad():
         rate = started(images).posterior(to_unit(images)).rate().mean(0)
-    assert (rate[:3] > 0.5).all()
-    assert (rate[3:] == 0).all()
+    assert (rate[1:4] > 0.5).all()
+    assert (rate[4:] == 0).all()
 
 
 @pytest.mark.parametrize("count", [1, 40])
@@ -161,7 +202,12 @@ def test_it_is_the_default_for_colour_images_and_recorded(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("options", "hint"),
-    [({"likelihood": "bernoulli"}, "colour-logistic or logistic"), ({"decoder": "some:Decoder"}, "network=mlp")],
+    [
+        ({"likelihood": "bernoulli"}, "colour-logistic or logistic"),
+        ({"decoder": "some:Decoder"}, "network=mlp"),
+        ({"model": "ae"}, "model=vae"),
+        ({"latent_dim": 1}, "at least 2"),
+    ],
 )
 def test_what_it_cannot_start_is_refused(options: dict[str, str], hint: str) -> None:
     with pytest.raises(ConfigError, match=f"`network`: got pca .*{hint}"):

@@ -11,9 +11,10 @@ from vaelab.models.custom import build_decoder, build_encoder
 from vaelab.models.distributions import LIKELIHOODS
 from vaelab.models.hierarchical import Ladder
 from vaelab.models.spatial import ConvBlock, Grid, MixerBlock
+from vaelab.models.two_level import TwoLevelVAE
 from vaelab.models.vae import SingleLatentVAE
 
-TOP_WIDTH = 256  # units of the dense layers around the first level of a ladder
+TOP_WIDTH = 256  # units of the dense layers around the first level of a hierarchy
 
 
 def build_model(config: ResolvedModelConfig, shape: tuple[int, ...], classes: int, *, seed: int = 0) -> Model:
@@ -31,7 +32,12 @@ def build_model(config: ResolvedModelConfig, shape: tuple[int, ...], classes: in
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _ladder(config, common) if config.network == "ladder" else _single_latent(config, common)
+        if config.network == "ladder":
+            model = _ladder(config, common)
+        elif config.network == "pca":
+            model = TwoLevelVAE(width=config.width, depth=config.depth, upper_width=TOP_WIDTH, **common)
+        else:
+            model = _single_latent(config, common)
     # Convolutions are a fifth faster with the channels of a pixel adjacent in memory; the results are the same.
     return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - nn.Module's stub lacks it
 
@@ -40,7 +46,7 @@ def _single_latent(config: ResolvedModelConfig, common: ModelArguments) -> Singl
     shape, classes = common["shape"], common["classes"]
     encoder, features = build_encoder(config, shape, classes)
     decoder = build_decoder(config, shape, LIKELIHOODS[config.likelihood].n_parameters, classes)
-    return SingleLatentVAE(encoder, decoder, features=features, linear=config.network == "pca", **common)
+    return SingleLatentVAE(encoder, decoder, features=features, **common)
 
 
 def _ladder(config: ResolvedModelConfig, common: ModelArguments) -> Ladder:

@@ -150,9 +150,5 @@ class ConvDecoder(nn.Module):
         return self.output(self.stack(self.seed(with_labels(latent, labels)))).unflatten(1, self.shape[:2])
 
 
-NETWORKS = {
-    "mlp": (DenseEncoder, DenseDecoder),
-    "pca": (DenseEncoder, DenseDecoder),
-    "conv": (ConvEncoder, ConvDecoder),
-}
-"""Encoder and decoder by the value of `ModelConfig.network`; a ladder has its own."""
+NETWORKS = {"mlp": (DenseEncoder, DenseDecoder), "conv": (ConvEncoder, ConvDecoder)}
+"""Encoder and decoder by the value of `ModelConfig.network`; models with levels have their own."""

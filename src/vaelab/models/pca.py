@@ -1,4 +1,4 @@
-"""Probabilistic PCA: the best linear VAE of images in closed form, as the start of a model with linear maps.
+"""Probabilistic PCA: the best linear VAE of images in closed form, as the start of the lower of two levels.
 
 Symbols: x an image of P values with mean m; z its d latents; W loadings. The linear model is x = m + W z + noise, where the noise
 is Gaussian and independent between pixels, with the same covariance of the channels at every pixel, up to a factor that of the
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vaelab.models.base import MIN_LOG_VARIANCE
 from vaelab.models.moments import Moments
-from vaelab.models.vae import SingleLatentVAE
+from vaelab.models.two_level import TwoLevelVAE
 from vaelab.random import generator_for
 
 MOST_VALUES, MOST_ROWS = (
@@ -46,32 +46,30 @@ class LinearModel(NamedTuple):
 
 
 @torch.no_grad()
-def start_as_pca(model: SingleLatentVAE, images: Tensor) -> None:
-    """Set a model with linear maps to probabilistic PCA of `images`, uint8 (N, C, H, W), and its likelihood to what is left.
+def start_as_pca(model: TwoLevelVAE, images: Tensor) -> None:
+    """Set the lower level of a model to probabilistic PCA of `images`, uint8 (N, C, H, W), and its likelihood to what is left.
 
-    The rest of the networks has no effect at the start, nor have latents for which there are too few images.
+    All other networks have no effect at the start, nor have latents for which there are too few images.
     """
-    linear, decoder_bias = model.linear, model.output_bias()
-    assert linear is not None
-    assert decoder_bias is not None
     count = min(len(images), MOST_VALUES // math.prod(model.shape))
     if count < math.prod(model.shape):
         count = min(count, MOST_ROWS)
     order = torch.randperm(len(images), generator=generator_for("pca", 0, 0))
     x = images[order[:count]].float().div_(255) - model.location
-    found = linear_model(x, min(model.latent_dim, max(1, count // IMAGES_PER_COMPONENT)))
+    lower = model.linear_encoder.out_features
+    found = linear_model(x, min(lower, x[0].numel(), max(1, count // IMAGES_PER_COMPONENT)))
     used = len(found.loadings)
-    z = x.flatten(1) @ found.encoder.T
-    if model.stochastic:
-        noise = torch.randn(z.shape, generator=generator_for("pca", 0, 1))
-        z += torch.exp(0.5 * found.log_variance) * noise
-        raw = MIN_LOG_VARIANCE * torch.atanh((found.log_variance / MIN_LOG_VARIANCE).clamp_max(1 - 1e-6))
-        model.head.bias[model.latent_dim :][:used] = raw  # what `bounded_gaussian` makes of it is `log_variance`
-    linear.encode.weight[:used] = found.encoder
-    linear.decode.weight[:, :used] = found.loadings.T
+    model.linear_encoder.weight[:used] = found.encoder
+    model.linear_decoder.weight[:, :used] = found.loadings.T
+    # What `bounded_gaussian` makes of the bias is the log-variance.
+    raw = MIN_LOG_VARIANCE * torch.atanh((found.log_variance / MIN_LOG_VARIANCE).clamp_max(1 - 1e-6))
+    model.head.bias[lower:][:used] = raw
+    noise = torch.randn(count, used, generator=generator_for("pca", 0, 1))
+    z = x.flatten(1) @ found.encoder.T + torch.exp(0.5 * found.log_variance) * noise
     left = Moments.of(x - (z @ found.loadings).unflatten(1, model.shape))
-    mean = left.mean + model.location.double()
-    decoder_bias.copy_(model.likelihood_type.initial(left._replace(mean=mean)).view_as(decoder_bias))
+    moments = left._replace(mean=left.mean + model.location.double())
+    bias = model.decoder.output.bias
+    bias.copy_(model.likelihood_type.initial(moments).view_as(bias))
 
 
 def linear_model(x: Float[Tensor, "n c h w"], components: int) -> LinearModel:

@@ -11,7 +11,6 @@ import math
 from typing import Unpack, final
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -20,48 +19,22 @@ from vaelab.models.distributions import Gaussian, at_least_float32
 
 
 @final
-class LinearMaps(nn.Module):
-    """Linear parts of encoder and decoder, zero until they are set: x − m → μ, and z → first parameter of p(x|z)."""
-
-    def __init__(self, values: int, latent_dim: int) -> None:
-        super().__init__()
-        self.encode, self.decode = nn.Linear(values, latent_dim, bias=False), nn.Linear(latent_dim, values, bias=False)
-        nn.init.zeros_(self.encode.weight)
-        nn.init.zeros_(self.decode.weight)
-
-
-@final
 class SingleLatentVAE(Model):
     """Encoder, one latent vector, decoder: the textbook autoencoder, VAE and conditional VAE.
 
-    `encoder` and `decoder` are as described in `vaelab.models.networks`; `features` is the size of the encoder's output. With
-    `linear`, μ and the first parameter of the likelihood are sums of what the networks and the `LinearMaps` give.
+    `encoder` and `decoder` are as described in `vaelab.models.networks`; `features` is the size of the encoder's output.
     """
 
     def __init__(
-        self,
-        encoder: nn.Module,
-        decoder: nn.Module,
-        *,
-        features: int,
-        linear: bool = False,
-        **common: Unpack[ModelArguments],
+        self, encoder: nn.Module, decoder: nn.Module, *, features: int, **common: Unpack[ModelArguments]
     ) -> None:
         super().__init__(**common)
         self.encoder, self.decoder = encoder, decoder
         self.head = nn.Linear(features, (2 if self.stochastic else 1) * self.latent_dim)
-        self.linear = LinearMaps(math.prod(self.shape), self.latent_dim) if linear else None
-        if linear:
-            nn.init.zeros_(self.head.weight)
-            nn.init.zeros_(self.head.bias)
 
     def posterior(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None = None) -> Gaussian:
         """Return q(z|x[, y]), (batch, d); each image is encoded independently of the others."""
-        x = self.standardise(images)
-        output = self.head(self.encoder(x, self.one_hot(labels)))
-        if self.linear is not None:
-            mean = self.linear.encode(x.flatten(1))
-            output = at_least_float32(output) + F.pad(mean, (0, output.shape[1] - self.latent_dim))
+        output = self.head(self.encoder(self.standardise(images), self.one_hot(labels)))
         if not self.stochastic:
             output = at_least_float32(output)
             return Gaussian(output, torch.full_like(output, -math.inf))
@@ -70,11 +43,7 @@ class SingleLatentVAE(Model):
     def likelihood_parameters(
         self, latent: Float[Tensor, "batch d"], one_hot: Float[Tensor, "batch k"] | None
     ) -> Float[Tensor, "batch planes *shape"]:
-        parameters = self.decoder(latent, one_hot)
-        if self.linear is None:
-            return parameters
-        first, *others = at_least_float32(parameters).unbind(1)
-        return torch.stack([first + self.linear.decode(latent).unflatten(1, self.shape), *others], 1)
+        return self.decoder(latent, one_hot)
 
     def forward(self, images: Tensor, labels: Tensor | None, noise: Float[Tensor, "*samples batch d"]) -> Inference:
         """Decode z = μ + σ·`noise`."""

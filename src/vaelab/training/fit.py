@@ -18,7 +18,7 @@ from vaelab.memory import is_out_of_memory
 from vaelab.models.factory import build_model
 from vaelab.models.moments import Moments
 from vaelab.models.pca import start_as_pca
-from vaelab.models.vae import SingleLatentVAE
+from vaelab.models.two_level import TwoLevelVAE
 from vaelab.objectives.elbo import elbo
 from vaelab.objectives.importance import importance_weighted
 from vaelab.optim.batches import BatchStream
@@ -126,7 +126,7 @@ def make_trainer(config: ResolvedConfig, dataset: Dataset) -> Trainer:
         labels = None if split.labels is None else torch.from_numpy(split.labels).to(device)
         model = build_model(config.model, dataset.shape, len(dataset.classes), seed=train.seed)
         model.initialise_from_data(Moments.of(images))
-        if isinstance(model, SingleLatentVAE) and model.linear is not None:
+        if isinstance(model, TwoLevelVAE):
             start_as_pca(model, images)
         model.to(device).train()
         averaged = copy.deepcopy(model).eval().requires_grad_(False)

@@ -40,7 +40,7 @@ LATENT_DIM, CONDITIONAL_LATENT_DIM, CONDITIONAL_COLOUR_LATENT_DIM = 32, 7, 16
 
 # Networks that start as PCA: their latent dimensions, the most values of an image for which they are the default, and likelihoods
 # with a parameter in units of the data, to which a linear map of z can be added.
-PCA_LATENT_DIM, PCA_VALUES = 512, 3 * 64 * 64
+PCA_LATENT_DIM, PCA_VALUES = 544, 3 * 64 * 64
 PCA_LIKELIHOODS: tuple[LikelihoodName, ...] = ("colour-logistic", "logistic")
 PCA_TRAINING = {"learning_rate": 5e-4, "kl_warmup": 0.0}  # defaults that preserve the start
 
@@ -111,12 +111,9 @@ def resolve_model(
                 "`network=ladder`"
             )
     encoder, decoder = str(config.encoder or ""), str(config.decoder or "")
-    if network == "pca" and (likelihood not in PCA_LIKELIHOODS or encoder or decoder):
-        given = f"a likelihood of {likelihood}" if likelihood not in PCA_LIKELIHOODS else "custom networks"
-        raise ConfigError(
-            f"`network`: got pca with {given}; expected {' or '.join(PCA_LIKELIHOODS)} and built-in networks, or `network=mlp`"
-        )
     latent_dim = config.latent_dim or _latent_dim(network, kind, shape)
+    if network == "pca":
+        _check_pca(kind, likelihood, latent_dim, custom=bool(encoder or decoder))
     return ResolvedModelConfig(kind, network, latent_dim, likelihood, width, depth, encoder, decoder)
 
 
@@ -129,9 +126,23 @@ def _network(config: ModelConfig, kind: ModelName, likelihood: LikelihoodName, s
     return "conv"
 
 
+def _check_pca(kind: ModelName, likelihood: LikelihoodName, latent_dim: int, *, custom: bool) -> None:
+    if kind == "ae":
+        given, expected = "for an autoencoder, which has no prior", "`model=vae` or `model=cvae`"
+    elif likelihood not in PCA_LIKELIHOODS:
+        given, expected = f"with a likelihood of {likelihood}", " or ".join(PCA_LIKELIHOODS)
+    elif custom:
+        given, expected = "with custom networks", "`network=mlp`"
+    elif latent_dim < 2:
+        given, expected = "with one latent dimension", "at least 2, for its two levels, or `network=mlp`"
+    else:
+        return
+    raise ConfigError(f"`network`: got pca {given}; expected {expected}")
+
+
 def _latent_dim(network: NetworkName, kind: ModelName, shape: tuple[int, ...]) -> int:
     if network == "pca":
-        return min(PCA_LATENT_DIM, math.prod(shape))
+        return min(PCA_LATENT_DIM, max(2, math.prod(shape)))
     table = len(shape) == 1
     if kind == "cvae":
         chosen = CONDITIONAL_COLOUR_LATENT_DIM if not table and shape[0] == 3 else CONDITIONAL_LATENT_DIM
