@@ -1,7 +1,7 @@
 """The textbook convolutional VAE of colour tutorials, trained by a loop without a loader, for a given time.
 
-Half the squared error ½‖x − x̂‖² (−log p of a Gaussian of unit variance, without its constant) plus KL; convolutions of 32, 64,
-128 and 256 channels; Adam at 1e-3; batches from a float tensor in memory; eager float32, no `.item()`, no evaluation.
+The squared error ‖x − x̂‖² (−log p of a Gaussian of variance ½, without its constant) plus KL; convolutions of 32, 64, 128 and
+256 channels; Adam at 1e-3; batches from a float tensor in memory; eager float32, no `.item()`, no evaluation.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class TextbookConvVAE(nn.Module):
         self.decoder = nn.Sequential(nn.Linear(LATENT_DIM, math.prod(grid)), nn.Unflatten(1, grid), *up, nn.Sigmoid())
 
     def loss(self, x: Tensor) -> Tensor:
-        """Return half the squared error plus KL in nats, summed over pixels and dimensions, mean over images."""
+        """Return the squared error plus KL in nats, summed over pixels and dimensions, mean over images."""
         h = self.encoder(x)
         mean, log_variance = self.mean(h), self.log_variance(h)
         z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
         rate = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum()
-        return (0.5 * (self.decoder(z) - x).square().sum() + rate) / len(x)
+        return ((self.decoder(z) - x).square().sum() + rate) / len(x)
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:

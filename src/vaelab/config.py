@@ -114,7 +114,7 @@ class TrainConfig:
     """Images per step. Default: 128, or 32 for fewer than 5,000 training images."""
 
     learning_rate: float | None = None
-    """Peak learning rate of AdamW: linear warm-up, then cosine decay. Default: 0.003, for pca 0.0005."""
+    """Peak learning rate of AdamW: linear warm-up, then cosine decay. Default: 0.003, for pca 0.001."""
 
     warmup: float | None = None
     """Fraction of the training in which the learning rate rises to its peak, 0…1. Default: 0.02."""

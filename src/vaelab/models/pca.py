@@ -59,8 +59,6 @@ def start_as_pca(model: TwoLevelVAE, images: Tensor) -> None:
     lower = model.linear_encoder.out_features
     found = linear_model(x, min(lower, x[0].numel(), max(1, count // IMAGES_PER_COMPONENT)))
     used = len(found.loadings)
-    model.linear_encoder.weight[:used] = found.encoder
-    model.linear_decoder.weight[:, :used] = found.loadings.T
     # What `bounded_gaussian` makes of the bias is the log-variance.
     raw = MIN_LOG_VARIANCE * torch.atanh((found.log_variance / MIN_LOG_VARIANCE).clamp_max(1 - 1e-6))
     model.head.bias[lower:][:used] = raw
@@ -68,8 +66,13 @@ def start_as_pca(model: TwoLevelVAE, images: Tensor) -> None:
     z = x.flatten(1) @ found.encoder.T + torch.exp(0.5 * found.log_variance) * noise
     left = Moments.of(x - (z @ found.loadings).unflatten(1, model.shape))
     moments = left._replace(mean=left.mean + model.location.double())
-    bias = model.decoder.output.bias
-    bias.copy_(model.likelihood_type.initial(moments).view_as(bias))
+    model.lower_unit[:used] = torch.exp(0.5 * found.log_variance)
+    model.value_unit.copy_(left.variance.clamp_min(LEAST_VARIANCE).sqrt().flatten())
+    model.linear_encoder.weight[:used] = found.encoder / model.lower_unit[:used, None]
+    model.linear_decoder.weight[:, :used] = found.loadings.T / model.value_unit[:, None]
+    first, *others = model.likelihood_type.initial(moments)
+    start = torch.stack([first / model.value_unit.view(model.shape), *others])
+    model.decoder.output.bias.copy_(start.flatten())
 
 
 def linear_model(x: Float[Tensor, "n c h w"], components: int) -> LinearModel:

@@ -19,7 +19,6 @@ from collections.abc import Callable
 from typing import Unpack, final
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -41,6 +40,9 @@ def level_sizes(latent_dim: int) -> tuple[int, int]:
 class TwoLevelVAE(Model):
     """Dense encoders and decoders of `depth` layers of `width` units beside linear maps, and a prior of `upper_width` units."""
 
+    lower_unit: Float[Tensor, " lower"]
+    value_unit: Float[Tensor, " values"]
+
     def __init__(self, *, width: int, depth: int, upper_width: int, **common: Unpack[ModelArguments]) -> None:
         super().__init__(**common)
         assert self.stochastic, "the upper level is a prior"
@@ -51,6 +53,8 @@ class TwoLevelVAE(Model):
         self.linear_encoder, self.linear_decoder = (
             nn.Linear(*sizes, bias=False) for sizes in ((values, lower), (lower, values))
         )
+        self.register_buffer("lower_unit", torch.ones(lower))
+        self.register_buffer("value_unit", torch.ones(values))
         self.upper_encoder = DenseStack(lower, self.classes, upper_width, 2)
         self.upper_head = nn.Linear(upper_width, 2 * upper)
         self.prior_stack, self.prior = (
@@ -90,9 +94,9 @@ class TwoLevelVAE(Model):
     ) -> Inference:
         """Return the pass whose latents are `sample(posterior, values)` of each level; images are encoded once."""
         x, one_hot = self.standardise(images), self.one_hot(labels)
-        output = at_least_float32(self.head(self.encoder(x, one_hot)))
-        linear = self.linear_encoder(x.flatten(1))
-        lower = bounded_gaussian(output + F.pad(linear, (0, output.shape[1] - linear.shape[1])))
+        mean, log_variance = at_least_float32(self.head(self.encoder(x, one_hot))).chunk(2, dim=-1)
+        mean = self.lower_unit * (mean + self.linear_encoder(x.flatten(1)))
+        lower = bounded_gaussian(torch.cat([mean, log_variance], dim=-1))
         upper = bounded_gaussian(self.upper_head(self.upper_encoder(lower.mean, one_hot)))
         count = math.prod(values.shape[:-2])
         if one_hot is not None:
@@ -124,4 +128,5 @@ class TwoLevelVAE(Model):
         self, lower: Float[Tensor, "batch lower"], one_hot: Tensor | None
     ) -> Float[Tensor, "batch planes *shape"]:
         first, *others = at_least_float32(self.decoder(lower, one_hot)).unbind(1)
-        return torch.stack([first + self.linear_decoder(lower).unflatten(1, self.shape), *others], 1)
+        first = first + self.linear_decoder(lower).unflatten(1, self.shape)
+        return torch.stack([self.value_unit.view(self.shape) * first, *others], 1)

@@ -42,7 +42,7 @@ LATENT_DIM, CONDITIONAL_LATENT_DIM, CONDITIONAL_COLOUR_LATENT_DIM = 32, 7, 16
 # with a parameter in units of the data, to which a linear map of z can be added.
 PCA_LATENT_DIM, PCA_VALUES = 544, 3 * 64 * 64
 PCA_LIKELIHOODS: tuple[LikelihoodName, ...] = ("colour-logistic", "logistic")
-PCA_TRAINING = {"learning_rate": 5e-4, "kl_warmup": 0.0}  # defaults that preserve the start
+PCA_TRAINING = {"learning_rate": 1e-3, "kl_warmup": 0.0}  # defaults that preserve the start
 
 # A ladder's levels, and its finest patches: the smallest even side, from 2 on, that makes at most 64 positions.
 LEVELS, DEFAULT_PATCH, DEFAULT_POSITIONS = "16,1,1", 2, 64
