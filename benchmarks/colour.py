@@ -4,8 +4,8 @@
     python benchmarks/colour.py --source FOLDER --only vaelab --options "" --options "--latent-dim 64"
 
 - textbook: `textbook_conv.py`, latent 128, batches of 128; the last weights.
-- pythae: its VAE with its own convolutional networks for CIFAR, latent 128, its mean squared error, the same optimiser and batches; see
-  `pythae_colour_worker.py`. Only for images of 32×32.
+- pythae: its VAE with its own convolutional networks for CIFAR, latent 128, its squared error, the same optimiser and batches;
+  see `pythae_colour_worker.py`. Only for images of 32×32.
 - vaelab: `vaelab train FOLDER --seconds N` with each `--options`; the best weights. The compile cache is as it was before.
 
 Everything runs on the CPU. Seconds are of training alone, from the first step: vaelab's include validation and end in time to

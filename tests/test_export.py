@@ -116,6 +116,10 @@ ROWS = {
     ),
     "vae conv logistic": ("colour", {"model": "vae", "network": "conv", "likelihood": "logistic"}),
     "vae mlp colour-logistic": ("colour", {"model": "vae", "network": "mlp", "likelihood": "colour-logistic"}),
+    "cvae pca colour-logistic": (
+        "colour",
+        {"model": "cvae", "network": "pca", "likelihood": "colour-logistic", "latent_dim": 12},
+    ),
     "vae mlp gaussian": ("table", {"model": "vae", "network": "mlp", "likelihood": "gaussian"}),
     "vae ladder of two grids": (
         "tiny",

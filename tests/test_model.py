@@ -36,6 +36,8 @@ KINDS = [
     ("mlp", "vae", "gaussian", (5,)),
     ("conv", "vae", "continuous-bernoulli", (3, 9, 13)),
     ("conv", "cvae", "logistic", (1, 8, 12)),
+    ("pca", "cvae", "colour-logistic", (3, 9, 13)),
+    ("pca", "vae", "logistic", (1, 8, 12)),
 ]
 LABELS = torch.tensor([0, 1, 2, 1, 0, 2])
 

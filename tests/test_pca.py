@@ -20,7 +20,7 @@ from vaelab.models.pca import IMAGES_PER_COMPONENT, LinearModel, linear_model, s
 from vaelab.models.two_level import TwoLevelVAE, level_sizes
 from vaelab.objectives.batch import to_unit
 from vaelab.objectives.elbo import terms_of
-from vaelab.training.fit import fit
+from vaelab.training.fit import fit, make_trainer
 from vaelab.training.resolve import resolve
 
 SHAPE = (3, 6, 8)
@@ -135,6 +135,15 @@ def test_decoding_the_latent_of_a_pass_gives_its_likelihood(kind: str) -> None:
     torch.testing.assert_close(one.likelihood.parameters, found.likelihood.parameters[2])
 
 
+def test_gradients_reach_every_parameter() -> None:
+    model, x, labels = disturbed("cvae")
+    terms_of(model(x, labels, torch.randn(3, 7, generator=generator(2))), x).negative_elbo().mean().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
 def test_the_rate_is_the_divergence_from_the_prior() -> None:
     """On average over z, log q(z|x) − log N(z; 0, I), where q of the lower level depends on the upper."""
     model, x, _ = disturbed("vae")
@@ -187,6 +196,17 @@ def test_few_images_set_few_latents() -> None:
 def test_images_without_variation_give_finite_figures(count: int) -> None:
     images = torch.full((count, *SHAPE), 100, dtype=torch.uint8)
     assert negative_elbo(started(images), images).isfinite().all()
+
+
+def test_a_step_of_training_keeps_what_the_start_gained() -> None:
+    """Without units of the noise, a few steps of AdamW make the loss worse than after training without the start."""
+    data = dataset_of(2000)
+    config = Config(ModelConfig(latent_dim=8, width=32), TrainConfig(epochs=2, batch_size=50, compile="no"))
+    trainer = make_trainer(resolve(config, data), data)
+    before = negative_elbo(trainer.averaged, torch.from_numpy(data.test.images)).mean()  # type: ignore[arg-type]
+    *_, last = fit(config, data)
+    assert last.validation is not None
+    assert last.validation.nats < before
 
 
 def test_it_is_the_default_for_colour_images_and_recorded(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_encoder_and_decoder_are_those_of_the_model(kind: str, parts: bool, tmp_
     [
         ("cvae", "bernoulli", (1, 8, 8), {}),
         ("vae", "logistic", (3, 8, 8), {"network": "conv"}),
-        ("vae", "colour-logistic", (3, 8, 8), {}),
+        ("vae", "colour-logistic", (3, 8, 8), {"network": "pca", "latent_dim": 10}),
         ("vae", "gaussian", (5,), {}),
         ("vae", "bernoulli", (1, 8, 8), {"network": "ladder", "latent_dim": None, "levels": (3, 1), "patch": 4}),
     ],

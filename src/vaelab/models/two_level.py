@@ -5,6 +5,10 @@ The generative model is p(z₁) = N(0, I), p(z₂ | z₁, y) = N(a, b²) with a 
 parameter is W z₂ plus a network of z₂ and y. The posterior is q(z₂ | x, y) with mean V (x − m) plus a network of x and y, and
 q(z₁ | x, y), computed from that mean. `vaelab.models.pca` sets W and V; the networks beside them, and a and log b, start at zero.
 
+What is trained gives the mean of q(z₂ | x, y) in units of its standard deviation at the start, and the first parameter in units
+of the noise at the start (`lower_unit`, `value_unit`): a step of AdamW, which is about as large for every weight, is then
+small for every output.
+
 Latents are whitened: the z of this module is z₁ and (z₂ − a)/b, which is N(0, I) under the prior, and the rate of z₂ is the KL of
 q(z₂ | x, y), in these units, from N(0, I). a and b let the latents of the lower level depend on each other and on the label.
 
@@ -38,7 +42,15 @@ def level_sizes(latent_dim: int) -> tuple[int, int]:
 
 @final
 class TwoLevelVAE(Model):
-    """Dense encoders and decoders of `depth` layers of `width` units beside linear maps, and a prior of `upper_width` units."""
+    """Dense networks beside linear maps, and a second, smaller level above.
+
+    Parameters
+    ----------
+    width, depth
+        Units and layers of the encoder, and of the decoder.
+    upper_width
+        Units of the two layers between the levels, each way.
+    """
 
     lower_unit: Float[Tensor, " lower"]
     value_unit: Float[Tensor, " values"]
