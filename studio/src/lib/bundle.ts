@@ -40,6 +40,8 @@ export async function loadManifest(bundle: Bundle): Promise<Manifest> {
   if (manifest.format !== 2) {
     throw new Error(`manifest.json has format ${String(manifest.format)}, but this page reads format 2; open it with the version of vaelab that wrote it`);
   }
-  for (const model of Object.values(manifest.models)) model.likelihood = RENAMED_LIKELIHOODS[model.likelihood] ?? model.likelihood;
+  for (const model of Object.values(manifest.models)) {
+    model.likelihood = RENAMED_LIKELIHOODS[model.likelihood] ?? model.likelihood;
+  }
   return manifest;
 }

@@ -87,28 +87,36 @@ export function nats(
   size: number,
   x: Float32Array,
 ): number {
-  const { planes, nats: ofValue } = LIKELIHOODS[name];
-  const own = parameters.subarray(index * planes * size, (index + 1) * planes * size);
+  const likelihood = LIKELIHOODS[name];
+  const own = imageOf(parameters, index, likelihood.planes * size);
   let sum = 0;
-  for (let i = 0; i < size; i++) sum += ofValue(x[i] ?? 0, (own[i] ?? 0) + shift(name, i, own, x), own[size + i] ?? 0);
+  for (let i = 0; i < size; i++) {
+    sum += likelihood.nats(x[i] ?? 0, (own[i] ?? 0) + shift(name, i, own, x), own[size + i] ?? 0);
+  }
   return sum;
 }
 
 /** Sample x from p(x|z) for each decoded point, n×size; shown in mode "sample" instead of the mean. */
 export function sampled(name: LikelihoodName, decoded: Decoded, size: number, seed: number): Float32Array {
-  const { planes, draw } = LIKELIHOODS[name];
+  const likelihood = LIKELIHOODS[name];
   const out = new Float32Array(decoded.count * size);
   // The same noise for all images, so that images of one point differ only by their labels.
   const uniforms = uniform(seed, size);
   const normals = name === "gaussian" ? normal(seed, size) : uniforms;
   for (let n = 0; n < decoded.count; n++) {
-    const own = decoded.parameters.subarray(n * planes * size, (n + 1) * planes * size);
-    const x = out.subarray(n * size, (n + 1) * size);
+    const own = imageOf(decoded.parameters, n, likelihood.planes * size);
+    const x = imageOf(out, n, size);
     for (let i = 0; i < size; i++) {
-      x[i] = draw((own[i] ?? 0) + shift(name, i, own, x), own[size + i] ?? 0, uniforms[i] ?? 0.5, normals[i] ?? 0);
+      const first = (own[i] ?? 0) + shift(name, i, own, x);
+      x[i] = likelihood.draw(first, own[size + i] ?? 0, uniforms[i] ?? 0.5, normals[i] ?? 0);
     }
   }
   return out;
+}
+
+/** The part of image number `index`, of `count` numbers, without a copy. */
+function imageOf(values: Float32Array, index: number, count: number): Float32Array {
+  return values.subarray(index * count, (index + 1) * count);
 }
 
 /** What the residuals of the channels before it in `x` add to the centre of value `i`; 0 if values are independent. */
