@@ -99,15 +99,17 @@ def train_one(
 def _shown(training: Generator[Progress], folder: Path, dataset: Dataset) -> Progress:
     """Run a training to its end with a display of its progress, and return the last one."""
     from vaelab import runs
-    from vaelab.progress import TrainingDisplay, say
+    from vaelab.progress import TrainingDisplay, say, work_bar
 
-    with TrainingDisplay() as display, closing(training):
-        state = next(training)  # raises the errors of the configuration before anything is printed
+    with closing(training):
+        with work_bar(waiting="preparing the training"):
+            state = next(training)  # raises the errors of the configuration before anything else is printed
         for line in introduction(runs.open_run(folder), dataset):
             say(with_options(line))
-        display.show(state)
-        for state in training:
+        with TrainingDisplay() as display:
             display.show(state)
+            for state in training:
+                display.show(state)
     return state
 
 

@@ -107,7 +107,7 @@ def _resumed(
     tensors, facts = runs.load_resume(run) if runs.was_saved(run) else ({}, runs.NOTHING_DONE)
     runs.expect_unfinished(run, facts, config.train)
     resolved = resolve_resumed(run.config, config, runs.last_budget(run, facts))
-    loop = Loop(resolved.train, make_trainer(resolved, dataset), started, clock)
+    loop = Loop(resolved.train, make_trainer(resolved, dataset, restored=bool(tensors)), started, clock)
     if tensors:
         loop.trainer.restore(tensors, facts)
         loop.continue_from(facts)
@@ -115,9 +115,10 @@ def _resumed(
     yield from loop.run_to_end(runs.Recorder(run, runs.keep_metrics(run, facts)))
 
 
-def make_trainer(config: ResolvedConfig, dataset: Dataset) -> Trainer:
+def make_trainer(config: ResolvedConfig, dataset: Dataset, *, restored: bool = False) -> Trainer:
     """Return the trainer of `config` before its first step, with all its parts on the training device.
 
+    If it is to be `restored`, weights are not set to PCA of the images, which takes seconds.
     A ConfigError if there is not enough memory for images and model, or a custom network does not fit.
     """
     train, split, device = config.train, dataset.train, torch.device(config.train.device)
@@ -126,7 +127,7 @@ def make_trainer(config: ResolvedConfig, dataset: Dataset) -> Trainer:
         labels = None if split.labels is None else torch.from_numpy(split.labels).to(device)
         model = build_model(config.model, dataset.shape, len(dataset.classes), seed=train.seed)
         model.initialise_from_data(Moments.of(images))
-        if isinstance(model, TwoLevelVAE):
+        if isinstance(model, TwoLevelVAE) and not restored:
             start_as_pca(model, images)
         model.to(device).train()
         averaged = copy.deepcopy(model).eval().requires_grad_(False)
