@@ -24,6 +24,7 @@ from vaelab.errors import ConfigError
 from vaelab.models.base import Model
 from vaelab.models.distributions import Gaussian
 from vaelab.models.hierarchical import Ladder, LatentLevel
+from vaelab.models.moments import Moments
 from vaelab.models.vae import SingleLatentVAE
 from vaelab.objectives import elbo
 from vaelab.objectives.batch import Batch
@@ -273,7 +274,7 @@ def test_the_posterior_uses_the_means_of_the_levels_above() -> None:
 def test_the_output_bias_starts_at_the_mean_of_the_data() -> None:
     model = ladder((1, 9, 13), "bernoulli", stirred=0)
     images = images_for("bernoulli", (1, 9, 13))
-    model.initialise_from_data(images.mean(0), images.var(0))
+    model.initialise_from_data(Moments(images.mean(0), images.var(0)))
     with torch.no_grad():
         model.output.weight.zero_()
     start = model.decode(torch.zeros(1, model.latent_dim)).mean()[0]

@@ -22,6 +22,7 @@ from vaelab.models.distributions import (
     Gaussian,
     standard_normal_log_prob,
 )
+from vaelab.models.moments import Moments
 from vaelab.models.vae import SingleLatentVAE
 from vaelab.objectives import bounds, elbo, importance
 from vaelab.optim.batches import ShuffledOrder

@@ -174,7 +174,7 @@ def test_defaults_are_chosen_for_the_data(tiny: Dataset) -> None:
     ]
     grey = np.random.default_rng(0).integers(0, 256, (9, 3, 40, 30), dtype=np.uint8)
     rgb = Dataset("rgb", Split(grey), Split(grey[:0]), Split(grey[:0]))
-    assert (resolve(Config(), rgb).model.network, resolve(Config(), rgb).model.latent_dim) == ("pca", 512)
+    assert (resolve(Config(), rgb).model.network, resolve(Config(), rgb).model.latent_dim) == ("pca", 544)
     assert resolve(Config(ModelConfig(model="ae")), rgb).model.network == "conv"
     labels = np.arange(9)
     three = Split(grey, labels), Split(grey, labels), Split(grey, labels)
