@@ -47,7 +47,8 @@ def dataset_of(count: int) -> Dataset:
     images = smooth_images(count + 200, 0).numpy()
     parts = (images[:count], images[count : count + 100], images[count + 100 :])
     labels = [np.arange(len(part)) % 2 for part in parts]
-    return Dataset("smooth", *(Split(part, y) for part, y in zip(parts, labels, strict=True)), ("a", "b"))
+    train, validation, test = (Split(part, y) for part, y in zip(parts, labels, strict=True))
+    return Dataset("smooth", train, validation, test, ("a", "b"))
 
 
 def untrained(kind: str = "vae", latent_dim: int = 7, likelihood: str = "colour-logistic") -> TwoLevelVAE:
@@ -82,6 +83,7 @@ def test_grey_images_give_the_probabilistic_pca_of_scikit_learn(count: int) -> N
     x = x - x.mean(0)
     found = linear_model(x, 4)
     other = PCA(4).fit(x.flatten(1).numpy())
+    assert other.components_ is not None
     scale = (count - 1) / count  # scikit-learn divides by n − 1
     expected = (other.components_.T * (scale * (other.explained_variance_ - other.noise_variance_))) @ other.components_
     if count == 30:  # it takes the noise over min(n, P) − d values
@@ -242,11 +244,12 @@ def test_what_it_cannot_start_is_refused(options: dict[str, str], hint: str) -> 
 @pytest.mark.slow
 def test_coloured_letters_keep_their_colours() -> None:
     drawn, new = draw_letters(10_000, 0), draw_letters(500, 1)
-    parts = [
+    train, validation, test = (
         Split(to_chw(drawn.images[part]), drawn.labels[part])
         for part in (slice(9500), slice(9500, 9750), slice(9750, None))
-    ]
-    *_, last = fit(Config(train=TrainConfig(epochs=20)), Dataset("letters", *parts, tuple(LETTERS)))
+    )
+    dataset = Dataset("letters", train, validation, test, tuple(LETTERS))
+    *_, last = fit(Config(train=TrainConfig(epochs=20)), dataset)
     x, labels = to_unit(torch.from_numpy(to_chw(new.images))), torch.from_numpy(new.labels)
     model = last.model.cpu().eval()
     with torch.no_grad():
