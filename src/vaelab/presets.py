@@ -63,7 +63,7 @@ PRESETS: dict[PresetName, Preset] = {
         {"network": "ladder", "levels": "16,1,1,1,1", "spatial_mixing": "relative", "width": 96, "depth": 1},
         {"seconds": 3600.0, "learning_rate": 6e-3, "weight_decay": 1e-2, "kl_warmup": 0.1, "ema": 0.9995},
         "60 min: 79.8 nats",
-        {"network": "pca", "latent_dim": 1056, "width": 512},
+        {"network": "pca", "latent_dim": 1056},
         {"seconds": 3600.0, "ema": 0.9995},
     ),
     "gpu": Preset(
