@@ -227,6 +227,21 @@ def test_it_is_the_default_for_colour_images_and_recorded(tmp_path: Path) -> Non
     assert resolve(Config(ModelConfig(model="ae")), data).model.network != "pca"
 
 
+def test_a_resumed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
+    """Its units come from the run, because its start is not computed again."""
+    data, model = dataset_of(300), ModelConfig(latent_dim=8, width=16)
+    *_, whole = fit(Config(model, TrainConfig(epochs=4)), data)
+    step = 0
+    for progress in fit(Config(model, TrainConfig(epochs=4)), data, out=tmp_path / "run"):
+        step = progress.step
+        if step >= 10:
+            break
+    *_, resumed = fit(Config(train=TrainConfig()), data, out=tmp_path / "run", resume=True)
+    assert step < whole.step == resumed.step
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+
+
 @pytest.mark.parametrize(
     ("options", "hint"),
     [

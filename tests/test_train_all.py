@@ -108,6 +108,18 @@ def test_what_cannot_be_is_refused_before_the_first_begins(capsys: pytest.Captur
         resolve(Config(ModelConfig(model="all")), tiny)
 
 
+@pytest.mark.usefixtures("here")
+def test_the_autoencoder_beside_pca_has_another_network(capsys: pytest.CaptureFixture[str], tiny: Dataset) -> None:
+    images = np.repeat(tiny.train.images, 3, axis=1).transpose(0, 2, 3, 1)
+    np.savez("colour.npz", images=images, labels=np.array(tiny.classes)[tiny.train.labels])
+    options = ("train", "colour.npz", "--model", "all", "--network", "pca", "--latent-dim", "6", "--out", "x", *FAST)
+    told(capsys, *options, "--epochs", "1")
+    shutil.rmtree("x/ae")
+    told(capsys, "train", "colour.npz", "--model", "all", "--out", "x", "--resume", "--epochs", "2")
+    found = [runs.open_run(Path(folder)).config.model.network for folder in ("x", "x/vae", "x/ae")]
+    assert found == ["pca", "pca", "conv"]
+
+
 def test_a_ladder_has_no_autoencoder_beside_it(tiny: Dataset) -> None:
     kinds = train_all._kinds(Config(ModelConfig(model="all", network="ladder")), tiny)
     assert kinds == ["cvae", "vae"]

@@ -53,7 +53,7 @@ class ModelConfig:
     up to 64×64; else conv."""
 
     latent_dim: int | None = None
-    """Latent dimensions, at least 1. Default: 512 for pca; else 7 for cvae (16 for colour images), 32 for ae and vae; at most
+    """Latent dimensions, at least 1. Default: 544 for pca; else 7 for cvae (16 for colour images), 32 for ae and vae; at most
     the number of columns of a table."""
 
     likelihood: LikelihoodName | None = None

@@ -94,7 +94,9 @@ def _left_out(kinds: list[ModelName]) -> str:
 
 
 def _of_kind(config: Config, kind: ModelName) -> Config:
-    return replace(config, model=replace(config.model, model=kind))
+    """Return `config` for this kind. An autoencoder has no prior, so it gets its default network instead of `pca`."""
+    network = None if kind == "ae" and config.model.network == "pca" else config.model.network
+    return replace(config, model=replace(config.model, model=kind, network=network))
 
 
 def _new(config: Config, kind: ModelName, dataset: Dataset) -> Config:
@@ -108,7 +110,7 @@ def _new(config: Config, kind: ModelName, dataset: Dataset) -> Config:
     if config.model.latent_dim is not None or config.model.network == "ladder" or not dataset.labelled:
         return _of_kind(config, kind)
     latent_dim = resolve(_of_kind(config, "cvae"), dataset).model.latent_dim
-    return replace(config, model=replace(config.model, model=kind, latent_dim=latent_dim))
+    return _of_kind(replace(config, model=replace(config.model, latent_dim=latent_dim)), kind)
 
 
 def _sibling(main: Config, kind: ModelName, dataset: Dataset) -> Config:

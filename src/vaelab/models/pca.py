@@ -23,10 +23,8 @@ from vaelab.models.moments import Moments
 from vaelab.models.two_level import TwoLevelVAE
 from vaelab.random import generator_for
 
-MOST_VALUES, MOST_ROWS = (
-    2**26,
-    3072,
-)  # values of the images used, and images if each has more values than there are images
+MOST_VALUES = 2**26  # of the images that components are computed from
+MOST_ROWS = 3072  # of them, if each has more values than there are images
 IMAGES_PER_COMPONENT = 10  # at least: with fewer, the components describe these images only
 LEAST_VARIANCE = 1e-6  # of the differences between neighbours, a sixteenth of a squared grey level
 LEAST_RATIO = 1.0001  # of an eigenvalue to σ²
