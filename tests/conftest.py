@@ -196,7 +196,7 @@ class LinearGaussian:
             _LinearDecoder(
                 self.weight / unit[:, None], (self.bias - location) / unit, self.label_weight / unit[:, None], raw
             ),
-            features=n + classes,
+            head=nn.Linear(n + classes, 2 * d),
             latent_dim=d,
             likelihood="gaussian",
             shape=(n,),

@@ -90,7 +90,7 @@ def test_colour_images_of_mixed_sizes_from_the_command_line(
     described = capsys.readouterr().out
     assert "size: 16×16 pixels, RGB" in described
     assert "red cross: 30 (" in described
-    assert "likelihood: colour-logistic (RGB)" in described
+    assert "likelihood: two-colour (RGB, two colours explain" in described
     assert size_of("shapes-sheet.png")[0] > 500
 
     call("train", shapes, "--size", "16", "--epochs", "60", "--batch-size", "16", "--width", "8", "--latent-dim", "2")

@@ -25,11 +25,11 @@ from vaelab.errors import ConfigError
         ({"depth": True}, "`depth`: got True; expected a whole number of at least 1"),
         ({"width": 0}, "`width`: got 0; expected a whole number of at least 1"),
         ({"model": "cave"}, "`model`: got 'cave'; expected one of ae, vae, cvae. Did you mean 'cvae'?"),
-        ({"network": "lstm"}, "`network`: got 'lstm'; expected one of mlp, pca, conv, ladder."),
+        ({"network": "lstm"}, "`network`: got 'lstm'; expected one of mlp, pca, two-colour, conv, ladder."),
         (
             {"likelihood": "bernouli"},
-            "`likelihood`: got 'bernouli'; expected one of bernoulli, continuous-bernoulli, logistic, colour-logistic, gaussian. "
-            "Did you mean 'bernoulli'?",
+            "`likelihood`: got 'bernouli'; expected one of bernoulli, continuous-bernoulli, logistic, colour-logistic, "
+            "two-colour, gaussian. Did you mean 'bernoulli'?",
         ),
     ],
 )

@@ -10,12 +10,11 @@ from conftest import generator
 from torch import Tensor
 
 from vaelab.config import LikelihoodName
+from vaelab.models.colour import ColourLogistic, TwoColour
 from vaelab.models.distributions import (
     HALF_BIN,
-    LIKELIHOODS,
     MIN_LOG_SCALE,
     Bernoulli,
-    ColourLogistic,
     ContinuousBernoulli,
     DiscretisedLogistic,
     Gaussian,
@@ -23,11 +22,12 @@ from vaelab.models.distributions import (
     Likelihood,
     standard_normal_log_prob,
 )
+from vaelab.models.likelihoods import LIKELIHOODS
 from vaelab.models.moments import CHANNEL_PAIRS, Moments
 
 ETAS = [-30.0, -4.0, -0.51, -0.49, -0.101, -0.099, -1e-3, 0.0, 1e-3, 0.099, 0.101, 0.49, 0.51, 2.0, 30.0]
 LEVELS = torch.arange(256, dtype=torch.float64) / 255
-INDEPENDENT = [name for name in LIKELIHOODS if name != "colour-logistic"]
+INDEPENDENT = [name for name in LIKELIHOODS if name not in ("colour-logistic", "two-colour")]
 """Likelihoods whose values are independent given z."""
 
 DRAWS = 100_000
@@ -67,7 +67,7 @@ def example(likelihood: type[Likelihood], shape: tuple[int, ...]) -> tuple[Tenso
     x = torch.rand(4, *shape, generator=generator(3), dtype=torch.float64)
     if likelihood is Bernoulli:
         x = x.round()
-    if likelihood in (DiscretisedLogistic, ColourLogistic):
+    if likelihood in (DiscretisedLogistic, ColourLogistic, TwoColour):
         x = torch.round(x * 255) / 255
     return parameters, x
 
@@ -171,7 +171,11 @@ def test_gaussian_variance_has_a_floor() -> None:
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [*itertools.product(INDEPENDENT, [(3,), (1, 2, 3), (3, 4, 5)]), ("colour-logistic", (3, 4, 5))],
+    [
+        *itertools.product(INDEPENDENT, [(3,), (1, 2, 3), (3, 4, 5)]),
+        ("colour-logistic", (3, 4, 5)),
+        ("two-colour", (3, 4, 5)),
+    ],
 )
 def test_leading_samples_equal_a_loop(name: LikelihoodName, shape: tuple[int, ...]) -> None:
     likelihood = LIKELIHOODS[name]

@@ -330,7 +330,7 @@ def test_the_others_take_no_labels() -> None:
     ("parameters", "message"),
     [
         ({"latent_dim": 0}, r"`latent_dim`.*0.*at least 1"),
-        ({"network": "cnn"}, r"`network`.*'cnn'.*mlp, pca, conv, ladder"),
+        ({"network": "cnn"}, r"`network`.*'cnn'.*mlp, pca, two-colour, conv, ladder"),
         ({"epochs": 1, "seconds": 1}, r"`epochs`.*`seconds`"),
         ({"seed": -1}, r"`seed`.*-1.*at least 0"),
         ({"likelihood": "gaussian", "epochs": 1}, r"`likelihood\b.*gaussian.*images.*bernoulli"),

@@ -24,7 +24,7 @@ from vaelab.errors import ExportError, OutputError, RunError
 from vaelab.inference import onnx as export
 from vaelab.inference.onnx import OPSET, export_onnx
 from vaelab.inference.trained import TrainedModel
-from vaelab.models.distributions import LIKELIHOODS
+from vaelab.models.likelihoods import LIKELIHOODS
 from vaelab.models.networks import with_labels
 from vaelab.runs import open_run
 from vaelab.training.fit import fit
@@ -119,6 +119,10 @@ ROWS = {
     "cvae pca colour-logistic": (
         "colour",
         {"model": "cvae", "network": "pca", "likelihood": "colour-logistic", "latent_dim": 12},
+    ),
+    "cvae two-colour": (
+        "colour",
+        {"model": "cvae", "network": "two-colour", "likelihood": "two-colour", "latent_dim": 9},
     ),
     "vae mlp gaussian": ("table", {"model": "vae", "network": "mlp", "likelihood": "gaussian"}),
     "vae ladder of two grids": (
@@ -272,8 +276,17 @@ def test_the_direction_that_is_not_wanted_may_be_empty(case: Case) -> None:
             assert all(np.array_equal(got[name], both[name]) for name in wanted)
 
 
-def nats(likelihood: str, parameters: np.ndarray, x: np.ndarray) -> np.ndarray:
+def nats(likelihood: str, parameters: np.ndarray, x: np.ndarray, *, summed: bool = True) -> np.ndarray:
     """−log p(x|z) from a file's `parameters`, as `docs/export.md` has it."""
+    if likelihood == "two-colour":
+        weights, first, second, scales = (parameters[:, plane] for plane in range(4))
+        with np.errstate(divide="ignore"):  # a component that is too far has a probability of 0
+            channels = [
+                nats("logistic", np.stack([centre, np.repeat(scales[:, k, None], 3, 1)], 1), x, summed=False)
+                for k, centre in enumerate((first, second, (first + second) / 2))
+            ]
+        each = [weights[:, k] - of_channels.sum(1) for k, of_channels in enumerate(channels)]
+        return -np.logaddexp.reduce(each).reshape(len(x), -1).sum(1)
     first, second = (
         parameters[:, 0].astype(np.float64),
         parameters[:, min(1, parameters.shape[1] - 1)].astype(np.float64),
@@ -296,7 +309,7 @@ def nats(likelihood: str, parameters: np.ndarray, x: np.ndarray) -> np.ndarray:
 
         upper = np.where(x > 1 - 0.5 / 255, 1, below(x + 0.5 / 255))
         values = -np.log(upper - np.where(x < 0.5 / 255, 0, below(x - 0.5 / 255)))
-    return values.reshape(len(values), -1).sum(1)
+    return values.reshape(len(values), -1).sum(1) if summed else values
 
 
 def test_nats_can_be_computed_from_the_parameters(case: Case) -> None:

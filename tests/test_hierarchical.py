@@ -125,14 +125,13 @@ def test_with_one_level_it_is_the_single_latent_model(kind: ModelName, patch: in
     flat = SingleLatentVAE(
         Encoder(),
         Decoder(),
-        features=model.top.posterior.in_features,
+        head=model.top.posterior,
         latent_dim=3,
         likelihood="bernoulli",
         shape=shape,
         classes=classes,
         stochastic=True,
     )
-    flat.head = model.top.posterior
     images, noise = images_for("bernoulli", shape), torch.randn(2, 4, 3, generator=generator(3))
     ours, theirs = model(images, LABELS, noise[0]), flat(images, LABELS, noise[0])
     assert torch.equal(ours.latent, theirs.latent)

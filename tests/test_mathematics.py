@@ -16,12 +16,12 @@ from vaelab.config import Config, LikelihoodName, ModelConfig, NetworkName, Trai
 from vaelab.data import Dataset, Split
 from vaelab.models.base import Model
 from vaelab.models.distributions import (
-    LIKELIHOODS,
     Bernoulli,
     DiscretisedLogistic,
     Gaussian,
     standard_normal_log_prob,
 )
+from vaelab.models.likelihoods import LIKELIHOODS
 from vaelab.models.moments import Moments
 from vaelab.models.vae import SingleLatentVAE
 from vaelab.objectives import bounds, elbo, importance
@@ -198,12 +198,13 @@ def test_gradients_of_log_prob(name: LikelihoodName) -> None:
     assert gradcheck(lambda given: likelihood(given, 1).log_prob(values), (parameters,))
 
 
-def test_gradients_of_the_colour_logistic() -> None:
+@pytest.mark.parametrize("name", ["colour-logistic", "two-colour"])
+def test_gradients_of_the_likelihoods_of_colours(name: LikelihoodName) -> None:
     parameters, x = (
-        noise_of(4, 3, 3, 2, 1).requires_grad_(),
+        noise_of(4, LIKELIHOODS[name].n_parameters, 3, 2, 1).requires_grad_(),
         (noise_of(4, 3, 2, 1, seed=1).sigmoid() * 255).round() / 255,
     )
-    assert gradcheck(lambda given: LIKELIHOODS["colour-logistic"](given, 3).log_prob(x), (parameters,))
+    assert gradcheck(lambda given: LIKELIHOODS[name](given, 3).log_prob(x), (parameters,))
 
 
 def test_gradients_of_the_gaussian() -> None:
@@ -252,7 +253,14 @@ def test_reparameterised_gradient_is_unbiased_against_a_finite_difference() -> N
     """The reference integrates over z on a fixed grid, without reparameterisation."""
     decoder, x = _Curved(), float64([1, 0, 1, 1])
     model = SingleLatentVAE(
-        nn.Identity(), decoder, features=2, latent_dim=1, likelihood="bernoulli", shape=(4,), classes=0, stochastic=True
+        nn.Identity(),
+        decoder,
+        head=nn.Linear(2, 2),
+        latent_dim=1,
+        likelihood="bernoulli",
+        shape=(4,),
+        classes=0,
+        stochastic=True,
     ).double()
     grid = torch.linspace(-12, 12, 4001, dtype=torch.float64)[:, None]
     distortion = -Bernoulli(decoder(grid, None), 1).log_prob(x.expand(len(grid), -1))

@@ -38,12 +38,14 @@ KINDS = [
     ("conv", "cvae", "logistic", (1, 8, 12)),
     ("pca", "cvae", "colour-logistic", (3, 9, 13)),
     ("pca", "vae", "logistic", (1, 8, 12)),
+    ("two-colour", "cvae", "two-colour", (3, 9, 13)),
 ]
 LABELS = torch.tensor([0, 1, 2, 1, 0, 2])
 
 
 def built(network: str, kind: str, likelihood: str, shape: tuple[int, ...], *, seed: int = 0, **more: Any) -> Model:
-    config: dict[str, Any] = {"latent_dim": 3, "width": 12, **({"depth": 2} if network == "mlp" else {}), **more}
+    latent_dim, depth = 8 if network == "two-colour" else 3, {"depth": 2} if network == "mlp" else {}
+    config: dict[str, Any] = {"latent_dim": latent_dim, "width": 12, **depth, **more}
     model = build_model(
         ModelConfig(model=kind, network=network, likelihood=likelihood, **config),  # pyright: ignore[reportArgumentType]
         shape,
@@ -76,7 +78,7 @@ def test_gradients_reach_every_parameter(network: str, kind: str, likelihood: st
 @pytest.mark.parametrize(("network", "kind", "likelihood", "shape"), KINDS)
 def test_images_of_a_batch_are_independent(network: str, kind: str, likelihood: str, shape: tuple[int, ...]) -> None:
     model, x = built(network, kind, likelihood, shape), images_for(likelihood, shape)
-    noise = torch.randn(6, 3, generator=generator(2))
+    noise = torch.randn(6, model.latent_dim, generator=generator(2))
 
     def figures(x: Tensor, labels: Tensor, noise: Tensor) -> Tensor:
         inference = model(x, labels, noise)
@@ -97,7 +99,7 @@ def test_decoding_leading_samples_equals_a_loop(
     network: str, kind: str, likelihood: str, shape: tuple[int, ...]
 ) -> None:
     model = built(network, kind, likelihood, shape)
-    latent = torch.randn(4, 2, 6, 3, generator=generator(3))
+    latent = torch.randn(4, 2, 6, model.latent_dim, generator=generator(3))
     whole = model.decode(latent, LABELS).parameters
     assert whole.shape == (4, 2, 6, model.likelihood_type.n_parameters, *shape)
     for i in range(4):
@@ -289,7 +291,7 @@ def test_the_encoder_sees_deviations_from_the_mean() -> None:
     model = SingleLatentVAE(
         Recorder(),
         nn.Identity(),
-        features=2,
+        head=nn.Linear(2, 2),
         latent_dim=1,
         likelihood="gaussian",
         shape=(2,),

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from building import resolve_model
-from coloured_letters import LETTERS, colour_correlations, draw_letters
 from conftest import generator
 from sklearn.decomposition import PCA
 from torch import Tensor
@@ -37,10 +36,6 @@ def smooth_images(count: int, seed: int, shape: tuple[int, int, int] = SHAPE) ->
     noise = torch.randn(count, 1, rows, columns, generator=draw) + 0.3 * torch.randn(count, *shape, generator=draw)
     levels = 128 + 14 * torch.einsum("nck,khw->nchw", weights, patterns) + 4 * noise
     return levels.clamp(0, 255).round().to(torch.uint8)
-
-
-def to_chw(images: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
 def dataset_of(count: int) -> Dataset:
@@ -254,21 +249,3 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
 def test_what_it_cannot_start_is_refused(options: dict[str, str], hint: str) -> None:
     with pytest.raises(ConfigError, match=f"`network`: got pca .*{hint}"):
         resolve(Config(ModelConfig(network="pca", **options)), dataset_of(50))  # type: ignore[arg-type]
-
-
-@pytest.mark.slow
-def test_coloured_letters_keep_their_colours() -> None:
-    drawn, new = draw_letters(10_000, 0), draw_letters(500, 1)
-    train, validation, test = (
-        Split(to_chw(drawn.images[part]), drawn.labels[part])
-        for part in (slice(9500), slice(9500, 9750), slice(9750, None))
-    )
-    dataset = Dataset("letters", train, validation, test, tuple(LETTERS))
-    *_, last = fit(Config(train=TrainConfig(epochs=20)), dataset)
-    x, labels = to_unit(torch.from_numpy(to_chw(new.images))), torch.from_numpy(new.labels)
-    model = last.model.cpu().eval()
-    with torch.no_grad():
-        mean = model(x, labels, torch.zeros(len(x), model.latent_dim)).likelihood.mean()
-    ink, background = colour_correlations(new.images, (255 * mean).permute(0, 2, 3, 1).numpy(), new.masks)
-    assert ink >= 0.95
-    assert background >= 0.95

@@ -16,7 +16,8 @@ from vaelab.data import Dataset
 from vaelab.errors import ExportError, RunError
 from vaelab.inference.onnx import export_onnx
 from vaelab.inference.trained import TrainedModel, load
-from vaelab.models.distributions import LIKELIHOODS, Gaussian, GaussianLikelihood
+from vaelab.models.distributions import Gaussian, GaussianLikelihood
+from vaelab.models.likelihoods import LIKELIHOODS
 from vaelab.serving import files
 from vaelab.serving.files import onnx_files
 from vaelab.serving.model import OnnxModel, one_hot, rate
@@ -90,6 +91,7 @@ def test_encoder_and_decoder_are_those_of_the_model(kind: str, parts: bool, tmp_
         ("cvae", "bernoulli", (1, 8, 8), {}),
         ("vae", "logistic", (3, 8, 8), {"network": "conv"}),
         ("vae", "colour-logistic", (3, 8, 8), {"network": "pca", "latent_dim": 10}),
+        ("cvae", "two-colour", (3, 8, 8), {"network": "two-colour", "latent_dim": 9}),
         ("vae", "gaussian", (5,), {}),
         ("vae", "bernoulli", (1, 8, 8), {"network": "ladder", "latent_dim": None, "levels": (3, 1), "patch": 4}),
     ],

@@ -54,7 +54,7 @@ def hand(kind: ModelName = "cvae", *, turned: bool = False, classes: tuple[str, 
     model = SingleLatentVAE(
         Pixels(),
         Bar(turned),
-        features=SIDE * SIDE,
+        head=nn.Linear(SIDE * SIDE, (1 if kind == "ae" else 2) * WIDTH),
         latent_dim=WIDTH,
         likelihood="bernoulli",
         shape=(1, SIDE, SIDE),

@@ -20,12 +20,12 @@ from vaelab.import_paths import import_path
 
 ModelName = Literal["ae", "vae", "cvae"]
 ModelChoice = Literal["ae", "vae", "cvae", "all"]
-NetworkName = Literal["mlp", "pca", "conv", "ladder"]
+NetworkName = Literal["mlp", "pca", "two-colour", "conv", "ladder"]
 SpatialMixingName = Literal["free", "relative", "conv"]
 CompileName = Literal["auto", "yes", "no"]
 PrecisionName = Literal["float32", "bfloat16"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]
-LikelihoodName = Literal["bernoulli", "continuous-bernoulli", "logistic", "colour-logistic", "gaussian"]
+LikelihoodName = Literal["bernoulli", "continuous-bernoulli", "logistic", "colour-logistic", "two-colour", "gaussian"]
 
 if TYPE_CHECKING:
     NetworkClass = str | Callable[..., Any]
@@ -48,17 +48,17 @@ class ModelConfig:
     half of `seconds`. Default: cvae for labelled data, else vae."""
 
     network: NetworkName | None = None
-    """Encoder and decoder: dense (mlp), dense beside linear maps that start as probabilistic PCA (pca), convolutional (conv), or
-    a hierarchical VAE (ladder). Default: mlp for tables and grey images up to 32×32; pca for vae and cvae of colour images
-    up to 64×64; else conv."""
+    """Encoder and decoder: dense (mlp), dense beside linear maps that start as probabilistic PCA (pca), dense for shapes in two
+    colours (two-colour), convolutional (conv), or a hierarchical VAE (ladder). Default: mlp for tables and grey images up to
+    32×32; for colour images up to 64×64 two-colour if they are of two colours each, else pca for vae and cvae; else conv."""
 
     latent_dim: int | None = None
-    """Latent dimensions, at least 1. Default: 544 for pca; else 7 for cvae (16 for colour images), 32 for ae and vae; at most
-    the number of columns of a table."""
+    """Latent dimensions, at least 1. Default: 544 for pca; for two-colour, 11 for cvae and 22 for ae and vae, of which 6
+    are the colours; else 7 for cvae (16 for colour images), 32 for ae and vae; at most the number of columns of a table."""
 
     likelihood: LikelihoodName | None = None
-    """Distribution p(x|z). Default: bernoulli for near-binary grey images, logistic for other grey images, colour-logistic for
-    colour images, gaussian for tables."""
+    """Distribution p(x|z). Default: bernoulli for near-binary grey images, logistic for other grey images, two-colour for
+    the network of this name, colour-logistic for other colour images, gaussian for tables."""
 
     width: int | None = None
     """Units of a dense layer (default: 256), channels of the first convolution (default: 32) or of a ladder (default: 64)."""
@@ -114,7 +114,8 @@ class TrainConfig:
     """Images per step. Default: 128, or 32 for fewer than 5,000 training images."""
 
     learning_rate: float | None = None
-    """Peak learning rate of AdamW: linear warm-up, then cosine decay. Default: 0.003, for pca 0.001."""
+    """Peak learning rate of AdamW: linear warm-up, then cosine decay. Default: 0.001 for pca,
+    0.004 for two-colour, else 0.003."""
 
     warmup: float | None = None
     """Fraction of the training in which the learning rate rises to its peak, 0…1. Default: 0.02."""

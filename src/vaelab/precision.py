@@ -28,7 +28,7 @@ def default_precision(
         return "float32"
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    dense = network in ("mlp", "pca") or (network == "ladder" and spatial_mixing != "conv")
+    dense = network in ("mlp", "pca", "two-colour") or (network == "ladder" and spatial_mixing != "conv")
     return "bfloat16" if device.type == "cpu" and dense and cpu_has_bfloat16() else "float32"
 
 

@@ -16,10 +16,16 @@ import torch
 
 from vaelab.config import NetworkName, ResolvedConfig
 
-WORTH_SECONDS: dict[NetworkName, float] = {"mlp": 60.0, "pca": 60.0, "conv": 120.0, "ladder": 120.0}
+WORTH_SECONDS: dict[NetworkName, float] = {"mlp": 60.0, "pca": 60.0, "two-colour": 60.0, "conv": 120.0, "ladder": 120.0}
 """Seconds of a training on the CPU that must be left for `auto` to compile beside it: what that costs is regained by then."""
 
-WORTH_SECONDS_GPU: dict[NetworkName, float] = {"mlp": 300.0, "pca": 300.0, "conv": 300.0, "ladder": math.inf}
+WORTH_SECONDS_GPU: dict[NetworkName, float] = {
+    "mlp": 300.0,
+    "pca": 300.0,
+    "two-colour": 300.0,
+    "conv": 300.0,
+    "ladder": math.inf,
+}
 """The same on a GPU, where the training waits for the compiler. A ladder's step is some 1,200 operations there, which takes
 minutes to compile; as a CUDA graph they run back to back anyway."""
 

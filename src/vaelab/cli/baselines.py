@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 NOISE_BITS: dict[LikelihoodName, float] = {
     "logistic": 8.0,
     "colour-logistic": 8.0,
+    "two-colour": 8.0,
     "bernoulli": 1.0,
     "continuous-bernoulli": 0.0,
 }

@@ -20,6 +20,12 @@ from vaelab.errors import DataError
 NEAR_BINARY_SHARE = 0.2
 """Grey images are near-binary if at most this share of their pixels lies strictly between 10 % and 90 % of white."""
 
+TWO_COLOUR_SHARE = 0.88
+"""Colour images are of two colours if the median of `two_colour_share` is at least this. Letters have 0.93, photographs 0.70."""
+
+JUDGED = 1000
+"""Colour images for which that median is computed."""
+
 MAX_DEVIATIONS = 1e18
 """Largest distance of a held-out value of a table from the mean of its column, in standard deviations of the training set."""
 
@@ -212,14 +218,36 @@ def between_share(images: np.ndarray) -> float:
     return sum(np.count_nonzero((chunk > 25) & (chunk < 230)) for chunk in chunks) / max(1, images.size)
 
 
+def two_colour_share(images: np.ndarray) -> np.ndarray:
+    """Return the share, 0…1, of the variance of each image's pixels that two colours explain; images are uint8 (N, 3, H, W).
+
+    The two are the means of two clusters along the channel that varies most, from Lloyd's algorithm (Lloyd 1982).
+    """
+    x = images.reshape(len(images), 3, -1).astype(np.float32)
+    along = x[np.arange(len(x)), x.var(2).argmax(1)]
+    middle = along.mean(1, keepdims=True)
+    for _ in range(4):
+        above = along > middle
+        middle = sum(_mean_where(part, along) for part in (above, ~above)) / 2
+    parts = [part[:, None] for part in (along > middle, along <= middle)]
+    within = sum((part * (x - _mean_where(part, x)) ** 2).sum((1, 2)) for part in parts)
+    return 1 - within / np.maximum(x.shape[2] * x.var(2).sum(1), 1e-6)
+
+
+def _mean_where(chosen: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return (chosen * values).sum(-1, keepdims=True) / np.maximum(chosen.sum(-1, keepdims=True), 1)
+
+
 def default_likelihood(split: Split) -> LikelihoodName:
     """Choose the likelihood for a split.
 
     Bernoulli for near-binary grey images (`between_share` ≤ `NEAR_BINARY_SHARE`), discretised logistic for other grey images,
-    colour logistic for colour images, Gaussian for tables of real numbers.
+    two-colour for colour images of two colours (median of `two_colour_share` ≥ `TWO_COLOUR_SHARE`), colour logistic for other
+    colour images, Gaussian for tables of real numbers.
     """
     if split.images.ndim == 2:
         return "gaussian"
     if split.images.shape[1] == 3:
-        return "colour-logistic"
+        shares = two_colour_share(split.images[:JUDGED])
+        return "two-colour" if len(shares) and np.median(shares) >= TWO_COLOUR_SHARE else "colour-logistic"
     return "bernoulli" if between_share(split.images) <= NEAR_BINARY_SHARE else "logistic"

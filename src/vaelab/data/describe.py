@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vaelab.data.dataset import NEAR_BINARY_SHARE, Dataset, between_share, default_likelihood
+from vaelab.data.dataset import (
+    JUDGED,
+    NEAR_BINARY_SHARE,
+    Dataset,
+    between_share,
+    default_likelihood,
+    two_colour_share,
+)
 from vaelab.errors import counted, printable
 
 MOST_CLASSES = 30
@@ -43,7 +50,8 @@ def describe_dataset(dataset: Dataset) -> Iterator[str]:
         side = "≤" if share <= NEAR_BINARY_SHARE else ">"
         reason = f"{share:.1%} of the pixels lie between 10 % and 90 % of white, {side} {NEAR_BINARY_SHARE:.0%}"
     else:
-        reason = "RGB"
+        share = float(np.median(two_colour_share(shown.images[:JUDGED])))
+        reason = f"RGB, two colours explain {share:.0%} of the variance of an image".replace("%", " %")
     yield f"likelihood: {default_likelihood(shown)} ({reason})"
     if not dataset.labelled:
         yield "labels: none, so the default model is a vae; for a cvae, put the images into one folder per class"

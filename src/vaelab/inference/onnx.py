@@ -36,7 +36,7 @@ from vaelab.files import atomic_write, expect_suffix
 from vaelab.inference import latents
 from vaelab.inference.trained import TrainedModel, load
 from vaelab.models.base import Model
-from vaelab.models.distributions import LIKELIHOODS
+from vaelab.models.likelihoods import LIKELIHOODS
 from vaelab.onnx_runtime import open_session
 from vaelab.runs import DataCard
 from vaelab.version import __version__

@@ -20,7 +20,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vaelab.config import LikelihoodName
-from vaelab.models.distributions import LIKELIHOODS, Gaussian, GaussianLikelihood, Likelihood, at_least_float32
+from vaelab.models.distributions import Gaussian, GaussianLikelihood, Likelihood, at_least_float32
+from vaelab.models.likelihoods import LIKELIHOODS
 from vaelab.models.moments import Moments
 
 # Bounds of the log-variance of q(z|x) relative to the prior's, enforced by a tanh on either side of 0. They keep its exponential

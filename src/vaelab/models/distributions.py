@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from vaelab.config import LikelihoodName
 from vaelab.models.moments import Moments
 
 LOG_2PI = math.log(2 * math.pi)
@@ -262,71 +261,6 @@ class DiscretisedLogistic(Likelihood):
 
 
 @final
-class ColourLogistic(Likelihood):
-    """Grey levels of red, green and blue, each with the bins of `DiscretisedLogistic`; later channels depend on earlier ones.
-
-    With r, g, b the levels of a pixel, the centre of green is c_g + k₁ (r − c_r), and that of blue is c_b + k₂ (r − c_r) +
-    k₃ (g − c_g). This is the scheme of Salimans et al. 2017, section 2.2, with residuals, so that the centres c are marginal
-    ones. The decoder outputs c − ½, the logarithm of the scales, which a softplus bounds below, and k₁, k₂, k₃ as the channels
-    of a third plane.
-    """
-
-    n_parameters = 3
-    parameter_names = ("centre", "log_scale", "coupling")
-
-    def _distribution(self) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Return centres and log-scales, (..., batch, 3, H, W), and k₁, k₂ and k₃, (..., batch, H, W)."""
-        return self.plane(0) + 0.5, bounded_log_scale(self.plane(1)), list(self.plane(2).unbind(-3))
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        centre, log_scale, (green_red, blue_red, blue_green) = self._distribution()
-        red, green, _ = (x - centre).unbind(-3)
-        shift = torch.stack([torch.zeros_like(red), green_red * red, blue_red * red + blue_green * green], -3)
-        return self._sum(level_log_prob(x, centre + shift, log_scale))
-
-    def distribution_parameters(self) -> Tensor:
-        centre, log_scale, _ = self._distribution()
-        return torch.stack([centre, log_scale, self.plane(2)], -self.event_dims - 1)
-
-    def mean(self) -> Tensor:
-        # Each channel as a clipped logistic whose variance includes that of the channels it depends on, reduced by their
-        # clipping: within a level of E[x|z].
-        centre, log_scale, (green_red, blue_red, blue_green) = self._distribution()
-        c_r, c_g, c_b = centre.unbind(-3)
-        s_r, s_g, s_b = torch.exp(log_scale).unbind(-3)
-        red, kept_r = clipped_mean(c_r, s_r), s_r * mass_inside(c_r, s_r)
-        m_g = c_g + green_red * (red - c_r)
-        total_g = (s_g.square() + (green_red * kept_r).square()).sqrt()
-        green, inside_g = clipped_mean(m_g, total_g), mass_inside(m_g, total_g)
-        from_red, from_green = (blue_red + blue_green * green_red * inside_g) * kept_r, blue_green * inside_g * s_g
-        m_b = c_b + blue_red * (red - c_r) + blue_green * (green - c_g)
-        blue = clipped_mean(m_b, (s_b.square() + from_red.square() + from_green.square()).sqrt())
-        return torch.stack([red, green, blue], -3)
-
-    def sample(self, generator: torch.Generator) -> Tensor:
-        centre, log_scale, (green_red, blue_red, blue_green) = self._distribution()
-        c_r, c_g, c_b = centre.unbind(-3)
-        noise_r, noise_g, noise_b = (torch.exp(log_scale) * logistic_noise(centre, generator)).unbind(-3)
-        red = nearest_level(c_r + noise_r)
-        green = nearest_level(c_g + green_red * (red - c_r) + noise_g)
-        blue = nearest_level(c_b + blue_red * (red - c_r) + blue_green * (green - c_g) + noise_b)
-        return torch.stack([red, green, blue], -3)
-
-    @staticmethod
-    def initial(moments: Moments) -> Tensor:
-        # Least squares: green on red, and blue on both. `left` is what red leaves of green.
-        assert moments.covariance is not None, "colour images have red, green and blue"
-        (red, green, blue), (red_green, red_blue, green_blue) = moments.variance, moments.covariance
-        red = red.clamp_min(LEAST_VARIANCE)
-        first = red_green / red
-        left = (green - first * red_green).clamp_min(LEAST_VARIANCE)
-        third = (green_blue - first * red_blue) / left
-        second = (red_blue - third * red_green) / red
-        rest = torch.stack([red, left, blue - second * red_blue - third * green_blue])
-        return torch.stack([moments.mean - 0.5, log_scale_of(rest), torch.stack([first, second, third])])
-
-
-@final
 class GaussianLikelihood(Likelihood):
     """Real values; the decoder outputs mean and log-variance of (x − location) / scale, with `location` and `scale` of x's
     shape.
@@ -369,12 +303,3 @@ class GaussianLikelihood(Likelihood):
     @staticmethod
     def initial(moments: Moments) -> Tensor:
         return torch.stack([moments.mean, torch.log(moments.variance.clamp_min(LEAST_VARIANCE))])
-
-
-LIKELIHOODS: dict[LikelihoodName, type[Likelihood]] = {
-    "bernoulli": Bernoulli,
-    "continuous-bernoulli": ContinuousBernoulli,
-    "logistic": DiscretisedLogistic,
-    "colour-logistic": ColourLogistic,
-    "gaussian": GaussianLikelihood,
-}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vaelab.config import ResolvedModelConfig, level_parts
 from vaelab.models.base import Model, ModelArguments
 from vaelab.models.custom import build_decoder, build_encoder
-from vaelab.models.distributions import LIKELIHOODS
 from vaelab.models.hierarchical import Ladder
+from vaelab.models.likelihoods import LIKELIHOODS
+from vaelab.models.moments import Moments
+from vaelab.models.pca import start_as_pca
 from vaelab.models.spatial import ConvBlock, Grid, MixerBlock
+from vaelab.models.two_colour import ColourHead, TwoColourDecoder, TwoColourEncoder, set_colours
 from vaelab.models.two_level import TwoLevelVAE
 from vaelab.models.vae import SingleLatentVAE
 
@@ -36,17 +39,39 @@ def build_model(config: ResolvedModelConfig, shape: tuple[int, ...], classes: in
             model = _ladder(config, common)
         elif config.network == "pca":
             model = TwoLevelVAE(width=config.width, depth=config.depth, upper_width=TOP_WIDTH, **common)
+        elif config.network == "two-colour":
+            model = _two_colour(config, common)
         else:
             model = _single_latent(config, common)
     # Convolutions are a fifth faster with the channels of a pixel adjacent in memory; the results are the same.
     return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - nn.Module's stub lacks it
 
 
+def start_from_images(model: Model, images: Tensor) -> None:
+    """Set the weights and units of a new model that are computed from the training images, uint8 (N, C, H, W) or rows (N, D)."""
+    model.initialise_from_data(Moments.of(images))
+    if isinstance(model, TwoLevelVAE):
+        start_as_pca(model, images)
+    if isinstance(model, SingleLatentVAE) and isinstance(model.encoder, TwoColourEncoder):
+        assert isinstance(model.decoder, TwoColourDecoder)
+        model.location.zero_()  # its colours are those of the image, not of the difference from the mean image
+        set_colours(model.encoder, model.decoder, images)
+
+
+def _two_colour(config: ResolvedModelConfig, common: ModelArguments) -> SingleLatentVAE:
+    shape, classes, sizes = common["shape"], common["classes"], (config.width, config.depth)
+    encoder = TwoColourEncoder(shape, classes, *sizes)
+    decoder = TwoColourDecoder(shape, config.latent_dim, classes, *sizes)
+    head = ColourHead(config.width, config.latent_dim, stochastic=common["stochastic"])
+    return SingleLatentVAE(encoder, decoder, head=head, **common)
+
+
 def _single_latent(config: ResolvedModelConfig, common: ModelArguments) -> SingleLatentVAE:
     shape, classes = common["shape"], common["classes"]
     encoder, features = build_encoder(config, shape, classes)
     decoder = build_decoder(config, shape, LIKELIHOODS[config.likelihood].n_parameters, classes)
-    return SingleLatentVAE(encoder, decoder, features=features, **common)
+    outputs = config.latent_dim * (2 if common["stochastic"] else 1)
+    return SingleLatentVAE(encoder, decoder, head=nn.Linear(features, outputs), **common)
 
 
 def _ladder(config: ResolvedModelConfig, common: ModelArguments) -> Ladder:

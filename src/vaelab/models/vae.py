@@ -22,15 +22,15 @@ from vaelab.models.distributions import Gaussian, at_least_float32
 class SingleLatentVAE(Model):
     """Encoder, one latent vector, decoder: the textbook autoencoder, VAE and conditional VAE.
 
-    `encoder` and `decoder` are as described in `vaelab.models.networks`; `features` is the size of the encoder's output.
+    `encoder` and `decoder` are as described in `vaelab.models.networks`; `head` maps the encoder's output to the means of z, and
+    for a stochastic model its log-variances.
     """
 
     def __init__(
-        self, encoder: nn.Module, decoder: nn.Module, *, features: int, **common: Unpack[ModelArguments]
+        self, encoder: nn.Module, decoder: nn.Module, *, head: nn.Linear, **common: Unpack[ModelArguments]
     ) -> None:
         super().__init__(**common)
-        self.encoder, self.decoder = encoder, decoder
-        self.head = nn.Linear(features, (2 if self.stochastic else 1) * self.latent_dim)
+        self.encoder, self.decoder, self.head = encoder, decoder, head
 
     def posterior(self, images: Float[Tensor, "batch *shape"], labels: Tensor | None = None) -> Gaussian:
         """Return q(z|x[, y]), (batch, d); each image is encoded independently of the others."""

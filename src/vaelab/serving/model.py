@@ -183,6 +183,17 @@ def _colour_logistic(x: np.ndarray, centre: np.ndarray, log_scale: np.ndarray, c
     return _logistic(x, centre + shift, log_scale)
 
 
+def _two_colour(
+    x: np.ndarray, log_weight: np.ndarray, first: np.ndarray, second: np.ndarray, log_scale: np.ndarray
+) -> np.ndarray:
+    """Return nats per pixel, (n, H, W): the channels of a pixel share its component."""
+    each = [
+        log_weight[:, k] - _logistic(x, centre, log_scale[:, k, None]).sum(1)
+        for k, centre in enumerate((first, second, (first + second) / 2))
+    ]
+    return -np.logaddexp.reduce(each)
+
+
 def _gaussian(x: np.ndarray, mean: np.ndarray, log_variance: np.ndarray) -> np.ndarray:
     return 0.5 * ((x - mean) ** 2 * np.exp(-log_variance) + log_variance + math.log(2 * math.pi))
 
@@ -196,9 +207,10 @@ NATS = {
     "continuous-bernoulli": _continuous_bernoulli,
     "logistic": _logistic,
     "colour-logistic": _colour_logistic,
+    "two-colour": _two_colour,
     "gaussian": _gaussian,
 }
-"""−log p(x|z) of each value in nats, from x (n, *shape) and the planes of `parameters`, by likelihood."""
+"""−log p(x|z) of each value, or of each pixel, in nats, from x (n, *shape) and the planes of `parameters`, by likelihood."""
 
 
 def _open(path: Path, threads: int) -> Any:

@@ -17,7 +17,7 @@ import torch
 from vaelab import runs
 from vaelab.inference import latents
 from vaelab.inference.trained import Encoded, TrainedModel
-from vaelab.models.distributions import LIKELIHOODS
+from vaelab.models.likelihoods import LIKELIHOODS
 from vaelab.objectives import bounds, elbo
 from vaelab.objectives.batch import held_out_levels
 from vaelab.runs import Run

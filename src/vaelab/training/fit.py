@@ -15,10 +15,7 @@ from vaelab.config import Config, ResolvedConfig
 from vaelab.data.dataset import Dataset
 from vaelab.errors import ConfigError
 from vaelab.memory import is_out_of_memory
-from vaelab.models.factory import build_model
-from vaelab.models.moments import Moments
-from vaelab.models.pca import start_as_pca
-from vaelab.models.two_level import TwoLevelVAE
+from vaelab.models.factory import build_model, start_from_images
 from vaelab.objectives.elbo import elbo
 from vaelab.objectives.importance import importance_weighted
 from vaelab.optim.batches import BatchStream
@@ -118,7 +115,7 @@ def _resumed(
 def make_trainer(config: ResolvedConfig, dataset: Dataset, *, restored: bool = False) -> Trainer:
     """Return the trainer of `config` before its first step, with all its parts on the training device.
 
-    If it is to be `restored`, weights are not set to PCA of the images, which takes seconds.
+    If it is to be `restored`, nothing is computed from the images, which takes seconds.
     A ConfigError if there is not enough memory for images and model, or a custom network does not fit.
     """
     train, split, device = config.train, dataset.train, torch.device(config.train.device)
@@ -126,9 +123,8 @@ def make_trainer(config: ResolvedConfig, dataset: Dataset, *, restored: bool = F
         images = torch.from_numpy(split.images)
         labels = None if split.labels is None else torch.from_numpy(split.labels).to(device)
         model = build_model(config.model, dataset.shape, len(dataset.classes), seed=train.seed)
-        model.initialise_from_data(Moments.of(images))
-        if isinstance(model, TwoLevelVAE) and not restored:
-            start_as_pca(model, images)
+        if not restored:
+            start_from_images(model, images)
         model.to(device).train()
         averaged = copy.deepcopy(model).eval().requires_grad_(False)
         state = TrainState.of(list(model.parameters()), list(averaged.parameters()))

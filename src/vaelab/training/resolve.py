@@ -26,23 +26,30 @@ from vaelab.config import (
 )
 from vaelab.data.dataset import Dataset, default_likelihood
 from vaelab.errors import ConfigError, DataError, LabelError
+from vaelab.models.two_colour import COLOURS
 from vaelab.precision import default_precision, pick_device
 
 BATCH_SIZE, SMALL_BATCH_SIZE, SMALL_DATA = 128, 32, 5000  # the small batches for fewer than 5,000 training images
 TABLE_EPOCHS, TABLE_STEPS = 20, 1000  # passes over a table, and steps that they must make
 
 # Units or channels, and layers or blocks.
-WIDTHS: dict[NetworkName, int] = {"mlp": 256, "pca": 256, "conv": 32, "ladder": 64}
-DEPTHS: dict[NetworkName, int] = {"mlp": 3, "pca": 3, "conv": 3, "ladder": 2}
+WIDTHS: dict[NetworkName, int] = {"mlp": 256, "pca": 256, "two-colour": 256, "conv": 32, "ladder": 64}
+DEPTHS: dict[NetworkName, int] = {"mlp": 3, "pca": 3, "two-colour": 3, "conv": 3, "ladder": 2}
 
 # Latent dimensions. A conditional model needs fewer, because the decoder receives the class as a label.
 LATENT_DIM, CONDITIONAL_LATENT_DIM, CONDITIONAL_COLOUR_LATENT_DIM = 32, 7, 16
 
+# Those of the two-colour network: six for the colours, the others for the shape.
+TWO_COLOUR_LATENT_DIM, TWO_COLOUR_CONDITIONAL_LATENT_DIM = COLOURS + 16, COLOURS + 5
+
 # Networks that start as PCA: their latent dimensions, the most values of an image for which they are the default, and likelihoods
 # with a parameter in units of the data, to which a linear map of z can be added.
-PCA_LATENT_DIM, PCA_VALUES = 544, 3 * 64 * 64
+PCA_LATENT_DIM, DENSE_COLOUR_VALUES = 544, 3 * 64 * 64
 PCA_LIKELIHOODS: tuple[LikelihoodName, ...] = ("colour-logistic", "logistic")
-PCA_TRAINING = {"learning_rate": 1e-3, "kl_warmup": 0.0}  # defaults that preserve the start
+TRAINING: dict[NetworkName, dict[str, Any]] = {  # defaults by network; those of pca preserve its start
+    "pca": {"learning_rate": 1e-3, "kl_warmup": 0.0},
+    "two-colour": {"learning_rate": 4e-3},
+}
 
 # A ladder's levels, and its finest patches: the smallest even side, from 2 on, that makes at most 64 positions.
 LEVELS, DEFAULT_PATCH, DEFAULT_POSITIONS = "16,1,1", 2, 64
@@ -84,13 +91,30 @@ def _model_kind(config: ModelConfig, dataset: Dataset) -> ModelName:
 
 
 def _likelihood(config: ModelConfig, dataset: Dataset) -> LikelihoodName:
-    likelihood, table = config.likelihood or default_likelihood(dataset.train), len(dataset.shape) == 1
+    likelihood, table = config.likelihood or _default_likelihood(config, dataset), len(dataset.shape) == 1
     if (likelihood == "gaussian") != table:
         data, expected = ("a table", "gaussian") if table else ("images", "bernoulli, continuous-bernoulli or logistic")
         raise ConfigError(f"`likelihood`: got {likelihood} for {data}; expected {expected}")
-    if likelihood == "colour-logistic" and dataset.shape[0] != 3:
-        raise ConfigError("`likelihood`: got colour-logistic for grey images; expected logistic")
+    if likelihood in ("colour-logistic", "two-colour") and dataset.shape[0] != 3:
+        raise ConfigError(f"`likelihood`: got {likelihood} for grey images; expected logistic")
     return likelihood
+
+
+def _default_likelihood(config: ModelConfig, dataset: Dataset) -> LikelihoodName:
+    """Return that of the data, but two-colour only for the network of this name, which is left out if it does not suit."""
+    chosen = default_likelihood(dataset.train)
+    if chosen not in ("colour-logistic", "two-colour"):
+        return chosen
+    if config.network is not None:
+        return "two-colour" if config.network == "two-colour" else "colour-logistic"
+    too_few = config.latent_dim is not None and config.latent_dim <= COLOURS
+    if too_few or _own_networks(config) or math.prod(dataset.shape) > DENSE_COLOUR_VALUES:
+        return "colour-logistic"
+    return chosen
+
+
+def _own_networks(config: ModelConfig) -> bool:
+    return config.encoder is not None or config.decoder is not None
 
 
 def resolve_model(
@@ -114,15 +138,19 @@ def resolve_model(
     latent_dim = config.latent_dim or _latent_dim(network, kind, shape)
     if network == "pca":
         _check_pca(kind, likelihood, latent_dim, custom=bool(encoder or decoder))
+    if network == "two-colour":
+        _check_two_colour(likelihood, latent_dim, custom=bool(encoder or decoder))
     return ResolvedModelConfig(kind, network, latent_dim, likelihood, width, depth, encoder, decoder)
 
 
 def _network(config: ModelConfig, kind: ModelName, likelihood: LikelihoodName, shape: tuple[int, ...]) -> NetworkName:
     if len(shape) == 1 or (shape[0] == 1 and max(shape[1:]) <= 32):
         return "mlp"
-    own = config.encoder is not None or config.decoder is not None
-    if likelihood == "colour-logistic" and kind != "ae" and math.prod(shape) <= PCA_VALUES and not own:
-        return "pca"
+    if math.prod(shape) <= DENSE_COLOUR_VALUES and not _own_networks(config):
+        if likelihood == "two-colour":
+            return "two-colour"
+        if likelihood == "colour-logistic" and kind != "ae":
+            return "pca"
     return "conv"
 
 
@@ -140,9 +168,24 @@ def _check_pca(kind: ModelName, likelihood: LikelihoodName, latent_dim: int, *, 
     raise ConfigError(f"`network`: got pca {given}; expected {expected}")
 
 
+def _check_two_colour(likelihood: LikelihoodName, latent_dim: int, *, custom: bool) -> None:
+    if likelihood != "two-colour":
+        given, expected = f"with a likelihood of {likelihood}", "two-colour"
+    elif custom:
+        given, expected = "with custom networks", "`network=mlp`"
+    elif latent_dim <= COLOURS:
+        given = f"with a latent dimension of {latent_dim}"
+        expected = f"at least {COLOURS + 1}, {COLOURS} for the colours and the others for the shape"
+    else:
+        return
+    raise ConfigError(f"`network`: got two-colour {given}; expected {expected}")
+
+
 def _latent_dim(network: NetworkName, kind: ModelName, shape: tuple[int, ...]) -> int:
     if network == "pca":
         return min(PCA_LATENT_DIM, max(2, math.prod(shape)))
+    if network == "two-colour":
+        return TWO_COLOUR_CONDITIONAL_LATENT_DIM if kind == "cvae" else TWO_COLOUR_LATENT_DIM
     table = len(shape) == 1
     if kind == "cvae":
         chosen = CONDITIONAL_COLOUR_LATENT_DIM if not table and shape[0] == 3 else CONDITIONAL_LATENT_DIM
@@ -244,7 +287,7 @@ def _resolve_training(
         budget = Budget(config.seconds or DEFAULT_SECONDS, "seconds")
     else:
         budget = Budget(max(TABLE_EPOCHS, math.ceil(TABLE_STEPS * batch_size / count)), "epochs")
-    chosen: dict[str, Any] = dict(PCA_TRAINING) if model.network == "pca" else {}
+    chosen: dict[str, Any] = dict(TRAINING.get(model.network, {}))
     chosen |= {name: value for name in TRAIN_DEFAULTS if (value := getattr(config, name)) is not None}
     precision = config.precision or "auto"
     if precision == "auto":

@@ -18,7 +18,7 @@ from vaelab.random import generator_for, latent_noise
 from vaelab.runs import Averages, LatentStats
 
 # Maximum number of pixel values in a validation, by network: enough to select weights, and short beside a short budget.
-MAX_VALUES: dict[NetworkName, int] = {"mlp": 2**23, "pca": 2**23, "conv": 2**22, "ladder": 2**20}
+MAX_VALUES: dict[NetworkName, int] = {"mlp": 2**23, "pca": 2**23, "two-colour": 2**23, "conv": 2**22, "ladder": 2**20}
 FEWEST_FOR_BOUND = 100  # images on which the importance-weighted bound is computed at least
 
 

@@ -76,6 +76,27 @@ test("the channels of a pixel under the colour logistic match Python", () => {
   expect(covariance / variance).toBeCloseTo(0.9, 1);
 });
 
+test("a mixture of two colours and their blend matches Python", () => {
+  // Two pixels: log-weights of the components, both colours, and log-scales of the components.
+  const parameters = Float32Array.of(
+    -0.510826, -1.609438, -1.203973, -0.693147, -2.302585, -1.203973,
+    0.2, 0.7, 0.3, 0.5, 0.4, 0.6, 0.9, 0.1, 0.6, 0.2, 0.5, 0.8, -3, -3.5, -4, -2, -2.5, -5,
+  );
+  const x = Float32Array.of(102 / 255, 153 / 255, 128 / 255, 153 / 255, 153 / 255, 178 / 255);
+  expect(nats("two-colour", parameters, 0, 6, x)).toBeCloseTo(34.79219, 3);
+  const edges = Float32Array.of(0, 1, 102 / 255, 153 / 255, 1, 0);
+  expect(nats("two-colour", parameters, 0, 6, edges)).toBeCloseTo(39.72835, 3);
+  const decoded = { pixels: x, parameters, count: 1 };
+  const draws = Array.from({ length: 4000 }, (_, seed) => sampled("two-colour", decoded, 6, seed + 1));
+  const means = [0.4455, 0.3363, 0.4051, 0.3187, 0.435, 0.7163];
+  means.forEach((mean, i) => {
+    expect(draws.reduce((sum, draw) => sum + (draw[i] ?? 0), 0) / draws.length).toBeCloseTo(mean, 1.5);
+  });
+  // The channels of a pixel share its component: where red is far from its first colour, green is too.
+  const first = draws.filter((draw) => (draw[0] ?? 0) < 0.4);
+  expect(first.reduce((sum, draw) => sum + (draw[2] ?? 0), 0) / first.length).toBeCloseTo(0.31, 1);
+});
+
 test("the rate matches Python, and is 0 for an autoencoder", () => {
   const [mean, logVariance] = [Float32Array.of(0, 0.5, -1.2, 2), Float32Array.of(0, -1, 0.3, -4)];
   expect(rate(mean.subarray(1), logVariance.subarray(1), 0, 3)).toBeCloseTo(4.563027, 5);

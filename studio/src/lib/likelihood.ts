@@ -2,8 +2,8 @@
  * The likelihoods p(x|z): negative log-likelihood in nats, and samples, from the parameters that the decoder outputs.
  *
  * The formulas and their sources are in src/vaelab/models/distributions.py. `parameters` are on the scale of x, as `stated_as`
- * names them: logit; logit of λ; centre and log_scale; centre, log_scale and coupling; mean and
- * log_variance.
+ * names them: logit; logit of λ; centre and log_scale; centre, log_scale and coupling; log_weight, first, second and
+ * log_scale; mean and log_variance.
  */
 import { normal, uniform } from "./rng";
 import type { Decoded, LikelihoodName } from "./types";
@@ -46,7 +46,7 @@ const LOGISTIC: Likelihood = {
   },
 };
 
-const LIKELIHOODS: Record<LikelihoodName, Likelihood> = {
+const LIKELIHOODS: Record<Exclude<LikelihoodName, "two-colour">, Likelihood> = {
   bernoulli: {
     planes: 1,
     nats: (x, logit) => softplus(logit) - x * logit,
@@ -87,6 +87,7 @@ export function nats(
   size: number,
   x: Float32Array,
 ): number {
+  if (name === "two-colour") return twoColourNats(imageOf(parameters, index, 4 * size), x);
   const likelihood = LIKELIHOODS[name];
   const own = imageOf(parameters, index, likelihood.planes * size);
   let sum = 0;
@@ -98,10 +99,17 @@ export function nats(
 
 /** Sample x from p(x|z) for each decoded point, n×size; shown in mode "sample" instead of the mean. */
 export function sampled(name: LikelihoodName, decoded: Decoded, size: number, seed: number): Float32Array {
-  const likelihood = LIKELIHOODS[name];
   const out = new Float32Array(decoded.count * size);
   // The same noise for all images, so that images of one point differ only by their labels.
   const uniforms = uniform(seed, size);
+  if (name === "two-colour") {
+    const choices = uniform(seed + 1, size / 3);
+    for (let n = 0; n < decoded.count; n++) {
+      drawTwoColour(imageOf(decoded.parameters, n, 4 * size), choices, uniforms, imageOf(out, n, size));
+    }
+    return out;
+  }
+  const likelihood = LIKELIHOODS[name];
   const normals = name === "gaussian" ? normal(seed, size) : uniforms;
   for (let n = 0; n < decoded.count; n++) {
     const own = imageOf(decoded.parameters, n, likelihood.planes * size);
@@ -129,6 +137,42 @@ function shift(name: LikelihoodName, i: number, parameters: Float32Array, x: Flo
   const coupling = parameters.subarray(2 * x.length);
   if (i < 2 * pixels) return at(coupling, 0) * residual(0);
   return at(coupling, 1) * residual(0) + at(coupling, 2) * residual(1);
+}
+
+/** Centre of a value and log-scale of a pixel under component 0, 1 or 2 of a two-colour mixture: c₁, c₂ or their mean. */
+function component(own: Float32Array, size: number, k: number, i: number): [centre: number, logScale: number] {
+  const first = own[size + i] ?? 0;
+  const second = own[2 * size + i] ?? 0;
+  const pixels = size / 3;
+  return [[first, second, (first + second) / 2][k] ?? 0, own[3 * size + k * pixels + (i % pixels)] ?? 0];
+}
+
+/** −log p(x|z) in nats of one image of two colours: a mixture for each pixel, whose component the channels share. */
+function twoColourNats(own: Float32Array, x: Float32Array): number {
+  const pixels = x.length / 3;
+  let sum = 0;
+  for (let pixel = 0; pixel < pixels; pixel++) {
+    const logs = [0, 1, 2].map((k) => {
+      let log = own[k * pixels + pixel] ?? 0;
+      for (let i = pixel; i < x.length; i += pixels) log -= LOGISTIC.nats(x[i] ?? 0, ...component(own, x.length, k, i));
+      return log;
+    });
+    const largest = Math.max(...logs);
+    sum -= largest + Math.log(logs.reduce((total, log) => total + Math.exp(log - largest), 0));
+  }
+  return sum;
+}
+
+/** Sample `x` of two colours: a component for each pixel from `choices`, then each channel. */
+function drawTwoColour(own: Float32Array, choices: Float32Array, uniforms: Float32Array, x: Float32Array): void {
+  const pixels = x.length / 3;
+  for (let i = 0; i < x.length; i++) {
+    const pixel = i % pixels;
+    const first = Math.exp(own[pixel] ?? 0);
+    const choice = choices[pixel] ?? 0;
+    const k = choice < first ? 0 : choice < first + Math.exp(own[pixels + pixel] ?? 0) ? 1 : 2;
+    x[i] = LOGISTIC.draw(...component(own, x.length, k, i), uniforms[i] ?? 0.5, 0);
+  }
 }
 
 /** KL(N(mean, e^logVariance) ‖ N(0, I)) of row `index` of n×d, nats; 0 for an autoencoder, which has no rate. */

@@ -2,7 +2,7 @@
 
 export type Kind = "ae" | "vae" | "cvae";
 
-export type LikelihoodName = "bernoulli" | "continuous-bernoulli" | "logistic" | "colour-logistic" | "gaussian";
+export type LikelihoodName = "bernoulli" | "continuous-bernoulli" | "logistic" | "colour-logistic" | "two-colour" | "gaussian";
 
 /** Location of a file: a URL, or gzip in base64 inside the page. */
 export type Source = { url: string } | { packed: string };
