@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 from building import resolve_model
 
-from vaelab.config import Config, ModelConfig, TrainConfig
+from vaelab.config import Config, LikelihoodName, ModelConfig, TrainConfig
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError
 from vaelab.presets import PRESETS, PresetName, with_preset
@@ -26,6 +26,13 @@ def test_a_preset_is_a_whole_configuration(name: PresetName) -> None:
     assert complete.latent_dim is not None
     seconds = PRESETS[name].train["seconds"]
     assert (f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min") in PRESETS[name].summary
+
+
+@pytest.mark.parametrize(("likelihood", "network"), [("colour-logistic", "pca"), ("two-colour", "two-colour")])
+def test_colour_images_have_their_own_networks(likelihood: LikelihoodName, network: str) -> None:
+    config = with_preset("standard", likelihood=likelihood)
+    assert (config.model.network, config.train.seconds, config.train.ema) == (network, 600.0, 0.999)
+    assert (config.model.latent_dim is None) == (network == "two-colour")
 
 
 def test_what_is_said_goes_before_the_preset() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from vaelab.config import Config
+from vaelab.config import Config, LikelihoodName
 from vaelab.errors import ConfigError, did_you_mean
 
 PresetName = Literal["quick", "standard", "best", "gpu"]
@@ -28,7 +28,7 @@ class Preset:
     summary
         Its cost and its result, in one line.
     colour_model, colour_train
-        The fields for colour images, if they are others.
+        The fields for colour images, if they are others. Images of two colours have the network of this name instead.
     """
 
     model: dict[str, Any]
@@ -37,11 +37,15 @@ class Preset:
     colour_model: dict[str, Any] | None = None
     colour_train: dict[str, Any] | None = None
 
-    def settings(self, colour: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the fields of `ModelConfig` and `TrainConfig` for grey or colour images."""
-        if colour and self.colour_model is not None and self.colour_train is not None:
-            return self.colour_model, self.colour_train
-        return self.model, self.train
+    def settings(self, likelihood: LikelihoodName) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the fields of `ModelConfig` and `TrainConfig` for data with this default likelihood."""
+        if (
+            likelihood not in ("colour-logistic", "two-colour")
+            or self.colour_model is None
+            or self.colour_train is None
+        ):
+            return self.model, self.train
+        return {"network": "two-colour"} if likelihood == "two-colour" else self.colour_model, self.colour_train
 
 
 PRESETS: dict[PresetName, Preset] = {
@@ -81,7 +85,7 @@ PRESETS: dict[PresetName, Preset] = {
 }
 
 
-def with_preset(name: str, config: Config | None = None, *, colour: bool = False) -> Config:
+def with_preset(name: str, config: Config | None = None, *, likelihood: LikelihoodName = "bernoulli") -> Config:
     """Return `config` with the settings of a preset for the fields that it leaves at None: explicit values win.
 
     If `config` gives epochs, the preset's seconds are dropped.
@@ -92,8 +96,8 @@ def with_preset(name: str, config: Config | None = None, *, colour: bool = False
         One of `PRESETS`.
     config
         Settings that win over the preset's.
-    colour
-        Whether the images are in colour.
+    likelihood
+        The default likelihood of the data (`vaelab.data.dataset.default_likelihood`).
 
     Raises
     ------
@@ -104,7 +108,7 @@ def with_preset(name: str, config: Config | None = None, *, colour: bool = False
         names = get_args(PresetName)
         raise ConfigError(f"`preset`: got {name!r}; expected one of {', '.join(names)}.{did_you_mean(name, names)}")
     config = config or Config()
-    model, train = PRESETS[name].settings(colour)  # pyright: ignore[reportArgumentType] - checked above
+    model, train = PRESETS[name].settings(likelihood)  # pyright: ignore[reportArgumentType] - checked above
     if config.model.network not in (None, model["network"]):
         raise ConfigError(
             f"`network`: got {config.model.network} with `preset={name}`, which is a {model['network']}; "
