@@ -5,12 +5,14 @@ import pytest
 import torch
 from building import held_out_input
 from conftest import generator
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vaelab.config import LikelihoodName
 from vaelab.models.moments import Moments
 from vaelab.objectives.batch import held_out_levels, to_unit, training_input
 from vaelab.optim.batches import BatchStream, ShuffledOrder
-from vaelab.random import binarisation_key, generator_for, latent_noise, random_bits
+from vaelab.random import binarisation_key, generator_for, latent_noise, random_bits, shuffled
 
 LEVELS = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
 
@@ -51,6 +53,33 @@ def test_the_stream_does_not_depend_on_the_batch_size() -> None:
 def test_seeds_give_different_orders() -> None:
     orders = {tuple(ShuffledOrder(30, 30, seed=seed).at(0).tolist()) for seed in range(20)}
     assert len(orders) == 20
+
+
+@given(count=st.integers(1, 3000), seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 10**6))
+def test_a_permutation_has_every_element_once(count: int, seed: int, epoch: int) -> None:
+    found = shuffled(np.arange(count), count, seed, epoch)
+    assert np.array_equal(np.sort(found), np.arange(count))
+    part = np.arange(count // 3, count // 2)
+    assert np.array_equal(shuffled(part, count, seed, epoch), found[part])
+
+
+def test_a_permutation_of_very_many_elements_is_computed_where_it_is_asked_for() -> None:
+    count = 10**12
+    found = shuffled(np.arange(count - 5000, count), count, 0, 0)
+    assert found.min() >= 0
+    assert found.max() < count
+    assert len(np.unique(found)) == 5000
+    assert abs(found.mean() / count - 0.5) < 5 * (1 / 12 / 5000) ** 0.5
+
+
+def test_neighbours_have_nothing_in_common_in_a_permutation() -> None:
+    count = 100_003
+    found = shuffled(np.arange(count), count, 1, 2).astype(np.float64)
+    for distance in (1, 2, 317, 316, 5000):
+        assert abs(np.corrcoef(found[:-distance], found[distance:])[0, 1]) < 5 / count**0.5
+    assert abs(np.corrcoef(found, np.arange(count))[0, 1]) < 5 / count**0.5
+    fixed = (found == np.arange(count)).sum()
+    assert fixed <= 8  # Poisson with mean 1
 
 
 def test_every_image_is_as_likely_to_come_first() -> None:
@@ -213,6 +242,35 @@ def test_what_a_step_sees_follows_from_seed_and_step() -> None:
         assert not torch.equal(noise, other.at(step).noise)
     noises = torch.stack([one.at(step).noise for step in range(40)])
     assert len(noises.unique()) == noises.numel()
+
+
+def test_flips_mirror_half_of_the_images_and_follow_from_seed_and_step() -> None:
+    images = torch.arange(6, dtype=torch.uint8).view(1, 1, 2, 3) + 6 * torch.arange(30, dtype=torch.uint8).view(
+        30, 1, 1, 1
+    )
+    plain = BatchStream(images, None, 8, 3, 0)
+    one, same = (BatchStream(images, None, 8, 3, 0, flip=True) for _ in range(2))
+    mirrored = 0
+    for step in range(200):
+        batch, original = one.at(step), plain.at(step)
+        assert torch.equal(batch.noise, original.noise)
+        for image, before in zip(batch.images, original.images, strict=True):
+            assert torch.equal(image, before) or torch.equal(image, before.flip(-1))
+            mirrored += not torch.equal(image, before)
+        if step % 7 == 0:
+            assert torch.equal(same.at(step).images, batch.images)
+    assert abs(mirrored - 800) < 5 * 20
+
+
+def test_the_images_of_later_steps_are_announced() -> None:
+    images = torch.arange(100, dtype=torch.uint8).view(100, 1, 1, 1)
+    told: list[np.ndarray] = []
+    stream = BatchStream(images, None, 8, 3, 0, announce=told.append)
+    seen = torch.cat([stream.at(step).images.flatten() for step in range(3 * stream.ahead)])
+    assert np.concatenate(told[:3]).tolist() == seen.tolist()
+    assert len(told) == 4
+    stream.at(10 * stream.ahead)
+    assert len(told) == 6  # what is drawn was not announced before
 
 
 def test_large_images_are_drawn_for_fewer_steps_at_a_time() -> None:

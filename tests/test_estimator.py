@@ -63,7 +63,14 @@ def test_the_parameters_are_the_fields_of_the_configuration() -> None:
     fields = [*dataclasses.fields(ModelConfig), *dataclasses.fields(TrainConfig)]
     expected = {field.name: field.default for field in fields if field.name != "model"}
     expected |= {"beta": 1.0, "learning_rate": 3e-3, "seed": 0, "ema": 0.998, "weight_decay": 1e-4, "warmup": 0.02}
-    expected |= {"gradient_clip": 3.0, "kl_warmup": 0.1, "free_bits": 0.0, "iwae_samples": 1, "iwae_fraction": 0.1}
+    expected |= {
+        "gradient_clip": 3.0,
+        "kl_warmup": 0.1,
+        "free_bits": 0.0,
+        "flip": "no",
+        "iwae_samples": 1,
+        "iwae_fraction": 0.1,
+    }
     expected |= {"device": "auto", "precision": "auto", "compile": "no", "verbose": False, "checkpoint_every": 20.0}
     for kind in THREE:
         signature = inspect.signature(kind).parameters.values()

@@ -149,7 +149,8 @@ def test_an_untrained_model_has_the_colours_of_the_image() -> None:
     x, _, colours = painted(300)
     config = ModelConfig(model="vae", network="two-colour", likelihood="two-colour", latent_dim=COLOURS + 2)
     model = build_model(config, SHAPE, 0).eval()
-    start_from_images(model, (255 * x).round().to(torch.uint8))
+    images = (255 * x).round().to(torch.uint8)
+    start_from_images(model, images, Moments.of(images))
     with torch.no_grad():
         inference = model(x, None, torch.zeros(len(x), model.latent_dim))
     mean = inference.posterior.mean[:, :COLOURS]

@@ -23,6 +23,7 @@ ModelChoice = Literal["ae", "vae", "cvae", "all"]
 NetworkName = Literal["mlp", "pca", "two-colour", "conv", "ladder"]
 SpatialMixingName = Literal["free", "relative", "conv"]
 CompileName = Literal["auto", "yes", "no"]
+FlipName = Literal["no", "horizontal"]
 PrecisionName = Literal["float32", "bfloat16"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]
 LikelihoodName = Literal["bernoulli", "continuous-bernoulli", "logistic", "colour-logistic", "two-colour", "gaussian"]
@@ -139,6 +140,10 @@ class TrainConfig:
     """Nats per latent dimension, averaged over a batch, below which the rate is not minimised; a level of a ladder is
     treated as one group. Default: 0."""
 
+    flip: FlipName | None = None
+    """horizontal mirrors each training image left to right with probability ½, which helps long trainings on photographs; not for
+    letters or digits. Default: no."""
+
     iwae_samples: int | None = None
     """Number of IWAE samples in the final phase of the training; 1 disables it. Default: 1."""
 
@@ -234,6 +239,7 @@ class ResolvedTrainConfig:
     beta: float = 1.0
     kl_warmup: float = 0.1
     free_bits: float = 0.0
+    flip: FlipName = "no"
     iwae_samples: int = 1
     iwae_fraction: float = 0.1
     seed: int = 0

@@ -1,8 +1,9 @@
-"""Seeded generators, counter-based random bits, and the binarisation made from them.
+"""Seeded generators, counter-based random bits with the binarisation made from them, and permutations computed per index.
 
 Every generator is a function of (purpose, seed, index) alone, so step t needs none of the steps before it.
 
-Sources: Salmon et al. 2011 (counter-based random numbers); Wellons, hash-prospector (the multipliers).
+Sources: Salmon et al. 2011 (counter-based random numbers); Wellons, hash-prospector (the multipliers); Black & Rogaway 2002,
+section 4 (permutations of any number of elements by a generalised Feistel network, with cycle walking).
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import hashlib
 import math
 import struct
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int32, UInt8
+from jaxtyping import Bool, Float, Int32, Int64, UInt8
 from torch import Tensor
 
 ROUNDS = tuple(
@@ -26,6 +28,42 @@ The multipliers are odd: 2³² over the golden ratio, and two found by search to
 
 SECOND_KEY_ROUND = 2
 """The round before which the second half of the key is mixed in."""
+
+
+FEISTEL_ROUNDS = 8
+"""Rounds of a permutation: twice the four after which a Feistel network of random functions passes for random."""
+
+
+def shuffled(index: Int64[np.ndarray, " n"], count: int, seed: int, epoch: int) -> Int64[np.ndarray, " n"]:
+    """Return the elements at `index` of the permutation of 0…count−1 that (seed, epoch) determines, without the others.
+
+    With a·b ≥ count, x = b·l + r is a pair of l < a and r < b, to each of which a function of the other is added in turn. This is
+    a permutation of 0…ab−1; a result beyond the last element is permuted again.
+    """
+    columns = max(1, math.isqrt(count - 1) + 1)
+    sizes = -(-count // columns), columns
+    keys = (
+        torch.randint(2**32, (FEISTEL_ROUNDS,), generator=generator_for("order", seed, epoch)).numpy().astype(np.uint32)
+    )
+    found = index.copy()
+    outside = np.ones(len(index), bool)
+    while outside.any():
+        pair = list(np.divmod(found[outside], columns))
+        for number, key in enumerate(keys):
+            side = number % 2
+            pair[side] = (pair[side] + _scrambled(pair[1 - side].astype(np.uint32), key)) % sizes[side]
+        found[outside] = columns * pair[0] + pair[1]
+        outside = found >= count
+    return found
+
+
+def _scrambled(value: np.ndarray, key: np.uint32) -> np.ndarray:
+    """Return 32 bits, as int64, that a value and a key determine, by the rounds of `random_bits`."""
+    mixed = value + key
+    for factor, shift in ROUNDS:
+        mixed = mixed * np.uint32(factor % 2**32)
+        mixed ^= mixed >> np.uint32(shift)
+    return mixed.astype(np.int64)
 
 
 def generator_for(purpose: str, seed: int, index: int, device: torch.device | str = "cpu") -> torch.Generator:

@@ -16,7 +16,7 @@ from vaelab.cli.app import INTERRUPTED, app  # isort: skip - first: the total ti
 
 from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
-from vaelab.cli import evaluate, explore, export, generate, serve, studio, train
+from vaelab.cli import data, evaluate, explore, export, generate, serve, studio, train
 from vaelab.cli.spelling import with_current_names, with_options
 from vaelab.errors import RunWarning, TrainingError, VaelabError, did_you_mean, printable, shortened
 
@@ -29,7 +29,7 @@ ORDER = (
 for rank, name in enumerate(ORDER):
     app[name].sort_key = rank
 
-__all__ = ["app", "evaluate", "explore", "export", "generate", "main", "serve", "studio", "train"]
+__all__ = ["app", "data", "evaluate", "explore", "export", "generate", "main", "serve", "studio", "train"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -59,14 +59,13 @@ def validation_lines(validation: Nats, model: Model, config: ResolvedConfig, dat
 
 def constant_nats(model: Model, config: ResolvedConfig, dataset: Dataset) -> float:
     """Return the nats per validation image under the constant decoder output that fits mean and variance of the training data."""
-    import torch
-
     from vaelab.models.moments import Moments
     from vaelab.objectives.batch import held_out_levels, to_unit
     from vaelab.objectives.bounds import images_at_once
+    from vaelab.training.fit import moments_of
     from vaelab.training.validation import validation_subset
 
-    moments = Moments.of(torch.from_numpy(dataset.train.images))
+    moments = moments_of(dataset.train)
     if len(model.shape) == 1:  # the parameters of a table are in standardised units
         deviation = moments.variance.sqrt() / model.scale
         moments = Moments((moments.mean - model.location) / model.scale, deviation.square())

@@ -49,7 +49,8 @@ def sample(
     run
         Run folder.
     out
-        FILE.png (a grid, one row per label), FILE.npz (images, labels, z), or a FOLDER (PNG files in class folders).
+        FILE.png (a grid, one row per label), FILE.npz (images, labels, z), a FOLDER (PNG files in class folders), or FOLDER.pack
+        (any number of images, as a data source; the same command continues one that was interrupted).
     label
         Label by name or index; repeat the option for several. Default: all labels.
     count
@@ -64,11 +65,23 @@ def sample(
     from vaelab.files import expect_suffix
     from vaelab.progress import say, work_bar
 
-    as_folder = out.is_dir() or not out.suffix
-    if not as_folder:
-        expect_suffix(out, ".png", ".npz")
+    as_folder = (out.is_dir() and out.suffix.lower() != ".pack") or not out.suffix
+    as_pack = out.suffix.lower() == ".pack"
+    if not (as_folder or as_pack):
+        expect_suffix(out, ".png", ".npz", ".pack")
+    if as_pack and out.exists():
+        raise ConfigError(f"--out: got {out}, which exists; expected the name of a new folder")
     expect_files(run)
     model = load_model(run, trust_code)
+    if as_pack:
+        from vaelab.inference.volume import sample_to_pack
+
+        with work_bar(waiting="generating images") as report:
+            total = sample_to_pack(
+                model, out, label, count=count, temperature=temperature, seed=seed, decode=decode, progress=report
+            )
+        say(f"{counted(total, 'image')}: {out}")
+        return
     from vaelab.cli.outputs import write_samples
 
     cells = count * len(label or model.classes or [""])

@@ -1,4 +1,4 @@
-"""`vaelab data` and `vaelab train`: describe a data source, and train a model on it."""
+"""`vaelab train`: train a model on a data source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from vaelab.cli.app import (
     import_pytorch,
     load_data_of_run,
     load_source,
-    show,
     source_arguments,
 )
 from vaelab.cli.train_options import TrainOptions, as_config
@@ -41,47 +40,6 @@ PRESET_HELP = (
     + ", ".join(f"{name} ({_budget(preset.train['seconds'])})" for name, preset in PRESETS.items())
     + ". Explicit options override the preset."
 )
-
-
-@app.command
-def data(source: str | None = None, /, *, options: Options = None, out: Path | None = None) -> None:
-    """List the built-in data sets, or describe a data source and draw a contact sheet of it.
-
-    Parameters
-    ----------
-    source
-        A built-in name, a folder of images (one folder per class, or flat), a folder of IDX files, an .npz file, or a table
-        of paths and labels (.csv, .parquet).
-    out
-        File of the contact sheet, FILE.png. Default: NAME-sheet.png in the current folder.
-    """
-    from vaelab.data import BUILTIN
-
-    if source is None:
-        width = max(map(len, BUILTIN))
-        for name, line in BUILTIN.items():
-            print(f"{name:<{width}}  {line}")
-        print(
-            "or a folder of images (one folder per class, or flat), a folder of IDX files, an .npz file, "
-            "a table with the columns path and label (.csv, .parquet)"
-        )
-        return
-    from vaelab.data.describe import describe_dataset
-    from vaelab.figures.plots import contact_sheet, save_picture
-    from vaelab.files import expect_suffix
-    from vaelab.progress import work_bar
-
-    if out is not None:
-        expect_suffix(out, ".png")
-    dataset = load_source(source, options)
-    with work_bar(waiting="describing the images"):
-        lines = list(describe_dataset(dataset))
-    for line in lines:
-        show(line)
-    path = out or Path(f"{dataset.name}-sheet.png")
-    with work_bar(waiting="drawing the contact sheet"):
-        save_picture(path, contact_sheet(dataset))
-    show(f"contact sheet: {path}")
 
 
 @app.command
@@ -119,7 +77,9 @@ def train(
     with open_signals():  # also while loading and drawing, SIGTERM and SIGHUP leave nothing half-written
         dataset = load_data_of_run(out, source, options) if resume and out is not None else load_source(source, options)
         if preset is not None:
-            config = with_preset(preset, config, colour=dataset.colour)
+            from vaelab.data.dataset import default_likelihood
+
+            config = with_preset(preset, config, likelihood=default_likelihood(dataset.train))
         trust = ["--trust-code"] if custom else []
         command = ["vaelab", "train", source, *source_arguments(options), *trust]
         if config.model.model == "all":

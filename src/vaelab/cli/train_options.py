@@ -31,6 +31,7 @@ FIELDS = {
         "weight_decay",
         "ema",
         "gradient_clip",
+        "flip",
         "seed",
     ),
     "Hardware": ("precision", "device", "compile"),

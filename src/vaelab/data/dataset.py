@@ -7,7 +7,7 @@ stored in the same way, as float32 of shape (N, D).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -23,8 +23,8 @@ NEAR_BINARY_SHARE = 0.2
 TWO_COLOUR_SHARE = 0.88
 """Colour images are of two colours if the median of `two_colour_share` is at least this. Letters have 0.93, photographs 0.70."""
 
-JUDGED = 1000
-"""Colour images for which that median is computed."""
+JUDGED = 5000
+"""Images that these shares are computed of, at most."""
 
 MAX_DEVIATIONS = 1e18
 """Largest distance of a held-out value of a table from the mean of its column, in standard deviations of the training set."""
@@ -42,6 +42,20 @@ class Loading(NamedTuple):
     seed: int = 0
 
 
+class Known(NamedTuple):
+    """What was computed of training images when they were packed, and how to read them."""
+
+    fingerprint: str
+    classes: tuple[str, ...]
+    """The class names that the fingerprint is of."""
+
+    moments: np.ndarray | None
+    """Mean, variance and covariance of the pixels, as `vaelab.models.moments.Moments` has them, float64 (planes, H, W)."""
+
+    announce: Callable[[np.ndarray], None] = lambda _: None
+    """Starts to read the images at these indices from the disk, without waiting for them."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """Images and their labels.
@@ -56,12 +70,15 @@ class Split:
         True factors of variation of synthetic data by name, each float32 (N,); otherwise empty.
     paths
         Path of the file of each image, text in an object array (N,), or None if the source is not image files.
+    known
+        What is known of all these images together, or None.
     """
 
     images: np.ndarray
     labels: np.ndarray | None = None
     factors: Mapping[str, np.ndarray] = field(default_factory=dict)
     paths: np.ndarray | None = None
+    known: Known | None = None
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -196,14 +213,11 @@ class Dataset:
         """Whether the images have labels."""
         return bool(self.classes)
 
-    @property
-    def colour(self) -> bool:
-        """Whether it holds images of three channels."""
-        return len(self.shape) == 3 and self.shape[0] == 3
-
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the training images, their labels and the class names, in hexadecimal."""
+        if (known := self.train.known) is not None and known.classes == self.classes:
+            return known.fingerprint
         digest = hashlib.sha256(repr((self.train.images.shape, self.train.images.dtype.str, self.classes)).encode())
         digest.update(self.train.images.data)
         if self.train.labels is not None:
@@ -211,9 +225,14 @@ class Dataset:
         return digest.hexdigest()
 
 
+def judged(images: np.ndarray) -> np.ndarray:
+    """Return `JUDGED` images at equal distances, or all if there are fewer."""
+    return images[:: max(1, len(images) // JUDGED)][:JUDGED]
+
+
 def between_share(images: np.ndarray) -> float:
     """Return the share, 0…1, of the values of uint8 images strictly between 10 % and 90 % of white (26…229)."""
-    # In chunks: each comparison of a full data set takes as much memory as the data set.
+    # In chunks: each comparison of all images takes as much memory as they do.
     chunks = (images[first : first + 1000] for first in range(0, len(images), 1000))
     return sum(np.count_nonzero((chunk > 25) & (chunk < 230)) for chunk in chunks) / max(1, images.size)
 
@@ -247,7 +266,8 @@ def default_likelihood(split: Split) -> LikelihoodName:
     """
     if split.images.ndim == 2:
         return "gaussian"
+    images = judged(split.images)
     if split.images.shape[1] == 3:
-        shares = two_colour_share(split.images[:JUDGED])
+        shares = two_colour_share(images)
         return "two-colour" if len(shares) and np.median(shares) >= TWO_COLOUR_SHARE else "colour-logistic"
-    return "bernoulli" if between_share(split.images) <= NEAR_BINARY_SHARE else "logistic"
+    return "bernoulli" if between_share(images) <= NEAR_BINARY_SHARE else "logistic"

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from vaelab.data.dataset import (
-    JUDGED,
     NEAR_BINARY_SHARE,
     Dataset,
     between_share,
     default_likelihood,
+    judged,
     two_colour_share,
 )
 from vaelab.errors import counted, printable
@@ -43,14 +43,15 @@ def describe_dataset(dataset: Dataset) -> Iterator[str]:
     yield f"{printable(dataset.name)}: {', '.join(counts)} images"
     channels, height, width = dataset.shape
     _, shown = dataset.shown
-    levels = len(np.unique(shown.images))
+    chunks = (shown.images[first : first + 1000].ravel() for first in range(0, len(shown), 1000))
+    levels = np.count_nonzero(sum(np.bincount(chunk, minlength=256) for chunk in chunks))
     yield f"size: {height}×{width} pixels, {'grey' if channels == 1 else 'RGB'}, {levels} of 256 levels occur"
-    share = between_share(shown.images)
     if channels == 1:
+        share = between_share(judged(shown.images))
         side = "≤" if share <= NEAR_BINARY_SHARE else ">"
         reason = f"{share:.1%} of the pixels lie between 10 % and 90 % of white, {side} {NEAR_BINARY_SHARE:.0%}"
     else:
-        share = float(np.median(two_colour_share(shown.images[:JUDGED])))
+        share = float(np.median(two_colour_share(judged(shown.images))))
         reason = f"RGB, two colours explain {share:.0%} of the variance of an image".replace("%", " %")
     yield f"likelihood: {default_likelihood(shown)} ({reason})"
     if not dataset.labelled:

@@ -7,7 +7,7 @@ skipped, they are found before, so that the splits are those of the folder witho
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,6 +46,19 @@ class Reading(NamedTuple):
     white: float | None = None
     limits: Limits = Limits()
     follow_links: bool = False
+    instead: Callable[[FilePlan], Dataset] | None = None
+    """What is done with the files instead of reading all of them into memory."""
+
+
+class FilePlan(NamedTuple):
+    """The files of each split, before any of them is read."""
+
+    source: Path
+    name: str
+    splits: Mapping[str, Files]
+    classes: tuple[str, ...]
+    notes: list[str]
+    reading: Reading
 
 
 NO_PIXELS = {channels: np.empty((channels, 0, 0), np.uint8) for channels in (1, 3)}
@@ -102,6 +115,12 @@ def load_image_files(
     selected = select(arranged.parts, arranged.classes, reading.selection, reading.seed)
     parts = without_broken(selected.parts)
 
+    all_notes = [*notes, *_skipped_notes(source, broken), *arranged.notes, *selected.notes]
+    all_notes += class_notes(parts, selected.classes, limited=reading.selection.limit is not None)
+    if reading.instead is not None:
+        chosen = {split: Files(list(paths[part.images]), part.labels) for split, part in parts.items()}
+        return reading.instead(FilePlan(source, name, chosen, selected.classes, all_notes, reading))
+
     needed = np.sort(np.concatenate([part.images for part in parts.values()]))
     position = {path: i for i, path in enumerate(dict.fromkeys(paths[needed]))}
     read = _read_cached(source, list(position), reading._replace(skip_broken=False))
@@ -112,9 +131,7 @@ def load_image_files(
         Split(read.images[row[part.images]], part.labels, paths=paths[part.images])
         for part in (parts["train"], parts["validation"], parts["test"])
     )
-    all_notes = [*read.notes, *notes, *_skipped_notes(source, broken), *arranged.notes, *selected.notes]
-    all_notes += class_notes(parts, selected.classes, limited=reading.selection.limit is not None)
-    return Dataset(name, train, validation, test, selected.classes, tuple(all_notes))
+    return Dataset(name, train, validation, test, selected.classes, (*read.notes, *all_notes))
 
 
 def _with_images(parts: Mapping[str, Part], classes: tuple[str, ...]) -> tuple[dict[str, Part], tuple[str, ...]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vaelab.data.builtin import BUILTIN, load_builtin
 from vaelab.data.dataset import Dataset, Loading, SkipBroken
@@ -16,10 +17,11 @@ from vaelab.data.image_files import Reading
 from vaelab.data.limits import Limits
 from vaelab.data.names import existing_form
 from vaelab.data.npz import load_npz
+from vaelab.data.pack import is_pack, load_pack
 from vaelab.data.resize import Fit, Progress, check_fit, parse_size, resize_dataset
 from vaelab.data.select import parse_selection, select_from
 from vaelab.data.table import SUFFIXES, load_path_table
-from vaelab.errors import ConfigError, DataError, did_you_mean, printable, shortened
+from vaelab.errors import ConfigError, DataError, OutputError, did_you_mean, printable, shortened
 
 EXPECTED = (
     f"expected a built-in name ({', '.join(BUILTIN)}), a folder, an .npz file or a table of paths (.csv, .parquet)"
@@ -48,8 +50,9 @@ def load_dataset(
     ----------
     source
         A built-in name (see `BUILTIN`); a folder of images (PNG, JPEG, WebP, BMP, TIFF, GIF), with or without class
-        folders; a folder of IDX files; an .npz file; or a table of paths and labels, .csv or .parquet. A string equal to a
-        built-in name always selects the built-in source; use "./mnist" or a `Path` for a folder of that name.
+        folders; a folder of IDX files; an .npz file; a pack (`vaelab data pack`); or a table of paths and labels, .csv or
+        .parquet. A string equal to a built-in name always selects the built-in source; use "./mnist" or a `Path` for a folder
+        of that name.
     size
         Side of a square in pixels, (H, W), or text such as "32x48". Images of another size are scaled and then cropped or
         padded, as recorded in `notes`. Without it, image files of different sizes are scaled to a square of their median short
@@ -93,18 +96,34 @@ def load_dataset(
     ConfigError
         If an option is out of range, or the source does not have all of `classes`.
     """
-    check_fit(fit)
-    if seed < 0:
-        raise ConfigError(f"`seed`: got {seed}; expected a whole number of at least 0")
-    selection = parse_selection(classes, limit)
-    limits = Limits(max_pixels, max_bytes, max_classes).checked()
-    options = (skip_broken, selection, progress, parse_white(white), limits, follow_links)
-    reading = Reading(parse_size(size), fit, seed, *options)
+    return load_as(source, reading(locals()))
+
+
+def reading(options: Mapping[str, Any]) -> Reading:
+    """Return the options of `load_dataset`, with their defaults, as `Reading` has them. A ConfigError if one is out of range."""
+    check_fit(options["fit"])
+    if options["seed"] < 0:
+        raise ConfigError(f"`seed`: got {options['seed']}; expected a whole number of at least 0")
+    return Reading(
+        size=parse_size(options["size"]),
+        fit=options["fit"],
+        seed=options["seed"],
+        skip_broken=options["skip_broken"],
+        selection=parse_selection(options["classes"], options["limit"]),
+        progress=options["progress"],
+        white=parse_white(options["white"]),
+        limits=Limits(options["max_pixels"], options["max_bytes"], options["max_classes"]).checked(),
+        follow_links=options["follow_links"],
+    )
+
+
+def load_as(source: str | os.PathLike[str], reading: Reading) -> Dataset:
+    """Load a dataset with parsed options; see `load_dataset`."""
     try:
         dataset = _load(source, reading)
     except DataError as error:  # may contain names of files and classes
         raise DataError(shortened(printable(str(error)))) from None
-    loading = Loading(reading.fit, reading.skip_broken, reading.white, seed)
+    loading = Loading(reading.fit, reading.skip_broken, reading.white, reading.seed)
     return replace(dataset, loading=loading, notes=tuple(map(printable, dataset.notes)))
 
 
@@ -115,6 +134,10 @@ def _load(source: str | os.PathLike[str], reading: Reading) -> Dataset:
         return _finished(rescaled(dataset, reading.white), reading)
     expect_source(source)
     path = _located(source)
+    if path.is_dir() and is_pack(path):
+        if reading.size is not None:
+            raise ConfigError(f"`size`: got one for the pack {path}, whose images have theirs; give it when packing")
+        return select_from(load_pack(path, progress=reading.progress), reading.selection, reading.seed)
     try:
         if path.is_dir() and not any(map(is_idx_name, os.listdir(path))):  # noqa: PTH208 - faster for many files
             return load_image_folder(path, reading)
@@ -123,6 +146,8 @@ def _load(source: str | os.PathLike[str], reading: Reading) -> Dataset:
         if path.suffix.lower() == ".npz" and not path.is_dir():
             return _finished(load_npz(path, reading), reading)
         return _finished(rescaled(_load_idx(path, reading), reading.white), reading)
+    except OutputError:  # of a pack that is written while reading
+        raise
     except OSError as error:
         raise DataError(
             f"{error.filename or path}: cannot be read ({error.strerror or error}); expected a readable file or "

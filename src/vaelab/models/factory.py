@@ -47,9 +47,12 @@ def build_model(config: ResolvedModelConfig, shape: tuple[int, ...], classes: in
     return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - nn.Module's stub lacks it
 
 
-def start_from_images(model: Model, images: Tensor) -> None:
-    """Set the weights and units of a new model that are computed from the training images, uint8 (N, C, H, W) or rows (N, D)."""
-    model.initialise_from_data(Moments.of(images))
+def start_from_images(model: Model, images: Tensor, moments: Moments) -> None:
+    """Set the weights and units of a new model that are computed from the training images, uint8 (N, C, H, W) or rows (N, D).
+
+    `moments` are theirs.
+    """
+    model.initialise_from_data(moments)
     if isinstance(model, TwoLevelVAE):
         start_as_pca(model, images)
     if isinstance(model, SingleLatentVAE) and isinstance(model.encoder, TwoColourEncoder):

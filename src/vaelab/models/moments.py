@@ -40,6 +40,16 @@ class Moments(NamedTuple):
             return Moments(mean, variance)
         return Moments(mean, variance, products / len(data) - _pairs(mean))
 
+    def planes(self) -> Tensor:
+        """Return mean, variance and covariance, if there is one, of images as one tensor (planes, H, W)."""
+        return torch.cat([part for part in self if part is not None])
+
+    @staticmethod
+    def of_planes(planes: Tensor, channels: int) -> Moments:
+        """Return the moments of images of so many channels from their `planes`."""
+        mean, variance, covariance = planes.split([channels, channels, len(planes) - 2 * channels])
+        return Moments(mean, variance, covariance if len(covariance) else None)
+
     def over_pixels(self) -> Moments:
         """Return the moments of each channel over all pixels of images, (C, 1, 1)."""
         mean = self.mean.mean((1, 2), keepdim=True)

@@ -6,12 +6,15 @@ seen equally often whether or not the batch size divides their number, and step 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Int32
 from torch import Tensor
 
 from vaelab.objectives.batch import Batch
-from vaelab.random import binarisation_key, generator_for
+from vaelab.random import binarisation_key, generator_for, shuffled
 
 # Maximum number of steps whose batches are drawn together, and of bytes of their images. Drawing them one at a time makes a small
 # model's step 6 % slower. A block of steps shares one generator: changing these numbers changes the noise of a seed.
@@ -23,16 +26,6 @@ class ShuffledOrder:
 
     def __init__(self, count: int, batch_size: int, seed: int, device: torch.device | str = "cpu") -> None:
         self.count, self.batch_size, self.seed, self.device = count, batch_size, seed, device
-        self._epoch = -1
-        self._permutation = torch.empty(0, dtype=torch.int64)
-
-    def permutation(self, epoch: int) -> Int[Tensor, " count"]:
-        """Return the order of one pass over the images."""
-        if epoch != self._epoch:
-            generator = generator_for("order", self.seed, epoch)
-            self._permutation = torch.randperm(self.count, generator=generator).to(self.device)
-            self._epoch = epoch
-        return self._permutation
 
     def at(self, step: int, steps: int = 1) -> Int[Tensor, " batch"]:
         """Return the indices of a step, counted from 0, or of `steps` consecutive ones, one after another."""
@@ -41,22 +34,35 @@ class ShuffledOrder:
         while first < last:
             epoch, offset = divmod(first, self.count)
             taken = min(last - first, self.count - offset)
-            pieces.append(self.permutation(epoch)[offset : offset + taken])
+            pieces.append(shuffled(np.arange(offset, offset + taken), self.count, self.seed, epoch))
             first += taken
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        return torch.from_numpy(np.concatenate(pieces)).to(self.device, non_blocking=True)
 
 
 class BatchStream:
     """Raw images, labels and noise of every step, on the device of the images; `ahead` steps are drawn together."""
 
     def __init__(
-        self, images: Tensor, labels: Int[Tensor, " n"] | None, batch_size: int, latent_dim: int, seed: int
+        self,
+        images: Tensor,
+        labels: Int[Tensor, " n"] | None,
+        batch_size: int,
+        latent_dim: int,
+        seed: int,
+        *,
+        flip: bool = False,
+        announce: Callable[[np.ndarray], None] | None = None,
     ) -> None:
-        """Batches of `batch_size` of `images` (n, *shape) and `labels`, with noise of dimension `latent_dim`."""
-        self.images, self.labels, self.latent_dim, self.seed = images, labels, latent_dim, seed
+        """Batches of `batch_size` of `images` (n, *shape) and `labels`, with noise of dimension `latent_dim`.
+
+        If `flip`, each image is mirrored left to right with probability ½. `announce` is called with the indices of the images of
+        the steps after those that are drawn, so that they can be read meanwhile.
+        """
+        self.images, self.labels, self.latent_dim, self.seed, self.flip = images, labels, latent_dim, seed, flip
+        self.announce = announce
         self.order = ShuffledOrder(len(images), batch_size, seed, images.device)
         self.ahead = max(1, min(MAX_AHEAD, MAX_BYTES_AHEAD // max(1, batch_size * images[:1].nbytes)))
-        self._first = -1
+        self._first = self._announced = -1
         self._block: tuple[Tensor, Tensor | None, Float[Tensor, "steps batch d"], Int32[Tensor, "steps 2"]]
 
     def at(self, step: int, samples: int | None = None) -> Batch:
@@ -77,9 +83,19 @@ class BatchStream:
         """Return images, labels, noise and keys of the `ahead` steps from `first` on, a row per step."""
         index, device = self.order.at(first, self.ahead), self.images.device
         each = (self.ahead, self.order.batch_size)
+        if self.announce is not None:
+            later = first + self.ahead
+            for start in (later,) if first == self._announced else (first, later):
+                self.announce(self.order.at(start, self.ahead).numpy())
+            self._announced = later
         labels = None if self.labels is None else self.labels.index_select(0, index).unflatten(0, each)
         generator = generator_for("step", self.seed, first, device)
         noise = torch.randn((*each, self.latent_dim), generator=generator, device=device)
         keys = torch.stack([binarisation_key(self.seed, step) for step in range(first, first + self.ahead)])
-        images = self.images.index_select(0, index).unflatten(0, each)
+        images = self.images.index_select(0, index)
+        if self.flip:
+            generator = generator_for("flip", self.seed, first, device)
+            mirrored = torch.rand(len(images), generator=generator, device=device) < 0.5
+            images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+        images = images.unflatten(0, each)
         return images, labels, noise, keys.to(device, non_blocking=True)

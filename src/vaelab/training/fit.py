@@ -12,10 +12,11 @@ import torch
 
 from vaelab import runs
 from vaelab.config import Config, ResolvedConfig
-from vaelab.data.dataset import Dataset
+from vaelab.data.dataset import Dataset, Split
 from vaelab.errors import ConfigError
 from vaelab.memory import is_out_of_memory
 from vaelab.models.factory import build_model, start_from_images
+from vaelab.models.moments import Moments
 from vaelab.objectives.elbo import elbo
 from vaelab.objectives.importance import importance_weighted
 from vaelab.optim.batches import BatchStream
@@ -124,11 +125,20 @@ def make_trainer(config: ResolvedConfig, dataset: Dataset, *, restored: bool = F
         labels = None if split.labels is None else torch.from_numpy(split.labels).to(device)
         model = build_model(config.model, dataset.shape, len(dataset.classes), seed=train.seed)
         if not restored:
-            start_from_images(model, images)
+            start_from_images(model, images, moments_of(split))
         model.to(device).train()
         averaged = copy.deepcopy(model).eval().requires_grad_(False)
         state = TrainState.of(list(model.parameters()), list(averaged.parameters()))
-        batches = BatchStream(images.to(device), labels, train.batch_size, model.latent_dim, train.seed)
+        announce = split.known.announce if split.known is not None and device.type == "cpu" else None
+        batches = BatchStream(
+            images.to(device),
+            labels,
+            train.batch_size,
+            model.latent_dim,
+            train.seed,
+            flip=train.flip != "no",
+            announce=announce,
+        )
         validator = Validator(dataset.validation, config, device)
     except RuntimeError as error:
         if not is_out_of_memory(error):
@@ -139,6 +149,13 @@ def make_trainer(config: ResolvedConfig, dataset: Dataset, *, restored: bool = F
         ) from error
     runner = accelerated(PlainRunner(model, state, StepStats.zeros(device), train), config, batches)
     return Trainer(averaged, batches, elbo, importance_weighted, validator, runner, train)
+
+
+def moments_of(split: Split) -> Moments:
+    """Return the moments of a split, computed unless they are known."""
+    if split.known is None or split.known.moments is None:
+        return Moments.of(torch.from_numpy(split.images))
+    return Moments.of_planes(torch.from_numpy(split.known.moments), split.images.shape[1])
 
 
 def accelerated(plain: PlainRunner, config: ResolvedConfig, batches: BatchStream) -> StepRunner:

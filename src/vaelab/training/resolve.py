@@ -279,6 +279,8 @@ def _resolve_training(
             f"`iwae_samples`: got {config.iwae_samples} for an autoencoder, which draws no z; expected `model=vae` "
             "or `model=cvae`"
         )
+    if len(shape) == 1 and config.flip not in (None, "no"):
+        raise ConfigError(f"`flip`: got {config.flip} for a table; expected no: only images can be mirrored")
     device = pick_device(config.device or "auto")
     batch_size = config.batch_size or (SMALL_BATCH_SIZE if count < SMALL_DATA else BATCH_SIZE)
     if config.epochs is not None:

@@ -1,0 +1,360 @@
+"""Packs: the images and labels of a data set in files that are memory-mapped, for data larger than memory.
+
+A pack is a folder of
+
+    pack.json                  what `_index` writes
+    train.npy, …               images of each split that is not empty, uint8 (N, C, H, W)
+    train-labels.npy, …        their labels, int64 (N,), if there are any
+    moments.npy                mean, variance and covariance of the training images' pixels, as `vaelab.models.moments` has them
+
+It is written as FOLDER.partial, block by block, and renamed when it is complete. The checksums of the blocks that are on the disk
+are in `blocks.jsonl`, so a pack that was interrupted is continued.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import mmap
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vaelab import __version__
+from vaelab.data.dataset import Dataset, Known, Loading, Split
+from vaelab.data.resize import Progress
+from vaelab.errors import DataError, OutputError
+from vaelab.files import append_line, atomic_write, cannot_write
+
+INDEX, BLOCKS, MOMENTS = "pack.json", "blocks.jsonl", "moments.npy"
+FORMAT = 1
+BLOCK_BYTES = 16 << 20  # of images, which are written and checked together
+CHECKED_BYTES = 1 << 30  # of a pack: if it has more, checksums are compared by `vaelab data` only
+SPARE_BYTES = 64 << 20  # that stay free on the disk
+
+Read = Callable[[int, int], tuple[np.ndarray, np.ndarray | None]]
+"""Images first…last−1 of a split, uint8 (n, C, H, W), and their labels."""
+
+
+class Source(NamedTuple):
+    """What is packed, and how its images are read."""
+
+    name: str
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    counts: Mapping[str, int]
+    """Images of "train", "validation" and "test"."""
+
+    read: Mapping[str, Read]
+    notes: tuple[str, ...] = ()
+    loading: Loading = Loading()
+    identity: str = ""
+    """What else determines the images: with another one, a pack that was interrupted is not continued."""
+
+
+def is_pack(path: Path) -> bool:
+    """Return whether a path is the folder of a pack."""
+    try:
+        return (path / INDEX).is_file()
+    except OSError:  # a name that no file can have
+        return False
+
+
+def source_of(dataset: Dataset) -> Source:
+    """Return a data set that is in memory as the source of a pack. A DataError if it is a table of numbers."""
+    splits = {name: dataset.part(name) for name in ("train", "validation", "test")}
+    shape = dataset.shape
+    if len(shape) != 3:
+        raise DataError(f"{dataset.name}: got a table of numbers; expected images: tables are kept in memory")
+
+    def reader(split: Split) -> Read:
+        labels = split.labels
+        return lambda first, last: (split.images[first:last], None if labels is None else labels[first:last])
+
+    return Source(
+        dataset.name,
+        (shape[0], shape[1], shape[2]),
+        dataset.classes,
+        {name: len(split) for name, split in splits.items()},
+        {name: reader(split) for name, split in splits.items()},
+        dataset.notes,
+        dataset.loading,
+    )
+
+
+def partial_folder(out: Path) -> Path:
+    """Return where a pack is written before it is complete."""
+    return out.with_name(f"{out.name}.partial")
+
+
+def write_pack(
+    source: Source, out: Path, moments: Callable[[np.ndarray], np.ndarray], progress: Progress | None = None
+) -> None:
+    """Write `source` as the pack `out`, or continue to do so.
+
+    Parameters
+    ----------
+    source
+        The images. Reading the same ones again must give the same result.
+    out
+        Folder that does not exist yet.
+    moments
+        Computes the content of `moments.npy` from the training images.
+    progress
+        Callback with a description, the number of images written, and the total.
+
+    Raises
+    ------
+    OutputError
+        If `out` exists, another pack was interrupted there, or the disk is full or cannot be written.
+    """
+    if os.path.lexists(out):
+        raise OutputError(f"{out}: exists; expected the name of a new pack; delete it or give another `out`")
+    folder = partial_folder(out)
+    try:
+        _begin(source, folder)
+        done, total, written = _recorded(folder), sum(source.counts.values()), 0
+        size = _block_size(source.shape)
+        files = {}
+        for split, count in source.counts.items():
+            if count == 0:
+                continue
+            for first, last in _blocks(count, size):
+                key = f"{split} {first}"
+                if (checks := done.get(key)) is None or _sums(folder, split, source, first, last) != checks:
+                    _write_block(folder, split, source, first, last)
+                    done[key] = _sums(folder, split, source, first, last)
+                    append_line(folder / BLOCKS, json.dumps([key, done[key]]))
+                written += last - first
+                if progress:
+                    progress("packing", written, total)
+            files[split] = [done[f"{split} {first}"] for first, _ in _blocks(count, size)]
+        if source.counts["train"]:
+            with atomic_write(folder / MOMENTS) as temporary:
+                np.save(temporary, moments(_split(folder, "train", source).images))
+        train, validation, test = (_split(folder, split, source) for split in ("train", "validation", "test"))
+        fingerprint = Dataset(source.name, train, validation, test, source.classes).fingerprint
+        with atomic_write(folder / INDEX) as temporary:
+            temporary.write_text(json.dumps(_index(source, files, fingerprint)), "utf-8")
+        (folder / BLOCKS).unlink()
+        folder.rename(out)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise cannot_write(folder, error) from error
+
+
+def load_pack(path: Path, progress: Progress | None = None) -> Dataset:
+    """Load a pack: its images are memory-mapped, so they take no memory of the process.
+
+    Parameters
+    ----------
+    path
+        Folder of the pack.
+    progress
+        Callback with a description, the number of images checked, and the total.
+
+    Raises
+    ------
+    DataError
+        If it is of another format, a file is missing or of another size, or if it has at most `CHECKED_BYTES` and was altered.
+    """
+    return _loaded(path, CHECKED_BYTES, progress)
+
+
+def check_pack(path: Path, progress: Progress | None = None) -> None:
+    """Raise a DataError as `load_pack` does, and if any block of images or labels was altered; reads all images."""
+    _loaded(path, math.inf, progress)
+
+
+def _loaded(path: Path, checked_bytes: float, progress: Progress | None) -> Dataset:
+    try:
+        index = json.loads((path / INDEX).read_text("utf-8"))
+        if index.get("format") != FORMAT:
+            raise DataError(
+                f"{path}: got a pack of format {index.get('format')}; expected {FORMAT}; pack its source again with this vaelab"
+            )
+        counts = {split: int(index["counts"][split]) for split in ("train", "validation", "test")}
+        C, H, W = (int(size) for size in index["shape"])
+        classes = tuple(map(str, index["classes"]))
+        source = Source(str(index["name"]), (C, H, W), classes, counts, {}, tuple(map(str, index["notes"])))
+        size = sum(counts.values()) * C * H * W
+        if size <= checked_bytes:
+            _check(path, source, int(index["block_size"]), index["blocks"], progress)
+        train, validation, test = (_split(path, split, source) for split in ("train", "validation", "test"))
+        if counts["train"]:
+            moments = np.load(path / MOMENTS, allow_pickle=False)
+            if moments.dtype != np.float64 or moments.shape[1:] != (H, W):
+                raise DataError(f"{path / MOMENTS}: got another content than expected; pack the source again")
+            images, announce = _announced(path / "train.npy", train.images.shape)
+            train = Split(images, train.labels, known=Known(str(index["fingerprint"]), classes, moments, announce))
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or path}: cannot be read ({error.strerror or error}); expected all files of the pack"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path / INDEX}: got no valid index of a pack ({error}); pack the source again") from None
+    note = f"Mapped {sum(counts.values()):,} images ({size / 2**30:.2g} GiB) from {path}: they are read as they are needed."
+    return Dataset(source.name, train, validation, test, classes, (*source.notes, note))
+
+
+def _begin(source: Source, folder: Path) -> None:
+    """Create the folder and files of full size; an OutputError if something else was begun there, or the disk is too small."""
+    plan = folder / "plan.json"
+    facts = (source.name, source.shape, source.classes, dict(source.counts), source.loading, source.identity)
+    wanted = json.dumps([FORMAT, __version__, _block_size(source.shape), *facts])
+    folder.mkdir(parents=True, exist_ok=True)
+    if plan.exists():
+        if plan.read_text("utf-8") != wanted:
+            raise OutputError(
+                f"{folder}: holds the beginning of a pack of other images; delete it, or give another `out`"
+            )
+        return
+    needed = sum(source.counts.values()) * (int(np.prod(source.shape)) + 8) + SPARE_BYTES
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OutputError(
+            f"{folder}: got {free / 2**30:.3g} GiB free on this disk; expected {needed / 2**30:.3g} GiB for the pack; make room, "
+            "or give another `out`"
+        )
+    for split, count in source.counts.items():
+        for file, dtype, shape in _arrays(split, source, count):
+            with (folder / file).open("wb") as sink:
+                header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(sink, header)
+                sink.truncate(sink.tell() + int(np.prod(shape)) * np.dtype(dtype).itemsize)
+    (folder / BLOCKS).touch()
+    with atomic_write(plan) as temporary:
+        temporary.write_text(wanted, "utf-8")
+
+
+def _arrays(split: str, source: Source, count: int) -> Iterator[tuple[str, type, tuple[int, ...]]]:
+    """Yield name, type and shape of the arrays of a split."""
+    if count:
+        yield f"{split}.npy", np.uint8, (count, *source.shape)
+        if source.classes:
+            yield f"{split}-labels.npy", np.int64, (count,)
+
+
+def _block_size(shape: tuple[int, ...]) -> int:
+    return max(1, BLOCK_BYTES // int(np.prod(shape)))
+
+
+def _blocks(count: int, size: int) -> Iterator[tuple[int, int]]:
+    """Return the first image of each block of `size`, and the one after its last."""
+    return ((first, min(first + size, count)) for first in range(0, count, size))
+
+
+def _recorded(folder: Path) -> dict[str, list[str]]:
+    """Return the checksums of the blocks that were written; a last line that is cut off counts for nothing."""
+    found = {}
+    for line in (folder / BLOCKS).read_text("utf-8").splitlines():
+        try:
+            key, sums = json.loads(line)
+        except ValueError:
+            continue
+        found[key] = sums
+    return found
+
+
+def _write_block(folder: Path, split: str, source: Source, first: int, last: int) -> None:
+    images, labels = source.read[split](first, last)
+    for (file, dtype, _), values in zip(_arrays(split, source, last - first), (images, labels), strict=False):
+        assert values is not None
+        content = np.ascontiguousarray(values, dtype)
+        with (folder / file).open("r+b") as sink:  # written, not mapped: a full disk is then an error, not a signal
+            np.lib.format.read_magic(sink)
+            np.lib.format.read_array_header_1_0(sink)
+            sink.seek(first * content[:1].nbytes, os.SEEK_CUR)
+            sink.write(content.data)
+            sink.flush()
+            os.fsync(sink.fileno())
+
+
+def _mapped(folder: Path, split: str, source: Source) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the images, mapped, and the labels of a split; a DataError if the files are not those of the index."""
+    found: list[np.ndarray] = []
+    for file, dtype, shape in _arrays(split, source, source.counts[split]):
+        # Changes to these pages would be private, so that PyTorch does not warn that it may write to them.
+        array = np.load(folder / file, mmap_mode="c", allow_pickle=False)
+        if array.dtype != dtype or array.shape != shape:
+            raise DataError(
+                f"{folder / file}: got {array.dtype} {array.shape}; expected {np.dtype(dtype)} {shape}; pack again"
+            )
+        found.append(np.asarray(array))
+    return found[0], found[1] if len(found) > 1 else None
+
+
+def _announced(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, Callable[[np.ndarray], None]]:
+    """Return the images in a file, mapped, and what announces those that are needed next.
+
+    Training reads images in random order. Without being told, the operating system reads 128 KiB for each of them, and one after
+    another; told early, it reads only them, many at once, while the processor is busy with others.
+    """
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        offset = file.tell()
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    images = np.frombuffer(mapped, np.uint8, offset=offset).reshape(shape)
+    if not hasattr(mmap, "MADV_WILLNEED"):  # Windows
+        return images, lambda _: None
+    size = int(np.prod(shape[1:]))
+
+    def announce(indices: np.ndarray) -> None:
+        for start in np.sort(offset + indices * size).tolist():
+            first = start - start % mmap.PAGESIZE
+            mapped.madvise(mmap.MADV_WILLNEED, first, start + size - first)
+
+    return images, announce
+
+
+def _split(folder: Path, split: str, source: Source) -> Split:
+    if source.counts[split]:
+        return Split(*_mapped(folder, split, source))
+    return Split(np.empty((0, *source.shape), np.uint8), np.empty(0, np.int64) if source.classes else None)
+
+
+def _sums(folder: Path, split: str, source: Source, first: int, last: int) -> list[str]:
+    """Return SHA-256 of a block of images, and of their labels if there are any."""
+    arrays = _mapped(folder, split, source)
+    return [hashlib.sha256(array[first:last].data).hexdigest() for array in arrays if array is not None]
+
+
+def _check(
+    path: Path, source: Source, size: int, blocks: Mapping[str, list[list[str]]], progress: Progress | None
+) -> None:
+    """Raise a DataError if a block has another checksum than in the index."""
+    total, checked = sum(source.counts.values()), 0
+    for split, count in source.counts.items():
+        for (first, last), expected in zip(_blocks(count, size), blocks.get(split, []), strict=True):
+            if _sums(path, split, source, first, last) != expected:
+                raise DataError(
+                    f"{path / split}.npy: got images {first:,} to {last - 1:,}, or labels, that were altered; expected "
+                    "the checksum in the index; copy the pack again, or pack the source again"
+                )
+            checked += last - first
+            if progress:
+                progress("checking the pack", checked, total)
+
+
+def _index(source: Source, blocks: Mapping[str, list[list[str]]], fingerprint: str) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "vaelab": __version__,
+        "name": source.name,
+        "shape": source.shape,
+        "classes": source.classes,
+        "counts": source.counts,
+        "notes": source.notes,
+        "fingerprint": fingerprint,
+        "block_size": _block_size(source.shape),
+        "blocks": blocks,
+    }
