@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -236,6 +237,16 @@ def test_an_index_that_does_not_fit_is_refused(packed: Path, change: dict[str, A
     index = json.loads((packed / INDEX).read_text("utf-8"))
     (packed / INDEX).write_text(json.dumps(index | change), "utf-8")
     with pytest.raises(DataError, match=message):
+        load_dataset(packed)
+
+
+def test_an_index_that_is_too_large_and_a_pipe_are_refused(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (packed / "test.npy").unlink()
+    os.mkfifo(packed / "test.npy")
+    with pytest.raises(DataError, match=r"test\.npy"):
+        load_dataset(packed)
+    monkeypatch.setattr(pack_module, "MAX_INDEX", 100)
+    with pytest.raises(DataError, match="expected the index of a pack"):
         load_dataset(packed)
 
 

@@ -29,12 +29,13 @@ from vaelab import __version__
 from vaelab.data.dataset import Dataset, Known, Loading, Split
 from vaelab.data.resize import Progress
 from vaelab.errors import DataError, OutputError
-from vaelab.files import append_line, atomic_write, cannot_write
+from vaelab.files import append_line, atomic_write, cannot_write, open_regular
 
 INDEX, BLOCKS, MOMENTS = "pack.json", "blocks.jsonl", "moments.npy"
 FORMAT = 1
 BLOCK_BYTES = 16 << 20  # of images, which are written and checked together
 CHECKED_BYTES = 1 << 30  # of a pack: if it has more, checksums are compared by `vaelab data` only
+MAX_INDEX = 256 << 20  # bytes of an index: of a pack of 20 TB
 SPARE_BYTES = 64 << 20  # that stay free on the disk
 
 Read = Callable[[int, int], tuple[np.ndarray, np.ndarray | None]]
@@ -174,7 +175,11 @@ def check_pack(path: Path, progress: Progress | None = None) -> None:
 
 def _loaded(path: Path, checked_bytes: float, progress: Progress | None) -> Dataset:
     try:
-        index = json.loads((path / INDEX).read_text("utf-8"))
+        with open_regular(path / INDEX) as file:
+            content = file.read(MAX_INDEX + 1)
+        if len(content) > MAX_INDEX:
+            raise DataError(f"{path / INDEX}: got more than {MAX_INDEX >> 20} MiB; expected the index of a pack")
+        index = json.loads(content)
         if index.get("format") != FORMAT:
             raise DataError(
                 f"{path}: got a pack of format {index.get('format')}; expected {FORMAT}; pack its source again with this vaelab"
@@ -282,6 +287,7 @@ def _mapped(folder: Path, split: str, source: Source) -> tuple[np.ndarray, np.nd
     """Return the images, mapped, and the labels of a split; a DataError if the files are not those of the index."""
     found: list[np.ndarray] = []
     for file, dtype, shape in _arrays(split, source, source.counts[split]):
+        open_regular(folder / file).close()  # raises for a pipe, for which NumPy would wait
         # Changes to these pages would be private, so that PyTorch does not warn that it may write to them.
         array = np.load(folder / file, mmap_mode="c", allow_pickle=False)
         if array.dtype != dtype or array.shape != shape:
