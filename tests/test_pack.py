@@ -83,6 +83,11 @@ def test_the_pack_of_a_folder_holds_what_the_folder_holds(
     expect_equal(packed, loaded)
     assert is_mapped(packed.train.images)
     assert is_mapped(packed.test.images)
+    names = {"train", "validation", "test"}
+    assert {path.name for path in (tmp_path / "pack").iterdir()} == {
+        *("pack.json", "moments.npy"),
+        *(f"{name}{what}.npy" for name in names for what in ("", "-labels")),
+    }
     total = len(loaded.train) + len(loaded.validation) + len(loaded.test)
     assert reports[-1] == ("packing", total, total)
     assert set(loaded.notes) - set(packed.notes) <= {note for note in loaded.notes if note.startswith("Scaled")}

@@ -31,7 +31,7 @@ from vaelab.data.resize import Progress
 from vaelab.errors import DataError, OutputError
 from vaelab.files import append_line, atomic_write, cannot_write, open_regular
 
-INDEX, BLOCKS, MOMENTS = "pack.json", "blocks.jsonl", "moments.npy"
+INDEX, BLOCKS, MOMENTS, PLAN = "pack.json", "blocks.jsonl", "moments.npy", "plan.json"
 FORMAT = 1
 BLOCK_BYTES = 16 << 20  # of images, which are written and checked together
 CHECKED_BYTES = 1 << 30  # of a pack: if it has more, checksums are compared by `vaelab data` only
@@ -142,8 +142,9 @@ def write_pack(
         fingerprint = Dataset(source.name, train, validation, test, source.classes).fingerprint
         with atomic_write(folder / INDEX) as temporary:
             temporary.write_text(json.dumps(_index(source, files, fingerprint)), "utf-8")
-        (folder / BLOCKS).unlink()
         folder.rename(out)
+        for file in (BLOCKS, PLAN):
+            (out / file).unlink()
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -212,7 +213,7 @@ def _loaded(path: Path, checked_bytes: float, progress: Progress | None) -> Data
 
 def _begin(source: Source, folder: Path) -> None:
     """Create the folder and files of full size; an OutputError if something else was begun there, or the disk is too small."""
-    plan = folder / "plan.json"
+    plan = folder / PLAN
     facts = (source.name, source.shape, source.classes, dict(source.counts), source.loading, source.identity)
     wanted = json.dumps([FORMAT, __version__, _block_size(source.shape), *facts])
     folder.mkdir(parents=True, exist_ok=True)
