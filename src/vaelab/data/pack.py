@@ -25,11 +25,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vaelab import __version__
 from vaelab.data.dataset import Dataset, Known, Loading, Split
 from vaelab.data.resize import Progress
 from vaelab.errors import DataError, OutputError
 from vaelab.files import append_line, atomic_write, cannot_write, open_regular
+from vaelab.version import __version__
 
 INDEX, BLOCKS, MOMENTS, PLAN = "pack.json", "blocks.jsonl", "moments.npy", "plan.json"
 FORMAT = 1
