@@ -26,6 +26,7 @@ CUTS = (
     (r"--preset quick\b", "--preset quick --epochs 1"),
     (r"--preset gpu\b", "--preset gpu --epochs 1 --width 16"),
     (r"\bsamples=(500|5000)\b", "samples=4"),
+    (r"--count 1000000\b", "--count 3"),
     (r'load_dataset\("(?:strokes|mnist)"\)', 'load_dataset("few.npz")'),
     (r"(?m)^(vaelab .*?) (?:strokes|mnist)(?= )", r"\g<1> few.npz"),
 )
