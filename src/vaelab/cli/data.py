@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from vaelab.cli.app import GROUPS, Options, app, given_options, import_pytorch, load_source, show
 from vaelab.errors import ConfigError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 data_app = App(name="data")
 app.command(data_app)
@@ -92,14 +89,9 @@ def pack(
     expect_source(source)
     if out.exists():
         raise ConfigError(f"--out: got {out}, which exists; expected the name of a new folder")
-    import_pytorch("vaelab.models.moments")
-    import torch
-
-    from vaelab.models.moments import Moments
-
-    def moments(images: np.ndarray) -> np.ndarray:
-        return Moments.of(torch.from_numpy(images)).planes().numpy()
+    import_pytorch("vaelab.training.fit")
+    from vaelab.training.fit import packed_moments
 
     with work_bar(waiting=f"listing {source}") as report:
-        pack_source(source, out, moments, count=count, progress=report, **given_options(options))
+        pack_source(source, out, packed_moments, count=count, progress=report, **given_options(options))
     show(f"pack: {out}")

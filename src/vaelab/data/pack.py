@@ -194,8 +194,8 @@ def _loaded(path: Path, checked_bytes: float, progress: Progress | None) -> Data
             _check(path, source, int(index["block_size"]), index["blocks"], progress)
         train, validation, test = (_split(path, split, source) for split in ("train", "validation", "test"))
         if counts["train"]:
-            moments = np.load(path / MOMENTS, allow_pickle=False)
-            if moments.dtype != np.float64 or moments.shape[1:] != (H, W):
+            moments = np.array(_opened(path / MOMENTS))
+            if moments.dtype != np.float64 or moments.shape != (9 if C == 3 else 2 * C, H, W):
                 raise DataError(f"{path / MOMENTS}: got another content than expected; pack the source again")
             images, announce = _announced(path / "train.npy", train.images.shape)
             train = Split(images, train.labels, known=Known(str(index["fingerprint"]), classes, moments, announce))
@@ -288,15 +288,19 @@ def _mapped(folder: Path, split: str, source: Source) -> tuple[np.ndarray, np.nd
     """Return the images, mapped, and the labels of a split; a DataError if the files are not those of the index."""
     found: list[np.ndarray] = []
     for file, dtype, shape in _arrays(split, source, source.counts[split]):
-        open_regular(folder / file).close()  # raises for a pipe, for which NumPy would wait
-        # Changes to these pages would be private, so that PyTorch does not warn that it may write to them.
-        array = np.load(folder / file, mmap_mode="c", allow_pickle=False)
+        array = _opened(folder / file)
         if array.dtype != dtype or array.shape != shape:
             raise DataError(
                 f"{folder / file}: got {array.dtype} {array.shape}; expected {np.dtype(dtype)} {shape}; pack again"
             )
         found.append(np.asarray(array))
     return found[0], found[1] if len(found) > 1 else None
+
+
+def _opened(path: Path) -> np.ndarray:
+    """Return the array in a file, mapped; changes to it would be private, so PyTorch does not warn that it may write to it."""
+    open_regular(path).close()  # raises for a pipe, for which NumPy would wait
+    return np.load(path, mmap_mode="c", allow_pickle=False)
 
 
 def _announced(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, Callable[[np.ndarray], None]]:

@@ -177,7 +177,7 @@ def expect_source(source: str | os.PathLike[str]) -> None:
 def is_of_image_files(source: str) -> bool:
     """Return whether a source is a folder of images or a table of paths, whose images may differ in size."""
     path = _located(source)
-    if source in BUILTIN or not path.exists():
+    if source in BUILTIN or not path.exists() or is_pack(path):
         return False
     return not any(map(is_idx_name, os.listdir(path))) if path.is_dir() else path.suffix.lower() in SUFFIXES  # noqa: PTH208
 

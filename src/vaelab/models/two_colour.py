@@ -3,8 +3,8 @@
 Symbols: x an image of P pixels; c₁ the colour of most of them and c₂ that of the others; s the positions of the pixels between
 c₁ and c₂; z the latent. The first six dimensions of z are c₁ and c₂ in units of their standard deviations over the data, up to a
 small learned correction; a dense network computes the other ones from s, and another one from these the weights of the two
-colours and of their blend at each pixel, for the likelihood `vaelab.models.colour.TwoColour`. Shape and colours are so
-separated from the start, and the networks learn shapes that all colours share.
+colours and of their blend at each pixel, for the likelihood `vaelab.models.colour.TwoColour`. This separates
+shape and colours from the start, and the networks learn shapes that all colours share.
 
 c₁ and c₂ are the means of two clusters of pixels along the axis of largest variance of an image's colours, which Lloyd's
 algorithm (Lloyd 1982, k-means) finds.

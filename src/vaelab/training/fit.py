@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from vaelab import runs
@@ -156,6 +157,11 @@ def moments_of(split: Split) -> Moments:
     if split.known is None or split.known.moments is None:
         return Moments.of(torch.from_numpy(split.images))
     return Moments.of_planes(torch.from_numpy(split.known.moments), split.images.shape[1])
+
+
+def packed_moments(images: np.ndarray) -> np.ndarray:
+    """Return the moments of uint8 images (N, C, H, W) as a pack has them, float64 (planes, H, W)."""
+    return Moments.of(torch.from_numpy(images)).planes().numpy()
 
 
 def accelerated(plain: PlainRunner, config: ResolvedConfig, batches: BatchStream) -> StepRunner:
