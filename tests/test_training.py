@@ -93,8 +93,8 @@ def test_a_training_shorter_than_an_epoch_is_validated_on_its_way(
     tiny: Dataset, tiny_config: Config, tmp_path: Path, tick: float, least: int
 ) -> None:
     """Every 4 % of the seconds; less often where a validation, some readings of the clock, takes more than 2 % of them."""
-    images = np.tile(tiny.train.images, (200, 1, 1, 1))
-    labels = np.tile(np.asarray(tiny.train.labels), 200)
+    images = np.tile(tiny.train.images, (400, 1, 1, 1))
+    labels = np.tile(np.asarray(tiny.train.labels), 400)
     long = replace(tiny, train=Split(images, labels))
     config = with_train(tiny_config, epochs=None, seconds=0.2 if tick < 1e-3 else 20.0)
     *_, last = fit(config, long, out=tmp_path / "run", clock=Clock(tick))

@@ -26,7 +26,7 @@ class Signals:
     """
 
     def __init__(self) -> None:
-        self.waiting, self._held = 0, False
+        self.waiting, self._held = 0, 0
         self._before: dict[int, Any] = {}
         for number in NUMBERS:
             before = signal.getsignal(number)
@@ -36,10 +36,10 @@ class Signals:
                     self._before[number] = before
 
     def __enter__(self) -> None:
-        self._held = True
+        self._held += 1
 
     def __exit__(self, *_: object) -> None:
-        self._held = False
+        self._held -= 1
 
     def deliver(self) -> None:
         """Act on the signal that waits: most raise KeyboardInterrupt or SystemExit."""

@@ -75,7 +75,7 @@ class ParallelStep:
         ]
         for done in [self._pool.submit(self._library.run, tensors) for tensors in inputs]:
             done.result()
-        plain.train_step.apply_update(plain.state, plain.stats, self._averaged(), schedule)
+        plain.update(self._averaged(), schedule, len(batch.images))
 
     @torch.no_grad()
     def _averaged(self) -> LossAndGrad:

@@ -43,8 +43,8 @@ class CompileKey:
     """All that a compiled step depends on.
 
     `tensors` are shape, strides and type of each input; `threads` the CPU threads for which its work is divided; `parts` the
-    number of micro-batches processed in parallel: with several, what is compiled computes loss and gradients of one
-    (`cpu_parallel`), with 1 the whole step. `unique` is a new random text for a custom network, whose code is not part of the
+    number of micro-batches processed in parallel (`cpu_parallel`); `whole` whether the step is compiled as a whole, and not only
+    loss and gradients of one of several parts. `unique` is a new random text for a custom network, whose code is not part of the
     key.
     """
 
@@ -56,10 +56,16 @@ class CompileKey:
     threads: int
     parts: int = 1
     unique: str = ""
+    whole: bool = True
 
     @staticmethod
     def of(
-        config: ResolvedConfig, shape: tuple[int, ...], classes: int, tensors: Sequence[Tensor], parts: int = 1
+        config: ResolvedConfig,
+        shape: tuple[int, ...],
+        classes: int,
+        tensors: Sequence[Tensor],
+        parts: int,
+        whole: bool,
     ) -> CompileKey:
         """Return the key of a step on such tensors."""
         default = ResolvedTrainConfig(Budget(0, "epochs"), config.train.batch_size, config.train.precision, "cpu")
@@ -67,7 +73,7 @@ class CompileKey:
         described = tuple((tuple(t.shape), tuple(t.stride()), str(t.dtype).removeprefix("torch.")) for t in tensors)
         unique = uuid.uuid4().hex if config.model.encoder or config.model.decoder else ""
         threads = max(1, torch.get_num_threads() // parts)
-        return CompileKey(config.model, fixed, shape, classes, described, threads, parts, unique)
+        return CompileKey(config.model, fixed, shape, classes, described, threads, parts, unique, whole)
 
     def to_json(self) -> str:
         """Return the key as one line of JSON."""
@@ -169,7 +175,7 @@ def compile_to(package: Path, key: CompileKey) -> None:
     from torch.fx.experimental.proxy_tensor import make_fx
 
     model = build_model(key.model, key.shape, key.classes).train()
-    function = (as_step if key.parts == 1 else as_gradients)(model, key.train)
+    function = (as_step if key.whole else as_gradients)(model, key.train)
     examples = example_inputs(key, model)
     traced = make_fx(function, tracing_mode="fake", decomposition_table={torch.ops.aten.clone.default: _copied_once})
     exported = torch.export.export(traced(*examples), tuple(examples))
@@ -196,8 +202,8 @@ def example_inputs(key: CompileKey, model: torch.nn.Module) -> list[Tensor]:
     """Return inputs such as the step will get: initial weights, zero moments, random images and noise."""
     weights, buffers = list(model.parameters()), list(model.buffers())
     schedule = [torch.tensor(1.0), torch.tensor(1e-3)]
-    others = [None] * (2 * len(weights) + 4) if key.parts == 1 else [None] * (len(weights) + 1)
-    known = [*weights, *others, *buffers, *schedule] if key.parts == 1 else [*weights, *buffers, *others, *schedule]
+    others = [None] * (2 * len(weights) + 4) if key.whole else [None] * (len(weights) + 1)
+    known = [*weights, *others, *buffers, *schedule] if key.whole else [*weights, *buffers, *others, *schedule]
     generator = torch.Generator().manual_seed(0)
     examples = []
     for index, (shape, stride, dtype) in enumerate(key.tensors):

@@ -14,6 +14,7 @@ from typing import Literal
 
 import torch
 
+from vaelab import distributed
 from vaelab.config import NetworkName, ResolvedConfig
 
 WORTH_SECONDS: dict[NetworkName, float] = {"mlp": 60.0, "pca": 60.0, "two-colour": 60.0, "conv": 120.0, "ladder": 120.0}
@@ -41,10 +42,26 @@ def plan(config: ResolvedConfig, steps: int | None) -> Plan:
     A custom network is compiled only on request: it is traced once, and may do other things at the next step.
     """
     device, wish = torch.device(config.train.device).type, config.train.compile
+    if distributed.processes() > 1:
+        return _plan_of_several(config, steps, device)
     if wish == "no" or (wish == "auto" and (is_custom(config) or device not in ("cpu", "cuda"))):
         return "never"
     if steps is None:
         return "beside"
+    return "before" if steps and (wish == "yes" or steps >= WORTH_STEPS) else "never"
+
+
+def _plan_of_several(config: ResolvedConfig, steps: int | None, device: str) -> Plan:
+    """Return when to compile with several processes, each of which has its cores or its GPU to itself.
+
+    Before the first step, because there is no spare core to compile on beside it. Not on GPUs, where the whole step is compiled,
+    nor with free bits, whose loss depends on the images of all processes.
+    """
+    wish = config.train.compile
+    if wish == "no" or device != "cpu" or config.train.free_bits > 0 or (wish == "auto" and is_custom(config)):
+        return "never"
+    if steps is None:
+        return "before" if config.train.budget.amount >= worth_seconds(config) else "never"
     return "before" if steps and (wish == "yes" or steps >= WORTH_STEPS) else "never"
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from vaelab import distributed
 from vaelab.acceleration import cache, policy
 from vaelab.acceleration.cpu_parallel import ParallelStep, part_count
 from vaelab.acceleration.cuda_graph import Step, recorded
@@ -77,7 +78,7 @@ class AcceleratedRunner(StepRunner):
 
     def prepare(self) -> Iterator[None]:
         """Record or load the step, or wait for the compiler if steps must all be compiled."""
-        if self.plain.device.type == "cuda" and not policy.is_custom(self.config):
+        if self.plain.device.type == "cuda" and not policy.is_custom(self.config) and distributed.processes() == 1:
             self._fast = recorded(self._plain_step(self.plain.train_step.adamw))
         try:
             if self.plan == "never" or self._load():
@@ -122,12 +123,13 @@ class AcceleratedRunner(StepRunner):
         plain, batch = self.plain, self.batches.at(0)
         model, weights, schedule = plain.model, plain.state.weights, self._as_tensors(Schedule(1.0, 1e-3))
         parts = part_count(self.config, len(batch.images), torch.get_num_threads())
-        if parts > 1:
+        whole = parts == 1 and distributed.processes() == 1
+        if not whole:
             part = batch.split(len(batch.images) // parts)[0]
             tensors = gradient_inputs(model, weights, weights, torch.zeros(3), part, torch.as_tensor(schedule.beta))
         else:
             tensors = step_inputs(model, plain.state, plain.stats, batch, schedule)
-        return CompileKey.of(self.config, model.shape, model.classes, tensors, parts)
+        return CompileKey.of(self.config, model.shape, model.classes, tensors, parts, whole)
 
     def _plain_step(self, adamw: AdamW) -> Step:
         train_step, state, stats = replace(self.plain.train_step, adamw=adamw), self.plain.state, self.plain.stats
@@ -175,7 +177,7 @@ class AcceleratedRunner(StepRunner):
             if key is None or (package := cache.find(key)) is None:
                 return False
             self.close()
-            if key.parts > 1:
+            if not key.whole:
                 self._fast = ParallelStep(package, self.plain, key.parts, key.threads)
             else:
                 self._fast = _load_step(package, self.plain)

@@ -16,7 +16,7 @@ from vaelab.cli.app import INTERRUPTED, app  # isort: skip - first: the total ti
 
 from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
-from vaelab.cli import data, evaluate, explore, export, generate, serve, studio, train
+from vaelab.cli import data, evaluate, explore, export, generate, serve, several, studio, train
 from vaelab.cli.spelling import with_current_names, with_options
 from vaelab.errors import RunWarning, TrainingError, VaelabError, did_you_mean, printable, shortened
 
@@ -44,15 +44,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _set_wait_policy(trains=words[:1] == ["train"])
     for notice in notices:
         print(f"vaelab: {notice}", file=sys.stderr)
+    several.words = words
+    if several.is_one_of_several():
+        status = several.run_together(lambda: _run(words))
+    else:
+        status, message = _run(words)
+        if message:
+            print(shortened(f"vaelab: {message}"), file=sys.stderr)
+    if status:
+        raise SystemExit(status)
+
+
+def _run(words: Sequence[str]) -> tuple[int, str]:
+    """Run a command and return its exit status, and the message if it failed."""
     try:
         with _notes():
             app(words, exit_on_error=False, print_error=False)
     except (CycloptsError, VaelabError) as error:
-        print(shortened(f"vaelab: {printable(_one_line(error))}"), file=sys.stderr)
-        raise SystemExit(1 if isinstance(error, TrainingError) else 2) from None
+        status = 1 if isinstance(error, TrainingError) else 2
+        return status, printable(_one_line(error))
     except KeyboardInterrupt:
-        print("vaelab: interrupted", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
+        return INTERRUPTED, "interrupted"
+    return 0, ""
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from vaelab.cli import several
 from vaelab.cli.app import (
     GROUPS,
     Flag,
@@ -19,6 +20,7 @@ from vaelab.cli.app import (
     load_source,
     source_arguments,
 )
+from vaelab.cli.several import Processes
 from vaelab.cli.train_options import TrainOptions, as_config
 from vaelab.cli.train_run import new_folder, total_time, train_one
 from vaelab.config import Config
@@ -52,6 +54,7 @@ def train(
     preset: Annotated[PresetName | None, Parameter(group=RUN, help=PRESET_HELP)] = None,
     out: Annotated[Path | None, Parameter(group=RUN)] = None,
     resume: Annotated[Flag, Parameter(group=RUN)] = False,
+    processes: Processes = None,
     trust_code: Annotated[TrustCode, Parameter(group=RUN)] = False,
 ) -> None:
     """Train a model and write a run folder: weights, metrics, pictures. Ctrl-C stops and saves; --resume continues.
@@ -68,6 +71,8 @@ def train(
     """
     from vaelab.progress import say
 
+    several.start(processes)
+    resume = resume or several.is_restarted(out)
     config = as_config(settings)
     if preset is not None and resume:
         raise ConfigError(f"--preset: got {preset} with --resume; leave it out: a run continues with its own settings")
@@ -75,7 +80,11 @@ def train(
         raise ConfigError("--resume: got no run; expected the run folder to continue: give --out")
     custom = _check_before_loading(source, config, out, resume, trust_code)
     with open_signals():  # also while loading and drawing, SIGTERM and SIGHUP leave nothing half-written
-        dataset = load_data_of_run(out, source, options) if resume and out is not None else load_source(source, options)
+        dataset = several.in_turn(
+            lambda: (
+                load_data_of_run(out, source, options) if resume and out is not None else load_source(source, options)
+            )
+        )
         if preset is not None:
             from vaelab.data.dataset import default_likelihood
 
@@ -85,13 +94,13 @@ def train(
         if config.model.model == "all":
             from vaelab.cli.train_all import train_all
 
-            folder = out or new_folder(f"{dataset.name}-all")
+            folder = several.from_first(out or new_folder(f"{dataset.name}-all"))
             train_all(config, dataset, folder, resume, [*command, "--model", "all"], trust_code)
             return
         import_pytorch()
         from vaelab.training.resolve import resolve
 
-        folder = out or new_folder(f"{dataset.name}-{resolve(config, dataset).model.model}")
+        folder = several.from_first(out or new_folder(f"{dataset.name}-{resolve(config, dataset).model.model}"))
         resume_command = [*command, "--out", str(folder), "--resume"]
         train_one(config, dataset, folder, resume, resume_command=resume_command, trust_code=trust_code)
         say(total_time())

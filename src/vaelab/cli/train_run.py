@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vaelab.cli import several
 from vaelab.cli.app import INTERRUPTED, STARTED, import_pytorch
 from vaelab.cli.spelling import with_options
 from vaelab.errors import RunError, counted
@@ -67,6 +68,11 @@ def train_one(
     started = STARTED if COUNT_LOADING in os.environ else None
     facts = runs.resume_facts(runs.open_run(folder)) if resume else None
     training = fit_model(config, dataset, out=folder, resume=resume, trust_code=trust_code, started=started)
+    if not several.is_first():
+        with closing(training):
+            for _ in training:
+                pass
+        return
     try:
         state = _shown(training, folder, dataset)
     except (KeyboardInterrupt, SystemExit) as stop:
@@ -76,7 +82,9 @@ def train_one(
             raise stop from None
         with suppress(OSError):  # the terminal may be gone
             say(f"stopped at step {saved['step']:,} and saved; to continue: {shlex.join(resume_command)}")
-        raise SystemExit(stop.code if isinstance(stop, SystemExit) else INTERRUPTED) from None
+        if isinstance(stop, SystemExit):
+            raise
+        raise SystemExit(INTERRUPTED) from None
     run = runs.open_run(folder, trust_code=True)  # `training` has imported its networks already
     if facts is not None and facts["step"] == state.step:
         say(f"note: {folder} was trained for its whole budget already; to go on, give more --epochs or --seconds")

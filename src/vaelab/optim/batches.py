@@ -51,15 +51,17 @@ class BatchStream:
         seed: int,
         *,
         flip: bool = False,
+        share: slice | None = None,
         announce: Callable[[np.ndarray], None] | None = None,
     ) -> None:
         """Batches of `batch_size` of `images` (n, *shape) and `labels`, with noise of dimension `latent_dim`.
 
-        If `flip`, each image is mirrored left to right with probability ½. `announce` is called with the indices of the images of
-        the steps after those that are drawn, so that they can be read meanwhile.
+        If `flip`, each image is mirrored left to right with probability ½. Only the images in `share` of a batch are given, with
+        the noise that they have in the whole batch. `announce` is called with the indices of the images of the steps after those
+        that are drawn, so that they can be read meanwhile.
         """
         self.images, self.labels, self.latent_dim, self.seed, self.flip = images, labels, latent_dim, seed, flip
-        self.announce = announce
+        self.announce, self.share = announce, share or slice(0, batch_size)
         self.order = ShuffledOrder(len(images), batch_size, seed, images.device)
         self.ahead = max(1, min(MAX_AHEAD, MAX_BYTES_AHEAD // max(1, batch_size * images[:1].nbytes)))
         self._first = self._announced = -1
@@ -76,26 +78,31 @@ class BatchStream:
         if samples is None:
             return batch
         generator = generator_for("draws", self.seed, step, images.device)
-        noise = torch.randn((samples, *batch.noise.shape), generator=generator, device=images.device)
+        whole = (samples, self.order.batch_size, self.latent_dim)
+        noise = torch.randn(whole, generator=generator, device=images.device)[:, self.share]
         return Batch(batch.images, batch.labels, noise, batch.key)
 
     def _draw(self, first: int) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         """Return images, labels, noise and keys of the `ahead` steps from `first` on, a row per step."""
-        index, device = self.order.at(first, self.ahead), self.images.device
-        each = (self.ahead, self.order.batch_size)
+        index, device = self._indices(first), self.images.device
         if self.announce is not None:
             later = first + self.ahead
             for start in (later,) if first == self._announced else (first, later):
-                self.announce(self.order.at(start, self.ahead).numpy())
+                self.announce(self._indices(start).flatten().numpy())
             self._announced = later
-        labels = None if self.labels is None else self.labels.index_select(0, index).unflatten(0, each)
+        labels = None if self.labels is None else self.labels[index]
         generator = generator_for("step", self.seed, first, device)
-        noise = torch.randn((*each, self.latent_dim), generator=generator, device=device)
+        whole = (self.ahead, self.order.batch_size)
+        noise = torch.randn((*whole, self.latent_dim), generator=generator, device=device)[:, self.share]
         keys = torch.stack([binarisation_key(self.seed, step) for step in range(first, first + self.ahead)])
-        images = self.images.index_select(0, index)
+        keys[:, 0] += self.share.start * self.images[:1].numel()  # of the first pixel of the share
+        images = self.images.index_select(0, index.flatten()).unflatten(0, index.shape)
         if self.flip:
             generator = generator_for("flip", self.seed, first, device)
-            mirrored = torch.rand(len(images), generator=generator, device=device) < 0.5
-            images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
-        images = images.unflatten(0, each)
+            mirrored = torch.rand(whole, generator=generator, device=device)[:, self.share] < 0.5
+            images = torch.where(mirrored[..., None, None, None], images.flip(-1), images)
         return images, labels, noise, keys.to(device, non_blocking=True)
+
+    def _indices(self, first: int) -> Int[Tensor, "steps share"]:
+        """Return the indices of the images of the `ahead` steps from `first` on."""
+        return self.order.at(first, self.ahead).view(self.ahead, -1)[:, self.share]

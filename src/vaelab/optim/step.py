@@ -11,12 +11,13 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from vaelab import distributed
 from vaelab.config import ResolvedTrainConfig
 from vaelab.errors import ConfigError, TrainingError
 from vaelab.memory import retry_halved
@@ -100,7 +101,10 @@ class TrainStep:
             return objective(self.model, batch)
 
     def _loss(self, terms: Terms, schedule: Schedule) -> Tensor:
-        return loss(terms, beta=schedule.beta, free_bits=self.config.free_bits, groups=self.model.groups)
+        free_bits = self.config.free_bits
+        if free_bits > 0 and distributed.processes() > 1:
+            terms = replace(terms, rate=with_mean_of_all(terms.rate, self.config.batch_size))
+        return loss(terms, beta=schedule.beta, free_bits=free_bits, groups=self.model.groups)
 
     @torch.no_grad()
     def apply_update(self, state: TrainState, stats: StepStats, found: LossAndGrad, schedule: Schedule) -> None:
@@ -120,6 +124,15 @@ class TrainStep:
         figures = torch.stack([found.distortion, found.rate, torch.ones_like(bad)])
         stats.sums.add_(torch.where(bad > 0, torch.zeros_like(figures), figures))
         stats.bad.copy_(torch.stack([stats.bad[0] + bad, (stats.bad[1] + 1) * bad]))
+
+
+def with_mean_of_all(rate: Tensor, batch_size: int) -> Tensor:
+    """Return the rates (n, d) of a process's share of a batch, shifted to the mean over the batch; gradients are not changed.
+
+    Free bits depend on that mean.
+    """
+    (mean,) = distributed.summed([rate.detach().mean(0)], len(rate) / batch_size)
+    return rate + (mean - rate.detach().mean(0))
 
 
 def _gradients(
@@ -202,7 +215,12 @@ class PlainRunner(StepRunner):
             return self.train_step.loss_and_grad(self.state.weights, batch, schedule, objective, at_once)
 
         try:
-            found, fits = retry_halved(work, size)
+            if (
+                distributed.processes() > 1 and self.train_step.config.free_bits > 0
+            ):  # the others wait for the mean rate
+                found, fits = work(size), size
+            else:
+                found, fits = retry_halved(work, size)
         except ConfigError as error:
             raise TrainingError(
                 f"not enough memory on {self.device} for one image; free some, or use smaller images (`size`), a smaller "
@@ -213,5 +231,12 @@ class PlainRunner(StepRunner):
             self.remarks.append(
                 f"memory is short: batches of {count} are processed {fits} images at a time, with the same loss and gradients"
             )
+        self.update(found, schedule, count)
+
+    def update(self, found: LossAndGrad, schedule: Schedule, count: int) -> None:
+        """Update with what was found of `count` images, the share of this process, and of the shares of the others."""
+        values = [found.distortion, found.rate, found.loss, *found.gradients]
+        weight = count / self.train_step.config.batch_size
+        distortion, rate, loss, *gradients = distributed.summed(values, weight)
         self.changing.set()
-        self.train_step.apply_update(self.state, self.stats, found, schedule)
+        self.train_step.apply_update(self.state, self.stats, LossAndGrad(distortion, rate, loss, gradients), schedule)

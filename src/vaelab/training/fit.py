@@ -6,12 +6,13 @@ import copy
 import os
 import time
 from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from vaelab import runs
+from vaelab import distributed, runs
 from vaelab.config import Config, ResolvedConfig
 from vaelab.data.dataset import Dataset, Split
 from vaelab.errors import ConfigError
@@ -29,6 +30,7 @@ from vaelab.training.loop import Loop, Progress, steps_in
 from vaelab.training.resolve import resolve, resolve_resumed
 from vaelab.training.trainer import Trainer
 from vaelab.training.validation import Validator
+from vaelab.version import __version__
 
 __all__ = ["Progress", "fit", "make_trainer"]
 
@@ -76,12 +78,12 @@ def fit(
         if folder is None:
             raise ConfigError("`resume`: got no run; expected the run folder to continue in `out`")
         expect_run(folder)
-        with locked(folder):
+        with locked(folder) if distributed.is_first() else nullcontext():
             yield from _resumed(config, dataset, folder, trust_code, started, clock)
         return
-    resolved = resolve(config, dataset)
+    resolved = distributed.from_first(resolve(config, dataset))
     loop = Loop(resolved.train, make_trainer(resolved, dataset), started, clock)
-    if folder is None:
+    if folder is None or not distributed.is_first():
         yield from loop.run_to_end(None)
         return
     expect_free(folder)
@@ -105,11 +107,14 @@ def _resumed(
     runs.expect_same_data(run, dataset)
     tensors, facts = runs.load_resume(run) if runs.was_saved(run) else ({}, runs.NOTHING_DONE)
     runs.expect_unfinished(run, facts, config.train)
-    resolved = resolve_resumed(run.config, config, runs.last_budget(run, facts))
+    resolved = distributed.from_first(resolve_resumed(run.config, config, runs.last_budget(run, facts)))
     loop = Loop(resolved.train, make_trainer(resolved, dataset, restored=bool(tensors)), started, clock)
     if tensors:
         loop.trainer.restore(tensors, facts)
         loop.continue_from(facts)
+    if not distributed.is_first():
+        yield from loop.run_to_end(None)
+        return
     runs.remove_temporaries(run)
     yield from loop.run_to_end(runs.Recorder(run, runs.keep_metrics(run, facts)))
 
@@ -121,6 +126,7 @@ def make_trainer(config: ResolvedConfig, dataset: Dataset, *, restored: bool = F
     A ConfigError if there is not enough memory for images and model, or a custom network does not fit.
     """
     train, split, device = config.train, dataset.train, torch.device(config.train.device)
+    _expect_alike(config, dataset)
     try:
         images = torch.from_numpy(split.images)
         labels = None if split.labels is None else torch.from_numpy(split.labels).to(device)
@@ -128,6 +134,7 @@ def make_trainer(config: ResolvedConfig, dataset: Dataset, *, restored: bool = F
         if not restored:
             start_from_images(model, images, moments_of(split))
         model.to(device).train()
+        distributed.as_first([*model.parameters(), *model.buffers()])
         averaged = copy.deepcopy(model).eval().requires_grad_(False)
         state = TrainState.of(list(model.parameters()), list(averaged.parameters()))
         announce = split.known.announce if split.known is not None and device.type == "cpu" else None
@@ -138,6 +145,7 @@ def make_trainer(config: ResolvedConfig, dataset: Dataset, *, restored: bool = F
             model.latent_dim,
             train.seed,
             flip=train.flip != "no",
+            share=distributed.share(train.batch_size),
             announce=announce,
         )
         validator = Validator(dataset.validation, config, device)
@@ -150,6 +158,25 @@ def make_trainer(config: ResolvedConfig, dataset: Dataset, *, restored: bool = F
         ) from error
     runner = accelerated(PlainRunner(model, state, StepStats.zeros(device), train), config, batches)
     return Trainer(averaged, batches, elbo, importance_weighted, validator, runner, train)
+
+
+def _expect_alike(config: ResolvedConfig, dataset: Dataset) -> None:
+    """Raise a ConfigError unless all processes train on the same images with the same code, and each has some of a batch."""
+    count = distributed.processes()
+    if config.train.batch_size < count:
+        raise ConfigError(
+            f"`batch_size`: got {config.train.batch_size} for {count} processes; expected at least one image for each"
+        )
+    if count == 1:
+        return
+    facts = {"vaelab": __version__, "torch": torch.__version__, "data": f"{dataset.name} {dataset.fingerprint[:12]}"}
+    first, *others = distributed.from_all(facts)
+    for number, other in enumerate(others, 1):
+        for what, value in other.items():
+            if value != first[what]:
+                raise ConfigError(
+                    f"`processes`: got {what} {first[what]} in process 0 and {value} in process {number}; expected the same"
+                )
 
 
 def moments_of(split: Split) -> Moments:

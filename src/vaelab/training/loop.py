@@ -6,10 +6,11 @@ import atexit
 import math
 import sys
 from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from vaelab import runs
+from vaelab import distributed, runs
 from vaelab.config import ResolvedTrainConfig
 from vaelab.errors import TrainingError
 from vaelab.interruption import Signals
@@ -77,6 +78,8 @@ def steps_in(config: ResolvedTrainConfig, order: ShuffledOrder) -> int | None:
 class Loop:
     """Runs a trainer until its budget is used up, and writes a run, if there is a recorder."""
 
+    signals: Signals
+
     def __init__(
         self, config: ResolvedTrainConfig, trainer: Trainer, started: float | None, clock: Callable[[], float]
     ) -> None:
@@ -85,6 +88,7 @@ class Loop:
         self.order = trainer.batches.order
         self.steps = steps_in(config, self.order)
         self.recorder: runs.Recorder | None = None
+        self.signal = 0.0  # that waits in any of several processes
         self.train, self.speed = runs.Sums().averages(), 0.0
         self.closing = 0.0  # seconds that a validation and a save take
         self.validation_ended = self.validation_took = self.saved_at = self.reported_at = 0.0
@@ -94,43 +98,52 @@ class Loop:
         self.seconds_before = facts["seconds"]
         self.closing = facts.get("closing", 0.0)
         # The budget may be larger now, so the fraction at the last validation is smaller.
-        self.trainer.validated_fraction = min(self.trainer.validated_fraction, self.fraction())
+        self.trainer.validated_fraction = min(self.trainer.validated_fraction, self.fraction(self.elapsed()))
 
     def elapsed(self) -> float:
         """Return seconds since `started`, by default the first step, including those before an interruption."""
         return self.seconds_before + (0.0 if self.started is None else self.clock() - self.started)
 
-    def fraction(self) -> float:
-        """Return the fraction of the budget that is used up, 0…1."""
+    def fraction(self, seconds: float) -> float:
+        """Return the fraction of the budget that is used up after so many seconds, 0…1."""
         if self.steps is not None:
             return min(1.0, self.trainer.step / self.steps)
-        return min(1.0, self.elapsed() / max(self.config.budget.amount - CLOSING_MARGIN * self.closing, 1e-9))
+        return min(1.0, seconds / max(self.config.budget.amount - CLOSING_MARGIN * self.closing, 1e-9))
+
+    def _agreed(self) -> float:
+        """Return the seconds elapsed in the first process, on which all decide alike; so they do on the signal that waits."""
+        now, self.signal = distributed.largest(self.elapsed() if distributed.is_first() else 0.0, self.signals.waiting)
+        return now
 
     def run_to_end(self, recorder: runs.Recorder | None) -> Generator[Progress]:
         """Take steps until the budget is used up; save at the end, when interrupted, and every `checkpoint_every` seconds.
 
         Ctrl-C, SIGTERM and SIGHUP wait for the end of a step and what follows it; the state is then yielded and saved.
         """
-        self.recorder, trainer, signals, ended = recorder, self.trainer, Signals(), False
-        fresh = trainer.best is None
+        self.recorder, trainer, ended = recorder, self.trainer, False
+        self.signals = signals = Signals()
+        fresh, several = trainer.best is None, distributed.processes() > 1
         atexit.register(self._save_whole)  # for a program that ends in the middle
         try:
             if fresh:
                 self._first_validation()
-            if self.fraction() < 1.0:
+            if self.fraction(self._agreed()) < 1.0:
                 for _ in trainer.runner.prepare():
                     yield replace(self._progress(), seconds_left=math.inf)
             self.started = self.clock() if self.started is None else self.started
-            self.saved_at = self.reported_at = self.elapsed()
-            while not ended:
-                with signals:
-                    ended, reports = self._advance()
-                    if ended:  # before `take_best`, which replaces the averaged weights that resuming needs
-                        self._save()
-                if not ended and (reports or signals.waiting):
-                    yield self._progress()
-                    signals.deliver()
-                    trainer.runner.tend(self._seconds_left())
+            self.saved_at = self.reported_at = self._agreed()
+            with signals if several else nullcontext():  # several processes stop after the same step
+                while not ended:
+                    with signals:
+                        ended, reports = self._advance()
+                        if ended:  # before `take_best`, which replaces the averaged weights that resuming needs
+                            self._save()
+                    if several:
+                        signals.waiting = int(self.signal)
+                    if not ended and (reports or signals.waiting):
+                        yield self._progress()
+                        signals.deliver()
+                        trainer.runner.tend(self._seconds_left())
         except (GeneratorExit, KeyboardInterrupt, SystemExit):
             if not sys.is_finalizing():
                 with signals:
@@ -152,14 +165,16 @@ class Loop:
 
         No step is taken while a validation is due: the training was interrupted before it.
         """
-        trainer, fraction = self.trainer, self.fraction()
-        unvalidated = trainer.step > trainer.validated_step and self._validation_due(fraction)
+        trainer, now = self.trainer, self._agreed()
+        fraction = self.fraction(now)
+        unvalidated = trainer.step > trainer.validated_step and self._validation_due(fraction, now)
         if trainer.step == 0 or (fraction < 1.0 and not unvalidated):
             trainer.take_step(fraction)
-            fraction = self.fraction()
+            now = self._agreed()
+            fraction = self.fraction(now)
         ended = fraction >= 1.0
-        due = ended or self._validation_due(fraction)
-        since_report = self.elapsed() - self.reported_at
+        due = ended or self._validation_due(fraction, now)
+        since_report = now - self.reported_at
         if not due and since_report < PROGRESS_EVERY:
             return False, False
         sums = trainer.take_sums(ended=ended)
@@ -170,7 +185,7 @@ class Loop:
             self._validate(fraction)
         if not ended and self.elapsed() - self.saved_at >= self.config.checkpoint_every:
             self._save()
-        self.reported_at = self.elapsed()
+        self.reported_at = self._agreed()
         return ended, True
 
     def _first_validation(self) -> None:
@@ -181,7 +196,7 @@ class Loop:
             # For its duration only: the last validation computes it too.
             trainer.validator.negative_bound(trainer.averaged)
         self._save()
-        self.closing = self.clock() - began
+        self.closing = distributed.from_first(self.clock() - began)
 
     def _seconds_left(self) -> float:
         """Return the seconds until IWAE fine-tuning or the end; 0 if the budget counts epochs."""
@@ -190,17 +205,17 @@ class Loop:
         last = self.config.iwae_fraction if self.config.iwae_samples > 1 else 0.0
         return self.config.budget.amount * (1 - last) - self.elapsed()
 
-    def _validation_due(self, fraction: float) -> bool:
+    def _validation_due(self, fraction: float, now: float) -> bool:
         if fraction - self.trainer.validated_fraction < VALIDATE_EVERY:
             return False
         if self.steps is None:
-            return self.elapsed() - self.validation_ended >= self.validation_took / VALIDATION_SHARE
+            return now - self.validation_ended >= self.validation_took / VALIDATION_SHARE
         return int(self.trainer.epochs_done) > self.trainer.validated_step * self.order.batch_size // self.order.count
 
     def _validate(self, fraction: float) -> None:
-        began, trainer = self.elapsed(), self.trainer
+        began, trainer = self._agreed(), self.trainer
         averages = trainer.validate(fraction)
-        self.validation_ended = self.elapsed()
+        self.validation_ended = self._agreed()
         self.validation_took = self.validation_ended - began
         self.closing = max(self.closing, self.validation_took)
         if self.recorder is not None and trainer.validated_step < trainer.step:
@@ -213,7 +228,7 @@ class Loop:
         if self.recorder is not None:
             tensors, facts = self.trainer.state_to_save()
             facts |= {"seconds": self.elapsed(), "budget": asdict(self.config.budget)}
-            facts |= {"closing": self.closing, "fraction": self.fraction()}
+            facts |= {"closing": self.closing, "fraction": self.fraction(self.elapsed())}
             self.recorder.save(self.trainer.weights_to_use(), (tensors, facts))
             self.saved_at = self.elapsed()
 
@@ -223,7 +238,8 @@ class Loop:
             self._save()
 
     def _progress(self, *, finished: bool = False) -> Progress:
-        fraction, elapsed, trainer = self.fraction(), self.elapsed(), self.trainer
+        elapsed, trainer = self.elapsed(), self.trainer
+        fraction = self.fraction(elapsed)
         remark = "; ".join(trainer.runner.remarks) or None
         trainer.runner.remarks.clear()
         return Progress(

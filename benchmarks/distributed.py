@@ -1,0 +1,199 @@
+"""Two processes that train one model together: how much faster than one, and whether a process that dies changes the result.
+
+    python benchmarks/distributed.py efficiency        # about 6 min on two cores
+    python benchmarks/distributed.py restarts          # about 6 min
+
+`efficiency` trains a ladder in turn with one process, with two that share each batch of the same size ("same batch"), with two
+that have as many images each as the one had ("twice the batch"), and with two that train apart at the same time ("apart"), which
+is what the machine can do at most: two cores share caches and memory. Each process has one thread. Efficiency is the images/s of
+two processes over twice those of one. The share of communication is the time in the exchange of gradients, in which a process
+also waits for the other one.
+
+`restarts` trains for 20 epochs under `torchrun --max-restarts 1`, kills one of the two processes (SIGKILL) at a random step, and
+compares the weights with those of a training that was left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from machine import machine
+from safetensors.torch import load_file
+from turns import note, spread, table
+
+from vaelab import distributed
+from vaelab.config import Config, ModelConfig, TrainConfig
+from vaelab.data import load_dataset
+from vaelab.training.fit import fit
+
+BATCH = 256
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
+SHORT = ("--limit", "6400", "--epochs", "20", "--batch-size", "64", "--seed", "3", "--checkpoint-every", "0.5")
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("efficiency", "restarts"))
+    parser.add_argument("--seconds", type=float, default=20, help="of each training")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each kind")
+    parser.add_argument("--count", type=int, default=20, help="processes to kill")
+    parser.add_argument("--compile", choices=("yes", "no"), default="no")
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work(arguments.worker, arguments.seconds, arguments.compile)
+    elif arguments.what == "efficiency":
+        efficiency(arguments)
+    else:
+        restarts(arguments.count)
+
+
+def efficiency(arguments: argparse.Namespace) -> None:
+    """Compare one process and two."""
+    note(machine())
+    kinds = {
+        "one process": (1, BATCH),
+        "same batch": (2, BATCH),
+        "twice the batch": (2, 2 * BATCH),
+        "apart": (1, BATCH),
+    }
+    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+    for _ in range(arguments.rounds):
+        for kind, (count, batch) in kinds.items():
+            options = [
+                "efficiency",
+                f"--worker={batch}",
+                f"--seconds={arguments.seconds}",
+                f"--compile={arguments.compile}",
+            ]
+            start = [*TORCHRUN, "--standalone", f"--nproc-per-node={count}"] if count > 1 else [sys.executable]
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            runs = [
+                subprocess.Popen([*start, __file__, *options], stdout=subprocess.PIPE, text=True, env=environment)
+                for _ in range(2 if kind == "apart" else 1)
+            ]
+            results = [json.loads(run.communicate()[0].splitlines()[-1]) for run in runs]
+            found[kind].append(results[0] | {"rate": sum(each["rate"] for each in results)})
+            note(f"{kind}: {found[kind][-1]}")
+    rows = []
+    for kind, results in found.items():
+        pairs = zip(results, found["one process"], strict=True)
+        gain = spread([each["rate"] / one["rate"] / 2 for each, one in pairs], ".2f") if kind != "one process" else ""
+        share = spread([100 * each["communication"] for each in results], ".1f") if kinds[kind][0] > 1 else ""
+        rows.append(
+            [
+                kind,
+                spread([each["rate"] for each in results]),
+                spread([each["step"] for each in results], ".1f"),
+                gain,
+                share,
+            ]
+        )
+    print(table(["", "images/s", "ms a step", "efficiency", "communication, %"], rows))
+
+
+def work(batch: int, seconds: float, compiled: str) -> None:
+    """Train a ladder on batches of `batch` in all, and print what the first process measured."""
+    if "RANK" in os.environ:
+        with distributed.joined():
+            measure(batch, seconds, compiled)
+    else:
+        measure(batch, seconds, compiled)
+
+
+def measure(batch: int, seconds: float, compiled: str) -> None:
+    """Print images/s, milliseconds a step, and the share of communication, from the second second on."""
+    exchanging, exchange = [0.0], distributed.summed
+
+    def timed(tensors: list[torch.Tensor], weight: float) -> object:
+        began = time.perf_counter()
+        result = exchange(tensors, weight)
+        exchanging[0] += time.perf_counter() - began
+        return result
+
+    distributed.summed = timed  # pyright: ignore[reportAttributeAccessIssue]
+    model = ModelConfig(network="ladder", model="vae")
+    config = Config(model, TrainConfig(seconds=seconds, batch_size=batch, compile=compiled))  # pyright: ignore[reportArgumentType]
+    times = [
+        (time.perf_counter(), progress.step, exchanging[0])
+        for progress in fit(config, load_dataset("strokes"))
+        if progress.step and progress.fraction < 1
+    ]
+    later = [each for each in times if each[0] >= times[0][0] + 1]
+    (start, first, before), (end, last, after) = later[0], later[-1]
+    facts = {"rate": batch * (last - first) / (end - start), "step": 1000 * (end - start) / (last - first)}
+    if distributed.is_first():
+        print(json.dumps(facts | {"communication": (after - before) / (end - start)}), flush=True)
+
+
+def restarts(count: int) -> None:
+    """Kill a process at a random step of each of `count` trainings."""
+    note(machine())
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        expected = trained(Path(folder) / "whole", None)
+        took = time.perf_counter() - begun
+        same, steps = 0, []
+        generator = random.Random(0)
+        for number in range(count):
+            out = Path(folder) / str(number)
+            at = generator.uniform(0.05, 0.95)
+            found = trained(out, at)
+            equal = all(torch.equal(found[name], value) for name, value in expected.items())
+            same, steps = same + equal, [*steps, at]
+            note(f"killed at {at:.0%} of the training: {'same' if equal else 'other'} weights")
+        print(f"{same} of {count} trainings with a killed process end with the weights of one without ({took:.0f} s)")
+
+
+def trained(out: Path, kill_at: float | None) -> dict[str, torch.Tensor]:
+    """Train with two processes, kill the second one at this fraction of the training, and return the weights."""
+    options = ["--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    command = [*TORCHRUN, *options, "-m", "vaelab", "train", "strokes", *SHORT, "--out", str(out)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}) as run:
+        if kill_at is not None:
+            wait_for_step(out, kill_at)
+            os.kill(process_of_rank(1, out), signal.SIGKILL)
+        assert run.stderr is not None
+        messages = run.stderr.read()
+    if run.returncode:
+        sys.exit(messages)
+    return load_file(out / "model.safetensors")
+
+
+def wait_for_step(out: Path, fraction: float) -> None:
+    """Wait until a training has come this far: its log has a line per epoch, and between two the time is estimated."""
+    lines: list[float] = []
+    while len(lines) <= int(20 * fraction):
+        time.sleep(0.005)
+        log = out / "metrics.jsonl"
+        if log.exists() and len(log.read_text().splitlines()) > len(lines):
+            lines.append(time.perf_counter())
+    time.sleep((20 * fraction) % 1 * (lines[-1] - lines[-2] if len(lines) > 1 else 0.1))
+
+
+def process_of_rank(rank: int, out: Path) -> int:
+    """Return the number of the process of this rank that trains into `out`."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                words, facts = (folder / "cmdline").read_text(), (folder / "environ").read_text()
+            except OSError:
+                continue
+            if str(out) in words and f"\0RANK={rank}\0" in facts:
+                return int(folder.name)
+    raise ProcessLookupError(rank)
+
+
+if __name__ == "__main__":
+    main()
