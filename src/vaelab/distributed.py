@@ -122,11 +122,6 @@ def from_all(value: Value) -> list[Value]:
     return values
 
 
-def rows_of_all(rows: Tensor) -> Tensor:
-    """Return the rows (n, …) that all processes have, in order, on the CPU."""
-    return rows if processes() == 1 else torch.cat(from_all(rows.cpu()))
-
-
 def largest(*numbers: float) -> list[float]:
     """Return the largest of each number over all processes."""
     if processes() == 1:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from vaelab.cli import several
 from vaelab.cli.app import (
     INTERRUPTED,
     Flag,
@@ -25,6 +26,7 @@ from vaelab.cli.app import (
     show,
     source_arguments,
 )
+from vaelab.cli.several import Processes
 from vaelab.cli.spelling import option, with_options
 from vaelab.errors import DataError, RunError, counted, printable
 
@@ -49,6 +51,7 @@ def evaluate(
     seed: int = 0,
     out: Path | None = None,
     options: Options = None,
+    processes: Processes = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Evaluate a model on held-out images, and write a report: report.html to read, report.json for programs.
@@ -74,6 +77,7 @@ def evaluate(
     """
     from vaelab.progress import console, say, work_bar
 
+    several.start(processes)
     for each in (source, versus):
         expect_files(run, each)
     import_pytorch("vaelab.evaluation.report")
@@ -87,8 +91,10 @@ def evaluate(
     record = runs.open_run(run)
     folder = out or run
     _expect_writable(folder)
-    dataset = _data_of_run(record, options) if source is None else load_for_run(run, source, options)
-    outliers = None if versus is None else _outliers(run, versus, options)
+    dataset = several.in_turn(
+        lambda: _data_of_run(record, options) if source is None else load_for_run(run, source, options)
+    )
+    outliers = None if versus is None else several.in_turn(lambda: _outliers(run, versus, options))
     if outliers is not None:
         from vaelab.evaluation.ood import outlier_split
 
@@ -123,6 +129,8 @@ def evaluate(
             )
         except KeyboardInterrupt:
             report = None
+    if not several.is_first():
+        return
     if report is None:
         values = {"importance_samples": (importance_samples, None), "versus": (versus, None), "seed": (seed, 0)}
         values["out"] = (out, None)

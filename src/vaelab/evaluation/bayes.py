@@ -41,6 +41,7 @@ def bounds_under_labels(
     seed: int = 0,
     most_at_once: int = 500,
     progress: Callable[[int, int], None] | None = None,
+    together: bool = False,
 ) -> Float[Tensor, "n k"]:
     """Return b(x, y), the importance-weighted bound of each image under each label, nats, float64.
 
@@ -48,7 +49,7 @@ def bounds_under_labels(
     ----------
     model
         A conditional model of K labels.
-    images, samples, seed, most_at_once
+    images, samples, seed, most_at_once, together
         As for `vaelab.objectives.bounds.negative_bounds`. The noise of an image is the same under every label.
     progress
         Called with the number of labels done, and their total.
@@ -58,7 +59,9 @@ def bounds_under_labels(
         if progress is not None:
             progress(label, model.classes)
         labels = torch.full((len(images),), label)
-        curve = negative_bounds(model, images, labels, samples=(samples,), seed=seed, most_at_once=most_at_once)
+        curve = negative_bounds(
+            model, images, labels, samples=(samples,), seed=seed, most_at_once=most_at_once, together=together
+        )
         columns.append(curve[:, 0])
     if progress is not None:
         progress(model.classes, model.classes)
@@ -100,6 +103,7 @@ def bayes_section(context: EvaluationContext) -> Section:
         seed=settings.seed,
         most_at_once=settings.most_decoded,
         progress=lambda done, total: context.work("bounds under each label", done, total),
+        together=True,
     )
     with_label = Estimate.of(nats.gather(1, labels[:, None])[:, 0].numpy())
     without_label = Estimate.of(unconditional_bound(nats).numpy())

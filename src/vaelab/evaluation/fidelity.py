@@ -10,7 +10,7 @@ for the same network.
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,6 +38,10 @@ class Manifold(NamedTuple):
     coverage: float
 
 
+ALONE: dict[str, Any] = {"sync_on_compute": False}
+"""Options of a metric that the first of several processes computes alone."""
+
+
 class _Identity(nn.Module):
     """Returns features unchanged, where torchmetrics expects a feature extractor."""
 
@@ -56,7 +60,7 @@ def frechet_distance(real: Float[Tensor, "n f"], generated: Float[Tensor, "m f"]
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
 
-    metric = FrechetInceptionDistance(feature=_Identity(real.shape[1]))
+    metric = FrechetInceptionDistance(feature=_Identity(real.shape[1]), **ALONE)
     metric.update(real.double(), real=True)
     metric.update(generated.double(), real=False)
     return float(metric.compute())
@@ -80,7 +84,7 @@ def kernel_distance(real: Float[Tensor, "n f"], generated: Float[Tensor, "m f"],
     for a, b in zip(_blocks(real, size), _blocks(generated, size), strict=False):
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save all extracted features")
-            metric = KernelInceptionDistance(feature=_Identity(real.shape[1]), subsets=1, subset_size=size)
+            metric = KernelInceptionDistance(feature=_Identity(real.shape[1]), subsets=1, subset_size=size, **ALONE)
             metric.update(a.double(), real=True)
             metric.update(b.double(), real=False)
             values.append(float(metric.compute()[0]))

@@ -25,7 +25,7 @@ def likelihood_section(context: EvaluationContext) -> Section:
     model, settings = context.model.model, context.settings
     count = len(context.levels)
     noise = latent_noise(count, model.latent_dim, settings.seed)
-    terms = held_out_terms(model, context.levels, context.labels, noise)
+    terms = held_out_terms(model, context.levels, context.labels, noise, together=True)
     distortion = Estimate.of(terms.distortion.double().numpy())
     shown = [_nats("distortion", "distortion", DISTORTION, distortion, context)]
     if not model.stochastic:
@@ -48,6 +48,7 @@ def likelihood_section(context: EvaluationContext) -> Section:
         seed=settings.seed,
         most_at_once=settings.most_decoded,
         progress=lambda done, total: context.work(f"bound, K = {most}", done, total),
+        together=True,
     ).numpy()
     curve = [Estimate.of(bounds[:, column]) for column in range(len(samples))]
     shown += [

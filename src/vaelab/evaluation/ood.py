@@ -116,6 +116,7 @@ def ood_section(context: EvaluationContext) -> Section:
             seed=settings.seed,
             most_at_once=settings.most_decoded,
             progress=lambda done, total: context.work("scoring outliers", done, total),
+            together=True,
         )[:, 0].numpy()
         scores = {"likelihood": raw, **scores}
         if len(model.shape) == 3:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from vaelab import distributed
 from vaelab.checked_files import read_regular
 from vaelab.data.dataset import Dataset, Split
 from vaelab.errors import ConfigError, OutputError, did_you_mean, printable
@@ -63,6 +64,9 @@ SECTIONS: dict[str, Callable[[EvaluationContext], Section]] = {
 
 SAMPLES, QUICK_SAMPLES = 500, 50
 """K of the importance-weighted bound, and in quick mode."""
+
+SHARED = frozenset({"likelihood", "bayes", "outliers"})
+"""Sections that several processes measure together, each with its share of the images; the first measures the others alone."""
 
 OF_VERSUS = frozenset({"outliers"})
 """Sections that also use `versus`; cached results of the others stay valid when it changes."""
@@ -184,11 +188,17 @@ def _measure(key: str, context: EvaluationContext, cached: Path | None, facts: d
     """Read a section from the file `cached` if it is up to date; else measure it and write the file."""
     relevant = facts if key in OF_VERSUS else facts | {"versus": None}
     stamp = hashlib.sha256(json.dumps([SCHEMA, FORMAT, key, relevant], sort_keys=True).encode()).hexdigest()
-    if cached is not None and (section := _read_cache(cached, stamp)) is not None:
+    first = distributed.is_first()
+    found = None if cached is None or not first else _read_cache(cached, stamp)
+    if (section := distributed.from_first(found)) is not None:
         return section
     began = time.perf_counter()
-    section = dataclasses.replace(SECTIONS[key](context), seconds=time.perf_counter() - began)
-    if cached is not None:
+    section = SECTIONS[key](context) if first or key in SHARED else None
+    if section is None or key not in SHARED:
+        section = distributed.from_first(section)
+    assert section is not None
+    section = dataclasses.replace(section, seconds=time.perf_counter() - began)
+    if cached is not None and first:
         _write_cache(cached, section, stamp)
     return section
 

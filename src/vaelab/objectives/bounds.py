@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vaelab import distributed
 from vaelab.errors import ConfigError
 from vaelab.memory import map_batches
 from vaelab.models.base import Inference, Model
@@ -38,6 +39,7 @@ def map_held_out(
     *,
     at_once: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    together: bool = False,
 ) -> list[Result]:
     """Return the results of `work` on consecutive parts of held-out images: the one loop behind every held-out figure.
 
@@ -55,17 +57,22 @@ def map_held_out(
         Images per part; by default `images_at_once`.
     progress
         Called with images done and images in all.
+    together
+        Whether all processes call this, each for its share of the images; all get all results (`vaelab.distributed`).
     """
+    mine = distributed.share(len(images)) if together else slice(0, len(images))
 
     def part_of(part: slice) -> Result:
+        part = slice(mine.start + part.start, mine.start + part.stop)
         x, y = to_unit(images[part]), None if labels is None else labels[part]
         with exact_convolutions():
             result = work(part, x, lambda noise: model(x, y, noise.to(x.device)))
         if progress is not None:
-            progress(part.stop, len(images))
+            progress(part.stop - mine.start, mine.stop - mine.start)
         return result
 
-    return map_batches(len(images), at_once or images_at_once(model.shape), part_of)
+    results = map_batches(mine.stop - mine.start, at_once or images_at_once(model.shape), part_of)
+    return list(itertools.chain.from_iterable(distributed.from_all(results))) if together else results
 
 
 def images_at_once(shape: tuple[int, ...]) -> int:
@@ -74,13 +81,20 @@ def images_at_once(shape: tuple[int, ...]) -> int:
 
 
 def held_out_terms(
-    model: Model, images: Tensor, labels: Tensor | None = None, noise: Float[Tensor, "n d"] | None = None
+    model: Model,
+    images: Tensor,
+    labels: Tensor | None = None,
+    noise: Float[Tensor, "n d"] | None = None,
+    *,
+    together: bool = False,
 ) -> Terms:
-    """Return distortion and rate of every image, with one draw of z each from its own `noise`, by default `latent_noise` of
-    seed 0; see `map_held_out`.
+    """Return distortion and rate of every image, with one draw of z each from its own `noise`, by default
+    `latent_noise` of seed 0; see `map_held_out`.
     """
     noise = latent_noise(len(images), model.latent_dim, seed=0) if noise is None else noise
-    parts = map_held_out(model, images, labels, lambda part, x, infer: terms_of(infer(noise[part]), x))
+    parts = map_held_out(
+        model, images, labels, lambda part, x, infer: terms_of(infer(noise[part]), x), together=together
+    )
     return Terms(torch.cat([part.distortion for part in parts]), torch.cat([part.rate for part in parts]))
 
 
@@ -94,6 +108,7 @@ def negative_bounds(
     shared: bool = False,
     most_at_once: int = 500,
     progress: Callable[[int, int], None] | None = None,
+    together: bool = False,
 ) -> Float[Tensor, "n k"]:
     """Return −log of the mean of K importance weights of each image, nats, for every K: (N, len(samples)), float64.
 
@@ -101,7 +116,7 @@ def negative_bounds(
 
     Parameters
     ----------
-    model, images, labels, progress
+    model, images, labels, progress, together
         As for `map_held_out`.
     samples
         The values of K, draws of z per image, increasing from at least 1.
@@ -141,7 +156,7 @@ def negative_bounds(
         return torch.stack(columns, dim=1)
 
     at_once = max(1, most_at_once // samples[-1])
-    return torch.cat(map_held_out(model, images, labels, bounds, at_once=at_once, progress=progress))
+    return torch.cat(map_held_out(model, images, labels, bounds, at_once=at_once, progress=progress, together=together))
 
 
 def _noise(model: Model, samples: int, seed: int, index: int) -> Float[Tensor, "k d"]:

@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-from vaelab import distributed
 from vaelab.config import NetworkName, ResolvedConfig
 from vaelab.data.dataset import Split
 from vaelab.models.base import Model
@@ -42,17 +41,15 @@ class Validator:
 
     def measure(self, model: Model) -> tuple[Averages, LatentStats]:
         """Return distortion and rate over the images, one draw of z each, and the statistics of the latent dimensions."""
-        mine = distributed.share(len(self))
-        noise = latent_noise(len(self), self.latent_dim, self.seed)[mine]
-        labels = None if self.labels is None else self.labels[mine]
+        noise = latent_noise(len(self), self.latent_dim, self.seed)
 
         def figures(part: slice, x: Tensor, infer: Infer) -> tuple[Tensor, Tensor, Tensor]:
             inference = infer(noise[part])
             found = terms_of(inference, x)
             return found.distortion.cpu(), found.rate.cpu(), inference.posterior.mean.cpu()
 
-        parts = [*map_held_out(model, self.images[mine], labels, figures), *_no_figures(self.latent_dim)]
-        distortions, rates, means = (distributed.rows_of_all(torch.cat(part)) for part in zip(*parts, strict=True))
+        parts = map_held_out(model, self.images, self.labels, figures, together=True)
+        distortions, rates, means = (torch.cat(part) for part in zip(*parts, strict=True))
         averages = Averages(distortions.double().mean().item(), rates.sum(-1).double().mean().item())
         return averages, LatentStats.over(rates, means)
 
@@ -63,21 +60,15 @@ class Validator:
         """
         samples = self.iwae_samples
         count = min(len(self), max(FEWEST_FOR_BOUND, len(self) // samples))
-        mine = distributed.share(count)
-        noise = latent_noise(samples * count, self.latent_dim, self.seed).view(samples, count, -1)[:, mine]
+        noise = latent_noise(samples * count, self.latent_dim, self.seed).view(samples, count, -1)
 
         def bound(part: slice, x: Tensor, infer: Infer) -> Tensor:
             return importance_weighted_bound(log_weights(infer(noise[:, part]), x)).cpu()
 
-        labels = None if self.labels is None else self.labels[mine]
+        images, labels = self.images[:count], None if self.labels is None else self.labels[:count]
         at_once = max(1, images_at_once(model.shape) // samples)
-        bounds = map_held_out(model, self.images[mine], labels, bound, at_once=at_once)
-        return -distributed.rows_of_all(torch.cat([*bounds, torch.empty(0)])).double().mean().item()
-
-
-def _no_figures(latent_dim: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Return the figures of no images, for a process whose share has none."""
-    return [(torch.empty(0), torch.empty(0, latent_dim), torch.empty(0, latent_dim))]
+        bounds = map_held_out(model, images, labels, bound, at_once=at_once, together=True)
+        return -torch.cat(bounds).double().mean().item()
 
 
 def validation_subset(split: Split, config: ResolvedConfig) -> Split:
