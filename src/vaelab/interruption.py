@@ -41,10 +41,11 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         self._held -= 1
 
-    def deliver(self) -> None:
-        """Act on the signal that waits: most raise KeyboardInterrupt or SystemExit."""
-        number, self.waiting = self.waiting, 0
+    def deliver(self, number: int | None = None) -> None:
+        """Act on the signal that waits, or on that of `number` unless it is 0: most raise KeyboardInterrupt or SystemExit."""
+        number = self.waiting if number is None else number
         if number:
+            self.waiting = 0
             self._act(number, None)
 
     def close(self) -> None:

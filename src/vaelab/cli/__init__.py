@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(words: Sequence[str]) -> tuple[int, str]:
     """Run a command and return its exit status, and the message if it failed."""
     try:
+        several.expect_one_process()
         with _notes():
             app(words, exit_on_error=False, print_error=False)
     except (CycloptsError, VaelabError) as error:

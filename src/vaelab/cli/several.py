@@ -20,6 +20,9 @@ from vaelab.cli.app import GROUPS, import_pytorch
 from vaelab.errors import ConfigError, shortened
 from vaelab.run_folder import CONFIG
 
+COMMANDS = ("train", "evaluate")
+"""Commands that several processes run together."""
+
 PATIENCE = timedelta(seconds=5)  # for a message of a process that has ended
 FIRST_SPEAKS = 0.5  # seconds that the others leave to the first process for a message that all of them have
 
@@ -44,6 +47,14 @@ words: Sequence[str] = ()
 def is_one_of_several() -> bool:
     """Return whether torchrun started this process as one of several."""
     return os.environ.get("WORLD_SIZE", "1") not in ("", "1") and "MASTER_ADDR" in os.environ
+
+
+def expect_one_process() -> None:
+    """Raise a ConfigError if several processes run a command that only one can run."""
+    if is_one_of_several() and words[:1] and words[0] not in COMMANDS and not words[0].startswith("-"):
+        raise ConfigError(
+            f"{words[0]}: got started by torchrun in several processes; expected one: start it without torchrun"
+        )
 
 
 def run_together(run: Callable[[], Outcome]) -> int:

@@ -138,11 +138,10 @@ class Loop:
                         ended, reports = self._advance()
                         if ended:  # before `take_best`, which replaces the averaged weights that resuming needs
                             self._save()
-                    if several:
-                        signals.waiting = int(self.signal)
-                    if not ended and (reports or signals.waiting):
+                    stop = int(self.signal) if several else signals.waiting
+                    if not ended and (reports or stop):
                         yield self._progress()
-                        signals.deliver()
+                        signals.deliver(stop)
                         trainer.runner.tend(self._seconds_left())
         except (GeneratorExit, KeyboardInterrupt, SystemExit):
             if not sys.is_finalizing():
