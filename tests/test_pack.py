@@ -365,3 +365,17 @@ def test_a_source_need_not_fit_into_memory(tmp_path: Path, monkeypatch: pytest.M
     assert largest == 10
     packed = load_pack(tmp_path / "pack")
     assert (len(packed.train), len(packed.validation), len(packed.test)) == (95, 0, 3)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs the locks of POSIX: run it on Linux or macOS")
+def test_a_second_process_that_packs_to_the_same_name_is_refused(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pack"
+
+    def meanwhile(images: np.ndarray) -> np.ndarray:
+        with pytest.raises(OutputError, match=rf"pack: process {os.getpid()} is packing to it; .* another `out`"):
+            pack_source(folder, out, moments)
+        return moments(images)
+
+    pack_source(folder, out, meanwhile)
+    expect_equal(load_pack(out), load_dataset(folder))
+    assert {path.name for path in tmp_path.iterdir()} == {"source", "pack"}

@@ -1,15 +1,15 @@
-"""The lock of a run folder: at most one process trains a run. Does not import torch."""
+"""Locks of outputs: at most one process trains a run, or writes a pack. Does not import torch."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from vaelab.errors import OutputError, RunError
+from vaelab.errors import OutputError, RunError, VaelabError
 from vaelab.run_folder import PRIVATE
 
 LOCK = f"{PRIVATE}lock"
@@ -29,14 +29,32 @@ def locked(folder: Path) -> Iterator[None]:
     OutputError
         If the folder cannot be made or written.
     """
-    path = folder / LOCK
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        with locked_by(folder / LOCK, lambda: _in_use(folder)):
+            yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()  # if nothing else is in it
+
+
+@contextmanager
+def locked_by(path: Path, in_use: Callable[[], VaelabError]) -> Iterator[None]:
+    """Hold the lock file `path`, whose folder is made if it does not exist; it is removed at the end.
+
+    Raises
+    ------
+    VaelabError
+        `in_use()`, if another process holds it.
+    OutputError
+        If the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         file = _locked_file(path)
     except BlockingIOError:
-        raise _in_use(folder) from None
+        raise in_use() from None
     except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror or error}; choose another location") from error
+        raise OutputError(f"cannot write {path.parent}: {error.strerror or error}; choose another location") from error
     try:
         file.truncate(0)
         file.write(str(os.getpid()))
@@ -49,7 +67,6 @@ def locked(folder: Path) -> Iterator[None]:
         with suppress(OSError):
             if ours:
                 path.unlink()
-                folder.rmdir()  # if nothing else is in it
         file.close()
 
 
@@ -110,7 +127,12 @@ def _lock(file: IO[str]) -> None:
 
 
 def _in_use(folder: Path) -> RunError:
+    return RunError(f"{folder}: {holder(folder / LOCK)} is training it; wait for its end, or give another `out`")
+
+
+def holder(path: Path) -> str:
+    """Return the process that holds a lock file, for messages."""
     with suppress(OSError):
-        if number := (folder / LOCK).read_text():
-            return RunError(f"{folder}: process {number} is training it; wait for its end, or give another `out`")
-    return RunError(f"{folder}: another process is training it; wait for its end, or give another `out`")
+        if number := path.read_text():
+            return f"process {number}"
+    return "another process"

@@ -29,6 +29,7 @@ from vaelab.data.dataset import Dataset, Known, Loading, Split
 from vaelab.data.resize import Progress
 from vaelab.errors import DataError, OutputError
 from vaelab.files import append_line, atomic_write, cannot_write, open_regular
+from vaelab.run_lock import holder, locked_by
 from vaelab.version import __version__
 
 INDEX, BLOCKS, MOMENTS, PLAN = "pack.json", "blocks.jsonl", "moments.npy", "plan.json"
@@ -112,10 +113,22 @@ def write_pack(
     Raises
     ------
     OutputError
-        If `out` exists, another pack was interrupted there, or the disk is full or cannot be written.
+        If `out` exists, another process is packing to it, another pack was interrupted there, or the disk is full or cannot be
+        written.
     """
-    if os.path.lexists(out):
-        raise OutputError(f"{out}: exists; expected the name of a new pack; delete it or give another `out`")
+    lock = out.with_name(f"{out.name}.partial.lock")
+
+    def in_use() -> OutputError:
+        return OutputError(f"{out}: {holder(lock)} is packing to it; wait for its end, or give another `out`")
+
+    with locked_by(lock, in_use):
+        if os.path.lexists(out):
+            raise OutputError(f"{out}: exists; expected the name of a new pack; delete it or give another `out`")
+        _write(source, out, moments, progress)
+
+
+def _write(source: Source, out: Path, moments: Callable[[np.ndarray], np.ndarray], progress: Progress | None) -> None:
+    """Write a pack whose name is locked."""
     folder = partial_folder(out)
     try:
         _begin(source, folder)
