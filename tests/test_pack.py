@@ -367,6 +367,17 @@ def test_a_source_need_not_fit_into_memory(tmp_path: Path, monkeypatch: pytest.M
     assert (len(packed.train), len(packed.validation), len(packed.test)) == (95, 0, 3)
 
 
+def test_images_of_fewer_bits_than_their_files_are_noted(tmp_path: Path) -> None:
+    for number in range(20):
+        Image.fromarray(np.full((4, 4), 4095 if number == 7 else 900, np.uint16)).save(tmp_path / f"{number}.png")
+    pack_source(tmp_path, tmp_path / "pack", moments)
+    (note,) = (note for note in load_dataset(tmp_path / "pack").notes if "dark" in note)
+    assert note in load_dataset(tmp_path).notes
+    assert "`white=4095`" in note
+    pack_source(tmp_path, tmp_path / "white", moments, white=4095)
+    assert not any("dark" in note for note in load_dataset(tmp_path / "white").notes)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs the locks of POSIX: run it on Linux or macOS")
 def test_a_second_process_that_packs_to_the_same_name_is_refused(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "pack"

@@ -1,4 +1,4 @@
-"""Decode an image file of any supported format, mode and depth to uint8 pixels, grey or RGB.
+"""Decode an encoded image of any supported format, mode and depth to uint8 pixels, grey or RGB.
 
 Transparent pixels are composited on white, the EXIF orientation is applied, levels of 16 and 32 bits are reduced to 8 (see
 `depth`), and only the first of several frames or pages is read. WebP and GIF have no grey mode: their images are grey if every
@@ -8,7 +8,6 @@ pixel is.
 from __future__ import annotations
 
 import io
-import os
 import re
 import struct
 import warnings
@@ -29,6 +28,7 @@ from vaelab.data.depth import (
     stated_white,
     stored_as,
 )
+from vaelab.data.encoded import ImageFile
 from vaelab.data.limits import MAX_PIXELS
 from vaelab.data.resize import Fit, fit_image, to_pixels
 from vaelab.errors import DataError
@@ -105,15 +105,15 @@ def pixel_limit(most: int = MAX_PIXELS) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def decode_image(path: str, size: tuple[int, int], fit: Fit | None, white: float | None = None) -> Decoded:
+def decode_image(file: ImageFile, size: tuple[int, int], fit: Fit | None, white: float | None = None) -> Decoded:
     """Decode an image at `size`; if `fit` is None, the image must already have that size.
 
     `white` is the stored value of white, if it is not what the format implies. Does not raise: errors are returned in the result.
     """
     try:
-        return _read(path, lambda stream: _decode(stream, size, fit, white))
+        return _read(file, lambda stream: _decode(stream, size, fit, white))
     except Exception as error:  # Pillow raises many types on broken files, from SyntaxError to struct.error
-        return Decoded(None, error=_error_message(path, error))
+        return Decoded(None, error=_error_message(file, error))
 
 
 def _decode(stream: IO[bytes], size: tuple[int, int], fit: Fit | None, white: float | None) -> Decoded:
@@ -240,7 +240,7 @@ def _on_white(levels: np.ndarray, values: np.ndarray, key: int | None) -> Image.
     return Image.fromarray(levels if key is None else np.where(values == key, np.uint8(EIGHT_BITS), levels))
 
 
-def header_size(path: str) -> tuple[int, int]:
+def header_size(image: ImageFile) -> tuple[int, int]:
     """Read the (H, W) of an image from its header. Raises `DataError` if it is broken."""
 
     def read(stream: IO[bytes]) -> tuple[int, int]:
@@ -252,20 +252,30 @@ def header_size(path: str) -> tuple[int, int]:
             return (file.width, file.height) if rotated else (file.height, file.width)
 
     try:
-        return _read(path, read)
+        return _read(image, read)
     except Exception as error:  # as in `decode_image`
-        raise DataError(_error_message(path, error)) from None
+        raise DataError(_error_message(image, error)) from None
 
 
-def _read(path: str, read: Callable[[IO[bytes]], _Result]) -> _Result:
-    """Apply `read` to an image file; if Pillow finds the texts in a PNG too long, without them.
+def content_limit() -> int:
+    """Return the largest size in bytes of an encoded image, within `pixel_limit`."""
+    return FILE_BYTES + 8 * (Image.MAX_IMAGE_PIXELS or MAX_PIXELS)
+
+
+def _read(image: ImageFile, read: Callable[[IO[bytes]], _Result]) -> _Result:
+    """Apply `read` to an encoded image; if Pillow finds the texts in a PNG too long, without them.
 
     Opened by path instead of as a stream, Pillow memory-maps uncompressed files and scrambles TIFFs with a rotation.
     """
-    with open_regular(path) as stream:
-        size, most = os.fstat(stream.fileno()).st_size, FILE_BYTES + 8 * (Image.MAX_IMAGE_PIXELS or MAX_PIXELS)
-        if size > most and stream.read(2) not in (b"II", b"MM"):  # a TIFF is not read as a whole
-            raise ValueError(f"{size:,} bytes; expected at most {most:,}; `max_pixels` raises that")
+    most = content_limit()
+    with open_regular(image) if isinstance(image, str) else io.BytesIO(image.read(most + 1)) as stream:
+        size = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
+        # A TIFF that is a file is not read as a whole.
+        if size > most and (not isinstance(image, str) or stream.read(2) not in (b"II", b"MM")):
+            raise ValueError(f"more than {most:,} bytes; `max_pixels` raises that limit")
+        if size == 0 and not isinstance(image, str):
+            raise ValueError("it is empty")
         stream.seek(0)
         try:
             return read(stream)
@@ -296,13 +306,17 @@ def _without_colour(image: Image.Image) -> Image.Image:
     return image.getchannel(0) if np.array_equal(red, green) and np.array_equal(red, blue) else image
 
 
-def _error_message(path: str, error: Exception, remedy: str = "fix or remove it, or pass `skip_broken=True`") -> str:
+def _error_message(
+    image: ImageFile, error: Exception, remedy: str = "fix or remove it, or pass `skip_broken=True`"
+) -> str:
+    if isinstance(error, DataError):
+        return str(error)
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         count = int(match[0]) if (match := re.search(r"\d+", str(error))) else 0
         return (
-            f"{path}: got {count:,} pixels; expected at most {Image.MAX_IMAGE_PIXELS:,}; scale it down, or pass "
+            f"{image}: got {count:,} pixels; expected at most {Image.MAX_IMAGE_PIXELS:,}; scale it down, or pass "
             f"`max_pixels={count}`"
         )
     reason = error.strerror or error if isinstance(error, OSError) else error
     reason = f"content is not {KINDS}" if isinstance(error, Image.UnidentifiedImageError) else reason
-    return f"{path}: cannot be read ({reason}); expected a valid {KINDS} image; {remedy}"
+    return f"{image}: cannot be read ({reason}); expected a valid {KINDS} image; {remedy}"

@@ -1,4 +1,4 @@
-"""Load the image files of a folder or a table as a dataset: split, select, then decode or read from the cache.
+"""Load encoded images, such as the files of a folder or a table, as a dataset: split, select, then decode or read from the cache.
 
 Splits, classes and limit are applied to file indices first, so that only the images needed are decoded. If broken files are
 skipped, they are found before, so that the splits are those of the folder without them.
@@ -19,6 +19,7 @@ from vaelab.data.cache import Entry, entry_for, load_entry, save_entry
 from vaelab.data.dataset import Dataset, SkipBroken, Split
 from vaelab.data.decoding import MANY_FILES, decode_images
 from vaelab.data.depth import dark_notes
+from vaelab.data.encoded import ImageFile, state
 from vaelab.data.formats import Decoded, header_size, pixel_limit
 from vaelab.data.layout import grey_note
 from vaelab.data.limits import Budget, Limits
@@ -28,9 +29,9 @@ from vaelab.errors import DataError, counted
 
 
 class Files(NamedTuple):
-    """The files of a split and their labels, as indices of classes, or None."""
+    """The files of a split, or images inside files, and their labels, as indices of classes, or None."""
 
-    paths: list[str]
+    images: Sequence[ImageFile]
     labels: np.ndarray | None
 
 
@@ -89,20 +90,20 @@ def load_image_files(
     reading: Reading,
     notes: Sequence[str] = (),
 ) -> Dataset:
-    """Load the files of a source. A file that occurs several times is read once.
+    """Load the encoded images of a source. A file that occurs several times is read once.
 
     The result is grey if all images are grey, otherwise RGB. Images of different sizes are scaled to `common_size` if no size is
     given. Raises `DataError` for a broken image, unless broken images are skipped.
     """
-    paths = np.array([path for files in splits.values() for path in files.paths], dtype=object)
+    files = np.array([file for of_split in splits.values() for file in of_split.images], dtype=object)
     source_parts, start = {}, 0
-    for split, files in splits.items():
-        stop = start + len(files.paths)
-        source_parts[split] = Part(np.arange(start, stop), files.labels)
+    for split, of_split in splits.items():
+        stop = start + len(of_split.images)
+        source_parts[split] = Part(np.arange(start, stop), of_split.labels)
         start = stop
-    broken = _broken(source, list(dict.fromkeys(paths)), reading) if reading.skip_broken else []
+    broken = _broken(source, list(dict.fromkeys(files)), reading) if reading.skip_broken else []
     gone = set(broken)
-    readable = np.array([path not in gone for path in paths])
+    readable = np.array([file not in gone for file in files])
 
     def without_broken(parts: Mapping[str, Part]) -> dict[str, Part]:
         return {split: part.at(np.flatnonzero(readable[part.images])) for split, part in parts.items()}
@@ -118,17 +119,18 @@ def load_image_files(
     all_notes = [*notes, *_skipped_notes(source, broken), *arranged.notes, *selected.notes]
     all_notes += class_notes(parts, selected.classes, limited=reading.selection.limit is not None)
     if reading.instead is not None:
-        chosen = {split: Files(list(paths[part.images]), part.labels) for split, part in parts.items()}
+        chosen = {split: Files(list(files[part.images]), part.labels) for split, part in parts.items()}
         return reading.instead(FilePlan(source, name, chosen, selected.classes, all_notes, reading))
 
     needed = np.sort(np.concatenate([part.images for part in parts.values()]))
-    position = {path: i for i, path in enumerate(dict.fromkeys(paths[needed]))}
+    position = {file: i for i, file in enumerate(dict.fromkeys(files[needed]))}
     read = _read_cached(source, list(position), reading._replace(skip_broken=False))
     Budget(reading.limits).take(len(needed) * read.images[0].size, f"{source}: {len(needed):,} images")
-    row = np.full(len(paths), -1)
-    row[needed] = [position[path] for path in paths[needed]]
+    row = np.full(len(files), -1)
+    row[needed] = [position[file] for file in files[needed]]
+    named = all(isinstance(file, str) for file in files)
     train, validation, test = (
-        Split(read.images[row[part.images]], part.labels, paths=paths[part.images])
+        Split(read.images[row[part.images]], part.labels, paths=files[part.images] if named else None)
         for part in (parts["train"], parts["validation"], parts["test"])
     )
     return Dataset(name, train, validation, test, selected.classes, (*read.notes, *all_notes))
@@ -142,57 +144,49 @@ def _with_images(parts: Mapping[str, Part], classes: tuple[str, ...]) -> tuple[d
     return numbered, tuple(classes[k] for k in kept)
 
 
-def _broken(source: Path, paths: list[str], reading: Reading) -> list[str]:
+def _broken(source: Path, files: list[ImageFile], reading: Reading) -> list[ImageFile]:
     """Return the files that cannot be read."""
     report = reading.progress
     progress = report and (lambda _, done, total: report("looking for broken files", done, total))
-    checked = _read_cached(source, paths, reading._replace(size=(1, 1), selection=EVERYTHING, progress=progress))
-    return [paths[i] for i in np.setdiff1d(np.arange(len(paths)), checked.indices)]
+    checked = _read_cached(source, files, reading._replace(size=(1, 1), selection=EVERYTHING, progress=progress))
+    return [files[i] for i in np.setdiff1d(np.arange(len(files)), checked.indices)]
 
 
-def _read_cached(source: Path, paths: Sequence[str], reading: Reading) -> _Images:
+def _read_cached(source: Path, files: Sequence[ImageFile], reading: Reading) -> _Images:
     """Read the images, from the cache if no file has changed."""
-    if len(paths) < MANY_FILES:
-        return _read(source, paths, reading)
-    entry = _entry(source, paths, reading)
+    if len(files) < MANY_FILES:
+        return _read(source, files, reading)
+    entry = _entry(source, files, reading)
     if (cached := load_entry(entry)) is not None:
         images, note = cached
-        indices = np.setdiff1d(np.arange(len(paths)), np.array(note["left_out"], dtype=np.int64))
+        indices = np.setdiff1d(np.arange(len(files)), np.array(note["left_out"], dtype=np.int64))
         if len(images) == len(indices):
             cache_note = f"Read the decoded images from the cache {entry.path}: no file has changed."
             return _Images(images, indices, [*note["notes"], cache_note])
-    read = _read(source, paths, reading)
-    left_out = np.setdiff1d(np.arange(len(paths)), read.indices).tolist()
+    read = _read(source, files, reading)
+    left_out = np.setdiff1d(np.arange(len(files)), read.indices).tolist()
     if save_entry(entry, read.images, {"notes": read.notes, "left_out": left_out}):
         read.notes.append(f"Cached the decoded images in {entry.path.parent}, for a faster start next time.")
     return read
 
 
-def _entry(source: Path, paths: Sequence[str], reading: Reading) -> Entry:
+def _entry(source: Path, files: Sequence[ImageFile], reading: Reading) -> Entry:
     """Return the cache entry for these files in their current state, read with these options."""
     root = str(_root(source))
-    states = []
-    for path in paths:
-        name = path.removeprefix(root)
-        try:
-            state = os.stat(path)  # noqa: PTH116 - creating a Path per file doubles the time for many files
-            states.append(f"{name}\0{state.st_size}\0{state.st_mtime_ns}")
-        except OSError:
-            states.append(name)
     request = (pillow_version, reading.size, reading.fit, reading.skip_broken, reading.selection, reading.white)
     seed = reading.seed if reading.selection.limit is not None else None
-    return entry_for(source, (*request, seed), os.fsencode("\n".join(states)))
+    return entry_for(source, (*request, seed), os.fsencode("\n".join(state(file, root) for file in files)))
 
 
-def _read(source: Path, paths: Sequence[str], reading: Reading) -> _Images:
+def _read(source: Path, files: Sequence[ImageFile], reading: Reading) -> _Images:
     """Decode the images at the requested size, at that of all images, or at their `common_size`."""
     with pixel_limit(reading.limits.pixels):
         size, fit = reading.size, reading.fit if reading.size else None
-        read = _collect(source, paths, size or header_size(paths[0]), fit, reading)
+        read = _collect(source, files, size or header_size(files[0]), fit, reading)
         notes = []
         if read is None:  # no size was requested, and the images have several
-            size, fit = common_size([header_size(path) for path in paths]), reading.fit
-            read = _collect(source, paths, size, fit, reading)
+            size, fit = common_size([header_size(file) for file in files]), reading.fit
+            read = _collect(source, files, size, fit, reading)
             assert read is not None
             notes.append(common_size_note([image.size for image in read.facts], size, fit))
         if reading.white is None and (white := _stated_white(read.facts)):
@@ -200,7 +194,7 @@ def _read(source: Path, paths: Sequence[str], reading: Reading) -> _Images:
                 f"Read the levels 0…{white} as black to white: the files state this depth (sBIT or MaxSampleValue)."
             )
             height, width = read.images.shape[2:]
-            read = _collect(source, paths, (height, width), fit, reading._replace(white=white))
+            read = _collect(source, files, (height, width), fit, reading._replace(white=white))
             assert read is not None
         elif reading.white is None:
             notes += _depth_notes(read.facts)
@@ -210,13 +204,13 @@ def _read(source: Path, paths: Sequence[str], reading: Reading) -> _Images:
 
 
 def _collect(
-    source: Path, paths: Sequence[str], size: tuple[int, int], fit: Fit | None, reading: Reading
+    source: Path, files: Sequence[ImageFile], size: tuple[int, int], fit: Fit | None, reading: Reading
 ) -> _Collected | None:
     """Decode the images at `size`; return None if `fit` is None and one has another size."""
-    images = _allocate(source, (len(paths), 1, *size), reading.limits)
+    images = _allocate(source, (len(files), 1, *size), reading.limits)
     decoded: list[Decoded] = []
     indices: list[int] = []
-    for i, image in enumerate(decode_images(paths, size, fit, reading.white)):
+    for i, image in enumerate(decode_images(files, size, fit, reading.white)):
         if image.error:
             if not reading.skip_broken or "as `white` says" in image.error:  # which is wrong, not the file
                 raise DataError(image.error)
@@ -224,18 +218,18 @@ def _collect(
             return None
         else:
             if len(image.pixels) > images.shape[1]:  # the first image in colour
-                rgb = _allocate(source, (len(paths), 3, *size), reading.limits)
+                rgb = _allocate(source, (len(files), 3, *size), reading.limits)
                 rgb[: len(decoded)] = images[: len(decoded)]
                 images = rgb
             images[len(decoded)] = image.pixels
             decoded.append(image._replace(pixels=NO_PIXELS[len(image.pixels)]))
             indices.append(i)
         if reading.progress:
-            reading.progress("reading images", i + 1, len(paths))
+            reading.progress("reading images", i + 1, len(files))
     if not decoded:
-        which = "none of which can" if len(paths) > 1 else "which cannot"
+        which = "none of which can" if len(files) > 1 else "which cannot"
         raise DataError(
-            f"{source}: got {counted(len(paths), 'file')}, {which} be read; expected images; check {paths[0]}"
+            f"{source}: got {counted(len(files), 'file')}, {which} be read; expected images; check {files[0]}"
         )
     return _Collected(images[: len(decoded)], np.array(indices), decoded)
 
@@ -267,11 +261,11 @@ def _notes(decoded: Sequence[Decoded]) -> Iterator[str]:
         yield f"Read only the first frame or page of {counted(several, 'file')} with several."
 
 
-def _skipped_notes(source: Path, broken: Sequence[str]) -> list[str]:
+def _skipped_notes(source: Path, broken: Sequence[ImageFile]) -> list[str]:
     """Return a note on skipped files."""
     if not broken:
         return []
-    names = [os.path.relpath(path, _root(source)) for path in broken[:MOST_NAMED]]
+    names = [os.path.relpath(str(file), _root(source)) for file in broken[:MOST_NAMED]]
     more = f" and {len(broken) - len(names):,} more" if len(broken) > len(names) else ""
     return [f"Skipped {counted(len(broken), 'broken file')}: {', '.join(names)}{more}."]
 

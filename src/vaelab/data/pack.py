@@ -19,7 +19,7 @@ import math
 import mmap
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +57,9 @@ class Source(NamedTuple):
     loading: Loading = Loading()
     identity: str = ""
     """What else determines the images: with another one, a pack that was interrupted is not continued."""
+
+    later: Callable[[], Iterable[str]] | None = None
+    """Returns notes that are known once the images were read; after an interruption, only the remaining ones are."""
 
 
 def is_pack(path: Path) -> bool:
@@ -377,7 +380,7 @@ def _index(source: Source, blocks: Mapping[str, list[list[str]]], fingerprint: s
         "shape": source.shape,
         "classes": source.classes,
         "counts": source.counts,
-        "notes": source.notes,
+        "notes": (*source.notes, *(source.later() if source.later else ())),
         "fingerprint": fingerprint,
         "block_size": _block_size(source.shape),
         "blocks": blocks,

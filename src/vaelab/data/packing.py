@@ -1,10 +1,10 @@
-"""From a data source to a pack: files are decoded block by block, `strokes` are drawn in any number, the rest is in memory."""
+"""Write a data source as a pack: encoded images are decoded and `strokes` are drawn block by block, the rest is in memory."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,17 @@ import numpy as np
 
 from vaelab.data.dataset import Dataset, Loading
 from vaelab.data.decoding import decode_images
-from vaelab.data.formats import header_size, pixel_limit
-from vaelab.data.image_files import FilePlan
+from vaelab.data.depth import dark_notes
+from vaelab.data.encoded import ImageFile, state
+from vaelab.data.formats import Decoded, header_size, pixel_limit
+from vaelab.data.image_files import FilePlan, Reading
 from vaelab.data.pack import Read, Source, load_pack, partial_folder, source_of, write_pack
 from vaelab.data.resize import Progress, common_size, common_size_note, fit_note
 from vaelab.data.sources import load_as, load_dataset, reading
 from vaelab.data.strokes import SIDE, TEST, VALIDATION, draw_strokes
 from vaelab.errors import ConfigError, DataError
 
-JUDGED = 2000  # files, of which one in colour makes a pack RGB from the beginning
+JUDGED = 2000  # images, of which one in colour makes a pack RGB from the beginning
 OPTIONS = {name: value for name, value in (load_dataset.__kwdefaults__ or {}).items() if name != "progress"}
 
 
@@ -38,7 +40,7 @@ def pack_source(
     Parameters
     ----------
     source
-        As for `load_dataset`. The images of files are decoded in blocks, so they need not fit into memory.
+        As for `load_dataset`. Encoded images are decoded in blocks, so they need not fit into memory.
     out, moments
         As for `write_pack`.
     count
@@ -68,12 +70,13 @@ def pack_source(
         return
 
     def pack_files(plan: FilePlan) -> Dataset:
-        packed = _of_files(plan, colour=_first_in_colour(plan))
+        levels = _Levels()
+        colour = _first_in_colour(plan, levels)
         try:
-            write_pack(packed, out, moments, progress)
-        except _ColourError:  # the first files were grey
+            write_pack(_of_files(plan, levels, colour=colour), out, moments, progress)
+        except _ColourError:  # the first images were grey
             _forget(out)
-            write_pack(_of_files(plan, colour=True), out, moments, progress)
+            write_pack(_of_files(plan, levels, colour=True), out, moments, progress)
         return load_pack(out)
 
     asked = reading(OPTIONS | options | {"progress": progress})
@@ -84,6 +87,20 @@ def pack_source(
 
 class _ColourError(Exception):
     """An image in colour in a pack of grey images."""
+
+
+class _Levels:
+    """The brightest level of the images that were decoded, for each value of white."""
+
+    def __init__(self) -> None:
+        self.brightest: dict[float, float] = {}
+
+    def add(self, image: Decoded) -> None:
+        self.brightest[image.white] = max(image.brightest, self.brightest.get(image.white, 0))
+
+    def notes(self) -> Iterator[str]:
+        """Yield notes on images that are dark at the depth of their files."""
+        return dark_notes((level, white) for white, level in self.brightest.items())
 
 
 def _strokes(count: int, seed: int) -> Source:
@@ -110,14 +127,13 @@ def _strokes(count: int, seed: int) -> Source:
     )
 
 
-def _of_files(plan: FilePlan, *, colour: bool) -> Source:
-    """Return the files of a plan as the source of a pack of grey or RGB images."""
+def _of_files(plan: FilePlan, levels: _Levels, *, colour: bool) -> Source:
+    """Return the images of a plan as the source of a pack of grey or RGB images; `levels` gets those of the images read."""
     options = plan.reading
-    paths = [path for files in plan.splits.values() for path in files.paths]
+    files = _files(plan)
     notes = list(plan.notes)
     if options.size is None:
-        with pixel_limit(options.limits.pixels):
-            sizes = [header_size(path) for path in paths]
+        sizes = _sizes(files, options)
         size, fit = sizes[0], None
         if any(other != size for other in sizes):
             size, fit = common_size(sizes), options.fit
@@ -128,45 +144,59 @@ def _of_files(plan: FilePlan, *, colour: bool) -> Source:
     channels = 3 if colour else 1
 
     def reader(split: str) -> Read:
-        files = plan.splits[split]
+        images_of, labels = plan.splits[split]
 
         def read(first: int, last: int) -> tuple[np.ndarray, np.ndarray | None]:
             images = np.empty((last - first, channels, *size), np.uint8)
             with pixel_limit(options.limits.pixels):
-                decoded = decode_images(files.paths[first:last], size, fit, options.white)
-                for target, path, image in zip(images, files.paths[first:last], decoded, strict=True):
+                decoded = decode_images(images_of[first:last], size, fit, options.white)
+                for target, file, image in zip(images, images_of[first:last], decoded, strict=True):
                     if image.error:
                         raise DataError(image.error)
                     if image.pixels is None:
                         raise DataError(
-                            f"{path}: got another size than before; expected that it does not change meanwhile"
+                            f"{file}: got another size than before; expected that it does not change meanwhile"
                         )
                     if len(image.pixels) > channels:
                         raise _ColourError
                     target[:] = image.pixels
-            return images, None if files.labels is None else files.labels[first:last]
+                    levels.add(image)
+            return images, None if labels is None else labels[first:last]
 
         return read
 
-    counts = {split: len(files.paths) for split, files in plan.splits.items()}
+    counts = {split: len(of_split.images) for split, of_split in plan.splits.items()}
     loading = Loading(options.fit, options.skip_broken, options.white, options.seed)
     readers = {split: reader(split) for split in counts}
-    identity = hashlib.sha256("\n".join(map(_state, paths)).encode("utf-8", "surrogateescape")).hexdigest()
-    return Source(plan.name, (channels, *size), plan.classes, counts, readers, tuple(notes), loading, identity)
+    identity = hashlib.sha256("\n".join(map(state, files)).encode("utf-8", "surrogateescape")).hexdigest()
+    later = None if options.white else levels.notes
+    return Source(plan.name, (channels, *size), plan.classes, counts, readers, tuple(notes), loading, identity, later)
 
 
-def _state(path: str) -> str:
-    """Return the path of a file with its size and the time of its last change."""
-    state = os.stat(path)  # noqa: PTH116 - creating a Path per file doubles the time for many files
-    return f"{path}\0{state.st_size}\0{state.st_mtime_ns}"
+def _files(plan: FilePlan) -> list[ImageFile]:
+    return [file for of_split in plan.splits.values() for file in of_split.images]
 
 
-def _first_in_colour(plan: FilePlan) -> bool:
-    """Return whether one of the first files is in colour."""
-    paths = [path for files in plan.splits.values() for path in files.paths][:JUDGED]
+def _sizes(files: Sequence[ImageFile], options: Reading) -> list[tuple[int, int]]:
+    """Return the (H, W) of images from their headers."""
+    sizes = []
+    with pixel_limit(options.limits.pixels):
+        for file in files:
+            sizes.append(header_size(file))
+            if options.progress:
+                options.progress("reading sizes", len(sizes), len(files))
+    return sizes
+
+
+def _first_in_colour(plan: FilePlan, levels: _Levels) -> bool:
+    """Return whether one of the first images is in colour; `levels` gets theirs."""
+    colour = False
     with pixel_limit(plan.reading.limits.pixels):
-        decoded = decode_images(paths, (1, 1), "crop", plan.reading.white)
-        return any(image.pixels is not None and len(image.pixels) == 3 for image in decoded)
+        for image in decode_images(_files(plan)[:JUDGED], (1, 1), "crop", plan.reading.white):
+            if image.pixels is not None:
+                levels.add(image)
+                colour = colour or len(image.pixels) == 3
+    return colour
 
 
 def _forget(out: Path) -> None:
