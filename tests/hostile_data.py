@@ -10,6 +10,7 @@ import os
 import resource
 import struct
 import sys
+import tarfile
 import time
 import zipfile
 import zlib
@@ -231,10 +232,30 @@ def _parquet(columns: Callable[[], Any], **options: Any) -> Callable[[Path], Cas
     return write
 
 
-def _repeated(count: int) -> Any:
+def _repeated(count: int, value: str | bytes = "a.png") -> Any:
     import pyarrow
 
-    return pyarrow.DictionaryArray.from_arrays(np.zeros(count, np.int32), ["a.png"])
+    return pyarrow.DictionaryArray.from_arrays(np.zeros(count, np.int32), [value])
+
+
+def _arrow(folder: Path) -> Case:
+    """A folder as of `save_to_disk`, compressed."""
+    import pyarrow
+
+    table = pyarrow.table({"image": [bytes(100 * MILLION)]})
+    options = pyarrow.ipc.IpcWriteOptions(compression="zstd")
+    with pyarrow.ipc.new_stream(folder / "data.arrow", table.schema, options=options) as writer:
+        writer.write_table(table)
+    (folder / "state.json").write_text('{"_data_files": ["data.arrow"]}')
+    (folder / "dataset_info.json").write_text("{}")
+    return Case(str(folder))
+
+
+def tar_header(kind: bytes, size: int = 1 << 40) -> bytes:
+    """A header of a tar that states a member of this type and size, and a block of its content."""
+    member = tarfile.TarInfo("0.png")
+    member.type, member.size = kind, size
+    return member.tobuf(tarfile.GNU_FORMAT) + bytes(512)
 
 
 def _archive(
@@ -322,12 +343,19 @@ CASES: dict[str, Callable[[Path], Case]] = {
     "table of 2,000 rows of one large image": _rows_of_one_image,
     "Parquet of 5 million rows in 1 kB": _parquet(lambda: {"path": _repeated(5 * MILLION)}),
     "Parquet with a value of 80 MB": _parquet(lambda: {"path": ["a" * 80 * MILLION]}, compression="zstd"),
+    "Parquet of an image of 100 MB of zeros": _parquet(lambda: {"image": [bytes(100 * MILLION)]}, compression="zstd"),
+    "Parquet of 2 million rows of one image": _parquet(lambda: {"image": _repeated(2 * MILLION, b"a")}),
+    "Arrow of an image of 100 MB of zeros": _arrow,
+    "tar of a member of 1 TB": _one_file("t.tar", lambda: tar_header(b"0")),
+    "tar of a name of 1 TB": _one_file("t.tar", lambda: tar_header(b"L")),
+    "tar of 2,000 headers that follow one another": _one_file("t.tar", lambda: tar_header(b"L", 1) * 2000),
     "10,001 folders": _many_folders,
     "200 folders inside one another": _deep,
     "a link that leaves the folder": _link_out,
     "a pipe for an archive": _pipe("x.npz"),
     "a pipe for a table": _pipe("t.csv"),
     "a pipe for a Parquet table": _pipe("t.parquet"),
+    "a pipe for a tar": _pipe("x.tar"),
     "a pipe for an IDX file": _pipe(IMAGES),
     "a pipe for an image": _pipe("/a.png"),
     "a device for a table": _device("t.csv"),

@@ -242,7 +242,6 @@ def test_bad_tables_are_refused_alike_in_python_and_on_the_command_line(
         ({"path": PATHS, "label": [["a"]] * 40}, "row 1: got a label of type list; expected text"),
         ({"path": PATHS, "label": [{"a": 1}] * 40}, "row 1: got a label of type dict; expected text"),
         ({"path": PATHS, "label": ["a" * 300] * 40}, "row 1: got a label of 300 characters, .* at most 255"),
-        ({"image": [{"bytes": b"", "path": "x"}] * 40}, "row 1: got a value of type dict; expected text"),
         ({"path": PATHS, "split": [1] * 40}, "row 1: got a value of type int; expected text"),
     ],
 )

@@ -99,7 +99,10 @@ def test_strokes_are_drawn_with_the_seed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 NAMES = "mnist, digits, strokes, fashion-mnist, kmnist, emnist-letters"
-KINDS = rf"expected a built-in name \({NAMES}\), a folder, an \.npz file or a table of paths \(\.csv, \.parquet\)"
+KINDS = (
+    rf"expected a built-in name \({NAMES}\), a folder \(of images, IDX files, \.parquet or \.tar files, or a pack\), an \.npz "
+    r"file, a table of paths \(\.csv, \.parquet\), or images in a \.parquet or \.tar file"
+)
 
 
 @pytest.mark.parametrize(

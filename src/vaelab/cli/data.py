@@ -22,7 +22,8 @@ def data(source: str | None = None, /, *, options: Options = None, out: Path | N
     ----------
     source
         A built-in name, a folder of images (one folder per class, or flat), a folder of IDX files, an .npz file, a table of
-        paths and labels (.csv, .parquet), or a pack, whose checksums are then compared.
+        paths and labels (.csv, .parquet), images in .parquet or .tar files (one, or a folder of them), a folder written by
+        save_to_disk of Hugging Face, or a pack, whose checksums are then compared.
     out
         File of the contact sheet, FILE.png. Default: NAME-sheet.png in the current folder.
     """
@@ -34,7 +35,8 @@ def data(source: str | None = None, /, *, options: Options = None, out: Path | N
             print(f"{name:<{width}}  {line}")
         print(
             "or a folder of images (one folder per class, or flat), a folder of IDX files, an .npz file, "
-            "a table with the columns path and label (.csv, .parquet), or a pack"
+            "a table with the columns path and label (.csv, .parquet), images in .parquet or .tar files (one, or a folder of "
+            "them), a folder written by save_to_disk of Hugging Face, or a pack"
         )
         return
     from vaelab.data.describe import describe_dataset
@@ -71,7 +73,7 @@ def pack(
 ) -> None:
     """Write a data source as a pack: a folder of files that training maps into memory, for data larger than memory.
 
-    Image files are decoded block by block. Ctrl-C or a crash loses at most a block: the same command continues.
+    Encoded images are decoded block by block. Ctrl-C or a crash loses at most a block: the same command continues.
 
     Parameters
     ----------

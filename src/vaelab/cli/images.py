@@ -27,10 +27,10 @@ SPLITS = get_args(SplitName)
 def _is_source(text: str) -> bool:
     """Return whether `text` is a built-in name, or an existing folder or file that can be a data source."""
     from vaelab.data import BUILTIN
-    from vaelab.data.table import SUFFIXES
+    from vaelab.data.sources import SUFFIXES
 
     path = Path(text).expanduser()
-    return text in BUILTIN or path.is_dir() or (path.is_file() and path.suffix.lower() in (".npz", *SUFFIXES))
+    return text in BUILTIN or path.is_dir() or (path.is_file() and path.suffix.lower() in SUFFIXES)
 
 
 def is_single(text: str) -> bool:
@@ -135,7 +135,7 @@ class Reader:
             got = f"a file of kind {Path(text).suffix}" if Path(text).is_file() else "no such file or source"
             raise DataError(
                 f"{text}: got {got}; expected an image file ({', '.join(sorted(EXTENSIONS))}), an image of a source, such "
-                "as mnist:test:12, or a source: a built-in name, a folder, an .npz file or a table of paths"
+                "as mnist:test:12, or a source: a built-in name, a folder, or an .npz, .csv, .parquet or .tar file"
             )
         dataset = self.dataset(text, any_class=self.labels_given)
         name = split_name(dataset, split)

@@ -62,8 +62,8 @@ def train(
     Parameters
     ----------
     source
-        Data source: a built-in name, a folder of images, a folder of IDX files, an .npz file, or a table of paths and
-        labels (.csv, .parquet).
+        Data source: a built-in name, a folder of images, a folder of IDX files, an .npz file, a table of paths and
+        labels (.csv, .parquet), images in .parquet or .tar files, or a pack; see vaelab data.
     out
         Run folder. Default: a new one, runs/NAME-MODEL.
     resume

@@ -69,7 +69,7 @@ class _Content(NamedTuple):
     others: Counter[str]
 
 
-_Identity = tuple[int, int]
+Identity = tuple[int, int]
 """Device and inode of a folder, the same for all links to it."""
 
 
@@ -129,8 +129,8 @@ def _unwrapped(folder: Path, reader: _Reader) -> Path:
     A single folder inside that one makes it a class folder with a subfolder, unless the outer two have the same name, as after
     unpacking an archive.
     """
-    seen = set[_Identity]()
-    while (identity := _identity(folder)) not in seen:
+    seen = set[Identity]()
+    while (identity := identity_of(folder)) not in seen:
         seen.add(identity)
         content = reader.content(folder)
         if content.images or len(content.folders) != 1 or split_folders([content.folders[0].name]):
@@ -201,7 +201,7 @@ def _list_images(folders: Sequence[Path], reader: _Reader) -> list[Listing]:
     contents = [reader.content(folder) for folder in folders]
     class_folders = [[_ClassFolder(entry) for entry in content.folders] for content in contents]
     root = folders[0].resolve()
-    seen = {_identity(path) for path in (root, *root.parents, *folders)}
+    seen = {identity_of(path) for path in (root, *root.parents, *folders)}
     links: list[tuple[_ClassFolder, os.DirEntry[str]]] = []
     for each in (each for several in class_folders for each in several):
         reader.visit(each, each.entry, seen, links)
@@ -220,7 +220,7 @@ class _Reader(NamedTuple):
         self,
         into: _ClassFolder,
         entry: os.DirEntry[str],
-        seen: set[_Identity],
+        seen: set[Identity],
         links: list[tuple[_ClassFolder, os.DirEntry[str]]],
         *,
         follow: bool = False,
@@ -230,7 +230,7 @@ class _Reader(NamedTuple):
         if entry.is_symlink() and not follow:
             links.append((into, entry))
             return
-        identity = _identity(entry.path)
+        identity = identity_of(entry.path)
         if identity in seen:
             into.others["link to a folder that is read already"] += 1
             return
@@ -257,7 +257,7 @@ class _Reader(NamedTuple):
         others = Counter[str]()
         with os.scandir(folder) as entries:
             for entry in entries:
-                name, kind = entry.name, _kind(entry)
+                name, kind = entry.name, kind_of(entry)
                 extension = os.path.splitext(name)[1].lower()  # noqa: PTH122
                 if name.startswith(".") or name.lower() in SYSTEM_NAMES:
                     others["hidden"] += kind != "folder"
@@ -281,7 +281,7 @@ class _Reader(NamedTuple):
         return _Content([os.path.join(folder, name) for name in images], folders, +others)  # noqa: PTH118
 
 
-def _kind(entry: os.DirEntry[str]) -> Literal["folder", "file", "special"]:
+def kind_of(entry: os.DirEntry[str]) -> Literal["folder", "file", "special"]:
     """Return the kind of an entry or of its link's target; a link that leads nowhere is a file, which cannot be read."""
     try:
         if entry.is_dir():
@@ -294,7 +294,8 @@ def _kind(entry: os.DirEntry[str]) -> Literal["folder", "file", "special"]:
     return "file" if regular else "special"
 
 
-def _identity(folder: str | Path) -> _Identity:
+def identity_of(folder: str | Path) -> Identity:
+    """Return the identity of a folder, or of the one that a link leads to."""
     state = os.stat(folder)  # noqa: PTH116
     return state.st_dev, state.st_ino
 

@@ -1,4 +1,4 @@
-"""Load any data source: a built-in name, a folder of images or IDX files, an .npz file, or a table of paths."""
+"""Load any data source: a built-in name, a folder, or a file of a kind that `EXPECTED` lists."""
 
 from __future__ import annotations
 
@@ -18,14 +18,23 @@ from vaelab.data.limits import Limits
 from vaelab.data.names import existing_form
 from vaelab.data.npz import load_npz
 from vaelab.data.pack import is_pack, load_pack
+from vaelab.data.parquet import holds_images, load_parquet
 from vaelab.data.resize import Fit, Progress, check_fit, parse_size, resize_dataset
+from vaelab.data.saved_dataset import is_saved, load_saved
 from vaelab.data.select import parse_selection, select_from
-from vaelab.data.table import SUFFIXES, load_path_table
+from vaelab.data.shards import find_shards, shard_kind
+from vaelab.data.table import SUFFIXES as TABLES
+from vaelab.data.table import load_path_table
+from vaelab.data.webdataset import load_webdataset
 from vaelab.errors import ConfigError, DataError, OutputError, did_you_mean, printable, shortened
 
 EXPECTED = (
-    f"expected a built-in name ({', '.join(BUILTIN)}), a folder, an .npz file or a table of paths (.csv, .parquet)"
+    f"expected a built-in name ({', '.join(BUILTIN)}), a folder (of images, IDX files, .parquet or .tar files, or a pack), "
+    "an .npz file, a table of paths (.csv, .parquet), or images in a .parquet or .tar file"
 )
+
+SUFFIXES = (".npz", *TABLES, ".tar")
+"""Ends of the names of files that are sources, which may be left out of the name of a source that a run records."""
 
 
 def load_dataset(
@@ -50,9 +59,10 @@ def load_dataset(
     ----------
     source
         A built-in name (see `BUILTIN`); a folder of images (PNG, JPEG, WebP, BMP, TIFF, GIF), with or without class
-        folders; a folder of IDX files; an .npz file; a pack (`vaelab data pack`); or a table of paths and labels, .csv or
-        .parquet. A string equal to a built-in name always selects the built-in source; use "./mnist" or a `Path` for a folder
-        of that name.
+        folders; a folder of IDX files; an .npz file; a pack (`vaelab data pack`); a table of paths and labels, .csv or
+        .parquet; a Parquet file with a column of encoded images, or a folder of them; a folder written by `save_to_disk` of
+        Hugging Face; or a WebDataset, a .tar file or a folder of them. A string equal to a built-in name always selects the
+        built-in source; use "./mnist" or a `Path` for a folder of that name.
     size
         Side of a square in pixels, (H, W), or text such as "32x48". Images of another size are scaled and then cropped or
         padded, as recorded in `notes`. Without it, image files of different sizes are scaled to a square of their median short
@@ -63,9 +73,8 @@ def load_dataset(
     seed
         Seed of random splits (if the source has none), of the images selected by `limit`, and of synthetic data.
     skip_broken
-        Skip image files that cannot be read, as if they were not there; `notes` counts them and names the first ones. "0.1"
-        counts them in the split, as vaelab 0.1 did. By default, the first such file raises an error. Has no effect on sources
-        other than image files.
+        Skip images that cannot be read, as if they were not there; `notes` counts them and names the first ones. "0.1"
+        counts them in the split, as vaelab 0.1 did. By default, the first such file raises an error. Has no effect on arrays.
     limit
         Maximum number of training images, selected at random with the class proportions kept. Does not change the validation
         and test images.
@@ -80,8 +89,8 @@ def load_dataset(
         Largest number of pixels of an image file; 64 million by default. This and the next two protect from files that are small
         and decode to very much.
     max_bytes
-        Largest size of the decoded images in bytes; by default 16 GiB, and for an .npz file and compressed IDX files 250 times
-        their size if that is less (but at least 64 MiB).
+        Largest size of the decoded images in bytes; by default 16 GiB, and for an .npz file, compressed IDX files and each row
+        group of a Parquet file 250 times the size of the file if that is less (but at least 64 MiB).
     max_classes
         Largest number of classes; 10,000 by default.
     follow_links
@@ -139,13 +148,23 @@ def _load(source: str | os.PathLike[str], reading: Reading) -> Dataset:
             raise ConfigError(f"`size`: got one for the pack {path}, whose images have theirs; give it when packing")
         return select_from(load_pack(path, progress=reading.progress), reading.selection, reading.seed)
     try:
-        if path.is_dir() and not any(map(is_idx_name, os.listdir(path))):  # noqa: PTH208 - faster for many files
+        if is_saved(path):
+            return load_saved(path, reading)
+        if path.is_dir() and any(map(is_idx_name, os.listdir(path))):  # noqa: PTH208 - faster for many files
+            return _finished(rescaled(load_idx_folder(path, reading), reading.white), reading)
+        if shards := find_shards(path, reading):
+            if shard_kind(shards[0].name) == ".tar":
+                return load_webdataset(path, shards, reading)
+            if any(map(holds_images, shards)):
+                return load_parquet(path, shards, reading)
+        if path.is_dir():
             return load_image_folder(path, reading)
-        if path.suffix.lower() in SUFFIXES and not path.is_dir():
+        if path.suffix.lower() in TABLES:
             return load_path_table(path, reading)
-        if path.suffix.lower() == ".npz" and not path.is_dir():
+        if path.suffix.lower() == ".npz":
             return _finished(load_npz(path, reading), reading)
-        return _finished(rescaled(_load_idx(path, reading), reading.white), reading)
+        hint = f"; pass its folder, {path.parent}" if is_idx_name(path.name) else ""
+        raise DataError(f"{path}: got a file of kind {path.suffix or '(none)'}; {EXPECTED}{hint}")
     except OutputError:  # of a pack that is written while reading
         raise
     except OSError as error:
@@ -175,25 +194,19 @@ def expect_source(source: str | os.PathLike[str]) -> None:
 
 
 def is_of_image_files(source: str) -> bool:
-    """Return whether a source is a folder of images or a table of paths, whose images may differ in size."""
+    """Return whether a source consists of encoded images, which may differ in size."""
     path = _located(source)
     if source in BUILTIN or not path.exists() or is_pack(path):
         return False
-    return not any(map(is_idx_name, os.listdir(path))) if path.is_dir() else path.suffix.lower() in SUFFIXES  # noqa: PTH208
+    if path.is_dir():
+        return not any(map(is_idx_name, os.listdir(path)))  # noqa: PTH208
+    return path.suffix.lower() in TABLES or shard_kind(path.name) is not None
 
 
 def found_again(name: str) -> str | None:
     """Find the source of a dataset by its name: a built-in one, or a file or folder in the current folder; else None."""
-    candidates = (f"{name}{suffix}" for suffix in ("", ".npz", *SUFFIXES))
+    candidates = (f"{name}{suffix}" for suffix in ("", *SUFFIXES))
     return next((source for source in candidates if source in BUILTIN or Path(source).exists()), None)
-
-
-def _load_idx(path: Path, reading: Reading) -> Dataset:
-    """Load a folder of IDX files; refuse files of other kinds."""
-    if path.is_dir():
-        return load_idx_folder(path, reading)
-    hint = f"; pass its folder, {path.parent}" if is_idx_name(path.name) else ""
-    raise DataError(f"{path}: got a file of kind {path.suffix or '(none)'}; {EXPECTED}{hint}")
 
 
 def _located(source: str | os.PathLike[str]) -> Path:

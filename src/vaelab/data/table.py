@@ -12,15 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from vaelab.data.arrays import listed
+from vaelab.data.arrow import open_parquet, read_columns
 from vaelab.data.dataset import Dataset
-from vaelab.data.folders import naturally_sorted
-from vaelab.data.image_files import Files, Reading, load_image_files
-from vaelab.data.limits import Budget
+from vaelab.data.image_files import Reading
 from vaelab.data.names import SPLITS, canonical, class_name, existing_form, renamed_notes, split_named
 from vaelab.data.resize import Progress
+from vaelab.data.shards import Shard, load_shards
 from vaelab.errors import DataError, did_you_mean
 from vaelab.files import open_regular
 
@@ -43,14 +41,11 @@ MAX_LINE = 1 << 20
 MAX_PATH = 4096
 """Largest length of a path in characters; operating systems take no longer ones."""
 
-ROW_BYTES = 64
-"""Memory of a row of a Parquet file in bytes, at least; rows that repeat take none in the file."""
-
 REPORT_EVERY = 20_000
 """Number of rows from one report of progress to the next."""
 
 
-class _Table(NamedTuple):
+class Table(NamedTuple):
     """The columns used, by their names in `COLUMNS`, of equal length; the number of each row; notes; what a row is called."""
 
     columns: Mapping[str, Sequence[Any]]
@@ -73,13 +68,7 @@ def load_path_table(path: Path, reading: Reading = Reading()) -> Dataset:  # noq
     table = _read_csv(path, reading.progress) if path.suffix.lower() == ".csv" else _read_parquet(path, reading)
     if not table.rows:
         raise DataError(f"{path}: got no rows; expected one row per image")
-    columns = {name: _texts(path, name, table) for name in table.columns}
-    labels, classes = None, None
-    if (names := columns.get("label")) is not None:
-        reading.limits.expect_classes(len(distinct := set(names)), path)
-        classes = tuple(naturally_sorted(distinct))
-        number = {name: k for k, name in enumerate(classes)}
-        labels = np.array([number[name] for name in names], dtype=np.int64)
+    columns = {name: texts(path, name, table) for name in table.columns}
     files = [
         existing_form(os.path.join(path.parent, name))  # noqa: PTH118 - creating a Path per file takes seconds for many files
         for name in columns["path"]
@@ -87,15 +76,11 @@ def load_path_table(path: Path, reading: Reading = Reading()) -> Dataset:  # noq
     if not reading.skip_broken:
         _expect_files(path, columns["path"], table, files)
 
-    split_of_row = np.array(_splits(path, columns.get("split"), table))
-    splits = {}
-    for split in SPLITS:
-        if len(rows := np.flatnonzero(split_of_row == split)):
-            splits[split] = Files([files[i] for i in rows], None if labels is None else labels[rows])
-    return load_image_files(path, path.absolute().stem, splits, classes, reading, table.notes)
+    shard = Shard(files, splits_of(path, columns.get("split"), table), columns.get("label"))
+    return load_shards(path, [shard], reading, table.notes)
 
 
-def _read_csv(path: Path, progress: Progress | None) -> _Table:
+def _read_csv(path: Path, progress: Progress | None) -> Table:
     try:
         with open_regular(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
             size = os.fstat(file.fileno()).st_size
@@ -121,7 +106,7 @@ def _read_csv(path: Path, progress: Progress | None) -> _Table:
     except (UnicodeDecodeError, csv.Error) as error:
         reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error
         raise DataError(f"{path}: cannot be read ({reason}); expected CSV in UTF-8; save it again") from None
-    return _Table(columns, rows, _notes(header, meant), "line")
+    return Table(columns, rows, _notes(header, meant), "line")
 
 
 def _lines(file: io.TextIOWrapper, path: Path) -> Iterator[str]:
@@ -132,45 +117,11 @@ def _lines(file: io.TextIOWrapper, path: Path) -> Iterator[str]:
         yield line
 
 
-def _read_parquet(path: Path, reading: Reading) -> _Table:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise DataError(
-            f"{path}: got Parquet, which needs pyarrow; install it with pip install 'vaelab[parquet]', or save the table as CSV"
-        ) from None
-    try:
-        with open_regular(path) as stream, parquet.ParquetFile(stream) as file:
-            header = file.schema_arrow.names
-            meant = _expect_columns(path, header)
-            groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
-            flat = {file.schema.column(i).path for i in range(len(file.schema.names))}
-            budget = Budget(reading.limits, os.fstat(stream.fileno()).st_size)
-            budget.take(ROW_BYTES * file.metadata.num_rows, path)
-            budget.take(sum(group.total_byte_size for group in groups), path)
-        stream = open_regular(path)
-        with stream, parquet.ParquetFile(stream, read_dictionary=sorted(flat.intersection(meant.values()))) as file:
-            table = file.read(columns=list(meant.values()))
-    except (pyarrow.ArrowException, OSError) as error:
-        if isinstance(error, PermissionError):
-            raise
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: cannot be read ({reason}); expected a valid Parquet file; save it again") from None
-    columns = {key: _values(table[name]) for key, name in meant.items()}
-    return _Table(columns, range(1, table.num_rows + 1), _notes(header, meant), "row")
-
-
-def _values(column: Any) -> list[Any]:
-    """Return the values of a Parquet column; text that repeats is one object, as in the file."""
-    values = []
-    for chunk in column.chunks:
-        if not hasattr(chunk, "dictionary"):
-            values += chunk.to_pylist()
-            continue
-        distinct = chunk.dictionary.to_pylist()
-        values += [None if i is None else distinct[i] for i in chunk.indices.to_pylist()]
-    return values
+def _read_parquet(path: Path, reading: Reading) -> Table:
+    with open_parquet(path) as file:
+        header = file.schema_arrow.names
+    meant = _expect_columns(path, header)
+    return Table(*read_columns(path, meant, reading.limits), _notes(header, meant), "row")
 
 
 def _expect_columns(path: Path, header: Sequence[str]) -> dict[str, str]:
@@ -180,6 +131,8 @@ def _expect_columns(path: Path, header: Sequence[str]) -> dict[str, str]:
     meant = canonical(header, COLUMNS, str(path), "column")
     if "path" not in meant or max(map(header.count, meant.values())) > 1:
         hint = "; put commas between the columns" if len(header) == 1 and ";" in header[0] else ""
+        if path.suffix.lower() == ".parquet":
+            hint = "; or a column 'image' with the bytes of an image file in every row"
         raise DataError(f"{path}: got the columns {listed(header, 10)}; {EXPECTED}{hint}")
     return meant
 
@@ -190,11 +143,11 @@ def _notes(header: Sequence[str], meant: Mapping[str, str]) -> list[str]:
     return [*renamed_notes(meant, "column"), *([f"Ignored the columns {listed(others)}."] if others else [])]
 
 
-def _texts(path: Path, column: str, table: _Table) -> list[str]:
+def texts(path: Path, column: str, table: Table) -> list[str]:
     """Return the values of a column as text, labels as class names. Raises `DataError` for a missing value or another type."""
     convert = class_name if column == "label" else _text
     known: dict[str, str] = {}  # texts repeat
-    texts = []
+    found = []
     for i, value in enumerate(table.columns[column]):
         text = known.get(value) if isinstance(value, str) else None
         if text is None:
@@ -203,8 +156,8 @@ def _texts(path: Path, column: str, table: _Table) -> list[str]:
                 raise DataError(f"{path}: got no {column} in {table.row(i)}; expected a {column} in every row")
             if column != "path" and isinstance(value, str):
                 known[value] = text
-        texts.append(text)
-    return texts
+        found.append(text)
+    return found
 
 
 def _text(value: Any, where: str) -> str:
@@ -219,7 +172,7 @@ def _text(value: Any, where: str) -> str:
     return value or ""
 
 
-def _expect_files(path: Path, names: Sequence[str], table: _Table, files: Sequence[str]) -> None:
+def _expect_files(path: Path, names: Sequence[str], table: Table, files: Sequence[str]) -> None:
     present = {file: os.path.isfile(file) for file in dict.fromkeys(files)}  # noqa: PTH113
     missing = [i for i, file in enumerate(files) if not present[file]]
     if missing:
@@ -231,7 +184,7 @@ def _expect_files(path: Path, names: Sequence[str], table: _Table, files: Sequen
         )
 
 
-def _splits(path: Path, names: Sequence[str] | None, table: _Table) -> list[str]:
+def splits_of(path: Path, names: Sequence[str] | None, table: Table) -> list[str]:
     """Return the split of each row."""
     if names is None:
         return ["train"] * len(table.rows)
