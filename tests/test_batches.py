@@ -13,6 +13,7 @@ from vaelab.models.moments import Moments
 from vaelab.objectives.batch import held_out_levels, to_unit, training_input
 from vaelab.optim.batches import BatchStream, ShuffledOrder
 from vaelab.random import binarisation_key, generator_for, latent_noise, random_bits, shuffled
+from vaelab.training.fit import placed
 
 LEVELS = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
 
@@ -271,6 +272,37 @@ def test_the_images_of_later_steps_are_announced() -> None:
     assert len(told) == 4
     stream.at(10 * stream.ahead)
     assert len(told) == 6  # what is drawn was not announced before
+
+
+def test_batches_that_a_thread_draws_are_the_same() -> None:
+    images = torch.randint(0, 256, (50, 1, 4, 4), dtype=torch.uint8, generator=generator(0))
+    plain, ahead = (BatchStream(images, torch.arange(50), 8, 2, seed=1, prefetch=each) for each in (False, True))
+    for step in (*range(40), 3, 100, 101, 117):
+        one, other = plain.at(step), ahead.at(step)
+        for name in ("images", "labels", "noise", "key"):
+            assert torch.equal(getattr(one, name), getattr(other, name))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: run pytest -m gpu where there is one")
+def test_batches_that_are_sent_to_a_gpu_are_the_same() -> None:
+    images, device = torch.randint(0, 256, (50, 3, 4, 4), dtype=torch.uint8), torch.device("cuda")
+    labels = torch.arange(50, device=device)
+    there = BatchStream(images.to(device), labels, 8, 2, seed=1, flip=True)
+    sent = BatchStream(images, labels, 8, 2, seed=1, flip=True, device=device, prefetch=True)
+    for step in range(40):
+        one, other = there.at(step), sent.at(step)
+        for name in ("images", "labels", "noise", "key"):
+            assert torch.equal(getattr(one, name), getattr(other, name))
+
+
+def test_images_that_do_not_fit_on_a_gpu_are_sent_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.zeros(10, 1, 8, 8, dtype=torch.uint8)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (images.nbytes * 2 - 1, 2**30))
+    found, (remark,) = placed(images, torch.device("cuda"))
+    assert found is images
+    assert "batch by batch" in remark
+    assert placed(images, torch.device("cpu"))[1] == []
 
 
 def test_large_images_are_drawn_for_fewer_steps_at_a_time() -> None:

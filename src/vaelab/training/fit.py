@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vaelab import distributed, runs
 from vaelab.config import Config, ResolvedConfig
@@ -137,16 +138,18 @@ def make_trainer(config: ResolvedConfig, dataset: Dataset, *, restored: bool = F
         distributed.as_first([*model.parameters(), *model.buffers()])
         averaged = copy.deepcopy(model).eval().requires_grad_(False)
         state = TrainState.of(list(model.parameters()), list(averaged.parameters()))
-        announce = split.known.announce if split.known is not None and device.type == "cpu" else None
+        images, remark = placed(images, device)
         batches = BatchStream(
-            images.to(device),
+            images,
             labels,
             train.batch_size,
             model.latent_dim,
             train.seed,
             flip=train.flip != "no",
             share=distributed.share(train.batch_size),
-            announce=announce,
+            device=device,
+            prefetch=images.device.type != device.type,
+            announce=split.known.announce if split.known is not None and images.device.type == "cpu" else None,
         )
         validator = Validator(dataset.validation, config, device)
     except RuntimeError as error:
@@ -156,8 +159,21 @@ def make_trainer(config: ResolvedConfig, dataset: Dataset, *, restored: bool = F
             f"`device`: {device} has too little memory for {len(split):,} images and the model; free some, or use fewer "
             "images (`limit`), smaller ones (`size`) or another `device`"
         ) from error
-    runner = accelerated(PlainRunner(model, state, StepStats.zeros(device), train), config, batches)
+    plain = PlainRunner(model, state, StepStats.zeros(device), train)
+    plain.remarks += remark
+    runner = accelerated(plain, config, batches)
     return Trainer(averaged, batches, elbo, importance_weighted, validator, runner, train)
+
+
+def placed(images: Tensor, device: torch.device) -> tuple[Tensor, list[str]]:
+    """Return the images on the training device, or as they are if they are too large for it, and a remark if that is a GPU."""
+    if device.type != "cuda":
+        return images.to(device), []
+    free, _ = torch.cuda.mem_get_info(device)
+    size, fits = images.nbytes, images.nbytes <= free / 2  # the other half is for the model
+    where = f"are on {device}" if fits else f"are sent to {device} batch by batch"
+    remark = f"the images ({size / 2**30:.2f} GiB) {where}, which has {free / 2**30:.1f} GiB free"
+    return images.to(device) if fits else images, [remark]
 
 
 def _expect_alike(config: ResolvedConfig, dataset: Dataset) -> None:
