@@ -1,6 +1,7 @@
 """Two processes that train one model together: how much faster than one, and whether a process that dies changes the result.
 
     python benchmarks/distributed.py efficiency        # about 6 min on two cores
+    python benchmarks/distributed.py engines           # about 2 min
     python benchmarks/distributed.py restarts          # about 6 min
 
 `efficiency` trains a ladder in turn with one process, with two that share each batch of the same size ("same batch"), with two
@@ -8,6 +9,9 @@ that have as many images each as the one had ("twice the batch"), and with two t
 is what the machine can do at most: two cores share caches and memory. Each process has one thread. Efficiency is the images/s of
 two processes over twice those of one. The share of communication is the time in the exchange of gradients, in which a process
 also waits for the other one.
+
+`engines` takes plain steps of the same ladder in turn with gradients that are summed as one tensor after the backward pass, as
+vaelab does, and by DistributedDataParallel, which sums parts of them during that pass.
 
 `restarts` trains for 20 epochs under `torchrun --max-restarts 1`, kills one of the two processes (SIGKILL) at a random step, and
 compares the weights with those of a training that was left alone.
@@ -24,17 +28,27 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from machine import machine
 from safetensors.torch import load_file
-from turns import note, spread, table
+from torch.nn.parallel import DistributedDataParallel
+from turns import note, ratios, spread, table, take_turns
 
 from vaelab import distributed
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import load_dataset
-from vaelab.training.fit import fit
+from vaelab.models.base import Model
+from vaelab.objectives.batch import Batch
+from vaelab.objectives.elbo import Terms, elbo, loss
+from vaelab.optim.schedule import Schedule
+from vaelab.optim.state import LossAndGrad
+from vaelab.optim.step import PlainRunner
+from vaelab.precision import mixed_precision
+from vaelab.training.fit import fit, make_trainer
+from vaelab.training.resolve import resolve
 
 BATCH = 256
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
@@ -44,17 +58,24 @@ SHORT = ("--limit", "6400", "--epochs", "20", "--batch-size", "64", "--seed", "3
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("efficiency", "restarts"))
+    parser.add_argument("what", choices=("efficiency", "engines", "restarts"))
     parser.add_argument("--seconds", type=float, default=20, help="of each training")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each kind")
     parser.add_argument("--count", type=int, default=20, help="processes to kill")
     parser.add_argument("--compile", choices=("yes", "no"), default="no")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.worker:
+    if arguments.worker and arguments.what == "engines":
+        compare_engines(arguments.rounds)
+    elif arguments.worker:
         work(arguments.worker, arguments.seconds, arguments.compile)
     elif arguments.what == "efficiency":
         efficiency(arguments)
+    elif arguments.what == "engines":
+        note(machine())
+        command = [*TORCHRUN, "--standalone", "--nproc-per-node=2", __file__, "engines", "--worker=1"]
+        rounds = f"--rounds={arguments.rounds}"
+        subprocess.run([*command, rounds], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
     else:
         restarts(arguments.count)
 
@@ -135,6 +156,67 @@ def measure(batch: int, seconds: float, compiled: str) -> None:
     facts = {"rate": batch * (last - first) / (end - start), "step": 1000 * (end - start) / (last - first)}
     if distributed.is_first():
         print(json.dumps(facts | {"communication": (after - before) / (end - start)}), flush=True)
+
+
+class Caller(torch.nn.Module):
+    """Evaluates the ELBO in its forward pass, which DistributedDataParallel needs."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        terms = elbo(self.model, batch)
+        return terms.distortion, terms.rate
+
+
+def compare_engines(rounds: int) -> None:
+    """Print milliseconds a step with both ways to sum gradients."""
+    with distributed.joined():
+        dataset = load_dataset("strokes")
+        config = Config(
+            ModelConfig(network="ladder", model="vae"), TrainConfig(batch_size=BATCH, compile="no", epochs=1)
+        )
+        trainer = make_trainer(resolve(config, dataset), dataset)
+        runner, schedule = trainer.runner, Schedule(1.0, 1e-3)
+        assert isinstance(runner, PlainRunner)
+        caller = DistributedDataParallel(Caller(runner.model), gradient_as_bucket_view=True)
+
+        def as_one() -> None:
+            runner.step(trainer.batches.at(0), schedule, elbo)
+
+        def overlapped() -> None:
+            for weight in runner.state.weights:
+                if weight.grad is not None:
+                    weight.grad.zero_()
+            batch = trainer.batches.at(0).prepared(runner.model.likelihood_name)
+            with mixed_precision(torch.device("cpu"), runner.train_step.config.precision):
+                distortion, rate = caller(batch)
+            value = loss(Terms(distortion, rate))
+            value.backward()
+            gradients = [weight.grad for weight in runner.state.weights if weight.grad is not None]
+            found = LossAndGrad(distortion.mean().detach(), rate.sum(-1).mean().detach(), value.detach(), gradients)
+            runner.train_step.apply_update(runner.state, runner.stats, found, schedule)
+
+        def milliseconds(step: Callable[[], None]) -> float:
+            began = time.perf_counter()
+            for _ in range(20):
+                step()
+            return 1000 * (time.perf_counter() - began) / 20
+
+        as_one()
+        overlapped()
+        found = take_turns(
+            {"one tensor": lambda: milliseconds(as_one), "DistributedDataParallel": lambda: milliseconds(overlapped)},
+            3 * rounds,
+        )
+        if distributed.is_first():
+            megabytes = sum(weight.nbytes for weight in runner.state.weights) / 1e6
+            rows = [
+                [name, spread(times, ".1f"), spread(ratios(times, found["one tensor"]), ".2f")]
+                for name, times in found.items()
+            ]
+            print(table([f"{megabytes:.1f} MB of gradients", "ms a step", "of the first"], rows))
 
 
 def restarts(count: int) -> None:
