@@ -34,8 +34,9 @@ def accelerated(config: Config, dataset: Dataset, **changes: Any) -> tuple[Train
     return trainer, trainer.runner
 
 
+@pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("kind", ["vae", "cvae"])
-def test_what_is_replayed_is_the_step(tiny: Dataset, tiny_config: Config, kind: str) -> None:
+def test_what_is_replayed_is_the_step(tiny: Dataset, tiny_config: Config, kind: str, shared: bool) -> None:
     """In place of CUDA's graph, what is recorded is kept as a function: of what it was shown then, and of nothing else."""
     config = replace(tiny_config, model=replace(tiny_config.model, model=kind))  # pyright: ignore[reportArgumentType]
     (trainer, runner), plain = accelerated(config, tiny), trainer_of(config, tiny)
@@ -52,7 +53,8 @@ def test_what_is_replayed_is_the_step(tiny: Dataset, tiny_config: Config, kind: 
 
         return replay
 
-    runner._fast = recorded(runner._plain_step(runner.plain.train_step.adamw), record)
+    whole = recorded(runner._plain_step(runner.plain.train_step.adamw), record)
+    runner._fast = runner._shared_step(record) if shared else whole
     for step in range(WARM_UP + 5):
         trainer.take_step(step / 8)
         plain.take_step(step / 8)

@@ -54,8 +54,8 @@ def plan(config: ResolvedConfig, steps: int | None) -> Plan:
 def _plan_of_several(config: ResolvedConfig, steps: int | None, device: str) -> Plan:
     """Return when to compile with several processes, each of which has its cores or its GPU to itself.
 
-    Before the first step, because there is no spare core to compile on beside it. Not on GPUs, where the whole step is compiled,
-    nor with free bits, whose loss depends on the images of all processes.
+    Before the first step, because there is no spare core to compile on beside it. Not on GPUs, where steps are recorded, nor with
+    free bits, whose loss depends on the images of all processes.
     """
     wish = config.train.compile
     if wish == "no" or device != "cpu" or config.train.free_bits > 0 or (wish == "auto" and is_custom(config)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import torch
 from vaelab import distributed
 from vaelab.acceleration import cache, policy
 from vaelab.acceleration.cpu_parallel import ParallelStep, part_count
-from vaelab.acceleration.cuda_graph import Step, recorded
+from vaelab.acceleration.cuda_graph import Step, Work, recorded
 from vaelab.acceleration.graph import (
     CompileKey,
     NotCompiledError,
@@ -34,6 +34,7 @@ from vaelab.objectives.elbo import Objective, elbo
 from vaelab.optim.adamw import AdamW, plain_adamw
 from vaelab.optim.batches import BatchStream
 from vaelab.optim.schedule import Schedule
+from vaelab.optim.state import LossAndGrad
 from vaelab.optim.step import PlainRunner, StepRunner
 
 LOOK_EVERY = 0.1  # seconds between two looks at a compiler that is waited for
@@ -78,8 +79,11 @@ class AcceleratedRunner(StepRunner):
 
     def prepare(self) -> Iterator[None]:
         """Record or load the step, or wait for the compiler if steps must all be compiled."""
-        if self.plain.device.type == "cuda" and not policy.is_custom(self.config) and distributed.processes() == 1:
-            self._fast = recorded(self._plain_step(self.plain.train_step.adamw))
+        if self.plain.device.type == "cuda" and not policy.is_custom(self.config):
+            if distributed.processes() == 1:
+                self._fast = recorded(self._plain_step(self.plain.train_step.adamw))
+            elif self.config.train.free_bits == 0:
+                self._fast = self._shared_step()
         try:
             if self.plan == "never" or self._load():
                 return
@@ -134,6 +138,24 @@ class AcceleratedRunner(StepRunner):
     def _plain_step(self, adamw: AdamW) -> Step:
         train_step, state, stats = replace(self.plain.train_step, adamw=adamw), self.plain.state, self.plain.stats
         return lambda batch, schedule: train_step(state, stats, batch, schedule, elbo)
+
+    def _shared_step(self, record: Callable[[Work], Work] | None = None) -> Step:
+        """Return the step of one of several processes: loss and gradients of its images are recorded, their exchange is not."""
+        plain, weights = self.plain, self.state.weights
+        gradients, figures = [torch.zeros_like(weight) for weight in weights], torch.zeros(3, device=plain.device)
+
+        def compute(batch: Batch, schedule: Schedule) -> None:
+            found = plain.train_step.loss_and_grad(weights, batch, schedule, elbo)
+            torch._foreach_copy_(gradients, list(found.gradients))  # pyright: ignore[reportPrivateImportUsage]
+            figures.copy_(torch.stack([found.distortion, found.rate, found.loss]))
+
+        take = recorded(compute, record)
+
+        def step(batch: Batch, schedule: Schedule) -> None:
+            take(batch, schedule)
+            plain.update(LossAndGrad(*figures.unbind(), gradients), schedule, len(batch.images))
+
+        return step
 
     def _as_tensors(self, schedule: Schedule) -> Schedule:
         if self.on_cpu:
