@@ -153,7 +153,7 @@ class AcceleratedRunner(StepRunner):
 
         def step(batch: Batch, schedule: Schedule) -> None:
             take(batch, schedule)
-            plain.update(LossAndGrad(*figures.unbind(), gradients), schedule, len(batch.images))
+            plain.update(LossAndGrad(figures[0], figures[1], figures[2], gradients), schedule, len(batch.images))
 
         return step
 
