@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Bool, Float, Int32, Int64, UInt8
 from torch import Tensor
 
+from vaelab import parts
+
 ROUNDS = tuple(
     (factor - 2**32 if factor >= 2**31 else factor, shift)
     for factor, shift in ((0x9E3779B1, 16), (0x21F0AAAD, 15), (0x735A2D97, 15), (0x9E3779B1, 16))
@@ -72,9 +74,14 @@ def generator_for(purpose: str, seed: int, index: int, device: torch.device | st
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
-def latent_noise(count: int, latent_dim: int, seed: int) -> Float[Tensor, "n d"]:
-    """Return ε ~ N(0, I) for `count` held-out images, one draw each, float32 on the CPU; the same at every call."""
-    return torch.randn(count, latent_dim, generator=generator_for("held-out", seed, 0))
+def latent_noise(count: int, latent_dim: int, seed: int, number: int = 0) -> Float[Tensor, "n d"]:
+    """Return ε ~ N(0, I) for `count` held-out images, one draw each, float32 on the CPU; the same at every call.
+
+    `number` is that of the part (`vaelab.parts`) with which the images begin.
+    """
+    numbered = enumerate(parts.parts_of(count), number)
+    draws = [torch.randn(len(part), latent_dim, generator=generator_for("held-out", seed, k)) for k, part in numbered]
+    return torch.cat(draws) if draws else torch.empty(0, latent_dim)
 
 
 def binarisation_key(seed: int, step: int) -> Int32[Tensor, "2"]:

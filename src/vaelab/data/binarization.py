@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
+from vaelab import parts
+
 PUBLISHED_SEED = 777
 """Seed of the `numpy.random.RandomState` that binarises validation and test images."""
 
 
-def binarise_once(images: np.ndarray) -> np.ndarray:
+def binarise_once(images: np.ndarray, number: int = 0) -> np.ndarray:
     """Return uint8 `images` (N, …) binarised to 0 or 255, the same at every call.
 
-    One `binomial(1, level/255)` draw per pixel, over the images in their order, from `numpy.random.RandomState(777)`.
+    One `binomial(1, level/255)` draw per pixel, over the images in their order, from `numpy.random.RandomState(777)`; those of
+    later parts (`vaelab.parts`) from 778 and so on. `number` is that of the part with which the images begin.
     """
-    source = np.random.RandomState(PUBLISHED_SEED)
     levels = np.empty_like(images)
-    for first in range(0, len(images), 1000):  # the draws take 8 bytes per pixel; the random stream is the same
-        levels[first : first + 1000] = 255 * source.binomial(1, images[first : first + 1000] / 255.0)
+    for seed, part in enumerate(parts.parts_of(len(images)), PUBLISHED_SEED + number):
+        source = np.random.RandomState(seed)
+        for first in range(part.start, part.stop, 1000):  # the draws take 8 bytes per pixel; the stream is the same
+            some = slice(first, min(first + 1000, part.stop))
+            levels[some] = 255 * source.binomial(1, images[some] / 255.0)
     return levels

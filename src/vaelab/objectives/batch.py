@@ -54,8 +54,11 @@ def training_input(raw: Tensor, likelihood: LikelihoodName, key: Int32[Tensor, "
     return binarise(raw, key).to(torch.float32) if binarises else to_unit(raw)
 
 
-def held_out_levels(images: np.ndarray, likelihood: LikelihoodName) -> Tensor:
-    """Return raw held-out data, for `bernoulli` uint8 images binarised once to 0 or 255. `to_unit` gives the model's input."""
+def held_out_levels(images: np.ndarray, likelihood: LikelihoodName, number: int = 0) -> Tensor:
+    """Return raw held-out data, for `bernoulli` uint8 images binarised once to 0 or 255. `to_unit` gives the model's input.
+
+    `number` is that of the part (`vaelab.parts`) with which the images begin.
+    """
     if images.dtype != np.uint8 or likelihood != "bernoulli":
         return torch.from_numpy(images)
-    return torch.from_numpy(binarise_once(images))
+    return torch.from_numpy(binarise_once(images, number))
