@@ -21,7 +21,7 @@ from vaelab.cli.spelling import with_current_names, with_options
 from vaelab.errors import RunWarning, TrainingError, VaelabError, did_you_mean, printable, shortened
 
 ORDER = (
-    *("train", "sample", "reconstruct", "encode", "evaluate", "compare"),
+    *("train", "sample", "reconstruct", "encode", "score", "evaluate", "compare"),
     *("traverse", "interpolate", "manifold", "restyle", "posterior", "studio", "serve", "export", "data"),
 )
 """The commands in the order of use, in which the help lists them."""

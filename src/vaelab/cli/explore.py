@@ -316,8 +316,9 @@ def posterior(
     expect_count(count)
     expect_files(run, source)
     model = load_model(run, trust_code)
-    from vaelab.cli.outputs import spread, write_table
+    from vaelab.cli.outputs import spread
     from vaelab.inference import explore
+    from vaelab.inference.tables import write_table
 
     unmeasured = model.axes is None and axes is None
     given = read_images(run, model, [source], options, split=split, count=None if unmeasured else count)
@@ -328,7 +329,7 @@ def posterior(
     with _drawing():
         placed = explore.posterior(model, given.images, labels, classes=classes, axes=_axes(axes))
         if out.suffix.lower() != ".png":
-            write_table(out, given.facts, mean=placed.mean, log_variance=placed.log_variance)
+            write_table(out, [given.facts | {"mean": placed.mean, "log_variance": placed.log_variance}])
         else:
             placed.save(out)
     say(f"{counted(len(placed.mean), 'posterior')}: {out}")

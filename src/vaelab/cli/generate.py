@@ -1,4 +1,4 @@
-"""`vaelab sample`, `reconstruct` and `encode`: apply a trained model."""
+"""`vaelab sample`, `reconstruct`, `encode` and `score`: apply a trained model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vaelab.cli.app import (
     load_model,
     nats_text,
 )
-from vaelab.cli.images import expect_images, is_single, read_images
+from vaelab.cli.images import expect_images, is_single, open_images, read_images, say_inferred
 from vaelab.errors import ConfigError, counted
 
 MAX_CELLS = 20_000
@@ -139,8 +139,9 @@ def reconstruct(
     expect_suffix(out, ".png", ".npz", ".csv")
     expect_given(run, images)
     model = load_model(run, trust_code)
-    from vaelab.cli.outputs import nats_name, write_table
+    from vaelab.cli.outputs import nats_name
     from vaelab.figures.plots import reconstruction_sheet, save_picture
+    from vaelab.inference.tables import write_table
 
     count = count or (20 if as_picture else None)
     given = read_images(run, model, images, options, split=split, label=label, count=count)
@@ -148,7 +149,8 @@ def reconstruct(
         result = model.reconstruct(given.images, given.labels, seed=seed)
         if not as_picture:
             pictures = {} if out.suffix.lower() == ".csv" else {"originals": result.originals, "images": result.images}
-            write_table(out, given.facts, **pictures, distortion=result.distortion, rate=result.rate)
+            nats = {"distortion": result.distortion, "rate": result.rate}
+            write_table(out, [given.facts | pictures | nats])
         else:
             title = f"{given.name}: nats per image ({nats_name(model)})"
             save_picture(out, reconstruction_sheet(result.originals, result.images, result.nats, title=title))
@@ -176,26 +178,79 @@ def encode(
     images
         Data source, as for `vaelab train`, or images: files, or images of a source such as mnist:test:12.
     out
-        FILE.npz, or FILE.csv.
+        FILE.parquet or FILE.csv, with the columns mean_0, … and log_variance_0, …, or FILE.npz. The same command continues one
+        that was interrupted.
     label
         Label of the images, for a conditional model: one for all, or one for each. Default: that of their source, else the one
         the model infers.
     split
         Part of the source.
     """
-    from vaelab.files import expect_suffix
+    from vaelab.inference.tables import expect_table
     from vaelab.progress import say, work_bar
 
-    expect_suffix(out, ".npz", ".csv")
+    expect_table(out)
     expect_given(run, images)
     model = load_model(run, trust_code)
-    from vaelab.cli.outputs import write_table
+    from vaelab.inference.scoring import write_posteriors
 
-    given = read_images(run, model, images, options, split=split, label=label)
+    given = open_images(run, model, images, options, split=split, label=label)
     with work_bar() as report:
-        encoded = model.encode(given.images, given.labels, progress=lambda done, total: report("encoding", done, total))
-    write_table(out, given.facts, **encoded._asdict())
-    say(f"{counted(len(given.images), 'posterior')} of {encoded.mean.shape[1]} dimensions: {out}")
+        summary = write_posteriors(given, out, progress=report)
+    say_inferred(model, summary["inferred"])
+    say(f"{counted(given.count, 'posterior')} of {model.model.latent_dim} dimensions: {out}")
+
+
+@app.command
+def score(
+    run: Path,
+    /,
+    *images: str,
+    out: Path,
+    label: ImageLabel = None,
+    split: SplitName = "all",
+    options: Options = None,
+    samples: int | None = None,
+    seed: int = 0,
+    trust_code: TrustCode = False,
+) -> None:
+    """Write the nats of every image: path, split, label, distortion, rate and nats, their sum (−ELBO); lower is better.
+
+    An autoencoder has a distortion only.
+
+    Parameters
+    ----------
+    run
+        Run folder.
+    images
+        Data source, as for `vaelab train`, or images: files, or images of a source such as mnist:test:12.
+    out
+        FILE.parquet, FILE.csv or FILE.npz. The same command continues one that was interrupted.
+    label
+        Label of the images, for a conditional model: one for all, or one for each. Default: that of their source, else the one
+        the model infers.
+    split
+        Part of the source.
+    samples
+        Also write the importance-weighted bound on −log p with this number of latent samples per image, as the column bound.
+    seed
+        Seed of the latent samples.
+    """
+    from vaelab.inference.tables import expect_table
+    from vaelab.progress import say, work_bar
+
+    expect_table(out)
+    expect_given(run, images)
+    model = load_model(run, trust_code)
+    from vaelab.inference.scoring import write_scores
+
+    given = open_images(run, model, images, options, split=split, label=label)
+    with work_bar() as report:
+        summary = write_scores(given, out, samples=samples, seed=seed, progress=report)
+    say_inferred(model, summary["inferred"])
+    text = nats_text(float(summary["distortion"]), float(summary.get("rate", 0)), model.kind == "ae")
+    bound = f", bound {summary['bound']:.2f}" if samples else ""
+    say(f"{counted(given.count, 'image')}, {text}{bound} per image: {out}")
 
 
 def expect_given(run: Path, images: tuple[str, ...]) -> None:

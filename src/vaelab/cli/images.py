@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vaelab.data import Dataset
+    from vaelab.inference.given import Given, GivenImages
     from vaelab.inference.latents import Placed
     from vaelab.inference.trained import TrainedModel
 
@@ -242,32 +243,38 @@ def report_inferred(model: TrainedModel, images: Sequence[InputImage], placed: P
             say(f"{image.name}: read as {model.classes[label]}")
 
 
-class GivenImages(NamedTuple):
-    """Images given to a command.
+def open_images(
+    run: Path,
+    model: TrainedModel,
+    texts: Sequence[str],
+    options: SourceOptions | None,
+    *,
+    split: SplitName | None,
+    label: Sequence[str] | None = None,
+    count: int | None = None,
+) -> Given:
+    """Return the images of a data source, or image files and images of sources, for a model; they are read when they are needed.
 
-    Attributes
+    Parameters
     ----------
-    images
-        uint8 (N, H, W[, 3]) or (N, C, H, W), or rows of a table, (N, D).
-    labels
-        Labels of the model under which to encode them, indices (N,); None for an unconditional model.
-    facts
-        What identifies each image in a file of results, (N,): `paths`, its file, or SOURCE:SPLIT:INDEX; `split`; `labels`,
-        indices into `classes`; and `inferred`, for labels that the model inferred.
-    name
-        Their name in a title.
+    split
+        Split of a source. Default: test, or all if that is empty.
+    label
+        Labels of the images: one for all, or one for each. Default: those of the source, else the model infers them.
+    count
+        Maximum number of images of a source that is not the only one. Default: all of them.
     """
+    from vaelab.inference.given import given_arrays, given_source
 
-    images: np.ndarray
-    labels: np.ndarray | None
-    facts: dict[str, np.ndarray]
-    name: str
-
-    def at(self, index: np.ndarray) -> GivenImages:
-        """Return the images at `index`."""
-        facts = {name: values if name == "classes" else values[index] for name, values in self.facts.items()}
-        labels = None if self.labels is None else self.labels[index]
-        return GivenImages(self.images[index], labels, facts, self.name)
+    if len(texts) == 1 and not is_single(texts[0]):
+        dataset = load_for_run(run, texts[0], options, any_class=bool(label), every=split == "all")
+        name = split_name(dataset, split)
+        labels = each_label(label, len(dataset.part(name))) if label else None
+        return given_source(model, dataset, name, source=texts[0], labels=labels)
+    reader = Reader(run, model, options, prepare=False, labels_given=bool(label))
+    read = [image for text in texts for image in reader.several(text, split, count or 10**9)]
+    labels = each_label(label, len(read)) if label else [image.label for image in read]
+    return given_arrays(model, stack(read), labels, [image.name for image in read])
 
 
 def read_images(
@@ -280,64 +287,32 @@ def read_images(
     label: Sequence[str] | None = None,
     count: int | None = None,
 ) -> GivenImages:
-    """Read a data source, or image files and images of sources, for a model; it infers labels that are not known.
-
-    Parameters
-    ----------
-    split
-        Split of a source. Default: test, or all if that is empty.
-    label
-        Labels of the images: one for all, or one for each. Default: those of the source.
-    count
-        Maximum number of images of a source, spread evenly over the split. Default: all of them.
-    """
+    """Read images like `open_images`, of a source at most `count`, spread evenly over the split."""
     import numpy as np
 
     from vaelab.cli.outputs import spread
-    from vaelab.inference.latents import image_labels
-    from vaelab.progress import say, work_bar
+    from vaelab.progress import work_bar
 
-    known: Any
-    if len(texts) == 1 and not is_single(texts[0]):
-        dataset = load_for_run(run, texts[0], options, any_class=bool(label), every=split == "all")
-        name = split_name(dataset, split)
-        part = dataset.part(name)
-        shown = spread(len(part), count or len(part))
-        names = [each for each in SPLITS[:-1] if len(dataset.part(each))] if name == "all" else [name]
-        lengths = [len(dataset.part(each)) for each in names]
-        splits = np.repeat(names, lengths)
-        indices = np.concatenate([np.arange(length) for length in lengths])
-        references = (
-            [f"{texts[0]}:{splits[i]}:{indices[i]}" for i in shown] if part.paths is None else part.paths[shown]
-        )
-        facts, part = {"paths": np.array(references, dtype=str), "split": splits[shown]}, part[shown]
-        images, title = part.images, f"{Path(texts[0]).name}, {name}"
-        known = None
-        if part.labels is not None and not label:
-            facts |= {"labels": part.labels, "classes": np.array(dataset.classes)}
-            known = model.matched_labels(part.labels, dataset.classes)
-    else:
-        reader = Reader(run, model, options, prepare=False, labels_given=bool(label))
-        read = [image for text in texts for image in reader.several(text, split, count or 10**9)]
-        facts = {"paths": np.array([image.name for image in read])}
-        images, title = stack(read), counted(len(read), "image")
-        known = [image.label for image in read]
-    if label:
-        known = each_label(label, len(images))
+    given = open_images(run, model, texts, options, split=split, label=label, count=count)
+    only_source = len(texts) == 1 and not is_single(texts[0])
     with work_bar(waiting="inferring the labels"):
-        labels, probabilities = image_labels(model, images, known)
-    if labels is not None and (label or "labels" not in facts):
-        facts |= {"labels": labels, "classes": np.array(model.classes)}
-    if labels is not None and probabilities is not None and (inferred := ~np.isnan(probabilities)).any():
-        facts["inferred"] = inferred
-        counts = np.bincount(labels[inferred], minlength=len(model.classes))
-        read_as = ", ".join(
-            f"{counts[k]:,} {model.classes[k]}" for k in np.argsort(-counts, kind="stable")[:10] if counts[k]
-        )
-        say(
-            f"read the labels of {counted(int(inferred.sum()), 'image')} with the model: {read_as}; use --label to set them"
-        )
-    return GivenImages(images, labels, facts, title)
+        images = given.read(spread(given.count, count or given.count) if only_source else np.arange(given.count))
+    if images.labels is not None and "inferred" in images.facts:
+        say_inferred(model, np.bincount(images.labels[images.facts["inferred"]], minlength=len(model.classes)))
+    return images
+
+
+def say_inferred(model: TrainedModel, counts: np.ndarray) -> None:
+    """Print the number of images of each label that the model inferred, (K,), if there are any."""
+    import numpy as np
+
+    from vaelab.progress import say
+
+    if counts.any():
+        order = [k for k in np.argsort(-counts, kind="stable")[:10] if counts[k]]
+        read_as = ", ".join(f"{counts[k]:,} {model.classes[k]}" for k in order)
+        total = counted(int(counts.sum()), "image")
+        say(f"read the labels of {total} with the model: {read_as}; use --label to set them")
 
 
 def each_label(label: Sequence[str], count: int) -> list[str]:

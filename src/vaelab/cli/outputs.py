@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import re
 import shutil
@@ -18,45 +17,13 @@ from vaelab import runs
 from vaelab.data.dataset import Dataset
 from vaelab.errors import OutputError
 from vaelab.figures.plots import label_rows, reconstruction_sheet, save_picture, tiles, training_curve
-from vaelab.files import atomic_write, cannot_write, expect_suffix
+from vaelab.files import cannot_write, expect_suffix
+from vaelab.inference.tables import write_npz
 from vaelab.inference.trained import Samples, TrainedModel, load
 
 SHEET_COLUMNS = 16
 GRID_TEMPERATURE = 0.8
 """Temperature of the grid of labels: below 1, because rare latent vectors can hide the label."""
-
-
-def write_npz(path: Path, **arrays: np.ndarray) -> None:
-    """Write named arrays as a compressed .npz file, atomically."""
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-
-
-def write_table(path: Path, facts: dict[str, np.ndarray], **arrays: np.ndarray) -> None:
-    """Write results of images as an .npz file, or as CSV with one row per image, and `_0`, `_1`, … after names of vectors.
-
-    `facts` are those of `vaelab.cli.images.GivenImages`.
-    """
-    if path.suffix.lower() == ".npz":
-        write_npz(path, **facts, **arrays)
-        return
-    facts = dict(facts)
-    classes = facts.pop("classes", None)
-    columns: dict[str, np.ndarray] = {"path": facts.pop("paths")} | facts
-    if classes is not None:
-        columns = {name: classes[values] if name == "labels" else values for name, values in columns.items()}
-        columns = {"label" if name == "labels" else name: values for name, values in columns.items()}
-    for name, values in arrays.items():
-        columns |= {name: values} if values.ndim == 1 else {f"{name}_{k}": each for k, each in enumerate(values.T)}
-    with (
-        atomic_write(path) as temporary,
-        temporary.open(
-            "w", newline="", encoding="utf-8", errors="surrogateescape"
-        ) as file,  # undecodable names of files
-    ):
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*(values.tolist() for values in columns.values()), strict=True))
 
 
 def write_samples(out: Path, as_folder: bool, model: TrainedModel, samples: Samples, count: int) -> None:

@@ -1,0 +1,117 @@
+"""Files that are made part by part: the same call continues one that was interrupted, with the same content.
+
+Finished parts are files in FILE.partial, beside a text that tells one piece of work from another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from vaelab.data.resize import Progress
+from vaelab.errors import OutputError
+from vaelab.files import atomic_write, cannot_write
+from vaelab.inference.tables import Columns
+from vaelab.inference.trained import TrainedModel
+from vaelab.parts import in_parts, parts_of
+from vaelab.version import __version__
+
+PLAN = "plan.txt"
+
+
+def write_in_parts(
+    out: Path,
+    count: int,
+    work: Callable[[int, range], Columns],
+    write: Callable[[Path, Iterator[Columns]], None],
+    identity: Callable[[], str],
+    progress: Progress | None = None,
+    what: str = "writing",
+) -> None:
+    """Write a file from the results of `work` on parts of `count` images, in constant memory; a single part stays in memory.
+
+    Parameters
+    ----------
+    out
+        The file.
+    count
+        Number of images.
+    work
+        Computes the results of a part from its number and those of its images: the same ones at each call.
+    write
+        Writes the file from the results of all parts, atomically.
+    identity
+        Computes a text that differs for other images, options or weights.
+    progress
+        Callback with a description, here `what`, the number of images done, and the total.
+
+    Raises
+    ------
+    OutputError
+        If other results were interrupted there, or the disk is full or cannot be written.
+    """
+    parts = parts_of(count)
+    folder = out.with_name(f"{out.name}.partial")
+
+    def file(number: int) -> Path:
+        return folder / f"{number:06}.npz"
+
+    def missing(number: int) -> Columns | None:
+        return None if file(number).exists() else work(number, parts[number])
+
+    def keep(number: int, columns: Columns | None) -> None:
+        if columns is not None:
+            with atomic_write(file(number)) as temporary:
+                np.savez(temporary, allow_pickle=False, **columns)
+        report(number)
+
+    def report(number: int) -> None:
+        if progress:
+            progress(what, parts[number].stop, count)
+
+    if len(parts) == 1 and not folder.exists():
+        columns = work(0, parts[0])
+        report(0)
+        write(out, iter([columns]))
+        return
+    try:
+        _begin(folder, f"{__version__} {len(parts[0])} {count} {identity()}")
+        in_parts(missing, range(len(parts)), keep)
+        write(out, map(_columns, map(file, range(len(parts)))))
+        shutil.rmtree(folder)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise cannot_write(folder, error) from error
+
+
+def weights_of(model: TrainedModel) -> str:
+    """Return SHA-256 of the weights, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, tensor in model.model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _begin(folder: Path, identity: str) -> None:
+    """Create the folder; an OutputError if something else was begun there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = folder / PLAN
+    if not plan.exists():
+        with atomic_write(plan) as temporary:
+            temporary.write_text(identity, "utf-8", "surrogateescape")
+    elif plan.read_text("utf-8", "surrogateescape") != identity:
+        raise OutputError(
+            f"{folder}: holds the beginning of another file, of other images, weights or options; delete it, or give "
+            "another `out`"
+        )
+
+
+def _columns(file: Path) -> Columns:
+    with np.load(file, allow_pickle=False) as columns:
+        return dict(columns)
