@@ -27,15 +27,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from machine import machine
 from turns import note, ratios, spread, table
 
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data.dataset import Dataset, Split
 from vaelab.data.pack import Source, load_pack, write_pack
-from vaelab.models.moments import Moments
-from vaelab.training.fit import fit
+from vaelab.training.fit import PackedMoments, fit
 
 HELD_OUT = 1000  # images for validation
 GROUP = Path("/sys/fs/cgroup/memory/vaelab-streaming")
@@ -93,12 +91,9 @@ def packed(name: str, folder: Path, gigabytes: float) -> Path:
         def read(first: int, last: int) -> tuple[np.ndarray, None]:
             return np.random.default_rng(first).integers(0, 256, (last - first, *shape), dtype=np.uint8), None
 
-        def moments(images: np.ndarray) -> np.ndarray:  # of some: they are the same everywhere
-            return Moments.of(torch.from_numpy(images[:10_000])).planes().numpy()
-
         counts = {"train": count, "validation": HELD_OUT, "test": 0}
         began = time.perf_counter()
-        write_pack(Source("random", shape, (), counts, dict.fromkeys(counts, read)), out, moments)
+        write_pack(Source("random", shape, (), counts, dict.fromkeys(counts, read)), out, PackedMoments)
         note(f"packed {count:,} images in {time.perf_counter() - began:.0f} s")
     return out
 

@@ -26,10 +26,18 @@ from vaelab.data.packing import pack_source
 from vaelab.data.strokes import draw_strokes
 from vaelab.errors import ConfigError, DataError, OutputError
 from vaelab.models.moments import Moments
-from vaelab.training.fit import fit, moments_of
-from vaelab.training.fit import packed_moments as moments
+from vaelab.training.fit import PackedMoments, fit, moments_of
 
 COUNT = 60  # images of the folder
+
+moments = PackedMoments
+
+
+class Stop(PackedMoments):
+    """Interrupts the packing when all blocks are written."""
+
+    def planes(self) -> np.ndarray:
+        raise KeyboardInterrupt
 
 
 @pytest.fixture
@@ -178,11 +186,8 @@ def test_an_interrupted_pack_is_continued(folder: Path, tmp_path: Path, broken_a
 def test_a_block_that_did_not_reach_the_disk_is_written_again(folder: Path, tmp_path: Path) -> None:
     whole, out = source_of(load_dataset(folder)), tmp_path / "pack"
 
-    def stop(_: np.ndarray) -> np.ndarray:
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        write_pack(whole, out, stop)
+        write_pack(whole, out, Stop)
     altered(partial_folder(out) / "train.npy")
     write_pack(whole, out, moments)
     expect_equal(load_pack(out), load_dataset(folder))
@@ -281,11 +286,8 @@ def test_what_cannot_be_packed_is_refused(folder: Path, packed: Path, tmp_path: 
 
 
 def test_another_source_does_not_continue_a_pack(folder: Path, tmp_path: Path, tiny: Dataset) -> None:
-    def stop(_: np.ndarray) -> np.ndarray:
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        write_pack(source_of(tiny), tmp_path / "pack", stop)
+        write_pack(source_of(tiny), tmp_path / "pack", Stop)
     with pytest.raises(OutputError, match="the beginning of a pack of other images"):
         pack_source(folder, tmp_path / "pack", moments)
 

@@ -92,8 +92,8 @@ def pack(
     if out.exists():
         raise ConfigError(f"--out: got {out}, which exists; expected the name of a new folder")
     import_pytorch("vaelab.training.fit")
-    from vaelab.training.fit import packed_moments
+    from vaelab.training.fit import PackedMoments
 
     with work_bar(waiting=f"listing {source}") as report:
-        pack_source(source, out, packed_moments, count=count, progress=report, **given_options(options))
+        pack_source(source, out, PackedMoments, count=count, progress=report, **given_options(options))
     show(f"pack: {out}")

@@ -218,11 +218,16 @@ class Dataset:
         """SHA-256 over the training images, their labels and the class names, in hexadecimal."""
         if (known := self.train.known) is not None and known.classes == self.classes:
             return known.fingerprint
-        digest = hashlib.sha256(repr((self.train.images.shape, self.train.images.dtype.str, self.classes)).encode())
+        digest = begun_fingerprint(self.train.images.shape, self.train.images.dtype, self.classes)
         digest.update(self.train.images.data)
         if self.train.labels is not None:
             digest.update(self.train.labels.data)
         return digest.hexdigest()
+
+
+def begun_fingerprint(shape: tuple[int, ...], dtype: np.dtype, classes: tuple[str, ...]) -> hashlib._Hash:
+    """Return the digest of a fingerprint, before it is updated with the training images and, after them, their labels."""
+    return hashlib.sha256(repr((shape, dtype.str, classes)).encode())
 
 
 def judged(images: np.ndarray) -> np.ndarray:

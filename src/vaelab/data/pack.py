@@ -21,14 +21,15 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from vaelab.data.dataset import Dataset, Known, Loading, Split
+from vaelab.data.dataset import Dataset, Known, Loading, Split, begun_fingerprint
 from vaelab.data.resize import Progress
 from vaelab.errors import DataError, OutputError
 from vaelab.files import append_line, atomic_write, cannot_write, open_regular
+from vaelab.parts import in_parts
 from vaelab.run_lock import holder, locked_by
 from vaelab.version import __version__
 
@@ -41,6 +42,10 @@ SPARE_BYTES = 64 << 20  # that stay free on the disk
 
 Read = Callable[[int, int], tuple[np.ndarray, np.ndarray | None]]
 """Images first…last−1 of a split, uint8 (n, C, H, W), and their labels."""
+
+
+Block = tuple[str, int, int]
+"""A split, the first of its images in a block, and the one after the last."""
 
 
 class Source(NamedTuple):
@@ -97,8 +102,15 @@ def partial_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.partial")
 
 
+class MomentsOfParts(Protocol):
+    """Computes the content of `moments.npy` from parts of the training images."""
+
+    def add(self, images: np.ndarray, /) -> None: ...
+    def planes(self) -> np.ndarray: ...
+
+
 def write_pack(
-    source: Source, out: Path, moments: Callable[[np.ndarray], np.ndarray], progress: Progress | None = None
+    source: Source, out: Path, moments: Callable[[], MomentsOfParts], progress: Progress | None = None
 ) -> None:
     """Write `source` as the pack `out`, or continue to do so.
 
@@ -109,7 +121,7 @@ def write_pack(
     out
         Folder that does not exist yet.
     moments
-        Computes the content of `moments.npy` from the training images.
+        Makes what computes the content of `moments.npy`.
     progress
         Callback with a description, the number of images written, and the total.
 
@@ -130,34 +142,49 @@ def write_pack(
         _write(source, out, moments, progress)
 
 
-def _write(source: Source, out: Path, moments: Callable[[np.ndarray], np.ndarray], progress: Progress | None) -> None:
+def _write(source: Source, out: Path, moments: Callable[[], MomentsOfParts], progress: Progress | None) -> None:
     """Write a pack whose name is locked."""
     folder = partial_folder(out)
+    count, total, written = source.counts["train"], sum(source.counts.values()), 0
+    fingerprint = begun_fingerprint((count, *source.shape), np.dtype(np.uint8), source.classes)
+    of_train = moments()
+
+    def content(block: Block) -> tuple[list[np.ndarray], list[str] | None]:
+        """Return the arrays of a block, and their checksums if they are on the disk."""
+        split, first, last = block
+        if (checks := done.get(f"{split} {first}")) is not None:
+            arrays = [array[first:last] for array in _mapped(folder, split, source)]
+            if _sums(arrays) == checks:
+                return arrays, checks
+        read = zip(_arrays(split, source, last - first), source.read[split](first, last), strict=False)
+        return [np.ascontiguousarray(values, dtype) for (_, dtype, _), values in read], None
+
+    def keep(block: Block, found: tuple[list[np.ndarray], list[str] | None]) -> None:
+        nonlocal written
+        (split, first, last), (arrays, checks) = block, found
+        if checks is None:
+            key, checks = f"{split} {first}", _sums(arrays)
+            _write_block(folder, split, source, first, arrays)
+            append_line(folder / BLOCKS, json.dumps([key, checks]))
+            done[key] = checks
+        if split == "train":
+            fingerprint.update(arrays[0].data)
+            of_train.add(arrays[0])
+        written += last - first
+        if progress:
+            progress("packing", written, total)
+
     try:
         _begin(source, folder)
-        done, total, written = _recorded(folder), sum(source.counts.values()), 0
-        size = _block_size(source.shape)
-        files = {}
-        for split, count in source.counts.items():
-            if count == 0:
-                continue
-            for first, last in _blocks(count, size):
-                key = f"{split} {first}"
-                if (checks := done.get(key)) is None or _sums(folder, split, source, first, last) != checks:
-                    _write_block(folder, split, source, first, last)
-                    done[key] = _sums(folder, split, source, first, last)
-                    append_line(folder / BLOCKS, json.dumps([key, done[key]]))
-                written += last - first
-                if progress:
-                    progress("packing", written, total)
-            files[split] = [done[f"{split} {first}"] for first, _ in _blocks(count, size)]
-        if source.counts["train"]:
+        done, blocks = _recorded(folder), list(_blocks_of(source))
+        in_parts(content, blocks, keep)
+        if count:
+            for labels in _mapped(folder, "train", source)[1:]:
+                fingerprint.update(labels.data)
             with atomic_write(folder / MOMENTS) as temporary:
-                np.save(temporary, moments(_split(folder, "train", source).images))
-        train, validation, test = (_split(folder, split, source) for split in ("train", "validation", "test"))
-        fingerprint = Dataset(source.name, train, validation, test, source.classes).fingerprint
+                np.save(temporary, of_train.planes())
         with atomic_write(folder / INDEX) as temporary:
-            temporary.write_text(json.dumps(_index(source, files, fingerprint)), "utf-8")
+            temporary.write_text(json.dumps(_index(source, blocks, done, fingerprint.hexdigest())), "utf-8")
         folder.rename(out)
         for file in (BLOCKS, PLAN):
             (out / file).unlink()
@@ -274,6 +301,11 @@ def _blocks(count: int, size: int) -> Iterator[tuple[int, int]]:
     return ((first, min(first + size, count)) for first in range(0, count, size))
 
 
+def _blocks_of(source: Source) -> Iterator[Block]:
+    for split, count in source.counts.items():
+        yield from ((split, first, last) for first, last in _blocks(count, _block_size(source.shape)))
+
+
 def _recorded(folder: Path) -> dict[str, list[str]]:
     """Return the checksums of the blocks that were written; a last line that is cut off counts for nothing."""
     found = {}
@@ -286,11 +318,8 @@ def _recorded(folder: Path) -> dict[str, list[str]]:
     return found
 
 
-def _write_block(folder: Path, split: str, source: Source, first: int, last: int) -> None:
-    images, labels = source.read[split](first, last)
-    for (file, dtype, _), values in zip(_arrays(split, source, last - first), (images, labels), strict=False):
-        assert values is not None
-        content = np.ascontiguousarray(values, dtype)
+def _write_block(folder: Path, split: str, source: Source, first: int, arrays: list[np.ndarray]) -> None:
+    for (file, _, _), content in zip(_arrays(split, source, len(arrays[0])), arrays, strict=True):
         with (folder / file).open("r+b") as sink:  # written, not mapped: a full disk is then an error, not a signal
             np.lib.format.read_magic(sink)
             np.lib.format.read_array_header_1_0(sink)
@@ -300,8 +329,8 @@ def _write_block(folder: Path, split: str, source: Source, first: int, last: int
             os.fsync(sink.fileno())
 
 
-def _mapped(folder: Path, split: str, source: Source) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the images, mapped, and the labels of a split; a DataError if the files are not those of the index."""
+def _mapped(folder: Path, split: str, source: Source) -> list[np.ndarray]:
+    """Return the images of a split, mapped, and its labels if there are any; a DataError if they are not those of the index."""
     found: list[np.ndarray] = []
     for file, dtype, shape in _arrays(split, source, source.counts[split]):
         array = _opened(folder / file)
@@ -310,7 +339,7 @@ def _mapped(folder: Path, split: str, source: Source) -> tuple[np.ndarray, np.nd
                 f"{folder / file}: got {array.dtype} {array.shape}; expected {np.dtype(dtype)} {shape}; pack again"
             )
         found.append(np.asarray(array))
-    return found[0], found[1] if len(found) > 1 else None
+    return found
 
 
 def _opened(path: Path) -> np.ndarray:
@@ -345,14 +374,14 @@ def _announced(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, Callable
 
 def _split(folder: Path, split: str, source: Source) -> Split:
     if source.counts[split]:
-        return Split(*_mapped(folder, split, source))
+        images, *labels = _mapped(folder, split, source)
+        return Split(images, labels[0] if labels else None)
     return Split(np.empty((0, *source.shape), np.uint8), np.empty(0, np.int64) if source.classes else None)
 
 
-def _sums(folder: Path, split: str, source: Source, first: int, last: int) -> list[str]:
-    """Return SHA-256 of a block of images, and of their labels if there are any."""
-    arrays = _mapped(folder, split, source)
-    return [hashlib.sha256(array[first:last].data).hexdigest() for array in arrays if array is not None]
+def _sums(arrays: list[np.ndarray]) -> list[str]:
+    """Return SHA-256 of the images of a block, and of their labels if there are any."""
+    return [hashlib.sha256(array.data).hexdigest() for array in arrays]
 
 
 def _check(
@@ -362,7 +391,7 @@ def _check(
     total, checked = sum(source.counts.values()), 0
     for split, count in source.counts.items():
         for (first, last), expected in zip(_blocks(count, size), blocks.get(split, []), strict=True):
-            if _sums(path, split, source, first, last) != expected:
+            if _sums([array[first:last] for array in _mapped(path, split, source)]) != expected:
                 raise DataError(
                     f"{path / split}.npy: got images {first:,} to {last - 1:,}, or labels, that were altered; expected "
                     "the checksum in the index; copy the pack again, or pack the source again"
@@ -372,7 +401,8 @@ def _check(
                 progress("checking the pack", checked, total)
 
 
-def _index(source: Source, blocks: Mapping[str, list[list[str]]], fingerprint: str) -> dict[str, Any]:
+def _index(source: Source, blocks: list[Block], done: Mapping[str, list[str]], fingerprint: str) -> dict[str, Any]:
+    splits = [split for split, count in source.counts.items() if count]
     return {
         "format": FORMAT,
         "vaelab": __version__,
@@ -383,5 +413,5 @@ def _index(source: Source, blocks: Mapping[str, list[list[str]]], fingerprint: s
         "notes": (*source.notes, *(source.later() if source.later else ())),
         "fingerprint": fingerprint,
         "block_size": _block_size(source.shape),
-        "blocks": blocks,
+        "blocks": {name: [done[f"{split} {first}"] for split, first, _ in blocks if split == name] for name in splits},
     }

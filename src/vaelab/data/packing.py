@@ -16,7 +16,7 @@ from vaelab.data.depth import dark_notes
 from vaelab.data.encoded import ImageFile, state
 from vaelab.data.formats import Decoded, header_size, pixel_limit
 from vaelab.data.image_files import FilePlan, Reading
-from vaelab.data.pack import Read, Source, load_pack, partial_folder, source_of, write_pack
+from vaelab.data.pack import MomentsOfParts, Read, Source, load_pack, partial_folder, source_of, write_pack
 from vaelab.data.resize import Progress, common_size, common_size_note, fit_note
 from vaelab.data.sources import load_as, load_dataset, reading
 from vaelab.data.strokes import SIDE, TEST, VALIDATION, draw_strokes
@@ -29,7 +29,7 @@ OPTIONS = {name: value for name, value in (load_dataset.__kwdefaults__ or {}).it
 def pack_source(
     source: str | os.PathLike[str],
     out: Path,
-    moments: Callable[[np.ndarray], np.ndarray],
+    moments: Callable[[], MomentsOfParts],
     *,
     count: int | None = None,
     progress: Progress | None = None,

@@ -374,7 +374,7 @@ class TrainedModel:
         values = likelihood.mean() if generator is None else likelihood.sample(generator)
         if len(self.model.shape) == 1:
             return values.numpy()
-        return as_shown((values.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+        return as_shown(values.clamp(0, 1).mul_(255).round_().to(torch.uint8).numpy())
 
 
 def load(

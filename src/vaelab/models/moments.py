@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-VALUES_AT_ONCE = 2**22  # converted to float64 at a time
+VALUES_AT_ONCE = 2**18  # converted to floats at a time, so that they stay in the cache
+EXACT = 256  # sums of so many squares of levels are exact in float32
 CHANNEL_PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
@@ -24,21 +25,9 @@ class Moments(NamedTuple):
     @staticmethod
     def of(data: Tensor) -> Moments:
         """Return the moments of every pixel (of uint8 images in units of 0…1) or column of data (N, *shape), float64."""
-        shape = data.shape[1:]
-        total = torch.zeros(shape, dtype=torch.float64, device=data.device)
-        squares = torch.zeros_like(total)
-        products = torch.zeros_like(total) if len(shape) == 3 and shape[0] == 3 else None
-        for part in data.split(max(1, VALUES_AT_ONCE // math.prod(shape))):
-            values = part.to(torch.float64) / (255 if data.dtype == torch.uint8 else 1)
-            total += values.sum(0)
-            squares += values.square().sum(0)
-            if products is not None:
-                products += torch.stack([(values[:, i] * values[:, j]).sum(0) for i, j in CHANNEL_PAIRS])
-        mean = total / len(data)
-        variance = (squares / len(data) - mean.square()).clamp_min(0)
-        if products is None:
-            return Moments(mean, variance)
-        return Moments(mean, variance, products / len(data) - _pairs(mean))
+        sums = MomentSums()
+        sums.add(data)
+        return sums.moments()
 
     def planes(self) -> Tensor:
         """Return mean, variance and covariance, if there is one, of images as one tensor (planes, H, W)."""
@@ -58,6 +47,36 @@ class Moments(NamedTuple):
         if self.covariance is None:
             return Moments(mean, variance)
         return Moments(mean, variance, (self.covariance + _pairs(deviation)).mean((1, 2), keepdim=True))
+
+
+class MomentSums:
+    """Sums over data that are added part by part, in units of levels for uint8 images, of which they are exact."""
+
+    def __init__(self) -> None:
+        self.count, self.unit, self.sums = 0, 1.0, [torch.zeros(())]
+
+    def add(self, data: Tensor) -> None:
+        """Add uint8 images or rows of reals (N, *shape)."""
+        shape, levels = data.shape[1:], data.dtype == torch.uint8
+        colour = len(shape) == 3 and shape[0] == 3
+        if not self.count:
+            zeros = torch.zeros(shape, dtype=torch.float64, device=data.device)
+            self.sums = [zeros, zeros.clone()] + ([zeros.clone()] if colour else [])
+            self.unit = 255.0 if levels else 1.0
+        self.count += len(data)
+        for part in data.split(max(1, min(EXACT, VALUES_AT_ONCE // math.prod(shape)))):
+            values = part.to(torch.float32 if levels else torch.float64)
+            self.sums[0] += values.sum(0)
+            if colour:
+                self.sums[2] += torch.stack([(values[:, i] * values[:, j]).sum(0) for i, j in CHANNEL_PAIRS])
+            self.sums[1] += values.square_().sum(0) if levels else values.square().sum(0)
+
+    def moments(self) -> Moments:
+        """Return the moments of all data that were added."""
+        mean, squares, *products = (each / self.count for each in self.sums)
+        variance = (squares - mean.square()).clamp_min(0) / self.unit**2
+        covariance = [(each - _pairs(mean)) / self.unit**2 for each in products]
+        return Moments(mean / self.unit, variance, *covariance)
 
 
 def _pairs(values: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from vaelab.data.dataset import Dataset, Split
 from vaelab.errors import ConfigError
 from vaelab.memory import is_out_of_memory
 from vaelab.models.factory import build_model, start_from_images
-from vaelab.models.moments import Moments
+from vaelab.models.moments import Moments, MomentSums
 from vaelab.objectives.elbo import elbo
 from vaelab.objectives.importance import importance_weighted
 from vaelab.optim.batches import BatchStream
@@ -202,9 +202,19 @@ def moments_of(split: Split) -> Moments:
     return Moments.of_planes(torch.from_numpy(split.known.moments), split.images.shape[1])
 
 
-def packed_moments(images: np.ndarray) -> np.ndarray:
-    """Return the moments of uint8 images (N, C, H, W) as a pack has them, float64 (planes, H, W)."""
-    return Moments.of(torch.from_numpy(images)).planes().numpy()
+class PackedMoments:
+    """The moments of uint8 images (N, C, H, W) that are added part by part, as a pack has them."""
+
+    def __init__(self) -> None:
+        self.sums = MomentSums()
+
+    def add(self, images: np.ndarray) -> None:
+        """Add images."""
+        self.sums.add(torch.from_numpy(images))
+
+    def planes(self) -> np.ndarray:
+        """Return the moments of all images, float64 (planes, H, W)."""
+        return self.sums.moments().planes().numpy()
 
 
 def accelerated(plain: PlainRunner, config: ResolvedConfig, batches: BatchStream) -> StepRunner:
