@@ -212,7 +212,7 @@ def split_name(dataset: Dataset, split: SplitName | None) -> SplitName:
     """
     if split is None:
         return "test" if len(dataset.test) else "all"
-    if not len(dataset.part(split)):
+    if not dataset.count(split):
         raise DataError(f"{dataset.name}: got no {split} images; expected some: give --split all")
     return split
 

@@ -269,7 +269,7 @@ def open_images(
     if len(texts) == 1 and not is_single(texts[0]):
         dataset = load_for_run(run, texts[0], options, any_class=bool(label), every=split == "all")
         name = split_name(dataset, split)
-        labels = each_label(label, len(dataset.part(name))) if label else None
+        labels = each_label(label, dataset.count(name)) if label else None
         return given_source(model, dataset, name, source=texts[0], labels=labels)
     reader = Reader(run, model, options, prepare=False, labels_given=bool(label))
     read = [image for text in texts for image in reader.several(text, split, count or 10**9)]

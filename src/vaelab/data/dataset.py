@@ -183,8 +183,12 @@ class Dataset:
         """Name and content of the first split that is not empty."""
         return next((name, split) for name, split in self._splits().items() if len(split))
 
+    def count(self, split: str) -> int:
+        """Return the number of images of a split, or of "all"."""
+        return sum(map(len, self._splits().values())) if split == "all" else len(self._splits()[split])
+
     def part(self, split: str) -> Split:
-        """Return the split "train", "validation" or "test", or "all" images in this order."""
+        """Return the split "train", "validation" or "test", or a copy of "all" images in this order."""
         if split != "all":
             return self._splits()[split]
         parts = [part for part in self._splits().values() if len(part)]

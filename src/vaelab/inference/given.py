@@ -115,24 +115,22 @@ def given_source(
         If the model is conditional and the images have a label that it does not know.
     """
     names = ["train", "validation", "test"] if split == "all" else [split]
-    parts = {name: dataset.part(name) for name in names if len(dataset.part(name))}
+    parts = {name: dataset.part(name) for name in names if dataset.count(name)}
     if not parts:
         raise DataError(f"{dataset.name}: got no {split} images; expected some: give `split='all'`")
     starts = np.cumsum([0, *map(len, parts.values())])
     given: list[str] | None = None if labels is None else list(labels)
     labelled = dataset.labelled and given is None
-    if labelled:
-        for part in parts.values():
-            model.matched_labels(
-                np.unique(_known(part.labels)), dataset.classes
-            )  # raises LabelError before any work is done
+    for part in parts.values() if labelled else ():  # an unknown label is an error before any work is done
+        model.matched_labels(np.unique(_known(part.labels)), dataset.classes)
 
     def take(index: np.ndarray) -> tuple[np.ndarray, Known, dict[str, np.ndarray]]:
         inside = {
             name: index[(start <= index) & (index < start + len(part))] - start
             for start, (name, part) in zip(starts, parts.items(), strict=False)
         }
-        images = np.concatenate([parts[name].images[at] for name, at in inside.items()])
+        pieces = [_at(parts[name].images, at) for name, at in inside.items() if len(at)]
+        images = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         paths: list[str] = []
         for name, at in inside.items():
             files = parts[name].paths
@@ -155,18 +153,20 @@ def given_arrays(model: TrainedModel, images: np.ndarray, labels: Sequence[str |
     """Return images in memory for a model, one label each, or None to infer it."""
 
     def take(index: np.ndarray) -> tuple[np.ndarray, Known, dict[str, np.ndarray]]:
-        return (
-            images[index],
-            [labels[i] for i in index.tolist()],
-            {"paths": np.array([paths[i] for i in index.tolist()])},
-        )
+        at = index.tolist()
+        return images[index], [labels[i] for i in at], {"paths": np.array([paths[i] for i in at])}
 
     def identity() -> str:
         return repr((hashlib.sha256(images.data).hexdigest(), labels, paths))
 
-    return Given(
-        model, counted(len(images), "image"), len(images), take, model.conditional and None in labels, identity
-    )
+    count, infers = len(images), model.conditional and None in labels
+    return Given(model, counted(count, "image"), count, take, infers, identity)
+
+
+def _at(images: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Return the images at an ascending index, as a view if they follow one another."""
+    first, last = int(index[0]), int(index[-1])
+    return images[first : last + 1] if last - first + 1 == len(index) else images[index]
 
 
 def _known(labels: np.ndarray | None) -> np.ndarray:
