@@ -368,7 +368,7 @@ BAD = {
     "resume of no run": (["train", "digits", "--resume", "--out", "none"], "^none: .*run folder"),
     "resume with a preset": (["train", "digits", "--resume", "--preset", "best"], "^--preset: got best .*--resume"),
     "a missing run": (["sample", "none", "--out", "x.png"], "^none: .*run folder, as vaelab train"),
-    "an output of no kind": (["sample", "none", "--out", "x.gif"], r"^--out: got x\.gif; .*\.npz or \.pack"),
+    "an output of no kind": (["sample", "none", "--out", "x.gif"], r"^--out: got x\.gif; .*\.npz, .*\.tar"),
     "no output": (["sample", "none"], "^--out: .*vaelab sample --help"),
 }
 

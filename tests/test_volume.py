@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import json
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from building import build_model, with_output_weights
+from PIL import Image
 
 from vaelab.cli import main
 from vaelab.config import LikelihoodName, ModelConfig, ModelName
@@ -14,9 +20,9 @@ from vaelab.data import load_dataset
 from vaelab.data import pack as pack_module
 from vaelab.data.pack import load_pack, partial_folder
 from vaelab.errors import ConfigError, DataError, LabelError, OutputError
-from vaelab.inference import volume
+from vaelab.inference import tables, volume
 from vaelab.inference.trained import Decode, TrainedModel
-from vaelab.inference.volume import sample_to_pack
+from vaelab.inference.volume import sample_to_file, sample_to_pack
 
 CLASSES = ("a", "b", "c")
 
@@ -33,6 +39,59 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Groups of 10 rows and blocks of 7 images."""
     monkeypatch.setattr(volume, "ROWS", 10)
     monkeypatch.setattr(pack_module, "BLOCK_BYTES", 7 * 64)
+
+
+def in_table(path: Path) -> tuple[np.ndarray, list[int]]:
+    """The images of a Parquet file, (N, H, W), and their labels."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = parquet.read_table(path).to_pydict()
+    assert [image["path"] for image in columns["image"]] == [f"{i:09}.png" for i in range(len(columns["image"]))]
+    images = [np.asarray(Image.open(io.BytesIO(image["bytes"]))) for image in columns["image"]]
+    return np.stack(images), columns.get("label", [])
+
+
+def in_tar(path: Path) -> tuple[np.ndarray, list[int]]:
+    """The images of a tar file, (N, H, W), and their labels."""
+    images, labels = [], []
+    with tarfile.open(path) as file:
+        for member in file:
+            content = file.extractfile(member)
+            assert content is not None
+            if member.name.endswith(".cls"):
+                assert member.name == f"{len(labels):09}.cls"
+                labels.append(int(content.read()))
+            else:
+                assert member.name == f"{len(images):09}.png"
+                images.append(np.asarray(Image.open(content)))
+    return np.stack(images), labels
+
+
+READERS: dict[str, Callable[[Path], tuple[np.ndarray, list[int]]]] = {".parquet": in_table, ".tar": in_tar}
+
+
+@pytest.mark.parametrize("suffix", READERS)
+@pytest.mark.parametrize("kind", ["vae", "cvae"])
+def test_a_file_has_the_images_of_the_pack(tmp_path: Path, kind: ModelName, suffix: str) -> None:
+    model, out = model_of(kind), tmp_path / f"images{suffix}"
+    sample_to_pack(model, tmp_path / "pack", count=17, decode="sample", seed=2)
+    packed = load_pack(tmp_path / "pack").train
+    assert sample_to_file(model, out, count=17, decode="sample", seed=2) == len(packed)
+    images, labels = READERS[suffix](out)
+    np.testing.assert_array_equal(images, packed.images[:, 0])
+    assert labels == ([] if packed.labels is None else packed.labels.tolist())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"images{suffix}", "pack"]
+
+
+def test_a_table_has_the_features_of_hugging_face(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    label = {"label": {"_type": "ClassLabel", "names": list(CLASSES)}}
+    for model, more in ((model_of("vae"), {}), (model_of("cvae"), label)):
+        sample_to_file(model, tmp_path / "x.parquet", count=12)
+        schema = parquet.read_schema(tmp_path / "x.parquet")
+        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+        assert features == {"image": {"_type": "Image"}} | more
+        assert schema.names == list(features)
+        assert str(schema.field("image").type) == "struct<bytes: binary, path: string>"
 
 
 @pytest.mark.parametrize("decode", ["mean", "sample"])
@@ -96,6 +155,49 @@ def test_what_was_interrupted_is_continued_with_the_same_images(
         assert (tmp_path / "pack" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
+@pytest.mark.parametrize("suffix", READERS)
+def test_a_file_that_was_interrupted_is_continued_with_the_same_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    model, whole, out = model_of(), tmp_path / f"whole{suffix}", tmp_path / f"x{suffix}"
+    sample_to_file(model, whole, count=15)
+    decode, calls = TrainedModel.decode, []
+
+    def interrupted(*arguments: Any, **options: Any) -> np.ndarray:
+        calls.append(0)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return decode(*arguments, **options)
+
+    monkeypatch.setattr(TrainedModel, "decode", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sample_to_file(model, out, count=15)
+    assert not out.exists()
+    others: list[tuple[TrainedModel, dict[str, Any]]] = [
+        (model_of(seed=1), {}),
+        (model, {"seed": 1}),
+        (model, {"temperature": 2.0}),
+    ]
+    for other, options in others:
+        with pytest.raises(OutputError, match="the beginning of another file"):
+            sample_to_file(other, out, count=15, **options)
+    sample_to_file(model, out, count=15)
+    assert len(calls) == 3 + 3  # two of five parts were kept
+    assert out.read_bytes() == whole.read_bytes()
+    assert not partial_folder(out).exists()
+
+
+@pytest.mark.parametrize("suffix", READERS)
+def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        sample_to_file(model_of(), tmp_path / f"x{suffix}", count=15)
+    assert not (tmp_path / f"x{suffix}").exists()
+
+
 def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "pack"
     with pytest.raises(ConfigError, match="`count`: got 0"):
@@ -113,6 +215,19 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
     assert not out.exists()
 
 
+def test_a_file_that_cannot_be_made_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="`count`: got 0"):
+        sample_to_file(model_of(), tmp_path / "x.tar", count=0)
+    with pytest.raises(OutputError, match=r"ends in \.parquet or \.tar"):
+        sample_to_file(model_of(), tmp_path / "x.zip", count=1)
+    with pytest.raises(DataError, match="a model of a table"):
+        sample_to_file(model_of("vae", "gaussian"), tmp_path / "x.tar", count=1)
+    monkeypatch.setattr(tables, "find_spec", lambda _: None)
+    with pytest.raises(OutputError, match="needs pyarrow"):
+        sample_to_file(model_of(), tmp_path / "x.parquet", count=1)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_from_the_command_line(studio_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "generated.pack"
     for status, told in ((0, "images: "), (2, "which exists")):
@@ -121,3 +236,17 @@ def test_from_the_command_line(studio_run: Path, tmp_path: Path, capsys: pytest.
         assert end.value.code == status
         assert told in capsys.readouterr().err
     assert load_dataset(out).train.labels is not None
+
+
+@pytest.mark.parametrize("suffix", READERS)
+def test_a_file_from_the_command_line(
+    studio_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    out = tmp_path / f"generated{suffix}"
+    for count in ("4", "5"):  # a file is replaced
+        with pytest.raises(SystemExit) as end:
+            main(["sample", str(studio_run), "--count", count, "--label", "down", "--out", str(out)])
+        assert end.value.code == 0
+        assert f"{count} images: " in capsys.readouterr().err
+    images, labels = READERS[suffix](out)
+    assert (len(images), labels) == (5, [1] * 5)

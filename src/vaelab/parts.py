@@ -21,9 +21,10 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
-def parts_of(count: int) -> list[range]:
-    """Return the parts of `count` images, at most `PART` each."""
-    return [range(first, min(first + PART, count)) for first in range(0, count, PART)]
+def parts_of(count: int, size: int | None = None) -> list[range]:
+    """Return the parts of `count` images, at most `size` each, by default `PART`."""
+    size = size or PART
+    return [range(first, min(first + size, count)) for first in range(0, count, size)]
 
 
 def in_parts(work: Callable[[Part], Result], parts: Iterable[Part], use: Callable[[Part, Result], None]) -> None:

@@ -49,8 +49,9 @@ def sample(
     run
         Run folder.
     out
-        FILE.png (a grid, one row per label), FILE.npz (images, labels, z), a FOLDER (PNG files in class folders), or FOLDER.pack
-        (any number of images, as a data source; the same command continues one that was interrupted).
+        FILE.png (a grid, one row per label), FILE.npz (images, labels, z), or a FOLDER (PNG files in class folders). For any
+        number of images: FOLDER.pack (a data source), FILE.parquet (PNG, as Hugging Face's datasets reads it) or FILE.tar (PNG,
+        for WebDataset); the same command continues one that was interrupted.
     label
         Label by name or index; repeat the option for several. Default: all labels.
     count
@@ -63,21 +64,24 @@ def sample(
         Mean of p(x|z), or a sample of it.
     """
     from vaelab.files import expect_suffix
+    from vaelab.inference.tables import expect_pyarrow
     from vaelab.progress import say, work_bar
 
-    as_folder = (out.is_dir() and out.suffix.lower() != ".pack") or not out.suffix
-    as_pack = out.suffix.lower() == ".pack"
-    if not (as_folder or as_pack):
-        expect_suffix(out, ".png", ".npz", ".pack")
-    if as_pack and out.exists():
+    kind = out.suffix.lower()
+    as_folder = (out.is_dir() and kind != ".pack") or not kind
+    if not as_folder:
+        expect_suffix(out, ".png", ".npz", ".pack", ".parquet", ".tar")
+    expect_pyarrow(out)
+    if kind == ".pack" and out.exists():
         raise ConfigError(f"--out: got {out}, which exists; expected the name of a new folder")
     expect_files(run)
     model = load_model(run, trust_code)
-    if as_pack:
-        from vaelab.inference.volume import sample_to_pack
+    if not as_folder and kind in (".pack", ".parquet", ".tar"):
+        from vaelab.inference.volume import sample_to_file, sample_to_pack
 
+        write = sample_to_pack if kind == ".pack" else sample_to_file
         with work_bar(waiting="generating images") as report:
-            total = sample_to_pack(
+            total = write(
                 model, out, label, count=count, temperature=temperature, seed=seed, decode=decode, progress=report
             )
         say(f"{counted(total, 'image')}: {out}")

@@ -14,7 +14,7 @@ import numpy as np
 
 from vaelab.data.resize import Progress
 from vaelab.errors import OutputError
-from vaelab.files import atomic_write, cannot_write
+from vaelab.files import atomic_write, cannot_write, sweep
 from vaelab.inference.tables import Columns
 from vaelab.inference.trained import TrainedModel
 from vaelab.parts import in_parts, parts_of
@@ -31,6 +31,7 @@ def write_in_parts(
     identity: Callable[[], str],
     progress: Progress | None = None,
     what: str = "writing",
+    size: int | None = None,
 ) -> None:
     """Write a file from the results of `work` on parts of `count` images, in constant memory; a single part stays in memory.
 
@@ -48,13 +49,17 @@ def write_in_parts(
         Computes a text that differs for other images, options or weights.
     progress
         Callback with a description, here `what`, the number of images done, and the total.
+    size
+        Images of a part. Default: `vaelab.parts.PART`.
 
     Raises
     ------
     OutputError
         If other results were interrupted there, or the disk is full or cannot be written.
     """
-    parts = parts_of(count)
+    if out.is_dir():
+        raise OutputError(f"{out}: is a folder; expected the name of a file; give another `out`")
+    parts = parts_of(count, size)
     folder = out.with_name(f"{out.name}.partial")
 
     def file(number: int) -> Path:
@@ -81,17 +86,18 @@ def write_in_parts(
     try:
         _begin(folder, f"{__version__} {len(parts[0])} {count} {identity()}")
         in_parts(missing, range(len(parts)), keep)
-        write(out, map(_columns, map(file, range(len(parts)))))
+        write(folder / out.name, map(_columns, map(file, range(len(parts)))))
+        (folder / out.name).replace(out)
         shutil.rmtree(folder)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        raise cannot_write(folder, error) from error
+        raise cannot_write(out, error) from error
 
 
 def weights_of(model: TrainedModel) -> str:
-    """Return SHA-256 of the weights, in hexadecimal."""
-    digest = hashlib.sha256()
+    """Return SHA-256 of the weights, and of what they are the weights of, in hexadecimal."""
+    digest = hashlib.sha256(repr((model.kind, model.likelihood, model.classes)).encode("utf-8", "surrogateescape"))
     for name, tensor in model.model.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.contiguous().numpy().data)
@@ -99,8 +105,9 @@ def weights_of(model: TrainedModel) -> str:
 
 
 def _begin(folder: Path, identity: str) -> None:
-    """Create the folder; an OutputError if something else was begun there."""
+    """Create the folder, without files of a killed process; an OutputError if something else was begun there."""
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder, "*")
     plan = folder / PLAN
     if not plan.exists():
         with atomic_write(plan) as temporary:
