@@ -163,10 +163,9 @@ def _write(source: Source, out: Path, moments: Callable[[], MomentsOfParts], pro
         nonlocal written
         (split, first, last), (arrays, checks) = block, found
         if checks is None:
-            key, checks = f"{split} {first}", _sums(arrays)
+            checks = done[key := f"{split} {first}"] = _sums(arrays)
             _write_block(folder, split, source, first, arrays)
             append_line(folder / BLOCKS, json.dumps([key, checks]))
-            done[key] = checks
         if split == "train":
             fingerprint.update(arrays[0].data)
             of_train.add(arrays[0])
