@@ -32,7 +32,8 @@ from turns import note, ratios, spread, table
 
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data.dataset import Dataset, Split
-from vaelab.data.pack import Source, load_pack, write_pack
+from vaelab.data.pack import Source, load_pack
+from vaelab.data.pack_writing import write_pack
 from vaelab.training.fit import PackedMoments, fit
 
 HELD_OUT = 1000  # images for validation

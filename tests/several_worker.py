@@ -9,15 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from vaelab import distributed
+from vaelab import distributed, evaluate, load, parts
 from vaelab.config import Config, ModelConfig, TrainConfig
-from vaelab.data import Dataset, Split
+from vaelab.data import Dataset, Split, pack
 from vaelab.errors import ConfigError
+from vaelab.inference.given import given_source
+from vaelab.inference.scoring import write_posteriors, write_scores
+from vaelab.inference.volume import sample_to_file, sample_to_pack
 from vaelab.training import fit as fitting
 from vaelab.training.fit import fit
 
 STEPS = 200
 COUNT = 400
+SECTIONS = ("likelihood", "latent", "bayes")
+BLOCK_BYTES, PART = 64 * 300, 60  # small, so that there are several of each
 
 
 def data(channels: int = 1) -> Dataset:
@@ -56,8 +61,19 @@ def trained(config: Config, dataset: Dataset) -> dict[str, Any]:
     return {"weights": last.model.state_dict(), "figures": figures, "step": last.step}
 
 
+def write_files(run: Path, folder: Path) -> None:
+    """Write generated images and scores, in several parts each."""
+    model = load(run)
+    sample_to_pack(model, folder / "x.pack", count=1000)
+    for suffix in ("tar", "parquet"):
+        sample_to_file(model, folder / f"x.{suffix}", count=1200)
+    given = given_source(model, data())
+    write_scores(given, folder / "scores.csv", samples=3)
+    write_posteriors(given, folder / "posteriors.csv")
+
+
 def main(folder: Path) -> None:
-    """Train everything, and try what must fail."""
+    """Train everything, write files, measure, and try what must fail."""
     with distributed.joined():
         number = distributed.rank()
         for name, config, dataset in configs():
@@ -74,6 +90,14 @@ def main(folder: Path) -> None:
             except ConfigError as error:
                 messages.append(str(error))
         torch.save(messages, folder / f"messages-{number}.pt")
+        for _ in fit(config, dataset, out=folder / "trained"):
+            pass
+        distributed.wait_for_all()
+        pack.BLOCK_BYTES, parts.PART = BLOCK_BYTES, PART
+        (folder / "files").mkdir(exist_ok=True)
+        write_files(folder / "trained", folder / "files")
+        report = evaluate(load(folder / "trained"), dataset, sections=SECTIONS, importance_samples=20)
+        torch.save(report.to_json()["sections"], folder / f"report-{number}.pt")
 
 
 if __name__ == "__main__":

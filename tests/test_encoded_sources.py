@@ -24,10 +24,11 @@ from vaelab.data import Dataset, load_dataset
 from vaelab.data import decoding as decoding_module
 from vaelab.data import image_files as image_files_module
 from vaelab.data import pack as pack_module
+from vaelab.data import pack_writing as writing_module
 from vaelab.data.packing import pack_source
 from vaelab.data.sources import expect_source, found_again, is_of_image_files
 from vaelab.errors import DataError, VaelabError
-from vaelab.training.fit import packed_moments as moments
+from vaelab.training.fit import PackedMoments
 
 COUNT = 60
 CLASSES = ("zebra", "ant")  # not in natural order, which a ClassLabel keeps
@@ -205,7 +206,7 @@ def test_a_pack_holds_what_the_source_holds(
 ) -> None:
     monkeypatch.setattr(pack_module, "BLOCK_BYTES", 7 * 3 * 8 * 8)
     reports = []
-    pack_source(source, tmp_path / "x.pack", moments, progress=lambda *report: reports.append(report), **options)
+    pack_source(source, tmp_path / "x.pack", PackedMoments, progress=lambda *report: reports.append(report), **options)
     packed, loaded = load_dataset(tmp_path / "x.pack"), load_dataset(source, **options)
     expect_equal(packed, loaded)
     assert reports[-1][0] == "packing"
@@ -239,11 +240,11 @@ def test_an_interrupted_pack_is_continued(source: Path, tmp_path: Path, monkeypa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pack_source(source, tmp_path / "x.pack", moments, progress=stop)
+        pack_source(source, tmp_path / "x.pack", PackedMoments, progress=stop)
     written: list[int] = []
-    write = pack_module._write_block
-    monkeypatch.setattr(pack_module, "_write_block", lambda *args: (written.append(args[3]), write(*args)))
-    pack_source(source, tmp_path / "x.pack", moments)
+    write = writing_module._write_block
+    monkeypatch.setattr(writing_module, "_write_block", lambda *args: (written.append(args[3]), write(*args)))
+    pack_source(source, tmp_path / "x.pack", PackedMoments)
     assert written[0] >= 21
     expect_equal(load_dataset(tmp_path / "x.pack"), load_dataset(source))
 
@@ -262,14 +263,14 @@ def test_broken_images_are_named_or_skipped(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=rf"{first}: cannot be read \(content is not .*`skip_broken=True`"):
             load_dataset(path)
         with pytest.raises(DataError, match=rf"{first}: cannot be read"):
-            pack_source(path, tmp_path / "x.pack", moments)
+            pack_source(path, tmp_path / "x.pack", PackedMoments)
         dataset = load_dataset(path, skip_broken=True)
         assert sorted(numbers(dataset)) == [i for i in range(COUNT) if i not in broken]
         (note,) = (note for note in dataset.notes if "broken" in note)
         assert note.startswith("Skipped 3 broken files: ")
         assert first.replace("\\", "") in note
         out = tmp_path / f"{path.name}.pack"
-        pack_source(path, out, moments, skip_broken=True)
+        pack_source(path, out, PackedMoments, skip_broken=True)
         expect_equal(load_dataset(out), dataset)
 
 
@@ -282,7 +283,7 @@ def test_images_of_several_sizes_and_grey_ones(tmp_path: Path) -> None:
         dataset = load_dataset(path)
         assert dataset.shape == (3, 8, 8)
         assert any("They have 31 sizes" in note for note in dataset.notes)
-        pack_source(path, tmp_path / f"{path.name}.pack", moments)
+        pack_source(path, tmp_path / f"{path.name}.pack", PackedMoments)
         np.testing.assert_array_equal(
             load_dataset(tmp_path / f"{path.name}.pack").train.images, load_dataset(path).train.images
         )

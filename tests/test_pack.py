@@ -21,7 +21,8 @@ from vaelab.data import load_dataset
 from vaelab.data import pack as pack_module
 from vaelab.data import packing as packing_module
 from vaelab.data.dataset import Dataset, Split
-from vaelab.data.pack import BLOCKS, INDEX, Source, check_pack, load_pack, partial_folder, source_of, write_pack
+from vaelab.data.pack import INDEX, Source, check_pack, load_pack
+from vaelab.data.pack_writing import BLOCKS, partial_folder, source_of, write_pack
 from vaelab.data.packing import pack_source
 from vaelab.data.strokes import draw_strokes
 from vaelab.errors import ConfigError, DataError, OutputError
@@ -384,10 +385,10 @@ def test_images_of_fewer_bits_than_their_files_are_noted(tmp_path: Path) -> None
 def test_a_second_process_that_packs_to_the_same_name_is_refused(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "pack"
 
-    def meanwhile(images: np.ndarray) -> np.ndarray:
+    def meanwhile() -> PackedMoments:
         with pytest.raises(OutputError, match=rf"pack: process {os.getpid()} is packing to it; .* another `out`"):
             pack_source(folder, out, moments)
-        return moments(images)
+        return moments()
 
     pack_source(folder, out, meanwhile)
     expect_equal(load_pack(out), load_dataset(folder))

@@ -10,6 +10,9 @@ import pytest
 import several_worker
 import torch
 
+import vaelab
+from vaelab import parts
+from vaelab.data import pack
 from vaelab.training import fit as fitting
 
 WORKER = Path(several_worker.__file__)
@@ -74,3 +77,33 @@ def test_other_images_and_too_small_batches_are_refused_by_all(folder: Path) -> 
     assert "data blocks" in data
     assert "`batch_size`: got 1 for 2 processes" in batch
     assert not (folder / "run").exists()
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "BLOCK_BYTES", several_worker.BLOCK_BYTES)
+    monkeypatch.setattr(parts, "PART", several_worker.PART)
+
+
+def test_files_that_two_processes_write_are_those_of_one(folder: Path, tmp_path: Path, small_parts: None) -> None:
+    several_worker.write_files(folder / "trained", tmp_path)
+    files = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
+    assert files == sorted(
+        path.relative_to(folder / "files") for path in (folder / "files").rglob("*") if path.is_file()
+    )
+    assert len(files) == 4 + 4
+    for file in files:
+        assert (folder / "files" / file).read_bytes() == (tmp_path / file).read_bytes(), file
+
+
+def test_two_processes_measure_what_one_measures(folder: Path, small_parts: None) -> None:
+    _, _, dataset = next(several_worker.configs())
+    model = vaelab.load(folder / "trained")
+    alone = vaelab.evaluate(model, dataset, sections=several_worker.SECTIONS, importance_samples=20).to_json()[
+        "sections"
+    ]
+    for found in read(folder, "report"):
+        for key, section in alone.items():
+            for name, quantity in section["quantities"].items():
+                other = found[key]["quantities"][name]
+                assert other["value"] == pytest.approx(quantity["value"], rel=1e-6, abs=1e-9, nan_ok=True), (key, name)

@@ -18,7 +18,8 @@ from vaelab.cli import main
 from vaelab.config import LikelihoodName, ModelConfig, ModelName
 from vaelab.data import load_dataset
 from vaelab.data import pack as pack_module
-from vaelab.data.pack import load_pack, partial_folder
+from vaelab.data.pack import load_pack
+from vaelab.data.pack_writing import partial_folder
 from vaelab.errors import ConfigError, DataError, LabelError, OutputError
 from vaelab.inference import tables, volume
 from vaelab.inference.trained import Decode, TrainedModel

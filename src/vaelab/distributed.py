@@ -113,6 +113,15 @@ def from_first(value: Value) -> Value:
     return values[0]
 
 
+def to_first(value: Value) -> list[Value]:
+    """Return the values of all processes, in order, in the first one; nothing in the others."""
+    if processes() == 1:
+        return [value]
+    values: list[Any] | None = [None] * processes() if is_first() else None
+    _exchanged(lambda: dist.gather_object(value, values, dst=0))
+    return values or []
+
+
 def from_all(value: Value) -> list[Value]:
     """Return the values of all processes, in order."""
     if processes() == 1:

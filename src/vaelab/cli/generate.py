@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from vaelab.cli import several
 from vaelab.cli.app import (
     Options,
     SplitName,
@@ -17,6 +18,7 @@ from vaelab.cli.app import (
     nats_text,
 )
 from vaelab.cli.images import expect_images, is_single, open_images, read_images, say_inferred
+from vaelab.cli.several import Processes
 from vaelab.errors import ConfigError, counted
 
 MAX_CELLS = 20_000
@@ -40,6 +42,7 @@ def sample(
     temperature: float = 1.0,
     seed: int = 0,
     decode: Literal["mean", "sample"] = "mean",
+    processes: Processes = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Generate images of the labels you choose, from the same latent vectors for every label.
@@ -67,6 +70,7 @@ def sample(
     from vaelab.inference.tables import expect_pyarrow
     from vaelab.progress import say, work_bar
 
+    several.start(processes)
     kind = out.suffix.lower()
     as_folder = (out.is_dir() and kind != ".pack") or not kind
     if not as_folder:
@@ -85,6 +89,8 @@ def sample(
                 model, out, label, count=count, temperature=temperature, seed=seed, decode=decode, progress=report
             )
         say(f"{counted(total, 'image')}: {out}")
+        return
+    if not several.is_first():  # a picture, or what fits into memory, is made by the first process
         return
     from vaelab.cli.outputs import write_samples
 
@@ -171,6 +177,7 @@ def encode(
     label: ImageLabel = None,
     split: SplitName = "all",
     options: Options = None,
+    processes: Processes = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Write the posterior of every image: path, split, label, mean and log_variance (N×d).
@@ -193,12 +200,13 @@ def encode(
     from vaelab.inference.tables import expect_table
     from vaelab.progress import say, work_bar
 
+    several.start(processes)
     expect_table(out)
     expect_given(run, images)
     model = load_model(run, trust_code)
     from vaelab.inference.scoring import write_posteriors
 
-    given = open_images(run, model, images, options, split=split, label=label)
+    given = several.in_turn(lambda: open_images(run, model, images, options, split=split, label=label))
     with work_bar() as report:
         summary = write_posteriors(given, out, progress=report)
     say_inferred(model, summary["inferred"])
@@ -216,6 +224,7 @@ def score(
     options: Options = None,
     samples: int | None = None,
     seed: int = 0,
+    processes: Processes = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Write the nats of every image: path, split, label, distortion, rate and nats, their sum (−ELBO); lower is better.
@@ -243,12 +252,13 @@ def score(
     from vaelab.inference.tables import expect_table
     from vaelab.progress import say, work_bar
 
+    several.start(processes)
     expect_table(out)
     expect_given(run, images)
     model = load_model(run, trust_code)
     from vaelab.inference.scoring import write_scores
 
-    given = open_images(run, model, images, options, split=split, label=label)
+    given = several.in_turn(lambda: open_images(run, model, images, options, split=split, label=label))
     with work_bar() as report:
         summary = write_scores(given, out, samples=samples, seed=seed, progress=report)
     say_inferred(model, summary["inferred"])

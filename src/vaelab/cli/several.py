@@ -20,7 +20,7 @@ from vaelab.cli.app import GROUPS, import_pytorch
 from vaelab.errors import ConfigError, shortened
 from vaelab.run_folder import CONFIG
 
-COMMANDS = ("train", "evaluate")
+COMMANDS = ("train", "evaluate", "sample", "encode", "score")
 """Commands that several processes run together."""
 
 PATIENCE = timedelta(seconds=5)  # for a message of a process that has ended

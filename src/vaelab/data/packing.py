@@ -16,7 +16,8 @@ from vaelab.data.depth import dark_notes
 from vaelab.data.encoded import ImageFile, state
 from vaelab.data.formats import Decoded, header_size, pixel_limit
 from vaelab.data.image_files import FilePlan, Reading
-from vaelab.data.pack import MomentsOfParts, Read, Source, load_pack, partial_folder, source_of, write_pack
+from vaelab.data.pack import Read, Source, load_pack
+from vaelab.data.pack_writing import MomentsOfParts, partial_folder, source_of, write_pack
 from vaelab.data.resize import Progress, common_size, common_size_note, fit_note
 from vaelab.data.sources import load_as, load_dataset, reading
 from vaelab.data.strokes import SIDE, TEST, VALIDATION, draw_strokes
@@ -35,7 +36,7 @@ def pack_source(
     progress: Progress | None = None,
     **options: Any,
 ) -> None:
-    """Write a data source as the pack `out`; see `vaelab.data.pack.write_pack`.
+    """Write a data source as the pack `out`; see `vaelab.data.pack_writing.write_pack`.
 
     Parameters
     ----------

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vaelab import distributed
 from vaelab.data.resize import Progress
 from vaelab.errors import OutputError
 from vaelab.files import atomic_write, cannot_write, sweep
@@ -34,6 +35,8 @@ def write_in_parts(
     size: int | None = None,
 ) -> None:
     """Write a file from the results of `work` on parts of `count` images, in constant memory; a single part stays in memory.
+
+    Of several processes, each works on some of the parts, and the first writes.
 
     Parameters
     ----------
@@ -65,27 +68,31 @@ def write_in_parts(
     def file(number: int) -> Path:
         return folder / f"{number:06}.npz"
 
-    def missing(number: int) -> Columns | None:
-        return None if file(number).exists() else work(number, parts[number])
-
-    def keep(number: int, columns: Columns | None) -> None:
-        if columns is not None:
-            with atomic_write(file(number)) as temporary:
-                np.savez(temporary, allow_pickle=False, **columns)
+    def keep(number: int, columns: Columns) -> None:
+        with atomic_write(file(number)) as temporary:
+            np.savez(temporary, allow_pickle=False, **columns)
         report(number)
 
     def report(number: int) -> None:
         if progress:
             progress(what, parts[number].stop, count)
 
-    if len(parts) == 1 and not folder.exists():
-        columns = work(0, parts[0])
-        report(0)
-        write(out, iter([columns]))
+    first = distributed.is_first()
+    if len(parts) == 1 and not distributed.from_first(folder.exists()):
+        if first:
+            columns = work(0, parts[0])
+            report(0)
+            write(out, iter([columns]))
         return
     try:
-        _begin(folder, f"{__version__} {len(parts[0])} {count} {identity()}")
-        in_parts(missing, range(len(parts)), keep)
+        if first:
+            _begin(folder, f"{__version__} {len(parts[0])} {count} {identity()}")
+        missing = distributed.from_first([number for number in range(len(parts)) if not file(number).exists()])
+        if first and 0 < len(missing) < len(parts):
+            report(missing[0] - 1)
+        in_parts(lambda number: work(number, parts[number]), missing, keep, together=True)
+        if not first:
+            return
         write(folder / out.name, map(_columns, map(file, range(len(parts)))))
         (folder / out.name).replace(out)
         shutil.rmtree(folder)

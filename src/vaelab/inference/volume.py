@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from vaelab.data.layout import as_shown, as_stored
-from vaelab.data.pack import Read, Source, write_pack
+from vaelab.data.pack import Read, Source
+from vaelab.data.pack_writing import write_pack
 from vaelab.data.resize import Progress
 from vaelab.errors import ConfigError, DataError
 from vaelab.files import expect_suffix
@@ -49,7 +50,7 @@ def sample_to_pack(
     model
         A model of images.
     out
-        Folder of the pack; see `vaelab.data.pack.write_pack`. The same call continues one that was interrupted.
+        Folder of the pack; see `vaelab.data.pack_writing.write_pack`. The same call continues one that was interrupted.
     labels, count, temperature, seed, decode
         As for `TrainedModel.grid`.
     progress
@@ -79,7 +80,7 @@ def sample_to_pack(
         ),
         identity=made.identity,
     )
-    write_pack(source, out, PackedMoments, progress)
+    write_pack(source, out, PackedMoments, progress, together=True)
     return made.total
 
 
