@@ -2,6 +2,8 @@
 
     python benchmarks/distributed.py efficiency        # about 6 min on two cores
     python benchmarks/distributed.py engines           # about 2 min
+    python benchmarks/distributed.py links             # about 4 min, as root, on Linux
+    python benchmarks/distributed.py model --step 5.04 --megabytes 19 --inside 3600 --gigabits 400
     python benchmarks/distributed.py restarts          # about 6 min
 
 `efficiency` trains a ladder in turn with one process, with two that share each batch of the same size ("same batch"), with two
@@ -12,6 +14,9 @@ also waits for the other one.
 
 `engines` takes plain steps of the same ladder in turn with gradients that are summed as one tensor after the backward pass, as
 vaelab does, and by DistributedDataParallel, which sums parts of them during that pass.
+
+`links` trains the ladder on two machines of one core each, two network namespaces with a link whose rate is limited (`tc`), and
+compares the time of a step with the model of docs/scaling.md. `model` prints that model for up to 64 processes.
 
 `restarts` trains for 20 epochs under `torchrun --max-restarts 1`, kills one of the two processes (SIGKILL) at a random step, and
 compares the weights with those of a training that was left alone.
@@ -28,7 +33,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -58,11 +64,16 @@ SHORT = ("--limit", "6400", "--epochs", "20", "--batch-size", "64", "--seed", "3
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("efficiency", "engines", "restarts"))
+    parser.add_argument("what", choices=("efficiency", "engines", "links", "model", "restarts"))
     parser.add_argument("--seconds", type=float, default=20, help="of each training")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each kind")
     parser.add_argument("--count", type=int, default=20, help="processes to kill")
     parser.add_argument("--compile", choices=("yes", "no"), default="no")
+    parser.add_argument("--step", type=float, help="milliseconds of a step without exchange, for `model`")
+    parser.add_argument("--megabytes", type=float, help="of gradients, for `model`")
+    parser.add_argument("--gigabits", type=float, help="per second, of the link between machines, for `model`")
+    parser.add_argument("--inside", type=float, help="the same inside a machine of eight GPUs, for `model`")
+    parser.add_argument("--latency", type=float, default=20, help="of the link in microseconds, for `model`")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker and arguments.what == "engines":
@@ -76,6 +87,10 @@ def main() -> None:
         command = [*TORCHRUN, "--standalone", "--nproc-per-node=2", __file__, "engines", "--worker=1"]
         rounds = f"--rounds={arguments.rounds}"
         subprocess.run([*command, rounds], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
+    elif arguments.what == "links":
+        links(arguments)
+    elif arguments.what == "model":
+        print_model(arguments)
     else:
         restarts(arguments.count)
 
@@ -146,16 +161,115 @@ def measure(batch: int, seconds: float, compiled: str) -> None:
     distributed.summed = timed  # pyright: ignore[reportAttributeAccessIssue]
     model = ModelConfig(network="ladder", model="vae")
     config = Config(model, TrainConfig(seconds=seconds, batch_size=batch, compile=compiled))  # pyright: ignore[reportArgumentType]
-    times = [
-        (time.perf_counter(), progress.step, exchanging[0])
-        for progress in fit(config, load_dataset("strokes"))
-        if progress.step and progress.fraction < 1
-    ]
+    times: list[tuple[float, int, float]] = []
+    training = fit(config, load_dataset("strokes"))
+    progress = next(training)
+    for progress in training:
+        if progress.fraction < 1:
+            times += [(time.perf_counter(), progress.step, exchanging[0])]
     later = [each for each in times if each[0] >= times[0][0] + 1]
     (start, first, before), (end, last, after) = later[0], later[-1]
-    facts = {"rate": batch * (last - first) / (end - start), "step": 1000 * (end - start) / (last - first)}
+    weights = sum(weight.nbytes for weight in progress.model.parameters()) / 1e6
+    facts = {
+        "megabytes": weights,
+        "rate": batch * (last - first) / (end - start),
+        "step": 1000 * (end - start) / (last - first),
+    }
     if distributed.is_first():
         print(json.dumps(facts | {"communication": (after - before) / (end - start)}), flush=True)
+
+
+def summing(count: int, megabytes: float, gigabits: float, microseconds: float) -> float:
+    """Return the milliseconds in which a ring of processes sums their gradients."""
+    return 2 * (count - 1) / count * 8 * megabytes / gigabits + 2 * (count - 1) * microseconds / 1000
+
+
+def print_model(given: argparse.Namespace) -> None:
+    """Print the efficiency of up to 64 processes, if each keeps its images, and if they divide those of one."""
+    rows = []
+    for count in (1, 2, 4, 8, 16, 32, 64):
+        exchange = summing(count, given.megabytes, given.inside if count <= 8 else given.gigabits, given.latency)
+        each, whole = given.step / (given.step + exchange), given.step / (given.step + count * exchange)
+        rows.append(
+            [
+                str(count),
+                f"{exchange:.2f}",
+                f"{each:.2f}",
+                f"{count * each:.1f}",
+                f"{whole:.2f}",
+                f"{count * whole:.1f}",
+            ]
+        )
+    header = ["processes", "exchange, ms", "efficiency", "times one", "efficiency, same batch", "times one, same batch"]
+    print(table(header, rows))
+
+
+def links(arguments: argparse.Namespace) -> None:
+    """Compare steps over links of several rates with the model."""
+    note(machine())
+    rates = {"1000 Mbit/s": 1.0, "200 Mbit/s": 0.2, "50 Mbit/s": 0.05}
+    with two_machines():
+        found = {name: [over_link(None, arguments)] for name in ("no limit",)}
+        for name, gigabits in rates.items():
+            found[name] = [over_link(gigabits, arguments)]
+        free = found["no limit"][0]
+        rows = [["no limit", f"{free['step']:.1f}", "", f"{100 * free['communication']:.0f}"]]
+        for name, gigabits in rates.items():
+            each = found[name][0]
+            expected = free["step"] + summing(2, free["megabytes"], gigabits, 0)
+            rows.append([name, f"{each['step']:.1f}", f"{expected:.1f}", f"{100 * each['communication']:.0f}"])
+    print(table([f"{free['megabytes']:.1f} MB of gradients", "ms a step", "by the model", "communication, %"], rows))
+
+
+@contextmanager
+def two_machines() -> Iterator[None]:
+    """Make two network namespaces with a link between them."""
+    commands = [
+        *(f"netns add vaelab{i}" for i in range(2)),
+        "link add veth0 netns vaelab0 type veth peer name veth1 netns vaelab1",
+        *(f"-n vaelab{i} addr add 10.9.0.{i + 1}/24 dev veth{i}" for i in range(2)),
+        *(f"-n vaelab{i} link set {name} up" for i in range(2) for name in (f"veth{i}", "lo")),
+    ]
+    try:
+        for words in commands:
+            subprocess.run(["ip", *words.split()], check=True)
+        yield
+    finally:
+        for i in range(2):
+            subprocess.run(["ip", "netns", "del", f"vaelab{i}"], check=True)
+
+
+def over_link(gigabits: float | None, arguments: argparse.Namespace) -> dict[str, float]:
+    """Train on both machines, over a link of this rate, and return what the first measured."""
+    for i in range(2):
+        inside = ["ip", "netns", "exec", f"vaelab{i}"]
+        subprocess.run([*inside, "tc", "qdisc", "del", "dev", f"veth{i}", "root"], capture_output=True, check=False)
+        if gigabits is not None:
+            limit = f"tbf rate {1000 * gigabits:g}mbit burst 64kb latency 50ms".split()
+            subprocess.run([*inside, "tc", "qdisc", "add", "dev", f"veth{i}", "root", *limit], check=True)
+    runs = []
+    for i in (1, 0):
+        meeting = [
+            "--nnodes=2",
+            "--nproc-per-node=1",
+            "--rdzv-backend=c10d",
+            "--rdzv-endpoint=10.9.0.1:29400",
+            "--rdzv-id=links",
+        ]
+        meeting += [f"--local-addr=10.9.0.{i + 1}", f"--rdzv-conf=is_host={1 - i}"]
+        options = [
+            "efficiency",
+            f"--worker={BATCH}",
+            f"--seconds={arguments.seconds}",
+            f"--compile={arguments.compile}",
+        ]
+        words = ["ip", "netns", "exec", f"vaelab{i}", *TORCHRUN, *meeting, __file__, *options]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": f"veth{i}"}
+        runs.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment))
+    result = json.loads(runs[1].communicate()[0].splitlines()[-1])
+    runs[0].wait()
+    note(f"{gigabits} Gbit/s: {result}")
+    return result
 
 
 class Caller(torch.nn.Module):

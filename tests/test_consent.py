@@ -127,6 +127,7 @@ COMMANDS = {
     "sample": ["run", "--out", "x.png"],
     "reconstruct": ["run", "tiny.npz", "--out", "x.png"],
     "encode": ["run", "tiny.npz", "--out", "x.npz"],
+    "score": ["run", "tiny.npz", "--out", "x.csv"],
     "evaluate": ["run", "tiny.npz"],
     "traverse": ["run", "--out", "x.png"],
     "interpolate": ["run", "tiny.npz:0", "tiny.npz:1", "--out", "x.png"],
