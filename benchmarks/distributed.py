@@ -44,6 +44,7 @@ from torch.nn.parallel import DistributedDataParallel
 from turns import note, ratios, spread, table, take_turns
 
 from vaelab import distributed
+from vaelab.acceleration.runner import AcceleratedRunner
 from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.data import load_dataset
 from vaelab.models.base import Model
@@ -56,7 +57,7 @@ from vaelab.precision import mixed_precision
 from vaelab.training.fit import fit, make_trainer
 from vaelab.training.resolve import resolve
 
-BATCH = 256
+BATCH = 512
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 SHORT = ("--limit", "6400", "--epochs", "20", "--batch-size", "64", "--seed", "3", "--checkpoint-every", "0.5")
 
@@ -161,8 +162,13 @@ def measure(batch: int, seconds: float, compiled: str) -> None:
     distributed.summed = timed  # pyright: ignore[reportAttributeAccessIssue]
     model = ModelConfig(network="ladder", model="vae")
     config = Config(model, TrainConfig(seconds=seconds, batch_size=batch, compile=compiled))  # pyright: ignore[reportArgumentType]
+    dataset = load_dataset("strokes")
+    if compiled == "yes":
+        runner = make_trainer(resolve(config, dataset), dataset).runner
+        assert isinstance(runner, AcceleratedRunner)
+        runner.compile()
     times: list[tuple[float, int, float]] = []
-    training = fit(config, load_dataset("strokes"))
+    training = fit(config, dataset)
     progress = next(training)
     for progress in training:
         if progress.fraction < 1:

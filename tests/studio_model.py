@@ -175,7 +175,7 @@ def save_data(path: Path, images: np.ndarray, names: list[str]) -> str:
 def train_small(folder: Path, source: str, kind: str = "cvae", **changed: Any) -> None:
     """Train a small model of a small source in about a second."""
     config = Config(
-        ModelConfig(model=kind, network="mlp", width=32, depth=1, **{"latent_dim": 2, **changed}),  # type: ignore[arg-type]
+        ModelConfig(model=kind, width=32, depth=1, **{"network": "mlp", "latent_dim": 2, **changed}),  # type: ignore[arg-type]
         TrainConfig(epochs=2, batch_size=32, device="cpu", compile="no"),
     )
     with torch.random.fork_rng(devices=[]):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from coloured_letters import draw_letters
 from studio_model import save_data, serving, train_small
 from studio_page import CURRENT, DESK, NARROW, PHONE, STRIP, Models, Opener, Page, decoded, png_of, state, until
 
@@ -73,6 +74,25 @@ def test_colours_and_long_names(opened: Opener, tmp_path: Path) -> None:
         page.page.reload()
         page.page.get_by_text("To train the missing models on the same images:").wait_for()
         assert "--model all --out" in page.text("pre code")
+
+
+@pytest.mark.parametrize(("network", "kind", "latent_dim"), [("two-colour", "cvae", 8), ("pca", "vae", 6)])
+def test_networks_of_colour_images_draw_and_measure_what_python_does(
+    opened: Opener, tmp_path: Path, network: str, kind: str, latent_dim: int
+) -> None:
+    letters = draw_letters(200, seed=0)
+    source = save_data(tmp_path / "letters.npz", letters.images, ["a", "b"])
+    train_small(tmp_path / "run", source, kind, network=network, latent_dim=latent_dim)
+    model = load(tmp_path / "run")
+    z = np.linspace(-1, 1, latent_dim).round(2)
+    chosen = None if kind == "vae" else [1]
+    with serving(tmp_path / "run", source) as (address, _):
+        page = opened(address, state(z) if chosen is None else state(z, label=1)).ready()
+        until(lambda: worst(page.images()[..., :3], model.decode(z[None], chosen)), lambda far: far <= 1)
+        page.page.get_by_label("Open an image file").set_input_files(
+            {"name": "a.png", "mimeType": "image/png", "buffer": png_of(letters.images[0])}
+        )
+        page.page.get_by_label("The reconstruction of the drawing").wait_for()
 
 
 def test_a_model_of_one_axis_has_no_choice_of_axes(opened: Opener, tmp_path: Path) -> None:

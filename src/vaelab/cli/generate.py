@@ -209,6 +209,8 @@ def encode(
     given = several.in_turn(lambda: open_images(run, model, images, options, split=split, label=label))
     with work_bar() as report:
         summary = write_posteriors(given, out, progress=report)
+    if not several.is_first():
+        return
     say_inferred(model, summary["inferred"])
     say(f"{counted(given.count, 'posterior')} of {model.model.latent_dim} dimensions: {out}")
 
@@ -261,6 +263,8 @@ def score(
     given = several.in_turn(lambda: open_images(run, model, images, options, split=split, label=label))
     with work_bar() as report:
         summary = write_scores(given, out, samples=samples, seed=seed, progress=report)
+    if not several.is_first():
+        return
     say_inferred(model, summary["inferred"])
     text = nats_text(float(summary["distortion"]), float(summary.get("rate", 0)), model.kind == "ae")
     bound = f", bound {summary['bound']:.2f}" if samples else ""

@@ -135,6 +135,12 @@ def start(count: int | None) -> None:
     if not 1 <= count <= cores:
         raise ConfigError(f"`processes`: got {count}; expected 1 to {cores}, the number of cores")
     import_pytorch("torch.distributed.run")
+    import torch
+
+    from vaelab.progress import say
+
+    if count > 1 and not torch.cuda.is_available():
+        say("note: without GPUs, one process uses all cores; several are for GPUs and for several machines")
     _run_torchrun(count, cores)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -72,8 +73,10 @@ def train(
     from vaelab.progress import say
 
     several.start(processes)
-    resume = resume or several.is_restarted(out)
     config = as_config(settings)
+    if not resume and several.is_restarted(out):  # the run has the budget, which may be used up
+        resume, preset = True, None
+        config = replace(config, train=replace(config.train, epochs=None, seconds=None))
     if preset is not None and resume:
         raise ConfigError(f"--preset: got {preset} with --resume; leave it out: a run continues with its own settings")
     if resume and out is None:

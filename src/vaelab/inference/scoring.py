@@ -23,7 +23,10 @@ from vaelab.objectives.bounds import held_out_terms, negative_bounds
 from vaelab.random import latent_noise
 
 Summary = dict[str, np.ndarray]
-"""Means of the figures over all images, and as `inferred` the number of images of each label that was inferred, (K,)."""
+"""Means of the figures over all images, and as `inferred` the number of images of each label that was inferred, (K,).
+
+Of several processes, only the first one has it.
+"""
 
 
 def write_scores(
