@@ -151,7 +151,7 @@ def work(batch: int, seconds: float, compiled: str) -> None:
 
 def measure(batch: int, seconds: float, compiled: str) -> None:
     """Print images/s, milliseconds a step, and the share of communication, from the second second on."""
-    exchanging, exchange = [0.0], distributed.summed
+    exchanging, exchange = [0.0], distributed.all_reduce_sum
 
     def timed(tensors: list[torch.Tensor], weight: float) -> object:
         began = time.perf_counter()
@@ -159,7 +159,7 @@ def measure(batch: int, seconds: float, compiled: str) -> None:
         exchanging[0] += time.perf_counter() - began
         return result
 
-    distributed.summed = timed  # pyright: ignore[reportAttributeAccessIssue]
+    distributed.all_reduce_sum = timed  # pyright: ignore[reportAttributeAccessIssue]
     model = ModelConfig(network="ladder", model="vae")
     config = Config(model, TrainConfig(seconds=seconds, batch_size=batch, compile=compiled))  # pyright: ignore[reportArgumentType]
     dataset = load_dataset("strokes")

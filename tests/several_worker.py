@@ -92,7 +92,7 @@ def main(folder: Path) -> None:
         torch.save(messages, folder / f"messages-{number}.pt")
         for _ in fit(config, dataset, out=folder / "trained"):
             pass
-        distributed.wait_for_all()
+        distributed.barrier()
         pack.BLOCK_BYTES, parts.PART = BLOCK_BYTES, PART
         (folder / "files").mkdir(exist_ok=True)
         write_files(folder / "trained", folder / "files")

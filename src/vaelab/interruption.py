@@ -23,10 +23,12 @@ class Signals:
     ----------
     waiting
         Number of the signal that waits; 0 if there is none.
+    patient
+        Whether a second SIGTERM or SIGHUP waits too: torchrun and schedulers of clusters repeat them.
     """
 
     def __init__(self) -> None:
-        self.waiting, self._held = 0, 0
+        self.waiting, self.patient, self._held = 0, False, 0
         self._before: dict[int, Any] = {}
         for number in NUMBERS:
             before = signal.getsignal(number)
@@ -60,11 +62,11 @@ class Signals:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._held and not self.waiting:
             self.waiting = number
-        else:
+        elif not (self._held and self.patient and number != signal.SIGINT):
             self._act(number, frame)
 
     def _act(self, number: int, frame: FrameType | None) -> None:
-        before = self._before[number]
+        before = self._before.get(number)  # None for a signal that only another process got
         if not callable(before):
             raise SystemExit(128 + number)
         before(number, frame)

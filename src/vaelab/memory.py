@@ -25,13 +25,13 @@ def half(count: int) -> int:
     return (count + 1) // 2
 
 
-def retry_halved(work: Callable[[int], Result], size: int) -> tuple[Result, int]:
-    """Return `work(size)` and `size`; while that runs out of memory, halve `size`.
+def retry_halved(work: Callable[[int], Result], size: int, *, once: bool = False) -> tuple[Result, int]:
+    """Return `work(size)` and `size`; while that runs out of memory, halve `size`, unless it may be called `once`.
 
     Raises
     ------
     ConfigError
-        If memory is not sufficient even for a size of 1.
+        If memory is not sufficient, even for a size of 1 unless it may be called `once`.
     """
     while True:
         try:
@@ -41,7 +41,7 @@ def retry_halved(work: Callable[[int], Result], size: int) -> tuple[Result, int]
                 raise
         # outside the handler, where the error's traceback would keep tensors alive
         release_cache()
-        if size == 1:
+        if size == 1 or once:
             raise ConfigError(
                 "out of memory: a single image does not fit; free some memory, or use a smaller model or smaller images"
             )

@@ -53,9 +53,9 @@ def _of_all(work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[t
     """Yield each part with its result, in order, in the first process; nothing in the others, which work on some of the parts."""
     from vaelab import distributed  # imports torch
 
-    count, rank = distributed.processes(), distributed.rank()
+    count, rank = distributed.world_size(), distributed.rank()
     for start in range(0, len(parts), count):
         some = parts[start : start + count]
-        results = distributed.to_first([work(part) for part in some[rank : rank + 1]])
+        results = distributed.gather([work(part) for part in some[rank : rank + 1]])
         for part, (result,) in zip(some, results, strict=False):
             yield part, result

@@ -57,6 +57,6 @@ def recorded(step: Step, record: Callable[[Work], Work] | None = None) -> Step:
 
 def _by_cuda(work: Work) -> Work:
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # another thread may draw the next batches
         work()
     return graph.replay

@@ -42,7 +42,7 @@ def plan(config: ResolvedConfig, steps: int | None) -> Plan:
     A custom network is compiled only on request: it is traced once, and may do other things at the next step.
     """
     device, wish = torch.device(config.train.device).type, config.train.compile
-    if distributed.processes() > 1:
+    if distributed.world_size() > 1:
         return _plan_of_several(config, steps, device)
     if wish == "no" or (wish == "auto" and (is_custom(config) or device not in ("cpu", "cuda"))):
         return "never"

@@ -51,6 +51,8 @@ class AcceleratedRunner(StepRunner):
         if steps is not None and config.train.iwae_samples > 1:
             steps = int(steps * (1 - config.train.iwae_fraction))
         self.plan = policy.plan(config, steps)
+        if distributed.world_size() > 1 and config.train.compile == "yes" and self.plan == "never":
+            self._remark("compiled", "with several processes it is not on GPUs, nor with free bits")
         self.compiled = False
         self.threads = torch.get_num_threads()
         self._fast: Step | None = None
@@ -65,11 +67,14 @@ class AcceleratedRunner(StepRunner):
 
     def _take_fast(self, batch: Batch, schedule: Schedule) -> bool:
         assert self._fast is not None
-        self.changing.set()
+        if distributed.world_size() == 1:  # else `PlainRunner.update` sets it, after the exchange
+            self.changing.set()
         try:
             self._fast(batch, self._as_tensors(schedule))
             return True
         except Exception as error:  # a compiler's can be anything
+            if distributed.world_size() > 1 and self.changing.is_set():  # the others have gone on
+                raise
             what = "compiled" if self.compiled else "recorded"
             self._fast, self.compiled = None, False
             short = isinstance(error, RuntimeError) and is_out_of_memory(error)
@@ -80,7 +85,7 @@ class AcceleratedRunner(StepRunner):
     def prepare(self) -> Iterator[None]:
         """Record or load the step, or wait for the compiler if steps must all be compiled."""
         if self.plain.device.type == "cuda" and not policy.is_custom(self.config):
-            if distributed.processes() == 1:
+            if distributed.world_size() == 1:
                 self._fast = recorded(self._plain_step(self.plain.train_step.adamw))
             elif self.config.train.free_bits == 0:
                 self._fast = self._shared_step()
@@ -127,7 +132,7 @@ class AcceleratedRunner(StepRunner):
         plain, batch = self.plain, self.batches.at(0)
         model, weights, schedule = plain.model, plain.state.weights, self._as_tensors(Schedule(1.0, 1e-3))
         parts = part_count(self.config, len(batch.images), torch.get_num_threads())
-        whole = parts == 1 and distributed.processes() == 1
+        whole = parts == 1 and distributed.world_size() == 1
         if not whole:
             part = batch.split(len(batch.images) // parts)[0]
             tensors = gradient_inputs(model, weights, weights, torch.zeros(3), part, torch.as_tensor(schedule.beta))

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     words, notices = with_current_names(sys.argv[1:] if arguments is None else arguments)
     _set_wait_policy(trains=words[:1] == ["train"])
-    for notice in notices:
+    for notice in notices if several.is_first() else ():
         print(f"vaelab: {notice}", file=sys.stderr)
     several.words = words
     if several.is_one_of_several():
@@ -65,7 +65,7 @@ def _run(words: Sequence[str]) -> tuple[int, str]:
         status = 1 if isinstance(error, TrainingError) else 2
         return status, printable(_one_line(error))
     except KeyboardInterrupt:
-        return INTERRUPTED, "interrupted"
+        return INTERRUPTED, "interrupted" if several.is_first() else ""
     return 0, ""
 
 
@@ -77,6 +77,8 @@ def _notes() -> Iterator[None]:
         show = warnings.showwarning
 
         def note(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+            if not several.is_first():
+                return
             if issubclass(category, RunWarning):
                 print(f"note: {printable(with_options(str(message)))}", file=sys.stderr)
             else:

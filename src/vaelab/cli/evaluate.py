@@ -82,11 +82,12 @@ def evaluate(
         expect_files(run, each)
     import_pytorch("vaelab.evaluation.report")
     model = load_model(run, trust_code)
-    from vaelab import runs
+    from vaelab import distributed, runs
     from vaelab.evaluation.page import save_page
     from vaelab.evaluation.report import FINISHED
     from vaelab.evaluation.report import evaluate as measure
     from vaelab.evaluation.results import REPORT
+    from vaelab.inference.resumable import weights_of
 
     record = runs.open_run(run)
     folder = out or run
@@ -95,6 +96,7 @@ def evaluate(
         lambda: _data_of_run(record, options) if source is None else load_for_run(run, source, options)
     )
     outliers = None if versus is None else several.in_turn(lambda: _outliers(run, versus, options))
+    distributed.expect_same(data=f"{dataset.name} {dataset.fingerprint[:12]}", model=weights_of(model)[:12])
     if outliers is not None:
         from vaelab.evaluation.ood import outlier_split
 

@@ -12,16 +12,24 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 from cyclopts import Parameter
 
 from vaelab.cli.app import GROUPS, import_pytorch
-from vaelab.errors import ConfigError, shortened
-from vaelab.run_folder import CONFIG
+from vaelab.cli.spelling import with_options
+from vaelab.errors import ConfigError, VaelabError, shortened
+from vaelab.files import atomic_write
+from vaelab.run_folder import PRIVATE
+
+if TYPE_CHECKING:
+    from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
 COMMANDS = ("train", "evaluate", "sample", "encode", "score")
 """Commands that several processes run together."""
+
+JOB = f"{PRIVATE}job"
+"""Name of a file in a run folder: the call of torchrun that trains the run."""
 
 PATIENCE = timedelta(seconds=5)  # for a message of a process that has ended
 FIRST_SPEAKS = 0.5  # seconds that the others leave to the first process for a message that all of them have
@@ -46,7 +54,7 @@ words: Sequence[str] = ()
 
 def is_one_of_several() -> bool:
     """Return whether torchrun started this process as one of several."""
-    return os.environ.get("WORLD_SIZE", "1") not in ("", "1") and "MASTER_ADDR" in os.environ
+    return "TORCHELASTIC_RUN_ID" in os.environ and os.environ["WORLD_SIZE"] != "1"
 
 
 def expect_one_process() -> None:
@@ -59,28 +67,39 @@ def expect_one_process() -> None:
 
 def run_together(run: Callable[[], Outcome]) -> int:
     """Run a command as one of several processes and return its exit status; one of them prints the message, if they failed."""
+    from vaelab import distributed
+
+    try:
+        with distributed.joined() as store:
+            return _run_joined(run, store)
+    except VaelabError as error:  # too few GPUs, or a process that has not started
+        print(shortened(f"vaelab: {with_options(str(error))}"), file=sys.stderr)
+        return 2
+
+
+def _run_joined(run: Callable[[], Outcome], store: Store) -> int:
     from torch import distributed as dist
 
     from vaelab import distributed, progress
 
-    with distributed.joined() as store:
-        rank = distributed.rank()
-        progress.console.quiet = rank > 0
-        try:
-            status, message = run()
-        except distributed.Disconnected as lost:
-            status, message = 1, f"another process has ended without a message ({lost.__cause__})"
-            with suppress(dist.DistStoreError):
-                store.wait(["message"], PATIENCE)
-        if message:
-            if rank > 0:
-                time.sleep(FIRST_SPEAKS)
-                message = f"process {rank}: {message}"
-            if store.compare_set("message", "", message).decode() == message:
-                print(shortened(f"vaelab: {message}"), file=sys.stderr, flush=True)
-                store.set("printed", "")
+    rank = distributed.rank()
+    progress.console.quiet = rank > 0
+    try:
+        status, message = run()
+    except distributed.Disconnected as lost:
+        status, message = 1, f"another process has ended without a message ({lost.__cause__})"
+        with suppress(dist.DistStoreError):
+            store.wait(["message"], PATIENCE)
+    if message:
+        if rank > 0:
+            time.sleep(FIRST_SPEAKS)
+            message = f"process {rank}: {message}"
+        if store.compare_set("message", "", message).decode() == message:
+            print(shortened(f"vaelab: {message}"), file=sys.stderr, flush=True)
+            store.set("printed", "")
+        with suppress(dist.DistStoreError):
             store.wait(["printed"], PATIENCE)  # before torchrun ends the others
-        return status
+    return status
 
 
 def in_turn(work: Callable[[], Value]) -> Value:
@@ -92,13 +111,13 @@ def in_turn(work: Callable[[], Value]) -> Value:
     return distributed.in_turn(work)
 
 
-def from_first(value: Value) -> Value:
+def broadcast(value: Value) -> Value:
     """Return the value of the first process."""
     if not is_one_of_several():
         return value
     from vaelab import distributed
 
-    return distributed.from_first(value)
+    return distributed.broadcast(value)
 
 
 def is_first() -> bool:
@@ -109,14 +128,30 @@ def is_first() -> bool:
 def is_restarted(out: Path | None) -> bool:
     """Return whether torchrun has started this training again after a process had failed, and it has begun to write a run.
 
+    The first process notes in the run which call of torchrun it belongs to: the count of restarts differs between machines.
+
     Raises
     ------
     ConfigError
         If torchrun may do so, and `out` is not given: another folder would be chosen then.
     """
-    if is_one_of_several() and out is None and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")):
+    if not is_one_of_several() or os.environ["TORCHELASTIC_MAX_RESTARTS"] == "0":
+        return False
+    if out is None:
         raise ConfigError("`out`: got nothing with --max-restarts of torchrun; expected the run folder to continue in")
-    return out is not None and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0 and (out / CONFIG).exists()
+    job = os.environ["TORCHELASTIC_RUN_ID"]
+    found = ""
+    with suppress(OSError):
+        found = (out / JOB).read_text("utf-8")
+    named = job != "none" or int(os.environ["TORCHELASTIC_RESTART_COUNT"]) > 0  # "none" without --rdzv-id
+    return broadcast(found == job and named)
+
+
+def note_job(out: Path) -> None:
+    """Note in a run which call of torchrun trains it."""
+    if is_one_of_several():
+        with atomic_write(out / JOB) as temporary:
+            temporary.write_text(os.environ["TORCHELASTIC_RUN_ID"], "utf-8")
 
 
 def start(count: int | None) -> None:
@@ -131,15 +166,18 @@ def start(count: int | None) -> None:
         return
     if is_one_of_several():
         raise ConfigError(f"`processes`: got {count} in a process of torchrun; leave it out: torchrun starts them")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not 1 <= count <= cores:
-        raise ConfigError(f"`processes`: got {count}; expected 1 to {cores}, the number of cores")
     import_pytorch("torch.distributed.run")
     import torch
 
+    gpus = torch.cuda.device_count()
+    if gpus and count > gpus:
+        raise ConfigError(f"`processes`: got {count}; expected 1 to {gpus}, the number of GPUs")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not 1 <= count <= cores:
+        raise ConfigError(f"`processes`: got {count}; expected 1 to {cores}, the number of cores")
     from vaelab.progress import say
 
-    if count > 1 and not torch.cuda.is_available():
+    if count > 1 and not gpus:
         say("note: without GPUs, one process uses all cores; several are for GPUs and for several machines")
     _run_torchrun(count, cores)
 

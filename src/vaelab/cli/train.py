@@ -97,13 +97,13 @@ def train(
         if config.model.model == "all":
             from vaelab.cli.train_all import train_all
 
-            folder = several.from_first(out or new_folder(f"{dataset.name}-all"))
+            folder = several.broadcast(out or new_folder(f"{dataset.name}-all"))
             train_all(config, dataset, folder, resume, [*command, "--model", "all"], trust_code)
             return
         import_pytorch()
         from vaelab.training.resolve import resolve
 
-        folder = several.from_first(out or new_folder(f"{dataset.name}-{resolve(config, dataset).model.model}"))
+        folder = several.broadcast(out or new_folder(f"{dataset.name}-{resolve(config, dataset).model.model}"))
         resume_command = [*command, "--out", str(folder), "--resume"]
         train_one(config, dataset, folder, resume, resume_command=resume_command, trust_code=trust_code)
         say(total_time())
@@ -121,7 +121,8 @@ def _check_before_loading(source: str, config: Config, out: Path | None, resume:
 
     expect_source(source)
     if out is not None:
-        expect_free(out)
+        if several.is_first():
+            expect_free(out)
         expect_run(out) if resume else check_new(out)
     device = config.train.device
     if resume and out is not None:

@@ -112,6 +112,7 @@ def _shown(training: Generator[Progress], folder: Path, dataset: Dataset) -> Pro
     with closing(training):
         with work_bar(waiting="preparing the training"):
             state = next(training)  # raises the errors of the configuration before anything else is printed
+        several.note_job(folder)
         for line in introduction(runs.open_run(folder), dataset):
             say(with_options(line))
         with TrainingDisplay() as display:

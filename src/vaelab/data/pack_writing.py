@@ -107,7 +107,7 @@ def write_pack(
         from vaelab import distributed  # imports torch
 
         if not distributed.is_first():
-            done = distributed.from_first(frozenset[str]())
+            done = distributed.broadcast(frozenset[str]())
             in_parts(
                 lambda block: _missing(source, block, done), list(blocks_of(source)), lambda *_: None, together=True
             )
@@ -156,7 +156,7 @@ def _write(
         if together:
             from vaelab import distributed  # imports torch
 
-            distributed.from_first(known)
+            distributed.broadcast(known)
         in_parts(lambda block: _missing(source, block, known), blocks, keep, together=together)
         if count:
             for labels in mapped(folder, "train", source)[1:]:

@@ -105,7 +105,7 @@ def ood_section(context: EvaluationContext) -> Section:
     context.work("scoring outliers", 0, 1)
     labels = likeliest_labels(model, levels) if context.model.conditional else None
     noise = latent_noise(len(levels), model.latent_dim, settings.seed)
-    scores = {"reconstruction": held_out_terms(model, levels, labels, noise).distortion.double().numpy()}
+    scores = {"reconstruction": held_out_terms(model, levels, labels, noise, together=True).distortion.double().numpy()}
     if model.stochastic:
         samples = min(settings.importance_samples, QUICK_SAMPLES if settings.quick else SAMPLES)
         raw = negative_bounds(

@@ -190,12 +190,12 @@ def _measure(key: str, context: EvaluationContext, cached: Path | None, facts: d
     stamp = hashlib.sha256(json.dumps([SCHEMA, FORMAT, key, relevant], sort_keys=True).encode()).hexdigest()
     first = distributed.is_first()
     found = None if cached is None or not first else _read_cache(cached, stamp)
-    if (section := distributed.from_first(found)) is not None:
+    if (section := distributed.broadcast(found)) is not None:
         return section
     began = time.perf_counter()
     section = SECTIONS[key](context) if first or key in SHARED else None
     if section is None or key not in SHARED:
-        section = distributed.from_first(section)
+        section = distributed.broadcast(section)
     assert section is not None
     section = dataclasses.replace(section, seconds=time.perf_counter() - began)
     if cached is not None and first:

@@ -22,6 +22,10 @@ Known: TypeAlias = np.ndarray | Sequence[str | None] | None
 """Labels of images: indices, or names with None for those to infer; None instead of all of them infers all."""
 
 
+HASHED_BYTES = 1 << 30
+"""Most bytes of images that are compared when work on them is continued; of more, only the fingerprint of the training images."""
+
+
 class GivenImages(NamedTuple):
     """Images given to a model.
 
@@ -81,8 +85,8 @@ class Given:
         labels, probabilities = image_labels(self.model, images, known)
         if labels is not None and "labels" not in facts:
             facts |= {"labels": labels, "classes": np.array(self.model.classes)}
-        if probabilities is not None and self.infers:
-            facts["inferred"] = ~np.isnan(probabilities)
+        if self.infers:
+            facts["inferred"] = np.zeros(len(index), bool) if probabilities is None else ~np.isnan(probabilities)
         return GivenImages(images, labels, facts, self.name)
 
 
@@ -143,7 +147,13 @@ def given_source(
         return images, model.matched_labels(own, dataset.classes), facts
 
     def identity() -> str:
-        return repr((source, split, starts.tolist(), dataset.fingerprint, dataset.classes, given))
+        small = sum(part.images.nbytes for part in parts.values()) <= HASHED_BYTES
+        digests = (
+            [hashlib.sha256(np.ascontiguousarray(part.images).data).hexdigest() for part in parts.values()]
+            if small
+            else []
+        )
+        return repr((source, split, starts.tolist(), dataset.fingerprint, digests, dataset.classes, given))
 
     title = f"{Path(source or dataset.name).name}, {split}"
     return Given(model, title, int(starts[-1]), take, model.conditional and not (labelled or given), identity)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from vaelab.files import atomic_write, cannot_write, sweep
 from vaelab.inference.tables import Columns
 from vaelab.inference.trained import TrainedModel
 from vaelab.parts import in_parts, parts_of
+from vaelab.run_lock import holder, locked_by
 from vaelab.version import __version__
 
 PLAN = "plan.txt"
@@ -58,7 +60,7 @@ def write_in_parts(
     Raises
     ------
     OutputError
-        If other results were interrupted there, or the disk is full or cannot be written.
+        If another process is writing it, other results were interrupted there, or the disk is full or cannot be written.
     """
     if out.is_dir():
         raise OutputError(f"{out}: is a folder; expected the name of a file; give another `out`")
@@ -77,29 +79,38 @@ def write_in_parts(
         if progress:
             progress(what, parts[number].stop, count)
 
+    if distributed.world_size() > 1:
+        distributed.expect_same(
+            images=count, work=hashlib.sha256(identity().encode("utf-8", "replace")).hexdigest()[:12]
+        )
     first = distributed.is_first()
-    if len(parts) == 1 and not distributed.from_first(folder.exists()):
+    if len(parts) == 1 and not distributed.broadcast(folder.exists()):
         if first:
             columns = work(0, parts[0])
             report(0)
             write(out, iter([columns]))
         return
-    try:
-        if first:
-            _begin(folder, f"{__version__} {len(parts[0])} {count} {identity()}")
-        missing = distributed.from_first([number for number in range(len(parts)) if not file(number).exists()])
-        if first and 0 < len(missing) < len(parts):
-            report(missing[0] - 1)
-        in_parts(lambda number: work(number, parts[number]), missing, keep, together=True)
-        if not first:
-            return
-        write(folder / out.name, map(_columns, map(file, range(len(parts)))))
-        (folder / out.name).replace(out)
-        shutil.rmtree(folder)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise cannot_write(out, error) from error
+    lock = out.with_name(f"{folder.name}.lock")
+
+    def in_use() -> OutputError:
+        return OutputError(f"{out}: {holder(lock)} is writing it; wait for its end, or give another `out`")
+
+    with locked_by(lock, in_use) if first else nullcontext():
+        try:
+            if first:
+                _begin(folder, f"{__version__} {len(parts[0])} {count} {identity()}")
+            missing = distributed.broadcast([number for number in range(len(parts)) if not file(number).exists()])
+            if first and 0 < len(missing) < len(parts):
+                report(missing[0] - 1)
+            in_parts(lambda number: work(number, parts[number]), missing, keep, together=True)
+            if first:
+                write(folder / out.name, map(_columns, map(file, range(len(parts)))))
+                (folder / out.name).replace(out)
+                shutil.rmtree(folder)
+        except OSError as error:
+            if isinstance(error, OutputError):
+                raise
+            raise cannot_write(out, error) from error
 
 
 def weights_of(model: TrainedModel) -> str:
@@ -117,6 +128,8 @@ def _begin(folder: Path, identity: str) -> None:
     sweep(folder, "*")
     plan = folder / PLAN
     if not plan.exists():
+        for part in folder.iterdir():  # of a folder that was being deleted
+            part.unlink()
         with atomic_write(plan) as temporary:
             temporary.write_text(identity, "utf-8", "surrogateescape")
     elif plan.read_text("utf-8", "surrogateescape") != identity:

@@ -44,7 +44,7 @@ def write_scores(
         Also write `bound`: the importance-weighted bound with this number of draws of z per image, an upper bound on
         −log p(x|y) that is minus `TrainedModel.score_samples`.
     seed
-        Seed of the draws of z. Each image has its own.
+        Seed of the draws of z: one for each image, and for `bound` the same for all images.
     progress
         Callback with a description, the number of images done, and the total.
 

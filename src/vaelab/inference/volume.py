@@ -15,6 +15,7 @@ from typing import NamedTuple, get_args
 import numpy as np
 import torch
 
+from vaelab import distributed
 from vaelab.data.layout import as_shown, as_stored
 from vaelab.data.pack import Read, Source
 from vaelab.data.pack_writing import write_pack
@@ -68,6 +69,7 @@ def sample_to_pack(
         If `out` exists or cannot be written.
     """
     made = _generation(model, labels, count, temperature, seed, decode)
+    distributed.expect_same(work=made.identity[-12:])
     C, H, W = model.model.shape
     source = Source(
         "generated",

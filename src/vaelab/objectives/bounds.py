@@ -72,7 +72,7 @@ def map_held_out(
         return result
 
     results = map_batches(mine.stop - mine.start, at_once or images_at_once(model.shape), part_of)
-    return list(itertools.chain.from_iterable(distributed.from_all(results))) if together else results
+    return list(itertools.chain.from_iterable(distributed.all_gather(results))) if together else results
 
 
 def images_at_once(shape: tuple[int, ...]) -> int:

@@ -102,7 +102,7 @@ class TrainStep:
 
     def _loss(self, terms: Terms, schedule: Schedule) -> Tensor:
         free_bits = self.config.free_bits
-        if free_bits > 0 and distributed.processes() > 1:
+        if free_bits > 0 and terms.surrogate is None and distributed.world_size() > 1:
             terms = replace(terms, rate=with_mean_of_all(terms.rate, self.config.batch_size))
         return loss(terms, beta=schedule.beta, free_bits=free_bits, groups=self.model.groups)
 
@@ -131,7 +131,7 @@ def with_mean_of_all(rate: Tensor, batch_size: int) -> Tensor:
 
     Free bits depend on that mean.
     """
-    (mean,) = distributed.summed([rate.detach().mean(0)], len(rate) / batch_size)
+    (mean,) = distributed.all_reduce_sum([rate.detach().mean(0)], len(rate) / batch_size)
     return rate + (mean - rate.detach().mean(0))
 
 
@@ -214,13 +214,10 @@ class PlainRunner(StepRunner):
             at_once = size if size < count else None
             return self.train_step.loss_and_grad(self.state.weights, batch, schedule, objective, at_once)
 
+        # The mean rate of free bits is exchanged in the forward pass, which one process alone cannot repeat.
+        once = distributed.world_size() > 1 and self.train_step.config.free_bits > 0
         try:
-            if (
-                distributed.processes() > 1 and self.train_step.config.free_bits > 0
-            ):  # the others wait for the mean rate
-                found, fits = work(size), size
-            else:
-                found, fits = retry_halved(work, size)
+            found, fits = retry_halved(work, size, once=once)
         except ConfigError as error:
             raise TrainingError(
                 f"not enough memory on {self.device} for one image; free some, or use smaller images (`size`), a smaller "
@@ -237,6 +234,6 @@ class PlainRunner(StepRunner):
         """Update with what was found of `count` images, the share of this process, and of the shares of the others."""
         values = [found.distortion, found.rate, found.loss, *found.gradients]
         weight = count / self.train_step.config.batch_size
-        distortion, rate, loss, *gradients = distributed.summed(values, weight)
+        distortion, rate, loss, *gradients = distributed.all_reduce_sum(values, weight)
         self.changing.set()
         self.train_step.apply_update(self.state, self.stats, LossAndGrad(distortion, rate, loss, gradients), schedule)

@@ -31,7 +31,6 @@ from vaelab.training.loop import Loop, Progress, steps_in
 from vaelab.training.resolve import resolve, resolve_resumed
 from vaelab.training.trainer import Trainer
 from vaelab.training.validation import Validator
-from vaelab.version import __version__
 
 __all__ = ["Progress", "fit", "make_trainer"]
 
@@ -82,7 +81,7 @@ def fit(
         with locked(folder) if distributed.is_first() else nullcontext():
             yield from _resumed(config, dataset, folder, trust_code, started, clock)
         return
-    resolved = distributed.from_first(resolve(config, dataset))
+    resolved = distributed.broadcast(resolve(config, dataset))
     loop = Loop(resolved.train, make_trainer(resolved, dataset), started, clock)
     if folder is None or not distributed.is_first():
         yield from loop.run_to_end(None)
@@ -108,7 +107,7 @@ def _resumed(
     runs.expect_same_data(run, dataset)
     tensors, facts = runs.load_resume(run) if runs.was_saved(run) else ({}, runs.NOTHING_DONE)
     runs.expect_unfinished(run, facts, config.train)
-    resolved = distributed.from_first(resolve_resumed(run.config, config, runs.last_budget(run, facts)))
+    resolved = distributed.broadcast(resolve_resumed(run.config, config, runs.last_budget(run, facts)))
     loop = Loop(resolved.train, make_trainer(resolved, dataset, restored=bool(tensors)), started, clock)
     if tensors:
         loop.trainer.restore(tensors, facts)
@@ -135,7 +134,7 @@ def make_trainer(config: ResolvedConfig, dataset: Dataset, *, restored: bool = F
         if not restored:
             start_from_images(model, images, moments_of(split))
         model.to(device).train()
-        distributed.as_first([*model.parameters(), *model.buffers()])
+        distributed.broadcast_tensors([*model.parameters(), *model.buffers()])
         averaged = copy.deepcopy(model).eval().requires_grad_(False)
         state = TrainState.of(list(model.parameters()), list(averaged.parameters()))
         images, remark = placed(images, device)
@@ -178,21 +177,19 @@ def placed(images: Tensor, device: torch.device) -> tuple[Tensor, list[str]]:
 
 def _expect_alike(config: ResolvedConfig, dataset: Dataset) -> None:
     """Raise a ConfigError unless all processes train on the same images with the same code, and each has some of a batch."""
-    count = distributed.processes()
+    count = distributed.world_size()
     if config.train.batch_size < count:
         raise ConfigError(
             f"`batch_size`: got {config.train.batch_size} for {count} processes; expected at least one image for each"
         )
     if count == 1:
         return
-    facts = {"vaelab": __version__, "torch": torch.__version__, "data": f"{dataset.name} {dataset.fingerprint[:12]}"}
-    first, *others = distributed.from_all(facts)
-    for number, other in enumerate(others, 1):
-        for what, value in other.items():
-            if value != first[what]:
-                raise ConfigError(
-                    f"`processes`: got {what} {first[what]} in process 0 and {value} in process {number}; expected the same"
-                )
+    if torch.device(config.train.device).index is not None:
+        raise ConfigError(
+            f"`device`: got {config.train.device} for {count} processes; expected cuda or auto: each has a GPU of its own"
+        )
+    held_out = len(dataset.validation)
+    distributed.expect_same(data=f"{dataset.name} {dataset.fingerprint[:12]}, {held_out:,} images to validate")
 
 
 def moments_of(split: Split) -> Moments:

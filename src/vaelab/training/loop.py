@@ -111,8 +111,10 @@ class Loop:
         return min(1.0, seconds / max(self.config.budget.amount - CLOSING_MARGIN * self.closing, 1e-9))
 
     def _agreed(self) -> float:
-        """Return the seconds elapsed in the first process, on which all decide alike; so they do on the signal that waits."""
-        now, self.signal = distributed.largest(self.elapsed() if distributed.is_first() else 0.0, self.signals.waiting)
+        """Return the seconds elapsed in the first process, and exchange the signal that waits, so that all decide alike."""
+        now, self.signal = distributed.all_reduce_max(
+            self.elapsed() if distributed.is_first() else 0.0, self.signals.waiting
+        )
         return now
 
     def run_to_end(self, recorder: runs.Recorder | None) -> Generator[Progress]:
@@ -122,7 +124,8 @@ class Loop:
         """
         self.recorder, trainer, ended = recorder, self.trainer, False
         self.signals = signals = Signals()
-        fresh, several = trainer.best is None, distributed.processes() > 1
+        fresh = trainer.best is None
+        several = signals.patient = distributed.world_size() > 1
         atexit.register(self._save_whole)  # for a program that ends in the middle
         try:
             if fresh:
@@ -130,6 +133,7 @@ class Loop:
             if self.fraction(self._agreed()) < 1.0:
                 for _ in trainer.runner.prepare():
                     yield replace(self._progress(), seconds_left=math.inf)
+            distributed.barrier()  # another process may still have been compiling
             self.started = self.clock() if self.started is None else self.started
             self.saved_at = self.reported_at = self._agreed()
             with signals if several else nullcontext():  # several processes stop after the same step
@@ -143,8 +147,10 @@ class Loop:
                         yield self._progress()
                         signals.deliver(stop)
                         trainer.runner.tend(self._seconds_left())
-        except (GeneratorExit, KeyboardInterrupt, SystemExit):
-            if not sys.is_finalizing():
+        except (GeneratorExit, KeyboardInterrupt, SystemExit) as stop:
+            # On a GPU, an exchange that was not completed blocks all that follows it.
+            stuck = isinstance(stop, distributed.Disconnected) and trainer.stats.bad.is_cuda
+            if not (sys.is_finalizing() or stuck):
                 with signals:
                     self._save_whole()
             raise
@@ -195,7 +201,7 @@ class Loop:
             # For its duration only: the last validation computes it too.
             trainer.validator.negative_bound(trainer.averaged)
         self._save()
-        self.closing = distributed.from_first(self.clock() - began)
+        self.closing = distributed.broadcast(self.clock() - began)
 
     def _seconds_left(self) -> float:
         """Return the seconds until IWAE fine-tuning or the end; 0 if the budget counts epochs."""

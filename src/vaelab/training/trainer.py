@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vaelab import distributed
 from vaelab.config import ResolvedTrainConfig
 from vaelab.errors import TrainingError
 from vaelab.models.base import Model
@@ -111,7 +112,8 @@ class Trainer:
         """
         weights = {name: tensor.clone() for name, tensor in self.averaged.state_dict().items()}
         if len(self.validator) == 0:
-            if not self._averaged_is_finite():
+            (bad,) = distributed.all_reduce_max(not self._averaged_is_finite())
+            if bad:
                 self._recover("the averaged weights give figures that are NaN or infinite", fraction >= 1)
             else:
                 self.best = Best(weights, self.step, math.inf, False, None, None)
