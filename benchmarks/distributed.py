@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20, help="of each training")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each kind")
     parser.add_argument("--count", type=int, default=20, help="processes to kill")
+    parser.add_argument("--batch", type=int, default=512, help="images of a step, for `efficiency`")
     parser.add_argument("--compile", choices=("yes", "no"), default="no")
     parser.add_argument("--step", type=float, help="milliseconds of a step without exchange, for `model`")
     parser.add_argument("--megabytes", type=float, help="of gradients, for `model`")
@@ -100,10 +101,10 @@ def efficiency(arguments: argparse.Namespace) -> None:
     """Compare one process and two."""
     note(machine())
     kinds = {
-        "one process": (1, BATCH),
-        "same batch": (2, BATCH),
-        "twice the batch": (2, 2 * BATCH),
-        "apart": (1, BATCH),
+        "one process": (1, arguments.batch),
+        "same batch": (2, arguments.batch),
+        "twice the batch": (2, 2 * arguments.batch),
+        "apart": (1, arguments.batch),
     }
     found: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
     for _ in range(arguments.rounds):
