@@ -263,6 +263,7 @@ def test_in_a_pipeline_before_a_classifier() -> None:
     assert again[:-1].transform(table).shape == (178, 2)
 
 
+@pytest.mark.slow
 def test_a_search_over_the_latent_dimensions_finds_those_there_are() -> None:
     """Rows of two strong factors in six columns: one latent dimension cannot hold them."""
     rng = np.random.default_rng(0)

@@ -39,29 +39,20 @@ Plan = Literal["never", "before", "beside"]
 def plan(config: ResolvedConfig, steps: int | None) -> Plan:
     """Return when to compile a training of `steps` compilable steps, or None if its budget counts seconds.
 
-    A custom network is compiled only on request: it is traced once, and may do other things at the next step.
+    A custom network is compiled only on request: it is traced once, and may do other things at the next step. Several processes
+    compile before the first step, because there is no spare core to compile on beside it; not on GPUs, where their steps are
+    recorded, nor with free bits, whose loss depends on the images of all processes.
     """
     device, wish = torch.device(config.train.device).type, config.train.compile
-    if distributed.world_size() > 1:
-        return _plan_of_several(config, steps, device)
+    several = distributed.world_size() > 1
     if wish == "no" or (wish == "auto" and (is_custom(config) or device not in ("cpu", "cuda"))):
         return "never"
+    if several and (device != "cpu" or config.train.free_bits > 0):
+        return "never"
+    if steps is None and several:
+        return "before" if config.train.budget.amount >= worth_seconds(config) else "never"
     if steps is None:
         return "beside"
-    return "before" if steps and (wish == "yes" or steps >= WORTH_STEPS) else "never"
-
-
-def _plan_of_several(config: ResolvedConfig, steps: int | None, device: str) -> Plan:
-    """Return when to compile with several processes, each of which has its cores or its GPU to itself.
-
-    Before the first step, because there is no spare core to compile on beside it. Not on GPUs, where steps are recorded, nor with
-    free bits, whose loss depends on the images of all processes.
-    """
-    wish = config.train.compile
-    if wish == "no" or device != "cpu" or config.train.free_bits > 0 or (wish == "auto" and is_custom(config)):
-        return "never"
-    if steps is None:
-        return "before" if config.train.budget.amount >= worth_seconds(config) else "never"
     return "before" if steps and (wish == "yes" or steps >= WORTH_STEPS) else "never"
 
 

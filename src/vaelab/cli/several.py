@@ -38,8 +38,8 @@ Processes = Annotated[
     int | None,
     Parameter(
         group=GROUPS["Hardware"],
-        help="Number of processes on this machine that share the work: one per GPU, or on processors as many as pay off. For "
-        "several machines, start the command by torchrun instead.",
+        help="Number of processes on this machine that share the work, at most one per GPU. Without GPUs, one process uses all "
+        "cores. For several machines, start the command by torchrun instead.",
     ),
 ]
 
@@ -166,17 +166,17 @@ def start(count: int | None) -> None:
         return
     if is_one_of_several():
         raise ConfigError(f"`processes`: got {count} in a process of torchrun; leave it out: torchrun starts them")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not 1 <= count <= cores:
+        raise ConfigError(f"`processes`: got {count}; expected 1 to {cores}, the number of cores")
     import_pytorch("torch.distributed.run")
     import torch
+
+    from vaelab.progress import say
 
     gpus = torch.cuda.device_count()
     if gpus and count > gpus:
         raise ConfigError(f"`processes`: got {count}; expected 1 to {gpus}, the number of GPUs")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not 1 <= count <= cores:
-        raise ConfigError(f"`processes`: got {count}; expected 1 to {cores}, the number of cores")
-    from vaelab.progress import say
-
     if count > 1 and not gpus:
         say("note: without GPUs, one process uses all cores; several are for GPUs and for several machines")
     _run_torchrun(count, cores)
