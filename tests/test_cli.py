@@ -465,7 +465,7 @@ def test_an_old_output_survives_a_failed_write(run: Path, tmp_path: Path, monkey
 def test_commands_are_listed_in_the_order_of_use(capsys: pytest.CaptureFixture[str]) -> None:
     call("--help")
     listed = re.findall(r"^│ ([a-z]+) ", capsys.readouterr().out, re.MULTILINE)
-    first = ["train", "sample", "reconstruct", "encode", "score", "evaluate", "compare"]
+    first = ["train", "sample", "reconstruct", "encode", "score", "evaluate", "diagnose", "compare"]
     rest = ["traverse", "interpolate", "manifold", "restyle", "posterior", "studio", "serve", "export", "data"]
     assert listed == first + rest
 

@@ -137,7 +137,7 @@ def test_long_work_is_told_without_a_terminal(
 def test_the_same_from_python(here: Path) -> None:
     call("evaluate", "vae", "--importance-samples", "2")
     written = read(here / "vae" / "report.json")
-    report = vaelab.evaluate(vaelab.load("vae"), load_dataset("tiny.npz"), importance_samples=2)
+    report = vaelab.evaluate(vaelab.load("vae"), load_dataset("tiny.npz"), importance_samples=2, run="vae")
     report.save("mine.json")
     mine = read(here / "mine.json")
     for one in (written, mine):

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from vaelab.cli import app, main
-from vaelab.cli.spelling import RENAMED, with_current_names, with_options
 from vaelab.cli.train_options import FIELDS, as_config
 from vaelab.config import Config, ModelConfig, TrainConfig
+from vaelab.spelling import RENAMED, with_current_names, with_options
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,7 @@ COMMANDS = {
     "encode": ["run", "tiny.npz", "--out", "x.npz"],
     "score": ["run", "tiny.npz", "--out", "x.csv"],
     "evaluate": ["run", "tiny.npz"],
+    "diagnose": ["run", "tiny.npz"],
     "traverse": ["run", "--out", "x.png"],
     "interpolate": ["run", "tiny.npz:0", "tiny.npz:1", "--out", "x.png"],
     "manifold": ["run", "--out", "x.png"],

@@ -100,7 +100,7 @@ def test_idx_files_that_are_links_stay_within_the_folder(tmp_path: Path) -> None
 
 def test_the_command_line_spells_the_options(tmp_path: Path) -> None:
     from vaelab.cli.app import SourceOptions, source_arguments
-    from vaelab.cli.spelling import with_options
+    from vaelab.spelling import with_options
 
     assert source_arguments(SourceOptions(follow_links=True, max_bytes=7)) == ["--follow-links", "--max-bytes", "7"]
     (tmp_path / "a.png").symlink_to("/etc/hosts")

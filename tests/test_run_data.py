@@ -19,7 +19,7 @@ from vaelab.config import Config, ModelConfig, TrainConfig
 from vaelab.errors import DataError, RunError
 from vaelab.run_folder import CONFIG, recorded_data
 from vaelab.studio.bundle import commands
-from vaelab.studio.held_out import held_out
+from vaelab.studio.held_out import data_of, held_out
 from vaelab.training.fit import fit
 
 TRAIN = TrainConfig(epochs=1, device="cpu", compile="no")
@@ -192,12 +192,12 @@ def _stop(_: object, dataset: vaelab.Dataset, **__: object) -> None:
 
 def test_the_studio_finds_the_images_of_the_run(scanned: Path, scans: Path) -> None:
     for options in (None, {"follow_links": True}):
-        images, note = held_out(runs.open_run(scanned), str(scans), options, 100, lambda *_: None)
+        dataset, note = data_of(runs.open_run(scanned), str(scans), options, lambda *_: None)
         assert note is None
-        assert images is not None
-        assert images.images.max() > 250  # of 12 bits, at most 16
+        assert dataset is not None
+        assert held_out(dataset, 100).images.max() > 250  # of 12 bits, at most 16
     with pytest.raises(DataError, match=r"fingerprint .*options of the training"):
-        held_out(runs.open_run(scanned), str(scans), {"white": 65535}, 100, lambda *_: None)
+        data_of(runs.open_run(scanned), str(scans), {"white": 65535}, lambda *_: None)
 
 
 def test_training_goes_on_with_the_data_of_the_run(scanned: Path, scans: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from vaelab.studio import bundle as bundles
 from vaelab.studio import model_facts
 from vaelab.studio.axis_styles import LEAST_IMAGES, axis_correlations, measured_styles
 from vaelab.studio.bundle import Bundle, open_bundle
-from vaelab.studio.held_out import HeldOut, held_out
+from vaelab.studio.held_out import HeldOut, data_of, held_out
 from vaelab.training.fit import fit
 
 
@@ -69,7 +69,7 @@ def test_the_manifest_names_existing_files(bundle: Bundle, studio_run: Path) -> 
     assert {
         name: manifest[name] for name in ("format", "name", "main", "shape", "source", "training", "report", "notes")
     } == {
-        "format": 2,
+        "format": 3,
         "name": "run",
         "main": "cvae",
         "shape": [1, 8, 8],
@@ -124,8 +124,9 @@ def test_distant_points_use_larger_steps() -> None:
 def test_surprise_is_the_nats_that_the_page_computes(bundle: Bundle, studio_run: Path) -> None:
     """As in `label_nats`, given the label of each image."""
     model = load(studio_run)
-    images, _ = held_out(runs.open_run(studio_run), str(studio_run.parent / "tiny.npz"), None, 100, bundles.silent)
-    assert images is not None
+    dataset, _ = data_of(runs.open_run(studio_run), str(studio_run.parent / "tiny.npz"), None, bundles.silent)
+    assert dataset is not None
+    images = held_out(dataset, 100)
     assert images.labels is not None
     nats = label_nats(model.model, model.levels(images.images)).numpy()[np.arange(30), images.labels]
     quantiles = bundle.manifest["models"]["cvae"]["surprise"]["quantiles"]
@@ -199,7 +200,7 @@ def test_changed_inputs_rebuild_the_bundle(alone: Path, monkeypatch: pytest.Monk
     assert not open_bundle(alone).fresh
     (first.folder / "first.png").unlink()
     assert open_bundle(alone).fresh
-    monkeypatch.setattr(bundles, "FORMAT", 3)
+    monkeypatch.setattr(bundles, "FORMAT", 4)
     newer = open_bundle(alone)
     assert newer.fresh
     assert newer.key != first.key
@@ -245,9 +246,10 @@ def test_the_selection_from_the_source_is_derived_from_the_run(
         Config(ModelConfig(model="cvae", width=8, depth=1, latent_dim=1), TrainConfig(epochs=1)), chosen, out=Path("r")
     ):
         pass
-    images, note = held_out(runs.open_run(Path("r")), None, None, 5, bundles.silent)
+    dataset, note = data_of(runs.open_run(Path("r")), None, None, bundles.silent)
     assert note is None
-    assert images is not None
+    assert dataset is not None
+    images = held_out(dataset, 5)
     assert images.images.shape == (5, 1, 6, 6)
     assert isinstance(images, HeldOut)
     monkeypatch.setattr(bundles, "export_onnx", lambda *_, **__: None)

@@ -128,7 +128,7 @@ def test_models_without_labels(opened: Opener, served: str, models: Models, kind
     [
         ("bundle/manifest.json", {"status": 404, "body": "no"}, "The studio could not be opened"),
         ("bundle/manifest.json", {"status": 200, "body": "{"}, "The studio could not be opened"),
-        ("bundle/manifest.json", {"status": 200, "body": '{"format": 9}'}, "this page reads format 2"),
+        ("bundle/manifest.json", {"status": 200, "body": '{"format": 9}'}, "this page reads format 3"),
         ("bundle/cvae-decoder.onnx", {"status": 404, "body": "no"}, "The model could not be run"),
         ("bundle/cvae-decoder.onnx", {"status": 200, "body": "no model"}, "The model could not be run"),
         ("ort.wasm", {"status": 200, "body": "no wasm"}, "The model could not be run"),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vaelab.data.photo import prepare
     from vaelab.errors import VaelabError
     from vaelab.estimators.estimator import VAE, Autoencoder, ConditionalVAE
+    from vaelab.evaluation.diagnosis import Diagnosis, diagnose
     from vaelab.evaluation.page import save_page
     from vaelab.evaluation.report import Report, evaluate
     from vaelab.inference.explore import interpolate, manifold, posterior, restyle, traverse
@@ -38,6 +39,8 @@ _HOMES = {
     "Autoencoder": "estimators.estimator",
     "ConditionalVAE": "estimators.estimator",
     "VAE": "estimators.estimator",
+    "Diagnosis": "evaluation.diagnosis",
+    "diagnose": "evaluation.diagnosis",
     "Report": "evaluation.report",
     "evaluate": "evaluation.report",
     "export_onnx": "inference.onnx",
@@ -60,6 +63,7 @@ __all__ = [
     "ConditionalVAE",
     "Config",
     "Dataset",
+    "Diagnosis",
     "ModelConfig",
     "Progress",
     "Report",
@@ -69,6 +73,7 @@ __all__ = [
     "VaelabError",
     "__version__",
     "dataset_from",
+    "diagnose",
     "evaluate",
     "export_onnx",
     "fit",

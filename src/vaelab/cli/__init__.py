@@ -16,12 +16,12 @@ from vaelab.cli.app import INTERRUPTED, app  # isort: skip - first: the total ti
 
 from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
-from vaelab.cli import data, evaluate, explore, export, generate, serve, several, studio, train
-from vaelab.cli.spelling import with_current_names, with_options
+from vaelab.cli import data, diagnose, evaluate, explore, export, generate, serve, several, studio, train
 from vaelab.errors import RunWarning, TrainingError, VaelabError, did_you_mean, printable, shortened
+from vaelab.spelling import with_current_names, with_options
 
 ORDER = (
-    *("train", "sample", "reconstruct", "encode", "score", "evaluate", "compare"),
+    *("train", "sample", "reconstruct", "encode", "score", "evaluate", "diagnose", "compare"),
     *("traverse", "interpolate", "manifold", "restyle", "posterior", "studio", "serve", "export", "data"),
 )
 """The commands in the order of use, in which the help lists them."""
@@ -29,7 +29,7 @@ ORDER = (
 for rank, name in enumerate(ORDER):
     app[name].sort_key = rank
 
-__all__ = ["app", "data", "evaluate", "explore", "export", "generate", "main", "serve", "studio", "train"]
+__all__ = ["app", "data", "diagnose", "evaluate", "explore", "export", "generate", "main", "serve", "studio", "train"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args  # noqa: E40
 
 from cyclopts import App, ArgumentCollection, Group, Parameter  # noqa: E402
 
-from vaelab.cli.spelling import option, with_options  # noqa: E402
 from vaelab.errors import ConfigError, DataError, printable  # noqa: E402
 from vaelab.run_folder import expect_run  # noqa: E402
+from vaelab.spelling import option, with_options  # noqa: E402
 from vaelab.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from vaelab.cli.app import (
     source_arguments,
 )
 from vaelab.cli.several import Processes
-from vaelab.cli.spelling import option, with_options
 from vaelab.errors import DataError, RunError, counted, printable
+from vaelab.spelling import option, with_options
 
 if TYPE_CHECKING:
     from vaelab.data import Dataset
@@ -126,6 +126,7 @@ def evaluate(
                 quick=quick,
                 seed=seed,
                 versus=outliers,
+                run=run,
                 cache=folder / SECTIONS,
                 work=work,
             )

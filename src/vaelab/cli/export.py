@@ -15,8 +15,8 @@ from vaelab.cli.app import (
     import_pytorch,
     source_arguments,
 )
-from vaelab.cli.spelling import with_options
 from vaelab.errors import ConfigError
+from vaelab.spelling import with_options
 
 
 @app.command

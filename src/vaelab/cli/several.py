@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 from cyclopts import Parameter
 
 from vaelab.cli.app import GROUPS, import_pytorch
-from vaelab.cli.spelling import with_options
 from vaelab.errors import ConfigError, VaelabError, shortened
 from vaelab.files import atomic_write
 from vaelab.run_folder import PRIVATE
+from vaelab.spelling import with_options
 
 if TYPE_CHECKING:
     from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]

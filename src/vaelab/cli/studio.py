@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vaelab.cli.app import Flag, Options, TrustCode, app, expect_files, given_options, import_pytorch
-from vaelab.cli.spelling import with_options
+from vaelab.spelling import with_options
 
 
 @app.command

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 from cyclopts import Parameter
 
 from vaelab.cli.app import GROUPS
-from vaelab.cli.spelling import with_options
 from vaelab.config import Config, ModelConfig, TrainConfig
+from vaelab.spelling import with_options
 
 FIELDS = {
     "Model": ("model", "latent_dim", "likelihood", "network", "width", "depth", "encoder", "decoder"),

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from vaelab.cli import several
 from vaelab.cli.app import INTERRUPTED, STARTED, import_pytorch
-from vaelab.cli.spelling import with_options
 from vaelab.errors import RunError, counted
+from vaelab.spelling import with_options
 
 if TYPE_CHECKING:
     from vaelab.config import Config
@@ -60,9 +60,12 @@ def train_one(
 
     import_pytorch("vaelab.cli.outputs", "vaelab.training.fit")
     from vaelab import runs
-    from vaelab.cli.baselines import validation_lines
+    from vaelab.cli.baselines import validation_line
     from vaelab.cli.best_weights import best_weights_lines
+    from vaelab.cli.diagnose import diagnosis_lines
     from vaelab.cli.outputs import run_pictures
+    from vaelab.evaluation.diagnosis import diagnose_model
+    from vaelab.inference.trained import load
     from vaelab.training.fit import fit as fit_model
 
     started = STARTED if COUNT_LOADING in os.environ else None
@@ -100,8 +103,12 @@ def train_one(
     for path in pictures:
         say(f"picture: {path}")
     if state.validation is not None:
-        for line in validation_lines(state.validation, runs.load_model(run), run.config, dataset):
-            say(with_options(line))
+        model = load(folder, trust_code=True)
+        say(validation_line(state.validation, model.model, run.config, dataset))
+        with work_bar() as report:
+            found = diagnose_model(model, dataset, dataset.validation, run, report)
+        for line in diagnosis_lines(found):
+            say(line)
 
 
 def _shown(training: Generator[Progress], folder: Path, dataset: Dataset) -> Progress:

@@ -92,11 +92,7 @@ def load_data_of_run(
     """
     folder = Path(run)
     recorded, given = recorded_data(folder), given or {}
-    name = recorded.get("source", "")
-    if source is None and (source := found_again(name)) is None:
-        raise DataError(
-            f"{folder}: was trained on {name!r}, which is neither a built-in name nor in the current folder; give its `source`"
-        )
+    source = source_of(folder) if source is None else source
     dataset = load_for_run(folder, source, given, progress=progress)
     for more in _attempts(recorded, given, source, dataset):
         if dataset.fingerprint == recorded.get("fingerprint"):
@@ -104,6 +100,16 @@ def load_data_of_run(
         other = _loaded(recorded, source, more, progress)
         dataset = other if other.fingerprint == recorded.get("fingerprint") else dataset
     return dataset
+
+
+def source_of(run: Path) -> str:
+    """Return the source of the data of a run by the recorded name; a DataError unless it is built in or in the current folder."""
+    name = recorded_data(run).get("source", "")
+    if (source := found_again(name)) is None:
+        raise DataError(
+            f"{run}: was trained on {name!r}, which is neither a built-in name nor in the current folder; give its `source`"
+        )
+    return source
 
 
 def _attempts(

@@ -16,6 +16,7 @@ from vaelab.evaluation.reference_classifier import ReferenceClassifier, referenc
 from vaelab.evaluation.work import Work, silent
 from vaelab.inference.trained import TrainedModel
 from vaelab.objectives.batch import held_out_levels
+from vaelab.runs import Run
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class EvaluationContext:
         Progress callback.
     versus
         Data of the same shape from another source, used as outliers; or None.
+    run
+        The run of the model, from which the diagnosis judges its training; or None.
 
     Raises
     ------
@@ -70,6 +73,7 @@ class EvaluationContext:
     settings: Settings = field(default_factory=Settings)
     work: Work = silent
     versus: Dataset | None = None
+    run: Run | None = None
 
     def __post_init__(self) -> None:
         for data in (self.dataset, self.versus):

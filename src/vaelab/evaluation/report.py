@@ -31,6 +31,7 @@ from vaelab.evaluation.agreement import agreement_section
 from vaelab.evaluation.autoencoder import random_points_section
 from vaelab.evaluation.bayes import bayes_section
 from vaelab.evaluation.context import EvaluationContext, Settings
+from vaelab.evaluation.diagnosis import diagnosis_section
 from vaelab.evaluation.image_network import FORMAT
 from vaelab.evaluation.latent_section import latent_section
 from vaelab.evaluation.leakage import leakage_section
@@ -44,10 +45,12 @@ from vaelab.evaluation.train_on_synthetic import train_on_synthetic_section
 from vaelab.evaluation.work import Work, silent
 from vaelab.files import atomic_write
 from vaelab.inference.trained import TrainedModel
+from vaelab.runs import config_digest, open_run, read_metrics
 from vaelab.seal import sealed, unsealed
 from vaelab.version import __version__
 
 SECTIONS: dict[str, Callable[[EvaluationContext], Section]] = {
+    "diagnosis": diagnosis_section,
     "likelihood": likelihood_section,
     "latent": latent_section,
     "agreement": agreement_section,
@@ -128,6 +131,7 @@ def evaluate(
     quick: bool = False,
     seed: int = 0,
     versus: Dataset | None = None,
+    run: str | os.PathLike[str] | None = None,
     sections: Sequence[str] | None = None,
     cache: Path | None = None,
     work: Work = silent,
@@ -149,6 +153,8 @@ def evaluate(
         Seed of all random draws.
     versus
         Data of the same shape from another source, to measure how well the model detects them as outliers.
+    run
+        Run folder of the model, from which the diagnosis takes the settings and the validation figures of the training.
     sections
         Keys of the sections to measure; default: all.
     cache
@@ -174,7 +180,14 @@ def evaluate(
         raise ConfigError(
             f"`sections`: got {unknown[0]!r}; expected any of {', '.join(SECTIONS)}.{did_you_mean(unknown[0], SECTIONS)}"
         )
-    context = EvaluationContext(model, dataset, Settings(importance_samples, quick, seed), work, versus)
+    context = EvaluationContext(
+        model,
+        dataset,
+        Settings(importance_samples, quick, seed),
+        work,
+        versus,
+        None if run is None else open_run(Path(run)),
+    )
     facts = _facts(context)
     done = []
     for key in chosen:
@@ -187,6 +200,8 @@ def evaluate(
 def _measure(key: str, context: EvaluationContext, cached: Path | None, facts: dict[str, Any]) -> Section:
     """Read a section from the file `cached` if it is up to date; else measure it and write the file."""
     relevant = facts if key in OF_VERSUS else facts | {"versus": None}
+    if key == "diagnosis" and context.run is not None:
+        relevant |= {"config": config_digest(context.run), "validations": len(read_metrics(context.run))}
     stamp = hashlib.sha256(json.dumps([SCHEMA, FORMAT, key, relevant], sort_keys=True).encode()).hexdigest()
     first = distributed.is_first()
     found = None if cached is None or not first else _read_cache(cached, stamp)

@@ -25,9 +25,11 @@ from PIL import Image
 
 from vaelab import runs
 from vaelab.checked_files import read_regular
+from vaelab.data.dataset import Dataset
 from vaelab.data.layout import as_shown, describe_shape
 from vaelab.data.sources import found_again
 from vaelab.errors import RunError
+from vaelab.evaluation.diagnosis import diagnose_model
 from vaelab.evaluation.results import REPORT
 from vaelab.files import cannot_write
 from vaelab.inference import latents
@@ -35,13 +37,14 @@ from vaelab.inference.onnx import export_onnx
 from vaelab.inference.trained import TrainedModel, load
 from vaelab.runs import Run
 from vaelab.seal import sealed, unsealed
+from vaelab.spelling import with_options
 from vaelab.studio.axis_styles import measured_styles
-from vaelab.studio.held_out import HeldOut, Work, held_out
+from vaelab.studio.held_out import HeldOut, Work, data_of, held_out
 from vaelab.studio.model_facts import model_facts, rounded
 from vaelab.studio.records import curve_of, read_report
 from vaelab.version import __version__
 
-FORMAT = 2
+FORMAT = 3
 """Version of the bundle's format; must be the one that the page reads."""
 
 FOLDER, MANIFEST, CURVE, KEY = "studio", "manifest.json", "curve.json", "cache.sealed"
@@ -298,7 +301,8 @@ def _build_parts(
         return {"models": {}, "first": None, "notes": []}
     trust_code = run.trusted
     models = {kind: load(member.folder, trust_code=trust_code) for kind, member in members.items()}
-    images, missing = held_out(run, *data, MOST_POINTS, work)
+    dataset, missing = data_of(run, *data, work)
+    images = None if dataset is None else held_out(dataset, MOST_POINTS)
     notes = [] if missing is None else [missing]
     styles = measured_styles(images, work)
     facts = {}
@@ -306,6 +310,7 @@ def _build_parts(
         work(f"exporting the model ({kind})", 0, 1)
         export_onnx(members[kind].folder, folder / f"{kind}.onnx", parts=True, trust_code=trust_code)
         facts[kind] = model_facts(members[kind], trained, images, folder, work, styles)
+        facts[kind]["diagnosis"] = _diagnosis(members[kind], trained, dataset, work)
     work("drawing the pictures", 0, 1)
     if images is not None:
         count = write_thumbs(folder / "thumbs.png", images)
@@ -318,6 +323,14 @@ def _build_parts(
     rows = picture.height // run.data.shape[1]
     first = {"file": "first.png", "rows": rows, "columns": COLUMNS, "z": rounded(z)}
     return {"models": facts, "first": first, "notes": notes}
+
+
+def _diagnosis(run: Run, trained: TrainedModel, dataset: Dataset | None, work: Work) -> list[str] | None:
+    """Return a line for each fault of a model; None if there are no training and validation images to look for faults on."""
+    if dataset is None or not len(dataset.train) or not len(dataset.validation):
+        return None
+    found = diagnose_model(trained, dataset, dataset.validation, run, work).findings
+    return [with_options(str(finding)) for finding in found]
 
 
 def write_thumbs(path: Path, images: HeldOut) -> int:

@@ -1,4 +1,4 @@
-"""The held-out images of a run, found by the recorded name of its data.
+"""The data of a run, found by their recorded name, and their held-out images.
 
 A run records the name of its source, but not its location, and the fingerprint of its training images.
 """
@@ -40,10 +40,10 @@ class HeldOut(NamedTuple):
     split: str
 
 
-def held_out(
-    run: Run, source: str | None, options: Mapping[str, Any] | None, most: int, work: Work
-) -> tuple[HeldOut | None, str | None]:
-    """Return at most `most` held-out images of a run and None; or None and the reason why there are none.
+def data_of(
+    run: Run, source: str | None, options: Mapping[str, Any] | None, work: Work
+) -> tuple[Dataset | None, str | None]:
+    """Return the data of a run and None; or None and the reason why there are none.
 
     Parameters
     ----------
@@ -53,8 +53,6 @@ def held_out(
         Source of its data. Default: the source with the recorded name, if it is built in or in the current folder.
     options
         Options of `load_dataset` that differ from those of the training.
-    most
-        Maximum number of images.
     work
         Progress callback.
 
@@ -81,11 +79,11 @@ def held_out(
         if source is not None:
             raise
         return None, f"The map has no images: {error}"
-    return _sample(dataset, most), None
+    return dataset, None
 
 
-def _sample(dataset: Dataset, most: int) -> HeldOut:
-    """Return a random sample of the held-out images."""
+def held_out(dataset: Dataset, most: int) -> HeldOut:
+    """Return a random sample of at most `most` held-out images."""
     name, split = next(
         (name, split)
         for name, split in (("test", dataset.test), ("validation", dataset.validation), ("train", dataset.train))

@@ -37,8 +37,8 @@ export async function json<T>(bundle: Bundle, name: string): Promise<T> {
 /** Load the manifest; throws if its format is not the one that this page reads. */
 export async function loadManifest(bundle: Bundle): Promise<Manifest> {
   const manifest = await json<Manifest>(bundle, "manifest.json");
-  if (manifest.format !== 2) {
-    throw new Error(`manifest.json has format ${String(manifest.format)}, but this page reads format 2; open it with the version of vaelab that wrote it`);
+  if (manifest.format !== 3) {
+    throw new Error(`manifest.json has format ${String(manifest.format)}, but this page reads format 3; open it with the version of vaelab that wrote it`);
   }
   for (const model of Object.values(manifest.models)) {
     model.likelihood = RENAMED_LIKELIHOODS[model.likelihood] ?? model.likelihood;

@@ -29,12 +29,13 @@ export function modelFacts(kind: Kind, d = 3): ModelFacts {
     figures: null,
     spread: { mean: axis(0), deviation: axis(1) },
     styles: null,
+    diagnosis: null,
   };
 }
 
 export function manifestOf(kinds: Kind[] = ["ae", "vae", "cvae"], classes = ["a", "b", "c"]): Manifest {
   return {
-    format: 2,
+    format: 3,
     vaelab: "0",
     name: "test",
     main: kinds[kinds.length - 1] ?? "vae",

@@ -71,6 +71,8 @@ export interface ModelFacts {
   spread: { mean: number[]; deviation: number[] };
   /** Correlation of each axis with each style, by the style's name; null if the images are not drawings, or are too few. */
   styles: Record<string, number[]> | null;
+  /** A line for each fault of the model, with its evidence and remedy; null if there were no images to look for faults on. */
+  diagnosis: string[] | null;
 }
 
 export interface FirstPicture {

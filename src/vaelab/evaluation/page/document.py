@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -15,6 +14,7 @@ from vaelab.evaluation.page.figure import figure
 from vaelab.evaluation.page.markup import Html, joined, tag, void
 from vaelab.evaluation.report import Report
 from vaelab.evaluation.results import Quantity, Section
+from vaelab.spelling import with_options
 
 MAIN = (
     {
@@ -139,7 +139,7 @@ def _moment(iso: str) -> str:
 def _section(section: Section) -> Html:
     parts = [tag("h2", section.title)]
     if section.left_out:
-        parts.append(tag("p", tag("strong", "Left out: "), _plain(section.left_out), class_="left-out"))
+        parts.append(tag("p", tag("strong", "Left out: "), with_options(section.left_out), class_="left-out"))
     parts += [tag("p", words, class_="lead" if at == 0 else None) for at, words in enumerate(section.words)]
     if section.quantities:
         parts.append(_table(section))
@@ -148,11 +148,6 @@ def _section(section: Section) -> Html:
         drawn = (figure(plot, f"{section.key}-{plot.key}", says) for plot in section.plots)
         parts.append(tag("div", *drawn, class_="plots"))
     return tag("section", *parts, id=section.key)
-
-
-def _plain(text: str) -> str:
-    """Return a text of the library with its parameters as on the command line, which is where most reports are made."""
-    return re.sub(r"`(\w+)`", lambda found: "--" + found[1].replace("_", "-"), text)
 
 
 def _table(section: Section) -> Html:

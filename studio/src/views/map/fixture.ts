@@ -29,6 +29,7 @@ export function model(changes: Partial<ModelFacts> = {}): ModelFacts {
     figures: null,
     spread: { mean: [0, 0, 0, 0, 0], deviation: [1, 1, 1, 1, 1] },
     styles: null,
+    diagnosis: null,
     ...changes,
   };
 }
