@@ -46,6 +46,9 @@ def test_the_report_names_the_run_in_its_command(
         page = opened(address, "view=report")
         page.page.get_by_text("Not evaluated yet").wait_for()
         assert page.text("pre code") == "vaelab evaluate 'my runs/first' tiny.npz"
+        faults = page.page.locator("[aria-labelledby=diagnosis] li").all_inner_texts()
+        assert [fault[: fault.index(".")] for fault in faults] == ["Near-duplicate data", "Training too short"]
+        assert page.page.evaluate(NARROW)[0] == 0
 
 
 def test_colours_and_long_names(opened: Opener, tmp_path: Path) -> None:

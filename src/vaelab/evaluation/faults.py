@@ -107,7 +107,7 @@ def _of_data(symptoms: Symptoms, config: ResolvedConfig, dataset: Dataset) -> It
             "near-duplicate data",
             f"{_percent(symptoms.copies)} of the held-out {noun}s are nearly the same as a training {noun}, so figures on them "
             f"do not tell how the model does on new {noun}s.",
-            f"Keep one {noun} of each group of copies before the data are split (docs/faq.md).",
+            f"Keep one {noun} of each group of copies before the data are split, such as `np.unique(images, axis=0)`.",
         )
     if config.model.model == "cvae" and len(few := np.flatnonzero(symptoms.counts < FEW_IMAGES)):
         kept = [name for index, name in enumerate(dataset.classes) if symptoms.counts[index] >= FEW_IMAGES]
