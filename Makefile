@@ -59,8 +59,17 @@ test: $(INSTALLED_DEV)
 	@$(PAGE) || echo "skipped: the page of vaelab studio and its tests"
 	$(BIN)/python -m pytest $(WORKERS)
 
+# trackio needs an older Pillow, so it is in an environment of its own, which takes everything else from .venv.
+TRACKIO := .venv/trackio
+$(TRACKIO)/installed: Makefile $(INSTALLED_DEV)
+	$(BIN)/python -m venv --clear $(TRACKIO)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' > \
+	    "$$($(TRACKIO)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	$(TRACKIO)/bin/python -m pip --quiet --disable-pip-version-check install trackio==0.43.0
+	@touch $@
+
 FILES ?= tests
-test-slow: $(INSTALLED_DEV)
+test-slow: $(INSTALLED_DEV) $(TRACKIO)/installed
 	$(BIN)/python -m pytest -m slow --durations 5 $(FILES)
 
 # The long checks of docs/reliability.md: more than an hour. The fuzzing needs the package atheris.

@@ -232,11 +232,14 @@ def test_the_locked_versions_are_those_that_the_project_asks_for() -> None:
 def test_make_installs_locked_versions_only() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     uses = [line for line in text.splitlines() if re.search(r"\bpip\b.* install|\(PIP\) install|-m build", line)]
-    assert len(uses) == 5
+    assert len(uses) == 6
     unlocked = [line for line in uses if "$(PIP)" not in line and "$(LOCKED)" not in line]
-    assert all(line.endswith((" install uv", "pip-audit; }")) for line in unlocked), (
-        unlocked
-    )  # the tools of lock and audit
+    tools = (
+        " install uv",
+        "pip-audit; }",
+        " install trackio==0.43.0",
+    )  # of lock and audit, and an environment of its own
+    assert all(line.endswith(tools) for line in unlocked), unlocked
     assert "PIP := $(LOCKED) " in text
 
 

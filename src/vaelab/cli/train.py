@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vaelab.cli import several
+from vaelab.cli import loggers, several
 from vaelab.cli.app import (
     GROUPS,
     Flag,
@@ -21,6 +21,7 @@ from vaelab.cli.app import (
     load_source,
     source_arguments,
 )
+from vaelab.cli.loggers import LoggerName
 from vaelab.cli.several import Processes
 from vaelab.cli.train_options import TrainOptions, as_config
 from vaelab.cli.train_run import new_folder, total_time, train_one
@@ -55,6 +56,7 @@ def train(
     preset: Annotated[PresetName | None, Parameter(group=RUN, help=PRESET_HELP)] = None,
     out: Annotated[Path | None, Parameter(group=RUN)] = None,
     resume: Annotated[Flag, Parameter(group=RUN)] = False,
+    log: Annotated[list[LoggerName] | None, Parameter(group=RUN, negative_iterable=())] = None,
     processes: Processes = None,
     trust_code: Annotated[TrustCode, Parameter(group=RUN)] = False,
 ) -> None:
@@ -69,9 +71,14 @@ def train(
         Run folder. Default: a new one, runs/NAME-MODEL.
     resume
         Continue the run in --out: to the end of its budget, or of a new one given by --epochs or --seconds.
+    log
+        Also log the figures to tensorboard, mlflow or trackio; repeat the option for several. They
+        write to local files. Needs: pip install "vaelab[tensorboard]", "vaelab[mlflow]" or trackio.
     """
     from vaelab.progress import say
 
+    names = list(dict.fromkeys(log or ()))
+    loggers.expect_installed(names)
     several.start(processes)
     config = as_config(settings)
     if not resume and several.is_restarted(out):  # the run has the budget, which may be used up
@@ -94,18 +101,19 @@ def train(
             config = with_preset(preset, config, likelihood=default_likelihood(dataset.train))
         trust = ["--trust-code"] if custom else []
         command = ["vaelab", "train", source, *source_arguments(options), *trust]
+        command += [word for name in names for word in ("--log", name)]
         if config.model.model == "all":
             from vaelab.cli.train_all import train_all
 
             folder = several.broadcast(out or new_folder(f"{dataset.name}-all"))
-            train_all(config, dataset, folder, resume, [*command, "--model", "all"], trust_code)
+            train_all(config, dataset, folder, resume, [*command, "--model", "all"], trust_code, names)
             return
         import_pytorch()
         from vaelab.training.resolve import resolve
 
         folder = several.broadcast(out or new_folder(f"{dataset.name}-{resolve(config, dataset).model.model}"))
         resume_command = [*command, "--out", str(folder), "--resume"]
-        train_one(config, dataset, folder, resume, resume_command=resume_command, trust_code=trust_code)
+        train_one(config, dataset, folder, resume, resume_command=resume_command, trust_code=trust_code, log=names)
         say(total_time())
         say(f"next: {shlex.join(['vaelab', 'sample', str(folder), *trust, '--out', 'samples.png'])}")
 

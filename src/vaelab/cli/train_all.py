@@ -7,6 +7,7 @@ after them. It is trained first and for half of the time: most people use only t
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +18,18 @@ from vaelab.errors import ConfigError
 from vaelab.run_folder import CONFIG
 
 if TYPE_CHECKING:
+    from vaelab.cli.loggers import LoggerName
     from vaelab.data import Dataset
 
 
 def train_all(
-    config: Config, dataset: Dataset, folder: Path, resume: bool, command: list[str], trust_code: bool = False
+    config: Config,
+    dataset: Dataset,
+    folder: Path,
+    resume: bool,
+    command: list[str],
+    trust_code: bool = False,
+    log: Sequence[LoggerName] = (),
 ) -> None:
     """Train each kind of model that the data allow, in turn; with `resume`, continue those that exist.
 
@@ -39,6 +47,8 @@ def train_all(
         Words of this command without --out and --resume.
     trust_code
         With `resume`, import the custom networks that the runs name.
+    log
+        Names of the loggers to which the figures of each training go.
 
     Raises
     ------
@@ -70,7 +80,7 @@ def train_all(
                 say(f"{place}: was trained for that long already")
                 continue
         resume_command = [*command, "--out", str(folder), "--resume"]
-        train_one(settings, dataset, place, exists, resume_command=resume_command, trust_code=trust_code)
+        train_one(settings, dataset, place, exists, resume_command=resume_command, trust_code=trust_code, log=log)
     say(total_time())
     place = " ".join([shlex.quote(str(folder)), *(word for word in command if word == "--trust-code")])
     say(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from vaelab.errors import RunError, counted
 from vaelab.spelling import with_options
 
 if TYPE_CHECKING:
+    from vaelab.cli.loggers import LoggerName
     from vaelab.config import Config
     from vaelab.data import Dataset
     from vaelab.runs import Run
@@ -33,6 +34,7 @@ def train_one(
     *,
     resume_command: list[str],
     trust_code: bool = False,
+    log: Sequence[LoggerName] = (),
 ) -> None:
     """Train into a run folder, report the result and draw the run's pictures.
 
@@ -50,6 +52,8 @@ def train_one(
         Words of the command that continues the run, printed after Ctrl-C.
     trust_code
         With `resume`, import the custom networks that the run names.
+    log
+        Names of the loggers to which the figures go.
 
     Raises
     ------
@@ -77,7 +81,7 @@ def train_one(
                 pass
         return
     try:
-        state = _shown(training, folder, dataset)
+        state = _shown(training, folder, dataset, log, resume)
     except (KeyboardInterrupt, SystemExit) as stop:
         try:
             saved = runs.resume_facts(runs.open_run(folder)) or runs.NOTHING_DONE
@@ -111,21 +115,27 @@ def train_one(
             say(line)
 
 
-def _shown(training: Generator[Progress], folder: Path, dataset: Dataset) -> Progress:
-    """Run a training to its end with a display of its progress, and return the last one."""
+def _shown(
+    training: Generator[Progress], folder: Path, dataset: Dataset, names: Sequence[LoggerName], resume: bool
+) -> Progress:
+    """Run a training to its end with a display of its progress, which is logged too, and return the last one."""
     from vaelab import runs
+    from vaelab.cli.loggers import opened
     from vaelab.progress import TrainingDisplay, say, work_bar
 
-    with closing(training):
+    with opened(names, folder, resume=resume) as log, closing(training):
         with work_bar(waiting="preparing the training"):
             state = next(training)  # raises the errors of the configuration before anything else is printed
         several.note_job(folder)
-        for line in introduction(runs.open_run(folder), dataset):
+        run = runs.open_run(folder)
+        for line in introduction(run, dataset):
             say(with_options(line))
+        log.start(run, state)
         with TrainingDisplay() as display:
             display.show(state)
             for state in training:
                 display.show(state)
+                log.record(state)
     return state
 
 

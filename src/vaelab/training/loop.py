@@ -46,6 +46,9 @@ class Progress:
     images_per_second: float
     """Training speed since the last progress; 0 if no step was taken since."""
 
+    learning_rate: float
+    """Learning rate of the last step; NaN before the first one."""
+
     train: runs.Averages
     """Figures over the training images since the last progress, with the weights as they changed."""
 
@@ -254,6 +257,7 @@ class Loop:
             seconds=elapsed,
             seconds_left=elapsed * (1 - fraction) / fraction if fraction else math.inf,
             images_per_second=self.speed,
+            learning_rate=trainer.learning_rate,
             train=self.train,
             validation=trainer.last_validation,
             skipped=trainer.skipped,

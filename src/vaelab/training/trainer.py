@@ -57,6 +57,7 @@ class Trainer:
         self.validated_step, self.validated_fraction = 0, 0.0  # at the last validation
         self.best: Best | None = None
         self.last_validation: Averages | None = None
+        self.learning_rate = math.nan  # of the last step
         self.added = self.taken = Sums()  # of the sums: those no longer on the device, and all at the last `take_sums`
 
     @property
@@ -74,6 +75,7 @@ class Trainer:
         with exact_convolutions():
             schedule = schedule_at(config, fraction, self.halvings)
             self.runner.step(self.batches.at(self.step, samples), schedule, objective)
+        self.learning_rate = float(schedule.learning_rate)
         self.step += 1
         if ema.is_due(self.step):
             ema.update_average(self.state.averaged, self.state.weights, ema.averaging_fraction(self.step, config.ema))
