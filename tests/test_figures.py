@@ -83,7 +83,7 @@ def coloured(picture: Image.Image, colour: str) -> np.ndarray:
     return np.abs(np.asarray(picture).astype(int) - wanted).max(axis=2) < 12
 
 
-def test_a_rate_that_is_small_beside_the_distortion_is_seen_to_rise() -> None:
+def test_a_rate_that_is_small_beside_the_distortion_is_seen_to_rise_and_their_lines_cannot_cross() -> None:
     lines = [
         {
             "epoch": float(n),
@@ -93,11 +93,29 @@ def test_a_rate_that_is_small_beside_the_distortion_is_seen_to_rise() -> None:
         }
         for n in range(1, 10)
     ]
-    curve = coloured(training_curve(lines, ""), RATE)
-    height, width = curve.shape
-    inside = curve[:, width * 55 // 100 : width * 92 // 100]  # without the axis and its name
-    rows = np.flatnonzero(inside.any(axis=1))
-    assert rows[-1] - rows[0] > height / 2
+    picture = training_curve(lines, "")
+    rows = []
+    for colour in (DISTORTION, RATE):
+        inside = coloured(picture, colour)[:, picture.width * 60 // 100 :]  # without the name of the axis
+        rows.append(np.flatnonzero(inside.any(axis=1)))
+        assert rows[-1][-1] - rows[-1][0] > picture.height / 4
+    assert rows[0][-1] < rows[1][0]
+
+
+def test_the_best_validation_is_inside_the_training_curve() -> None:
+    figures = [200.0, 100.0, *np.linspace(101, 160, 28)]  # soon overfitted
+    lines = [
+        {
+            "epoch": float(n),
+            "step": n,
+            "train": {"nats": 90.0},
+            "validation": {"nats": v, "distortion": v - 9, "rate": 9.0},
+        }
+        for n, v in enumerate(figures, 1)
+    ]
+    inside = coloured(training_curve(lines, ""), DISTORTION)[:, 648:]
+    last_epochs = inside[:, 300:]
+    assert np.flatnonzero(inside.any(axis=1))[-1] > np.flatnonzero(last_epochs.any(axis=1))[-1] + 20
 
 
 def test_a_named_mark_leaves_a_small_ellipse_to_be_seen() -> None:

@@ -23,6 +23,7 @@ from vaelab.figures.fonts import families_for, font_for
 from vaelab.files import atomic_write
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PAPER, INK = (255, 255, 255), (40, 40, 40)
@@ -167,7 +168,7 @@ def reconstruction_sheet(
 
 
 def training_curve(lines: Sequence[dict[str, Any]], title: str, *, stochastic: bool = True) -> Image.Image:
-    """Plot −ELBO of training and validation, distortion and rate over epochs, in nats per image, from `metrics.jsonl`.
+    """Plot −ELBO of training and validation over epochs, in nats per image, from `metrics.jsonl`, and below each other its terms.
 
     An autoencoder is not `stochastic`: it has no rate, and its distortion is drawn alone.
     """
@@ -176,37 +177,46 @@ def training_curve(lines: Sequence[dict[str, Any]], title: str, *, stochastic: b
 
     figure = Figure(figsize=(9 if stochastic else 4.8, 3.6), layout="constrained", dpi=DOTS_PER_INCH)
     FigureCanvasAgg(figure)
-    total, *others = figure.subplots(1, 1 + stochastic, squeeze=False)[0]
-    parts = [(total, "nats", "#0b6fa4")]
-    for halves in others:  # the rate is often a tenth of the distortion, so it has its own scale
-        parts += [(halves, "distortion", DISTORTION), (halves.twinx(), "rate", RATE)]
-        halves.set_title("distortion and rate, validation", fontsize=10)
+    grid = figure.add_gridspec(2, 1 + stochastic)
+    total = figure.add_subplot(grid[:, 0])
+    panels = [(total, "nats", "#0b6fa4")]
+    if (
+        stochastic
+    ):  # a panel each: the rate is often a tenth of the distortion, and lines of two scales would cross anywhere
+        upper = figure.add_subplot(grid[0, 1])
+        upper.set_title("the two terms of −ELBO, validation", fontsize=10)
+        panels += [(upper, "distortion", DISTORTION), (figure.add_subplot(grid[1, 1], sharex=upper), "rate", RATE)]
+        upper.tick_params(labelbottom=False)
     lines = [line for line in lines if "train" in line]
     epochs, training = _even_intervals(lines)
     total.plot(epochs, training, color="#999999", label="training")
     checked = [line for line in lines if "validation" in line]
-    if checked:
-        at = [line["epoch"] for line in checked]
-        for axes, name, colour in parts:
-            values = [line["validation"][name] for line in checked]
-            axes.plot(at, values, "o-", ms=3, color=colour, label="validation")
-    # Scale to the last 90 %: the initial decrease would flatten the rest of the curve.
-    later = training[len(training) // 10 :]
-    later += [line["validation"]["nats"] for line in checked[len(checked) // 10 :]]
-    if len(later) > 4 and np.isfinite(later).all():
-        low, high = min(later), max(later)
-        total.set_ylim(low - 0.05 * (high - low) - 0.5, high + 0.05 * (high - low) + 0.5)
-    total.set_title(title, fontsize=10)
-    total.set_ylabel("nats per image")
-    for axes, name, colour in parts[1:]:
-        axes.set_ylabel(f"{name}, nats per image", color=colour)
-        axes.tick_params(axis="y", labelcolor=colour)
-    for axes in (total, *others):
-        axes.set_xlabel("epochs")
+    at = [line["epoch"] for line in checked]
+    nats = [line["validation"]["nats"] for line in checked]
+    first = min(len(nats) // 10, nats.index(min(nats))) if nats else 0  # the best is always seen
+    for axes, name, colour in panels:
+        values = [line["validation"][name] for line in checked]
+        axes.plot(at, values, "o-", ms=3, color=colour, label="validation")
+        _scale(axes, values[first:] + (training[len(training) // 10 :] if axes is total else []))
+        axes.set_ylabel(
+            "nats per image" if axes is total else f"{name} (nats)", color="black" if axes is total else colour
+        )
         axes.grid(alpha=0.25)
-    if total.get_legend_handles_labels()[0]:
+    for axes in (total, panels[-1][0]):
+        axes.set_xlabel("epochs")
+    figure.align_ylabels([axes for axes, *_ in panels[1:]])
+    total.set_title(title, fontsize=10)
+    if epochs:
         total.legend(fontsize=8, frameon=False)
     return _render(figure)
+
+
+def _scale(axes: Axes, later: Sequence[float]) -> None:
+    """Scale to the values of the last 90 % of the training: the initial change would flatten the rest."""
+    if len(later) > 4 and np.isfinite(later).all():
+        low, high = min(later), max(later)
+        margin = 0.05 * (high - low) or 0.5
+        axes.set_ylim(low - margin, high + margin)
 
 
 def _even_intervals(lines: Sequence[dict[str, Any]]) -> tuple[list[float], list[float]]:
