@@ -8,11 +8,13 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hub_stub import Hub
 from PIL import Image, ImageDraw
 
 from vaelab.data.strokes import draw_strokes
@@ -79,6 +81,10 @@ def draw_reader_files(folder: Path) -> None:
 def test_the_code_of_a_page_runs_as_printed(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VAELAB_CACHE_DIR", str(tmp_path / "cache"))
+    hub = Hub()
+    threading.Thread(target=hub.serve_forever, daemon=True).start()
+    for name, value in {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_good", "HF_HOME": str(tmp_path / "hub")}.items():
+        monkeypatch.setenv(name, value)
     draw_reader_files(tmp_path)
     namespace: dict[str, object] = {}
     for language, code in blocks(page):

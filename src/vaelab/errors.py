@@ -45,6 +45,10 @@ class StudioError(VaelabError, RuntimeError):
     """The page of `vaelab studio` cannot be served: it is not built, or a package is not installed."""
 
 
+class HubError(VaelabError, RuntimeError):
+    """The Hugging Face Hub cannot be reached, refuses a request, or has no such repository."""
+
+
 class TrainingError(VaelabError, RuntimeError):
     """A training that cannot continue, such as a loss that stays NaN."""
 

@@ -16,20 +16,34 @@ from vaelab.cli.app import INTERRUPTED, app  # isort: skip - first: the total ti
 
 from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
-from vaelab.cli import data, diagnose, evaluate, explore, export, generate, serve, several, studio, train
+from vaelab.cli import data, diagnose, evaluate, explore, export, generate, hub, serve, several, studio, train
 from vaelab.errors import RunWarning, TrainingError, VaelabError, did_you_mean, printable, shortened
 from vaelab.spelling import with_current_names, with_options
 
 ORDER = (
     *("train", "sample", "reconstruct", "encode", "score", "evaluate", "diagnose", "compare"),
-    *("traverse", "interpolate", "manifold", "restyle", "posterior", "studio", "serve", "export", "data"),
+    *("traverse", "interpolate", "manifold", "restyle", "posterior", "studio", "serve"),
+    *("export", "push", "pull", "data"),
 )
 """The commands in the order of use, in which the help lists them."""
 
 for rank, name in enumerate(ORDER):
     app[name].sort_key = rank
 
-__all__ = ["app", "data", "diagnose", "evaluate", "explore", "export", "generate", "main", "serve", "studio", "train"]
+__all__ = [
+    "app",
+    "data",
+    "diagnose",
+    "evaluate",
+    "explore",
+    "export",
+    "generate",
+    "hub",
+    "main",
+    "serve",
+    "studio",
+    "train",
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

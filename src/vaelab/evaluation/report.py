@@ -45,7 +45,7 @@ from vaelab.evaluation.train_on_synthetic import train_on_synthetic_section
 from vaelab.evaluation.work import Work, silent
 from vaelab.files import atomic_write
 from vaelab.inference.trained import TrainedModel
-from vaelab.runs import config_digest, open_run, read_metrics
+from vaelab.runs import config_digest, open_run, read_metrics, weights_digest
 from vaelab.seal import sealed, unsealed
 from vaelab.version import __version__
 
@@ -224,9 +224,6 @@ def _first_sentence(section: Section) -> str:
 
 def _facts(context: EvaluationContext) -> dict[str, Any]:
     model, data, versus = context.model, context.dataset, context.versus
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.model.state_dict().items()):
-        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     return {
         "vaelab": __version__,
         "model": {
@@ -236,7 +233,7 @@ def _facts(context: EvaluationContext) -> dict[str, Any]:
             "weights": sum(weight.numel() for weight in model.model.parameters()),
             "shape": list(model.model.shape),
             "classes": list(model.classes),
-            "weights_sha256": digest.hexdigest(),
+            "weights_sha256": weights_digest(model.model.state_dict()),
         },
         "data": {
             "name": data.name,

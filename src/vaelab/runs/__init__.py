@@ -44,7 +44,7 @@ from vaelab.runs.run import (
     remove_temporaries,
     with_networks,
 )
-from vaelab.runs.weights import Best, LatentStats, load_model, save_weights, weight_facts
+from vaelab.runs.weights import Best, LatentStats, load_model, save_weights, saved_digest, weight_facts, weights_digest
 
 __all__ = [
     "CONFIG",
@@ -79,7 +79,9 @@ __all__ = [
     "resume_facts",
     "save_resume",
     "save_weights",
+    "saved_digest",
     "was_saved",
     "weight_facts",
+    "weights_digest",
     "with_networks",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -125,6 +126,20 @@ def load_model(run: Run) -> Model:
             "as they were when the run was trained, or train again"
         ) from error
     return model.eval()
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of weights by which a report names them, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def saved_digest(run: Run) -> str:
+    """Return `weights_digest` of the weights of a run, which are checked; no custom network is imported for it."""
+    weights, _ = load_tensors(run.folder / WEIGHTS, NO_WEIGHTS, partial(_expect_fitting, run))
+    return weights_digest(weights)
 
 
 NO_WEIGHTS = "no weights yet: its training has not saved any"
