@@ -466,7 +466,19 @@ def test_commands_are_listed_in_the_order_of_use(capsys: pytest.CaptureFixture[s
     call("--help")
     listed = re.findall(r"^│ ([a-z]+) ", capsys.readouterr().out, re.MULTILINE)
     first = ["train", "sample", "reconstruct", "encode", "score", "evaluate", "diagnose", "compare"]
-    rest = ["traverse", "interpolate", "manifold", "restyle", "posterior", "studio", "serve", "export", "data"]
+    rest = [
+        "traverse",
+        "interpolate",
+        "manifold",
+        "restyle",
+        "posterior",
+        "studio",
+        "serve",
+        "export",
+        "push",
+        "pull",
+        "data",
+    ]
     assert listed == first + rest
 
 
