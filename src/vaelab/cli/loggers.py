@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, final
 
 from vaelab.errors import ConfigError, shortened
-from vaelab.progress import say
 from vaelab.run_folder import CONFIG
 
 if TYPE_CHECKING:
@@ -192,6 +191,8 @@ class Log:
 
     def start(self, run: Run, progress: Progress) -> None:
         """Record the configuration of a run, whose training begins or is resumed, and the first progress."""
+        from vaelab.progress import say
+
         if self.resume:
             self.validation = progress.validation  # recorded before
         self._each(lambda logger: logger.start(parameters(run), progress.step if self.resume else 0))
@@ -222,6 +223,8 @@ class Log:
 
     def _each(self, work: Callable[[Logger], None]) -> None:
         """Do `work` for each logger; one that fails is left out from then on."""
+        from vaelab.progress import say
+
         for name, logger in list(self.loggers.items()):
             try:
                 work(logger)
