@@ -1,5 +1,6 @@
 """`vaelab train --log` and the example of loggers: what they record, that they contact nobody, and what becomes of failures."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -56,6 +57,9 @@ def events(folder: Path) -> EventAccumulator:
 
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # of MLflow's own queries
+@pytest.mark.filterwarnings(
+    "ignore:unclosed database", "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # and of its store
 def test_a_training_and_its_continuation_are_one_run(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tests")
@@ -88,6 +92,7 @@ def test_a_training_and_its_continuation_are_one_run(source: str, monkeypatch: p
     assert run.data.params["epochs"] == "3"
     history = client.get_metric_history(run.info.run_id, "validation/nats")
     assert {each.step for each in history} == {each.step for each in validations}
+    gc.collect()  # closes the store here, and not in a later test
 
 
 def test_a_logger_that_is_not_installed_is_refused_before_anything_is_read(
