@@ -130,6 +130,7 @@ COMMANDS = {
     "score": ["run", "tiny.npz", "--out", "x.csv"],
     "evaluate": ["run", "tiny.npz"],
     "diagnose": ["run", "tiny.npz"],
+    "detect": ["run", "tiny.npz"],
     "traverse": ["run", "--out", "x.png"],
     "interpolate": ["run", "tiny.npz:0", "tiny.npz:1", "--out", "x.png"],
     "manifold": ["run", "--out", "x.png"],

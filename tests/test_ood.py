@@ -16,10 +16,13 @@ from sklearn.metrics import roc_auc_score
 import vaelab.evaluation.ood as module
 from vaelab.config import Config
 from vaelab.data import Dataset, Split, dataset_from
+from vaelab.data.of_run import not_trained_on
 from vaelab.errors import DataError
 from vaelab.evaluation.context import EvaluationContext, Settings
-from vaelab.evaluation.ood import auroc, ood_section, outlier_split, png_bits, roc_curve
+from vaelab.evaluation.ood import auroc, ood_section, roc_curve
 from vaelab.evaluation.results import Lines, Section, Sheet
+from vaelab.inference import outlier_scores
+from vaelab.inference.outlier_scores import png_bits
 from vaelab.inference.trained import TrainedModel
 
 
@@ -67,14 +70,14 @@ def test_png_bits_are_those_of_the_file() -> None:
     grey = rng.integers(0, 256, (2, 1, 12, 9), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(grey[0, 0]).save(file, "PNG", optimize=True)
-    assert png_bits(grey)[0] == 8 * len(file.getvalue())
+    assert png_bits(grey, binary=False)[0] == 8 * len(file.getvalue())
     flat = np.full_like(grey, 7)
-    assert (png_bits(flat) < png_bits(grey)).all()
+    assert (png_bits(flat, binary=False) < png_bits(grey, binary=False)).all()
     binary = np.where(grey > 127, 255, 0).astype(np.uint8)
     # A bit a pixel, not a byte: about 2 bytes and a filter's a row.
-    assert (png_bits(binary) < png_bits(grey) - 8 * 50).all()
+    assert (png_bits(binary, binary=True) < png_bits(grey, binary=False) - 8 * 50).all()
     colour = rng.integers(0, 256, (2, 3, 12, 9), dtype=np.uint8)
-    assert (png_bits(colour) > png_bits(grey) + 8 * 150).all()
+    assert (png_bits(colour, binary=False) > png_bits(grey, binary=False) + 8 * 150).all()
 
 
 def untrained(tiny: Dataset, config: Config, kind: Any = "cvae") -> TrainedModel:
@@ -156,7 +159,7 @@ def test_the_label_of_both_sides_is_what_the_model_reads(
         read.append(len(images))
         return torch.full((len(images),), 2)
 
-    monkeypatch.setattr(module, "likeliest_labels", likeliest)
+    monkeypatch.setattr(outlier_scores, "likeliest_labels", likeliest)
     model = untrained(tiny, tiny_config)
     first = of(tiny, model, noise(40))
     assert read == [70]
@@ -183,10 +186,12 @@ def test_a_source_without_test_images_brings_what_it_has(tiny: Dataset, tiny_con
 def test_all_images_of_a_source_without_its_own_test_set_are_outliers(tiny: Dataset) -> None:
     few = dataset_from(noise(30).test.images)
     assert 0 < len(few.test) < 30
-    assert len(outlier_split(few, tiny)) == 30
+    assert len(not_trained_on(few, tiny.fingerprint)) == 30
     own = dataset_from({"train": noise(30).test.images, "test": noise(7).test.images})
-    assert len(outlier_split(own, tiny)) == 7
-    assert len(outlier_split(few, few)) == len(few.test)  # its training images are no outliers to a model of them
+    assert len(not_trained_on(own, tiny.fingerprint)) == 7
+    assert len(not_trained_on(few, few.fingerprint)) == len(
+        few.test
+    )  # its training images are no outliers to a model of them
 
 
 def test_no_other_source_leaves_it_out(tiny: Dataset, tiny_config: Config) -> None:

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from vaelab.errors import VaelabError
     from vaelab.estimators.estimator import VAE, Autoencoder, ConditionalVAE
     from vaelab.evaluation.diagnosis import Diagnosis, diagnose
+    from vaelab.estimators.outlier_detector import OutlierDetector
     from vaelab.evaluation.page import save_page
     from vaelab.evaluation.report import Report, evaluate
+    from vaelab.inference.detection import Detection, detect
     from vaelab.inference.explore import interpolate, manifold, posterior, restyle, traverse
     from vaelab.inference.onnx import export_onnx
     from vaelab.inference.trained import TrainedModel, load
@@ -41,6 +43,9 @@ _HOMES = {
     "VAE": "estimators.estimator",
     "Diagnosis": "evaluation.diagnosis",
     "diagnose": "evaluation.diagnosis",
+    "OutlierDetector": "estimators.outlier_detector",
+    "Detection": "inference.detection",
+    "detect": "inference.detection",
     "Report": "evaluation.report",
     "evaluate": "evaluation.report",
     "export_onnx": "inference.onnx",
@@ -64,7 +69,9 @@ __all__ = [
     "Config",
     "Dataset",
     "Diagnosis",
+    "Detection",
     "ModelConfig",
+    "OutlierDetector",
     "Progress",
     "Report",
     "Split",
@@ -74,6 +81,7 @@ __all__ = [
     "__version__",
     "dataset_from",
     "diagnose",
+    "detect",
     "evaluate",
     "export_onnx",
     "fit",

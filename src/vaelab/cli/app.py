@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vaelab.data import Dataset
     from vaelab.inference.trained import TrainedModel
     from vaelab.progress import Report
+    from vaelab.runs import Run
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
@@ -184,6 +185,32 @@ def load_data_of_run(run: Path, source: str, options: SourceOptions | None) -> D
 
     given = given_options(options)
     return _with_notes(source, lambda report: of_run.load_data_of_run(run, source, given, progress=report))
+
+
+def data_of_run(run: Run, options: SourceOptions | None, command: str) -> Dataset:
+    """Load the data that a run was trained on by their name: a built-in name, or a file or folder in the current folder.
+
+    Raises
+    ------
+    DataError
+        If they are not found, or are other data; the message names the `command` that gives their source.
+    """
+    from vaelab.data.sources import found_again
+
+    name = run.data.source
+    found = found_again(name)
+    if found is None:
+        raise DataError(
+            f"{run.folder}: was trained on {name!r}, which is neither a built-in name nor in the current folder; give its "
+            f"source: {command}"
+        )
+    dataset = load_data_of_run(run.folder, found, options)
+    if dataset.fingerprint != run.data.fingerprint:
+        raise DataError(
+            f"{run.folder}: was trained on {name!r} with fingerprint {run.data.fingerprint[:8]}…, but {found!r} has "
+            f"{dataset.fingerprint[:8]}…; give the same data: {command}, with the options of the training"
+        )
+    return dataset
 
 
 SPLIT_NOTES = ("Held out ", "Used the source's ", "The source has no training images")

@@ -18,16 +18,16 @@ from vaelab.cli.app import (
     SourceOptions,
     TrustCode,
     app,
+    data_of_run,
     expect_files,
     import_pytorch,
-    load_data_of_run,
     load_for_run,
     load_model,
     show,
     source_arguments,
 )
 from vaelab.cli.several import Processes
-from vaelab.errors import DataError, RunError, counted, printable
+from vaelab.errors import RunError, counted, printable
 from vaelab.spelling import option, with_options
 
 if TYPE_CHECKING:
@@ -93,14 +93,18 @@ def evaluate(
     folder = out or run
     _expect_writable(folder)
     dataset = several.in_turn(
-        lambda: _data_of_run(record, options) if source is None else load_for_run(run, source, options)
+        lambda: (
+            data_of_run(record, options, f"vaelab evaluate {shlex.quote(str(run))} SOURCE")
+            if source is None
+            else load_for_run(run, source, options)
+        )
     )
     outliers = None if versus is None else several.in_turn(lambda: _outliers(run, versus, options))
     distributed.expect_same(data=f"{dataset.name} {dataset.fingerprint[:12]}", model=weights_of(model)[:12])
     if outliers is not None:
-        from vaelab.evaluation.ood import outlier_split
+        from vaelab.data.of_run import not_trained_on
 
-        used = counted(len(outlier_split(outliers, dataset)), "image")
+        used = counted(len(not_trained_on(outliers, dataset.fingerprint)), "image")
         say(f"outliers: {used} of {outliers.name}")
     same_data = dataset.fingerprint == record.data.fingerprint
     if not same_data:
@@ -169,27 +173,6 @@ def compare(runs: Annotated[list[Path], Parameter(negative_iterable=())], /) -> 
         raise RunError(f"got {counted(len(runs), 'run')}; expected two or more to compare: vaelab compare RUN RUN")
     reports = {name: read_report(path) for name, path in zip(_names(runs), runs, strict=True)}
     _print_table(compare_reports(reports))
-
-
-def _data_of_run(run: Run, options: SourceOptions | None) -> Dataset:
-    """Load the data that a run was trained on by their name: a built-in name, or a file or folder in the current folder."""
-    from vaelab.data.sources import found_again
-
-    name = run.data.source
-    command = f"vaelab evaluate {shlex.quote(str(run.folder))} SOURCE"
-    found = found_again(name)
-    if found is None:
-        raise DataError(
-            f"{run.folder}: was trained on {name!r}, which is neither a built-in name nor in the current folder; give its "
-            f"source: {command}"
-        )
-    dataset = load_data_of_run(run.folder, found, options)
-    if dataset.fingerprint != run.data.fingerprint:
-        raise DataError(
-            f"{run.folder}: was trained on {name!r} with fingerprint {run.data.fingerprint[:8]}…, but {found!r} has "
-            f"{dataset.fingerprint[:8]}…; give the same data: {command}, with the options of the training"
-        )
-    return dataset
 
 
 def _outliers(run: Path, source: str, options: SourceOptions | None) -> Dataset:

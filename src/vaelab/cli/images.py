@@ -252,6 +252,7 @@ def open_images(
     split: SplitName | None,
     label: Sequence[str] | None = None,
     count: int | None = None,
+    any_label: bool = False,
 ) -> Given:
     """Return the images of a data source, or image files and images of sources, for a model; they are read when they are needed.
 
@@ -263,15 +264,18 @@ def open_images(
         Labels of the images: one for all, or one for each. Default: those of the source, else the model infers them.
     count
         Maximum number of images of a source that is not the only one. Default: all of them.
+    any_label
+        Whether the model needs no labels, so that images of classes that it does not know are read, too.
     """
     from vaelab.inference.given import given_arrays, given_source
 
     if len(texts) == 1 and not is_single(texts[0]):
-        dataset = load_for_run(run, texts[0], options, any_class=bool(label), every=split == "all")
+        any_class = any_label or bool(label)
+        dataset = load_for_run(run, texts[0], options, any_class=any_class, every=split == "all")
         name = split_name(dataset, split)
         labels = each_label(label, dataset.count(name)) if label else None
-        return given_source(model, dataset, name, source=texts[0], labels=labels)
-    reader = Reader(run, model, options, prepare=False, labels_given=bool(label))
+        return given_source(model, dataset, name, source=texts[0], labels=labels, any_label=any_label)
+    reader = Reader(run, model, options, prepare=False, labels_given=any_label or bool(label))
     read = [image for text in texts for image in reader.several(text, split, count or 10**9)]
     labels = each_label(label, len(read)) if label else [image.label for image in read]
     return given_arrays(model, stack(read), labels, [image.name for image in read])

@@ -11,8 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+
+from vaelab.data.arrays import has_own_test
 from vaelab.data.builtin import BUILTIN
-from vaelab.data.dataset import Dataset, Loading
+from vaelab.data.dataset import Dataset, Loading, Split
 from vaelab.data.resize import Fit, Progress, resize_dataset
 from vaelab.data.select import Selection, select_from
 from vaelab.data.sources import found_again, is_of_image_files, load_dataset
@@ -110,6 +113,16 @@ def source_of(run: Path) -> str:
             f"{run}: was trained on {name!r}, which is neither a built-in name nor in the current folder; give its `source`"
         )
     return source
+
+
+def not_trained_on(other: Dataset, fingerprint: str) -> Split:
+    """Return images that a model trained on data with this fingerprint was not trained on.
+
+    They are the test images of a source that has its own, else all its images; of the same data, the test images.
+    """
+    if has_own_test(other) or (len(other.test) and other.fingerprint == fingerprint):
+        return other.test
+    return Split(np.concatenate([split.images for split in (other.train, other.validation, other.test)]))
 
 
 def _attempts(

@@ -24,16 +24,16 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_consistent_length, column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
+from sklearn.utils.validation import assert_all_finite, check_is_fitted
 
 from vaelab import runs
 from vaelab.config import Config, ModelConfig, ModelName, ResolvedConfig, TrainConfig
 from vaelab.data import Dataset, Split
-from vaelab.data.arrays import channels_first, label_values
-from vaelab.data.layout import as_levels, describe_shape
+from vaelab.data.arrays import label_values
 from vaelab.data.split import hold_out
-from vaelab.errors import DataError, LabelError, RunError, TrainingError, expect_list, unknown_label
-from vaelab.estimators.parameters import DEFAULTS, MODEL_FIELDS, TRAIN_FIELDS, Parameters, as_array
+from vaelab.errors import LabelError, RunError, TrainingError, expect_list, unknown_label
+from vaelab.estimators.parameters import DEFAULTS, MODEL_FIELDS, TRAIN_FIELDS, Parameters
+from vaelab.estimators.samples import as_samples
 from vaelab.figures.pictures import Pictures
 from vaelab.inference.class_names import composed
 from vaelab.inference.explore import restyle
@@ -248,7 +248,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
     def _dataset(self, X: Any, y: Any) -> Dataset:
         """Return the training data as a dataset; a tenth is held out for validation."""
-        images, labels, classes = self._read(X, reset=True), None, ()
+        images, labels, classes = as_samples(self, X), None, ()
         if self.kind == "cvae":
             if y is None:
                 raise LabelError(
@@ -265,19 +265,9 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         data = Split(images, labels)
         return Dataset("arrays", data[training], data[validation], data[:0], classes)
 
-    def _read(self, X: Any, *, reset: bool = False) -> np.ndarray:
-        """Convert X to images, uint8 (N, C, H, W), or rows, float32 (N, D); unless `reset`, the shape must be the fitted one."""
-        X = as_array(X)
-        if getattr(X, "ndim", 2) > 2:
-            images = as_levels(channels_first(np.asarray(X), "X"), "X: ")
-            if reset:
-                self.n_features_in_ = math.prod(images.shape[1:])
-        else:
-            images = np.asarray(validate_data(self, X, dtype=np.float32, reset=reset))
-        if not reset and images.shape[1:] != self.data_.shape:
-            got, expected = describe_shape(images.shape[1:]), describe_shape(self.data_.shape)
-            raise DataError(f"X: got {got}; expected {expected}, as the model was trained on")
-        return images
+    def _read(self, X: Any) -> np.ndarray:
+        """Convert X to images, uint8 (N, C, H, W), or rows, float32 (N, D), of the fitted shape."""
+        return as_samples(self, X, self.data_.shape)
 
     def _indices(self, labels: Any) -> Any:
         """Convert labels to indices of the trained model, which itself refuses missing or unexpected labels."""

@@ -12,12 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from vaelab.config import TRAIN_DEFAULTS, CompileName, ModelConfig, ModelName, TrainConfig
-from vaelab.data.arrays import listed
-from vaelab.data.dataset import Dataset, Split
-from vaelab.errors import DataError, did_you_mean
+from vaelab.errors import did_you_mean
 
 MODEL_FIELDS = tuple(parameter for parameter in dataclasses.fields(ModelConfig) if parameter.name != "model")
 TRAIN_FIELDS = dataclasses.fields(TrainConfig)
@@ -60,28 +56,3 @@ else:
     options = {"eq": False, "repr": False, "kw_only": True, "namespace": {"__module__": __name__}}
     Parameters = dataclasses.make_dataclass("Parameters", parameters, **options)
     Parameters.__init__ = _check_names(Parameters.__init__)
-
-
-def as_array(X: Any) -> Any:
-    """Return a list of images or rows as one array, and anything else that scikit-learn may take as it is.
-
-    Raises
-    ------
-    DataError
-        If images or rows differ in shape, or for a `Dataset`, whose splits the estimators do not use.
-    """
-    if isinstance(X, Dataset | Split):
-        part = "X.train" if isinstance(X, Dataset) else "X"
-        raise DataError(
-            f"X: got a {type(X).__name__}; expected images or rows: pass {part}.images, and {part}.labels as `y`, or train on it "
-            "with vaelab.fit"
-        )
-    if not isinstance(X, list | tuple):
-        return X
-    try:
-        return np.asarray(X)
-    except ValueError:
-        shapes = list(dict.fromkeys(str(np.shape(item)) for item in X))
-        raise DataError(
-            f"X: got items of the shapes {listed(shapes, 3)}; expected one shape: resize the images first, or all to grey or RGB"
-        ) from None

@@ -1,32 +1,24 @@
 """The outliers section: how well three scores separate images of another source from held-out images.
 
-Symbols: x an image, L(x) the length of its PNG in bits. Scores are in nats per image; outliers should score higher:
-−log p(x), by the importance-weighted bound; −log p(x) − ln 2 · L(x), which corrects for simple images having a high
-likelihood whatever they show; and the distortion −log p(x|z) for one draw from q(z|x).
-
-Sources: Nalisnick et al. 2019 (the raw likelihood fails); Serrà et al. 2020, eq. 1 (the correction); DeLong et al. 1988 (the
-standard error of an area under the curve).
+The scores are those of `vaelab.inference.outlier_scores`. Source: DeLong et al. 1988 (the standard error of an area under the
+curve).
 """
 
 from __future__ import annotations
 
-import io
 import math
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 
-from vaelab.data.arrays import has_own_test
 from vaelab.data.dataset import Dataset, Split
+from vaelab.data.of_run import not_trained_on
 from vaelab.errors import counted
 from vaelab.evaluation.context import EvaluationContext
 from vaelab.evaluation.results import Estimate, Lines, Quantity, Section, Series, Sheet
-from vaelab.inference.labels import likeliest_labels
+from vaelab.inference.outlier_scores import outlier_scores
 from vaelab.objectives.batch import held_out_levels
-from vaelab.objectives.bounds import held_out_terms, negative_bounds
-from vaelab.random import latent_noise
 
 IMAGES, QUICK_IMAGES = 2_000, 500
 """Maximum number of images from each source."""
@@ -66,26 +58,6 @@ def roc_curve(
     return np.stack([false, found], axis=1)
 
 
-def png_bits(levels: np.ndarray) -> Float[np.ndarray, " n"]:
-    """Return the length of each image's PNG in bits, stored with 1 bit per pixel if all levels are 0 or 255, else with 8.
-
-    Parameters
-    ----------
-    levels
-        uint8 (N, C, H, W), with C = 1 or 3.
-    """
-    black_and_white = levels.shape[1] == 1 and bool(np.isin(levels, (0, 255)).all())
-    lengths = []
-    for image in levels:
-        pixels = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
-        file = io.BytesIO()
-        Image.fromarray(pixels > 0 if black_and_white else np.ascontiguousarray(pixels)).save(
-            file, "PNG", optimize=True
-        )
-        lengths.append(8 * file.tell())
-    return np.array(lengths, dtype=np.float64)
-
-
 def ood_section(context: EvaluationContext) -> Section:
     """Measure how well each score separates images of `context.versus` from held-out ones.
 
@@ -96,47 +68,27 @@ def ood_section(context: EvaluationContext) -> Section:
     other = context.versus
     if other is None:
         return Section(key, title, left_out="No outliers were given: pass another data source as `versus`.")
-    model, settings = context.model.model, context.settings
+    settings = context.settings
     most = QUICK_IMAGES if settings.quick else IMAGES
-    outliers = outlier_split(other, context.dataset)
+    outliers = not_trained_on(other, context.dataset.fingerprint)
     own_index, other_index = (_some(len(split), most, settings.seed) for split in (context.held_out, outliers))
     other_levels = held_out_levels(outliers.images, context.model.likelihood)[torch.from_numpy(other_index)]
     levels = torch.cat([context.levels[torch.from_numpy(own_index)], other_levels])
     context.work("scoring outliers", 0, 1)
-    labels = likeliest_labels(model, levels) if context.model.conditional else None
-    noise = latent_noise(len(levels), model.latent_dim, settings.seed)
-    scores = {"reconstruction": held_out_terms(model, levels, labels, noise, together=True).distortion.double().numpy()}
-    if model.stochastic:
-        samples = min(settings.importance_samples, QUICK_SAMPLES if settings.quick else SAMPLES)
-        raw = negative_bounds(
-            model,
-            levels,
-            labels,
-            samples=[samples],
-            seed=settings.seed,
-            most_at_once=settings.most_decoded,
-            progress=lambda done, total: context.work("scoring outliers", done, total),
-            together=True,
-        )[:, 0].numpy()
-        scores = {"likelihood": raw, **scores}
-        if len(model.shape) == 3:
-            corrected = raw - math.log(2) * png_bits(levels.numpy())
-            scores = {"likelihood": raw, "corrected": corrected, "reconstruction": scores["reconstruction"]}
+    scores = outlier_scores(
+        context.model,
+        levels,
+        samples=min(settings.importance_samples, QUICK_SAMPLES if settings.quick else SAMPLES),
+        seed=settings.seed,
+        most_at_once=settings.most_decoded,
+        progress=lambda done, total: context.work("scoring outliers", done, total),
+        together=True,
+    )
     sides = {name: (score[: len(own_index)], score[len(own_index) :]) for name, score in scores.items()}
     areas = {name: auroc(*pair) for name, pair in sides.items()}
     plots = (_curves(sides), *_sheets(context, outliers, own_index, other_index, sides))
     quantities = tuple(_quantity(name, areas[name], sides[name], context.dataset, other) for name in areas)
     return Section(key, title, _words(context, other, sides, areas), quantities, plots)
-
-
-def outlier_split(other: Dataset, own: Dataset) -> Split:
-    """Return the outliers: the test images of a source that has its own, else all its images.
-
-    A model was trained on none of them, unless `other` is its own data: of these, the test images are returned.
-    """
-    if has_own_test(other) or (len(other.test) and other.fingerprint == own.fingerprint):
-        return other.test
-    return Split(np.concatenate([split.images for split in (other.train, other.validation, other.test)]))
 
 
 def _some(count: int, most: int, seed: int) -> np.ndarray:

@@ -167,6 +167,29 @@ def reconstruction_sheet(
     return sheet(rows, names=names, captions=captions, title=title)
 
 
+def oddest_sheet(
+    originals: np.ndarray,
+    images: np.ndarray,
+    nats: np.ndarray,
+    captions: Sequence[str],
+    *,
+    columns: int = 10,
+    title: str,
+) -> Image.Image:
+    """Draw originals above their reconstructions and maps of the nats of each pixel, (N, H, W); the title states the scale."""
+    from matplotlib import colormaps
+
+    low, high = float(nats.min()), float(nats.max())
+    maps = colormaps["inferno"]((nats - low) / max(high - low, 1e-9), bytes=True)[..., :3]
+    rows, names, below = [], [], []
+    for first in range(0, len(images), columns):
+        part = slice(first, first + columns)
+        rows += [originals[part], images[part], maps[part]]
+        names += ["original", "reconstructed", "nats per pixel"]
+        below += [[], [], captions[part]]
+    return sheet(rows, names=names, captions=below, title=f"{title}; {low:.2f} nats (black) to {high:.2f} (yellow)")
+
+
 def training_curve(lines: Sequence[dict[str, Any]], title: str, *, stochastic: bool = True) -> Image.Image:
     """Plot −ELBO of training and validation over epochs, in nats per image, from `metrics.jsonl`, and below each other its terms.
 

@@ -97,6 +97,7 @@ def given_source(
     *,
     source: str | None = None,
     labels: Sequence[str] | None = None,
+    any_label: bool = False,
 ) -> Given:
     """Return the images of a data set for a model.
 
@@ -110,6 +111,8 @@ def given_source(
         What the data set is called in `paths` if its images have no files. Default: its name.
     labels
         One per image of the split. Default: those of the data set, if it has any; else they are inferred.
+    any_label
+        Whether labels of the data set are facts only, which the model need not know; `take` then returns no known labels.
 
     Raises
     ------
@@ -125,7 +128,9 @@ def given_source(
     starts = np.cumsum([0, *map(len, parts.values())])
     given: list[str] | None = None if labels is None else list(labels)
     labelled = dataset.labelled and given is None
-    for part in parts.values() if labelled else ():  # an unknown label is an error before any work is done
+    for part in (
+        parts.values() if labelled and not any_label else ()
+    ):  # an unknown label is an error before any work is done
         model.matched_labels(np.unique(_known(part.labels)), dataset.classes)
 
     def take(index: np.ndarray) -> tuple[np.ndarray, Known, dict[str, np.ndarray]]:
@@ -144,7 +149,7 @@ def given_source(
             return images, given and [given[i] for i in index.tolist()], facts
         own = np.concatenate([_known(parts[name].labels)[at] for name, at in inside.items()])
         facts |= {"labels": own, "classes": np.array(dataset.classes)}
-        return images, model.matched_labels(own, dataset.classes), facts
+        return images, None if any_label else model.matched_labels(own, dataset.classes), facts
 
     def identity() -> str:
         small = sum(part.images.nbytes for part in parts.values()) <= HASHED_BYTES

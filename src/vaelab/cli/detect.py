@@ -1,0 +1,220 @@
+"""`vaelab detect`: which images are odd, at a stated rate of false alarms."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from vaelab.cli.app import (
+    Flag,
+    Options,
+    SourceOptions,
+    SplitName,
+    TrustCode,
+    app,
+    data_of_run,
+    expect_files,
+    load_for_run,
+    load_model,
+    show,
+)
+from vaelab.cli.generate import expect_given
+from vaelab.cli.images import open_images
+from vaelab.errors import ConfigError, DataError, counted
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vaelab.inference.given import Given
+    from vaelab.runs import Run
+
+LISTED, DRAWN = 10, 20
+"""Largest number of odd images that are printed, and of the oddest ones that are drawn."""
+
+
+@app.command
+def detect(
+    run: Path,
+    /,
+    *images: str,
+    out: Path | None = None,
+    sheet: Path | None = None,
+    false_alarms: str = "1%",
+    fail_on_odd: Flag = False,
+    calibration: str | None = None,
+    score: Literal["likelihood", "corrected", "reconstruction"] | None = None,
+    samples: int = 20,
+    split: SplitName = "all",
+    options: Options = None,
+    seed: int = 0,
+    trust_code: TrustCode = False,
+) -> None:
+    """Find the images that are unlike the data of a run, at a stated rate of false alarms.
+
+    The p-value of an image is the share of held-out images of the run's data that score at least as high; the image is odd if
+    it is at most --false-alarms. Labels are not used: a conditional model scores an image under its most probable label.
+
+    Parameters
+    ----------
+    run
+        Run folder.
+    images
+        Data source, as for `vaelab train`, or images: files, or images of a source such as mnist:test:12.
+    out
+        FILE.csv, FILE.parquet or FILE.npz: path, split, label, scores in nats, p_value, and odd (0 or 1) of every image.
+    sheet
+        FILE.png: the oddest images, their reconstructions, and the nats of each pixel.
+    false_alarms
+        Share of images like the held-out ones that may be called odd: 1% or 0.01. With n held-out images, 1/(n + 1) or more.
+    fail_on_odd
+        Exit with status 1 if an image is odd.
+    calibration
+        Data source to compare with: images as they should be that the model was not trained on. Default: the test images of
+        the run's data, or the validation images if there are none.
+    score
+        likelihood: −log p. corrected: the same minus the length of the image's PNG, for images that are simpler than those of the
+        run. reconstruction: −log p(x|z). Default: likelihood; reconstruction for an autoencoder, which has no other.
+    samples
+        Latent samples per image of the importance-weighted bound on −log p.
+    split
+        Part of the source.
+    seed
+        Seed of the latent samples.
+    """
+    from vaelab.files import expect_suffix
+    from vaelab.inference.tables import expect_table
+    from vaelab.progress import say, work_bar
+
+    rate = parse_share(false_alarms)
+    if out is not None:
+        expect_table(out)
+    if sheet is not None:
+        expect_suffix(sheet, ".png", parameter="sheet")
+    expect_given(run, images)
+    expect_files(run, calibration)
+    model = load_model(run, trust_code)
+    import numpy as np
+
+    from vaelab import runs
+    from vaelab.data.layout import as_stored
+    from vaelab.inference.detection import (
+        chosen_score,
+        detect_given,
+        expect_supported,
+        flagged_by_chance,
+        score_images,
+    )
+    from vaelab.inference.tables import write_table
+
+    name = chosen_score(model.kind, model.model.shape, score)
+    if sheet is not None and len(model.model.shape) != 3:
+        raise ConfigError(f"--sheet: got {sheet} for a model of a table; leave it out")
+    held_out = _held_out(runs.open_run(run), calibration, options)
+    expect_supported(rate, len(held_out.images))
+    given = open_images(run, model, images, options, split=split, any_label=True)
+    for some, of in ((held_out.images, held_out.name), (given.take(np.array([0]))[0], given.name)):
+        try:
+            as_stored(some[:1], model.model.shape)
+        except DataError as error:
+            raise DataError(f"{of}: {error}") from None
+    with work_bar() as report:
+        reference = score_images(
+            model,
+            held_out.images,
+            samples=samples,
+            seed=seed,
+            progress=lambda done, total: report("scoring held-out images", done, total),
+        )
+        parts = detect_given(
+            given,
+            reference[name],
+            name,
+            false_alarms=rate,
+            samples=samples,
+            seed=seed,
+            progress=lambda done, total: report("scoring", done, total),
+        )
+    scores, p_values, odd, paths = (
+        np.concatenate([part[column] for part in parts]) for column in (name, "p_value", "odd", "paths")
+    )
+    order = np.argsort(-scores, kind="stable")
+    if out is not None:
+        write_table(out, parts)
+    if sheet is not None:
+        _draw(sheet, given, order[:DRAWN], scores, p_values, f"oddest images by {name}", seed)
+    for i in order[: min(LISTED, int(odd.sum()))]:
+        show(f"{paths[i]}: {scores[i]:.1f} nats, p = {p_values[i]:.3g}")
+    found, count = int(odd.sum()), given.count
+    mean, low, high = flagged_by_chance(rate, len(held_out.images), count)
+    show(
+        f"{found:,} of {counted(count, 'image')} {'is' if found == 1 else 'are'} odd by {name} at {100 * rate:g} % false alarms; "
+        f"by chance {mean:.3g} would be ({low:,} to {high:,} in 95 % of cases)"
+    )
+    say(f"compared with {held_out.name}: {counted(len(held_out.images), 'image')}")
+    for file in filter(None, (out, sheet)):
+        say(f"written: {file}")
+    if fail_on_odd and found:
+        raise SystemExit(1)
+
+
+def parse_share(text: str) -> float:
+    """Return a share such as `1%` or `0.01` as a number above 0 and below 1."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise ConfigError(
+            f"--false-alarms: got {text}; expected a share above 0 and below 1 (100%), such as 1% or 0.01"
+        )
+    return value
+
+
+class _HeldOut(NamedTuple):
+    """Images, uint8 (N, C, H, W), or rows, (N, D), that a model was not trained on, and which they are."""
+
+    images: np.ndarray
+    name: str
+
+
+def _held_out(run: Run, source: str | None, options: SourceOptions | None) -> _HeldOut:
+    """Return the images to compare with: held-out images of the run's data, or of `source`."""
+    from vaelab.data.of_run import not_trained_on
+
+    limits = options and SourceOptions(
+        follow_links=options.follow_links,
+        max_pixels=options.max_pixels,
+        max_bytes=options.max_bytes,
+        max_classes=options.max_classes,
+    )
+    command = f"vaelab detect {shlex.quote(str(run.folder))} … --calibration SOURCE"
+    dataset = data_of_run(run, limits, command) if source is None else load_for_run(run.folder, source, limits)
+    if dataset.fingerprint != run.data.fingerprint:
+        images = not_trained_on(dataset, run.data.fingerprint).images
+        return _HeldOut(images, f"{dataset.name}, which must be images that the model was not trained on")
+    if len(dataset.test):
+        return _HeldOut(dataset.test.images, f"the test images of {dataset.name}")
+    if len(dataset.validation):
+        chosen = "the validation images, which selected the weights and may score a little lower than new images"
+        return _HeldOut(dataset.validation.images, f"{chosen}, of {dataset.name}")
+    raise DataError(
+        f"{dataset.name}: got no test and no validation images; expected some to compare with: give others: {command}"
+    )
+
+
+def _draw(
+    path: Path, given: Given, order: np.ndarray, scores: np.ndarray, p_values: np.ndarray, title: str, seed: int
+) -> None:
+    """Draw images at `order` with their reconstructions and nats per pixel."""
+    import numpy as np
+
+    from vaelab.data.layout import as_shown, as_stored
+    from vaelab.figures.plots import oddest_sheet, save_picture
+    from vaelab.inference.detection import nats_per_pixel
+
+    ascending = np.sort(order)
+    images = as_stored(given.take(ascending)[0], given.model.model.shape)[np.searchsorted(ascending, order)]
+    decoded, nats = nats_per_pixel(given.model, images, seed=seed)
+    captions = [f"p {p_values[i]:.2g}" for i in order]
+    save_picture(path, oddest_sheet(as_shown(images), decoded, nats, captions, title=title))
