@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vaelab.inference.given import Given
+    from vaelab.inference.trained import TrainedModel
     from vaelab.runs import Run
 
 LISTED, DRAWN = 10, 20
@@ -97,7 +98,6 @@ def detect(
     import numpy as np
 
     from vaelab import runs
-    from vaelab.data.layout import as_stored
     from vaelab.inference.detection import (
         chosen_score,
         detect_given,
@@ -105,19 +105,16 @@ def detect(
         flagged_by_chance,
         score_images,
     )
+    from vaelab.inference.latents import expect_images
     from vaelab.inference.tables import write_table
 
+    expect_images(model)  # a table is no source of the command line
     name = chosen_score(model.kind, model.model.shape, score)
-    if sheet is not None and len(model.model.shape) != 3:
-        raise ConfigError(f"--sheet: got {sheet} for a model of a table; leave it out")
     held_out = _held_out(runs.open_run(run), calibration, options)
+    _expect_shape(held_out.images, held_out.name, model)
     expect_supported(rate, len(held_out.images))
     given = open_images(run, model, images, options, split=split, any_label=True)
-    for some, of in ((held_out.images, held_out.name), (given.take(np.array([0]))[0], given.name)):
-        try:
-            as_stored(some[:1], model.model.shape)
-        except DataError as error:
-            raise DataError(f"{of}: {error}") from None
+    _expect_shape(given.take(np.array([0]))[0], given.name, model)
     with work_bar() as report:
         reference = score_images(
             model,
@@ -158,6 +155,16 @@ def detect(
         raise SystemExit(1)
 
 
+def _expect_shape(images: np.ndarray, name: str, model: TrainedModel) -> None:
+    """Raise a DataError that names the images if they do not have the shape of the model's."""
+    from vaelab.data.layout import as_stored
+
+    try:
+        as_stored(images[:1], model.model.shape)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
+
+
 def parse_share(text: str) -> float:
     """Return a share such as `1%` or `0.01` as a number above 0 and below 1."""
     try:
@@ -192,7 +199,7 @@ def _held_out(run: Run, source: str | None, options: SourceOptions | None) -> _H
     dataset = data_of_run(run, limits, command) if source is None else load_for_run(run.folder, source, limits)
     if dataset.fingerprint != run.data.fingerprint:
         images = not_trained_on(dataset, run.data.fingerprint).images
-        return _HeldOut(images, f"{dataset.name}, which must be images that the model was not trained on")
+        return _HeldOut(images, f"{dataset.name} (not the data of the run; the model must not have seen them)")
     if len(dataset.test):
         return _HeldOut(dataset.test.images, f"the test images of {dataset.name}")
     if len(dataset.validation):
