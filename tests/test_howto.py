@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from vaelab.data.strokes import draw_strokes
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("learn", "use", "faq", "research", "scaling")
+PAGES = ("learn", "use", "faq", "outliers", "research", "scaling")
 CUTS = (
     (r"\bseconds([= ])60\b", r"epochs\g<1>1"),
     (r"--epochs 40\b", "--epochs 1"),
