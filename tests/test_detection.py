@@ -236,7 +236,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_config: Config) -> Path
     arrays: dict[str, Any] = {"images": train.images, "labels": names[train.labels]}
     np.savez(folder / "good.npz", **arrays, test_images=test.images, test_labels=names[test.labels])
     np.savez(folder / "few.npz", images=train.images[:60])
-    odd = {"images": np.concatenate([new.images, noise(8)]), "labels": names[[*new.labels, *[3] * 8]]}
+    odd: dict[str, Any] = {"images": np.concatenate([new.images, noise(8)]), "labels": names[[*new.labels, *[3] * 8]]}
     np.savez(folder / "odd.npz", **odd)
     np.savez(folder / "colour.npz", images=np.zeros((9, 8, 8, 3), np.uint8))
     Image.fromarray(noise(1)[0, 0]).save(folder / "one.png")

@@ -43,6 +43,9 @@ COLOURS = ("#1f77b4", "#d95f02", "#2a8a3c", "#c22b2b", "#7b52ab", "#7a4a3a", "#d
 SHAPES = ("o", "s", "^", "v", "D", "P", "X", "*", "<", ">", "h", "d", "8")
 """Label k has colour k mod 10 and marker k mod 13; as 10 and 13 are coprime, 130 labels are distinct."""
 MOST_IN_LEGEND = 26
+BRIGHTEST = 0.995
+"""Quantile of the nats per pixel that are drawn brightest."""
+
 DISTORTION, RATE = "#b5651d", "#3a7d44"
 """Colours of the two terms of −ELBO."""
 
@@ -179,15 +182,17 @@ def oddest_sheet(
     """Draw originals above their reconstructions and maps of the nats of each pixel, (N, H, W); the title states the scale."""
     from matplotlib import colormaps
 
-    low, high = float(nats.min()), float(nats.max())
-    maps = colormaps["inferno"]((nats - low) / max(high - low, 1e-9), bytes=True)[..., :3]
+    low, high = float(nats.min()), float(np.quantile(nats, BRIGHTEST))
+    maps = colormaps["inferno"](((nats - low) / max(high - low, 1e-9)).clip(0, 1), bytes=True)[..., :3]
     rows, names, below = [], [], []
     for first in range(0, len(images), columns):
         part = slice(first, first + columns)
         rows += [originals[part], images[part], maps[part]]
         names += ["original", "reconstructed", "nats per pixel"]
         below += [[], [], captions[part]]
-    return sheet(rows, names=names, captions=below, title=f"{title}; {low:.2f} nats (black) to {high:.2f} (yellow)")
+    return sheet(
+        rows, names=names, captions=below, title=f"{title}; {low:.2f} nats (black) to {high:.2f} and more (yellow)"
+    )
 
 
 def training_curve(lines: Sequence[dict[str, Any]], title: str, *, stochastic: bool = True) -> Image.Image:
