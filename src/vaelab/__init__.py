@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from vaelab.data.photo import prepare
     from vaelab.errors import VaelabError
     from vaelab.estimators.estimator import VAE, Autoencoder, ConditionalVAE
-    from vaelab.evaluation.diagnosis import Diagnosis, diagnose
     from vaelab.estimators.outlier_detector import OutlierDetector
+    from vaelab.evaluation.diagnosis import Diagnosis, diagnose
     from vaelab.evaluation.page import save_page
     from vaelab.evaluation.report import Report, evaluate
     from vaelab.inference.detection import Detection, detect
@@ -68,8 +68,8 @@ __all__ = [
     "ConditionalVAE",
     "Config",
     "Dataset",
-    "Diagnosis",
     "Detection",
+    "Diagnosis",
     "ModelConfig",
     "OutlierDetector",
     "Progress",
@@ -80,8 +80,8 @@ __all__ = [
     "VaelabError",
     "__version__",
     "dataset_from",
-    "diagnose",
     "detect",
+    "diagnose",
     "evaluate",
     "export_onnx",
     "fit",
