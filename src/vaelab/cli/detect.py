@@ -15,7 +15,7 @@ from vaelab.cli.app import (
     app,
     data_of_run,
     expect_files,
-    load_for_run,
+    load_data_of_run,
     load_model,
     show,
 )
@@ -196,7 +196,7 @@ def _held_out(run: Run, source: str | None, options: SourceOptions | None) -> _H
         max_classes=options.max_classes,
     )
     command = f"vaelab detect {shlex.quote(str(run.folder))} … --calibration SOURCE"
-    dataset = data_of_run(run, limits, command) if source is None else load_for_run(run.folder, source, limits)
+    dataset = data_of_run(run, limits, command) if source is None else load_data_of_run(run.folder, source, limits)
     if dataset.fingerprint != run.data.fingerprint:
         images = not_trained_on(dataset, run.data.fingerprint).images
         return _HeldOut(images, f"{dataset.name} (not the data of the run; the model must not have seen them)")
