@@ -15,6 +15,7 @@ SLOW = [
     (["sample", "RUN", "--count", "1", "--out", "x.png"], "generating images"),
     (["reconstruct", "RUN", "SOURCE", "--out", "x.png"], "reconstructing"),
     (["encode", "RUN", "SOURCE", "--out", "x.npz"], "encoding"),
+    (["augment", "RUN", "SOURCE", "--to", "99", "--out", "x"], "writing images"),
     (["traverse", "RUN", "--out", "x.png"], "drawing"),
     (["traverse", "RUN", "SOURCE", "--out", "x.png"], "measuring the axes"),
     (["interpolate", "RUN", "--out", "x.png"], "drawing"),

@@ -128,6 +128,7 @@ COMMANDS = {
     "reconstruct": ["run", "tiny.npz", "--out", "x.png"],
     "encode": ["run", "tiny.npz", "--out", "x.npz"],
     "score": ["run", "tiny.npz", "--out", "x.csv"],
+    "augment": ["run", "tiny.npz", "--out", "x"],
     "evaluate": ["run", "tiny.npz"],
     "diagnose": ["run", "tiny.npz"],
     "detect": ["run", "tiny.npz"],

@@ -20,11 +20,13 @@ from PIL import Image, ImageDraw
 from vaelab.data.strokes import draw_strokes
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("learn", "use", "faq", "outliers", "research", "scaling")
+PAGES = ("learn", "use", "faq", "outliers", "augmentation", "research", "scaling")
 CUTS = (
     (r"\bseconds([= ])60\b", r"epochs\g<1>1"),
     (r"--epochs 40\b", "--epochs 1"),
     (r"\bepochs=(20|40)\b", "epochs=1"),
+    (r"\bsteps=600\b", "steps=2"),
+    (r" --judge\b", ""),
     (r"--preset quick\b", "--preset quick --epochs 1"),
     (r"--preset gpu\b", "--preset gpu --epochs 1 --width 16"),
     (r"\bsamples=(500|5000)\b", "samples=4"),

@@ -25,6 +25,7 @@ except SystemExit as end:
         ["reconstruct", "none", "digits", "--out", "x.png"],
         ["encode", "none", "digits", "--out", "x.npz"],
         ["evaluate", "none"],
+        ["augment", "none", "digits", "--out", "x"],
         ["traverse", "none", "--out", "x.png"],
         ["interpolate", "none", "--out", "x.png"],
         ["manifold", "none", "--out", "x.png"],

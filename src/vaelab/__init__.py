@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from vaelab.errors import VaelabError
     from vaelab.estimators.estimator import VAE, Autoencoder, ConditionalVAE
     from vaelab.estimators.outlier_detector import OutlierDetector
+    from vaelab.evaluation.augmentation import judge_augmentation
     from vaelab.evaluation.diagnosis import Diagnosis, diagnose
     from vaelab.evaluation.page import save_page
     from vaelab.evaluation.report import Report, evaluate
+    from vaelab.inference.augmentation import augment
     from vaelab.inference.detection import Detection, detect
     from vaelab.inference.explore import interpolate, manifold, posterior, restyle, traverse
     from vaelab.inference.onnx import export_onnx
@@ -41,6 +43,7 @@ _HOMES = {
     "Autoencoder": "estimators.estimator",
     "ConditionalVAE": "estimators.estimator",
     "VAE": "estimators.estimator",
+    "judge_augmentation": "evaluation.augmentation",
     "Diagnosis": "evaluation.diagnosis",
     "diagnose": "evaluation.diagnosis",
     "OutlierDetector": "estimators.outlier_detector",
@@ -49,6 +52,7 @@ _HOMES = {
     "Report": "evaluation.report",
     "evaluate": "evaluation.report",
     "export_onnx": "inference.onnx",
+    "augment": "inference.augmentation",
     "interpolate": "inference.explore",
     "manifold": "inference.explore",
     "posterior": "inference.explore",
@@ -79,6 +83,7 @@ __all__ = [
     "TrainedModel",
     "VaelabError",
     "__version__",
+    "augment",
     "dataset_from",
     "detect",
     "diagnose",
@@ -86,6 +91,7 @@ __all__ = [
     "export_onnx",
     "fit",
     "interpolate",
+    "judge_augmentation",
     "load",
     "load_data_of_run",
     "load_dataset",

@@ -16,12 +16,26 @@ from vaelab.cli.app import INTERRUPTED, app  # isort: skip - first: the total ti
 
 from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
-from vaelab.cli import data, detect, diagnose, evaluate, explore, export, generate, hub, serve, several, studio, train
+from vaelab.cli import (
+    augment,
+    data,
+    detect,
+    diagnose,
+    evaluate,
+    explore,
+    export,
+    generate,
+    hub,
+    serve,
+    several,
+    studio,
+    train,
+)
 from vaelab.errors import RunWarning, TrainingError, VaelabError, did_you_mean, printable, shortened
 from vaelab.spelling import with_current_names, with_options
 
 ORDER = (
-    *("train", "sample", "reconstruct", "encode", "score", "evaluate", "diagnose", "compare", "detect"),
+    *("train", "sample", "reconstruct", "encode", "score", "evaluate", "diagnose", "compare", "detect", "augment"),
     *("traverse", "interpolate", "manifold", "restyle", "posterior", "studio", "serve"),
     *("export", "push", "pull", "data"),
 )
@@ -32,6 +46,7 @@ for rank, name in enumerate(ORDER):
 
 __all__ = [
     "app",
+    "augment",
     "data",
     "detect",
     "diagnose",

@@ -7,7 +7,8 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 
 from vaelab import runs
 from vaelab.data.dataset import Dataset
+from vaelab.data.folders import SYSTEM_NAMES
 from vaelab.errors import OutputError
 from vaelab.figures.plots import label_rows, reconstruction_sheet, save_picture, tiles, training_curve
 from vaelab.files import cannot_write, expect_suffix
@@ -116,36 +118,61 @@ def nats_name(model: TrainedModel) -> str:
 
 
 def _write_folder(out: Path, samples: Samples, names: Sequence[str], count: int) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"--out: {out} exists and is not an empty folder; expected a new one: give another --out")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise cannot_write(out, error) from error
-    try:
-        folders = _folder_names(names)
+    with new_folder(out) as temporary:
+        folders = folder_names(names)
         written = Counter[str]()
         for index, image in enumerate(samples.images):
             name = folders[names[index // count]] if names else "."
             (temporary / name).mkdir(exist_ok=True)
             Image.fromarray(image).save(temporary / name / f"{written[name]:05d}.png")
             written[name] += 1
+
+
+def expect_new_folder(out: Path) -> None:
+    """Refuse an --out that exists and is not an empty folder."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"--out: {out} exists and is not an empty folder; expected a new one: give another --out")
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `out`, and rename it to `out` if no error occurs.
+
+    Raises
+    ------
+    OutputError
+        If `out` exists and is not an empty folder, or something cannot be written.
+    """
+    expect_new_folder(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    try:
+        yield temporary
         temporary.chmod(0o755)
         if out.is_dir():
             out.rmdir()
         temporary.replace(out)
+    except OutputError:
+        raise
     except OSError as error:
         raise cannot_write(out, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _folder_names(classes: Sequence[str]) -> dict[str, str]:
-    """Return a unique folder name for each class name; characters that are special in paths become underscores."""
+def folder_names(classes: Sequence[str]) -> dict[str, str]:
+    """Return a unique folder name for each class name, which a data source reads as a class.
+
+    Characters that are special in paths become underscores, and a leading dot, which hides a folder. Names of folders that belong
+    to operating systems get one appended.
+    """
     folders: dict[str, str] = {}
     for name in dict.fromkeys(classes):
-        plain = re.sub(r'[\x00-\x1f/\\:*?"<>|]|^\.+$', "_", name) or "_"
+        plain = re.sub(r'[\x00-\x1f/\\:*?"<>|]|^\.+$|^\.', "_", name) or "_"
+        plain += "_" * (plain.casefold() in SYSTEM_NAMES)
         taken = {folder.casefold() for folder in folders.values()}
         numbered = (plain if number == 1 else f"{plain}_{number}" for number in itertools.count(1))
         folders[name] = next(folder for folder in numbered if folder.casefold() not in taken)

@@ -60,6 +60,11 @@ def image_network(shape: tuple[int, ...], classes: int) -> tuple[nn.Sequential, 
     return body, nn.Sequential(nn.Dropout(0.3), nn.Linear(FEATURES, classes))
 
 
+def steps_for(count: int) -> int:
+    """Return the number of training steps for so many images: `EPOCHS` epochs, within limits."""
+    return min(MOST_STEPS, max(LEAST_STEPS, EPOCHS * (count // min(BATCH, count))))
+
+
 def train_network(
     network: nn.Sequential,
     draw: Draw,
@@ -85,11 +90,11 @@ def train_network(
     what, work
         Name of the task for the progress callback, and the callback.
     steps
-        Number of training steps. Default: `EPOCHS` epochs, within limits.
+        Number of training steps. Default: `steps_for(count)`.
     """
     generator = torch.Generator().manual_seed(seed + 1)
     batch = min(BATCH, count)
-    steps = steps or min(MOST_STEPS, max(LEAST_STEPS, EPOCHS * (count // batch)))
+    steps = steps or steps_for(count)
     network.train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=1e-2, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, total_steps=steps)
