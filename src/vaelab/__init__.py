@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vaelab.inference.onnx import export_onnx
     from vaelab.inference.trained import TrainedModel, load
     from vaelab.presets import with_preset
-    from vaelab.training.fit import Progress, fit
+    from vaelab.training.fit import Progress, fit, new_model
 
 _HOMES = {
     "Config": "config",
@@ -63,6 +63,7 @@ _HOMES = {
     "save_page": "evaluation.page",
     "Progress": "training.fit",
     "fit": "training.fit",
+    "new_model": "training.fit",
     "with_preset": "presets",
 }
 
@@ -96,6 +97,7 @@ __all__ = [
     "load_data_of_run",
     "load_dataset",
     "manifold",
+    "new_model",
     "posterior",
     "prepare",
     "restyle",

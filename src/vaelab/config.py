@@ -253,6 +253,15 @@ class ResolvedConfig:
 
     model: ResolvedModelConfig
     train: ResolvedTrainConfig
+    own_loop: bool = False
+    """Whether the model was trained in a loop outside vaelab. How is unknown: `config.json` then has null as `train`, and the
+    `train` here is a placeholder.
+    """
+
+    @staticmethod
+    def of_own_loop(model: ResolvedModelConfig, seed: int = 0) -> ResolvedConfig:
+        """Return the configuration of a model that was trained in a loop outside vaelab."""
+        return ResolvedConfig(model, ResolvedTrainConfig(Budget(0, "epochs"), 1, "float32", "cpu", seed=seed), True)
 
     def as_config(self) -> Config:
         """Return the same settings as a `Config`, to be resolved for other data or changed."""
@@ -261,11 +270,16 @@ class ResolvedConfig:
             model = {name: value for name, value in model.items() if name not in LADDER_FIELDS}
         elif "levels" in model:
             del model["latent_dim"]
+        if self.own_loop:
+            return Config(ModelConfig(**model))
         train = dict(vars(self.train))
         budget = train.pop("budget")
         train[budget.unit] = int(budget.amount) if budget.unit == "epochs" else budget.amount
         return Config(ModelConfig(**model), TrainConfig(**train))
 
+
+OWN_LOOP = "a loop outside vaelab"
+"""What a report states as the budget of a model that was trained there."""
 
 LADDER_FIELDS = ("levels", "patch", "spatial_mixing")
 """Fields of `ModelConfig` that only a ladder has."""

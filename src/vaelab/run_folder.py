@@ -105,7 +105,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"`format` is {_short(version)}; expected 1 or {FORMAT}")
     newer = _is_newer(values["versions"])
     for part in ("model", "train", "data", "versions"):
-        if not isinstance(values[part], dict):
+        if not isinstance(values[part], dict) and (part, values[part]) != ("train", None):
             raise TypeError(f"`{part}` is {_short(values[part])}; expected an object")
     values = only_known(values, ("format", "model", "train", "data", "versions"), newer=newer)
     values["data"] = _checked_data(values["data"], newer=newer)

@@ -27,6 +27,7 @@ from vaelab.cli.app import (
     source_arguments,
 )
 from vaelab.cli.several import Processes
+from vaelab.config import OWN_LOOP
 from vaelab.errors import RunError, counted, printable
 from vaelab.spelling import option, with_options
 
@@ -182,15 +183,15 @@ def _outliers(run: Path, source: str, options: SourceOptions | None) -> Dataset:
 
 def _run_facts(run: Run, same_data: bool) -> dict[str, Any]:
     """Return what the report records about the run."""
-    train, budget = run.config.train, run.config.train.budget
+    train, budget, own_loop = run.config.train, run.config.train.budget, run.config.own_loop
     unit = "s" if budget.unit == "seconds" else "epoch" if budget.amount == 1 else "epochs"
     return {
         "name": run.folder.resolve().name,
         "source": run.data.source,
         "same_data": same_data,
-        "trained_for": f"{budget.amount:g} {unit}",
+        "trained_for": OWN_LOOP if own_loop else f"{budget.amount:g} {unit}",
         "network": run.config.model.network,
-        "config": {"model": asdict(run.config.model), "train": asdict(train)},
+        "config": {"model": asdict(run.config.model), "train": None if own_loop else asdict(train)},
     }
 
 

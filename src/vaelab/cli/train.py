@@ -138,6 +138,8 @@ def _check_before_loading(source: str, config: Config, out: Path | None, resume:
         from vaelab import runs
 
         run = runs.open_run(out, trust_code=trust_code)
+        if config.model.model != "all":
+            runs.expect_resumable(run)
         runs.expect_trusted(run, given)
         custom = bool(run.custom)
         facts = runs.resume_facts(run)

@@ -77,7 +77,7 @@ def train_all(
             settings = _of_kind(config, kind) if exists else _sibling(main, kind, dataset)
             settings = _with_seconds(settings, config.train.seconds and config.train.seconds * share)
             if exists and _has_trained(place, settings):
-                say(f"{place}: was trained for that long already")
+                say(f"{place}: was trained already")
                 continue
         resume_command = [*command, "--out", str(folder), "--resume"]
         train_one(settings, dataset, place, exists, resume_command=resume_command, trust_code=trust_code, log=log)
@@ -137,10 +137,12 @@ def _sibling(main: Config, kind: ModelName, dataset: Dataset) -> Config:
 
 
 def _has_trained(place: Path, asked: Config) -> bool:
-    """Return whether a run was trained for the budget asked for already, if there is one."""
+    """Return whether a run was trained for the budget asked for already, if there is one, or in a loop outside vaelab."""
     from vaelab import runs
 
     run = runs.open_run(place)
+    if run.config.own_loop:
+        return True
     try:
         runs.expect_unfinished(run, runs.resume_facts(run) or {"step": 0, "seconds": 0.0}, asked.train)
     except ConfigError:

@@ -9,7 +9,6 @@ The classes follow scikit-learn's conventions: they inherit from its base classe
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import warnings
@@ -209,10 +208,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             If it cannot be written.
         """
         check_is_fitted(self, "trained_")
-        run = runs.create_run(Path(folder), self.config_, self.data_)
-        validation = {} if self.validation_ is None else dataclasses.asdict(self.validation_)
-        axes = {} if self.trained_.axes is None else {"axes": dataclasses.asdict(self.trained_.axes)}
-        runs.save_weights(run, self.trained_.model.state_dict(), {"step": self.n_steps_, **validation, **axes})
+        self.trained_.save(folder)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], *, trust_code: bool = False) -> Self:
@@ -240,7 +236,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         facts, estimator.trained_ = runs.weight_facts(run), load(folder, trust_code=trust_code)
         estimator.config_, estimator.data_ = run.config, run.data
         estimator.validation_ = runs.Averages(facts["distortion"], facts["rate"]) if "rate" in facts else None
-        estimator.n_steps_ = facts["step"]
+        estimator.n_steps_ = facts.get("step", 0)
         estimator.n_features_in_ = math.prod(run.data.shape)
         if cls.kind == "cvae":
             estimator.classes_ = label_values(run.data.classes)
@@ -284,9 +280,11 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         """Set the fitted attributes from the model that `last` reports."""
         model = build_model(config.model, dataset.shape, len(dataset.classes)).eval().requires_grad_(False)
         model.load_state_dict(last.model.state_dict())  # a copy on the CPU, independent of the training
-        self.trained_ = TrainedModel(model, self.kind, config.model.likelihood, dataset.classes, last.axes)
         self.config_, self.data_ = config, runs.DataCard.of(dataset)
         self.validation_, self.n_steps_ = last.validation, last.step
+        facts = runs.facts_of_weights(last.validation, last.axes) | {"step": last.step}
+        origin = runs.Origin(config, self.data_, facts)
+        self.trained_ = TrainedModel(model, self.kind, config.model.likelihood, dataset.classes, last.axes, origin)
 
     @property
     def _n_features_out(self) -> int:

@@ -12,7 +12,7 @@ from unicodedata import normalize
 
 import numpy as np
 
-from vaelab.errors import unknown_label
+from vaelab.errors import LabelError, counted, unknown_label
 
 
 def composed(label: object) -> object:
@@ -70,3 +70,38 @@ def indices_of_labels(labels: Sequence[object] | np.ndarray, classes: Sequence[s
             raise unknown_label(str(outside.flat[0]), classes, indices=True)
         return labels.astype(np.int64)
     return np.array([index_of_label(label, classes) for label in labels], dtype=np.int64)
+
+
+def indices_or_weights(labels: Sequence[str | int] | np.ndarray, count: int, classes: Sequence[str]) -> np.ndarray:
+    """Return the labels of `count` images as indices, int64 (N,), or weights of the classes, (N, K), as float32.
+
+    Raises
+    ------
+    LabelError
+        If there are more or fewer, a label is unknown, or weights have another shape or are not finite.
+    """
+    if len(labels) != count:
+        raise LabelError(
+            f"got {counted(len(labels), 'label')} for {counted(count, 'image')}; expected one label per image"
+        )
+    if isinstance(labels, np.ndarray) and labels.ndim == 2:
+        if labels.shape[1] != len(classes) or not np.isfinite(labels).all():
+            raise LabelError(
+                f"got label weights of shape {labels.shape}; expected ({count}, {len(classes)}), all finite"
+            )
+        return labels.astype(np.float32)
+    return indices_of_labels(labels, classes)
+
+
+def labels_by_name(labels: np.ndarray, of: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """Return labels (N,), indices into the class names `of`, as indices of the classes of these names.
+
+    Raises
+    ------
+    LabelError
+        If one is unknown.
+    """
+    table = np.zeros(len(of), dtype=np.int64)
+    for index in np.unique(labels):
+        table[index] = index_of_name(of[int(index)], classes)
+    return table[labels]

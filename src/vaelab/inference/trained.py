@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -18,10 +18,13 @@ from torch import Tensor
 
 from vaelab import runs
 from vaelab.config import LikelihoodName, ModelName
+from vaelab.data.dataset import Dataset
 from vaelab.data.layout import as_shown, as_stored
 from vaelab.errors import ConfigError, DataError, LabelError, counted, expect_list
-from vaelab.inference.class_names import index_of_label, index_of_name, indices_of_labels
+from vaelab.inference.class_names import index_of_label, indices_of_labels, indices_or_weights, labels_by_name
 from vaelab.inference.labels import likeliest_labels
+from vaelab.inference.outcomes import Encoded, Reconstructions, Samples
+from vaelab.inference.own_loop import expect_saveable, origin_of
 from vaelab.models.base import Model
 from vaelab.models.distributions import Likelihood
 from vaelab.objectives import elbo
@@ -32,35 +35,6 @@ from vaelab.random import generator_for, latent_noise
 Decode = Literal["mean", "sample"]
 Labels: TypeAlias = Sequence[str | int] | np.ndarray
 Network: TypeAlias = str | Callable[..., Any] | None
-
-
-class Samples(NamedTuple):
-    """Generated images with their label indices and latents; labels are None for an unconditional model."""
-
-    images: np.ndarray
-    labels: np.ndarray | None
-    z: np.ndarray
-
-
-class Reconstructions(NamedTuple):
-    """Original images, their reconstructions, and the distortion and rate of each in nats, float32 (N,)."""
-
-    originals: np.ndarray
-    images: np.ndarray
-    distortion: np.ndarray
-    rate: np.ndarray
-
-    @property
-    def nats(self) -> np.ndarray:
-        """Distortion + rate = −ELBO, in nats, float32 (N,); for an autoencoder, the distortion alone."""
-        return self.distortion + self.rate
-
-
-class Encoded(NamedTuple):
-    """Posterior means and log-variances, float32 (N, d). For an autoencoder, whose posterior is a point, the latter are −∞."""
-
-    mean: np.ndarray
-    log_variance: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -79,6 +53,8 @@ class TrainedModel:
         Class names in label order; empty if the model was trained without labels.
     axes
         Statistics of each latent dimension, if measured during training.
+    origin
+        Its configuration and data, which `save` records; None if they are unknown.
     """
 
     model: Model
@@ -86,6 +62,44 @@ class TrainedModel:
     likelihood: LikelihoodName
     classes: tuple[str, ...]
     axes: runs.LatentStats | None = None
+    origin: runs.Origin | None = None
+
+    @staticmethod
+    def from_parts(model: Model, dataset: Dataset, *, seed: int = 0) -> TrainedModel:
+        """Return a model that was trained in a loop outside vaelab, as a copy on the CPU.
+
+        Parameters
+        ----------
+        model
+            A model of `vaelab.new_model` with its trained weights, on any device.
+        dataset
+            The data that it was trained on, whose validation images are measured with the draws of z of `seed`.
+
+        Raises
+        ------
+        ConfigError
+            If `vaelab.new_model` has not made it, its layers were replaced, it is not finite, or it does not fit the data.
+        """
+        copied, origin = origin_of(model, dataset, seed)
+        axes = runs.LatentStats.from_json(origin.facts.get("axes"))
+        config = origin.config.model
+        return TrainedModel(copied, config.model, config.likelihood, dataset.classes, axes, origin)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write a run folder, which `vaelab.load`, `evaluate` and the command line accept, without the state of a training.
+
+        `config.json` has null as `train` if the model was trained in a loop outside vaelab (`from_parts`).
+
+        Raises
+        ------
+        ConfigError
+            If configuration and data of the model are unknown.
+        RunError
+            If the folder is not empty.
+        OutputError
+            If it cannot be written.
+        """
+        runs.save_run(Path(folder), self.model.state_dict(), expect_saveable(self.origin))
 
     @property
     def conditional(self) -> bool:
@@ -323,10 +337,7 @@ class TrainedModel:
             raise LabelError(
                 "got images without labels, but the model is a cvae; expected one folder per class, or an unconditional model"
             )
-        table = np.zeros(len(classes), dtype=np.int64)
-        for index in np.unique(labels):
-            table[index] = index_of_name(classes[int(index)], self.classes)
-        return table[labels]
+        return labels_by_name(labels, classes, self.classes)
 
     def _takes_no_labels(self, label: object) -> LabelError:
         given = repr(label) if isinstance(label, str) else label
@@ -342,17 +353,7 @@ class TrainedModel:
             return torch.from_numpy(self.inferred_labels(images))
         if labels is None or len(labels) == 0:
             raise LabelError(f"got no labels; expected one of {', '.join(self.classes[:20])} for every image")
-        if len(labels) != count:
-            raise LabelError(
-                f"got {counted(len(labels), 'label')} for {counted(count, 'image')}; expected one label per image"
-            )
-        if isinstance(labels, np.ndarray) and labels.ndim == 2:
-            if labels.shape[1] != len(self.classes) or not np.isfinite(labels).all():
-                raise LabelError(
-                    f"got label weights of shape {labels.shape}; expected ({count}, {len(self.classes)}), all finite"
-                )
-            return torch.from_numpy(labels.astype(np.float32))
-        return torch.from_numpy(indices_of_labels(labels, self.classes))
+        return torch.from_numpy(indices_or_weights(labels, count, self.classes))
 
     def levels(self, images: np.ndarray, *, binarised: bool = True) -> Tensor:
         """Convert images of any accepted layout to the targets of the likelihood: uint8 levels, or reals, (N, *shape).
@@ -394,5 +395,6 @@ def load(
     """
     run = runs.with_networks(runs.open_run(Path(folder), trust_code=trust_code), encoder=encoder, decoder=decoder)
     config = run.config.model
-    axes = runs.LatentStats.from_json(runs.weight_facts(run).get("axes"))
-    return TrainedModel(runs.load_model(run), config.model, config.likelihood, run.data.classes, axes)
+    origin = runs.Origin(run.config, run.data, runs.weight_facts(run))
+    axes = runs.LatentStats.from_json(origin.facts.get("axes"))
+    return TrainedModel(runs.load_model(run), config.model, config.likelihood, run.data.classes, axes, origin)

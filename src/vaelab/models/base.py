@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vaelab.config import LikelihoodName
+from vaelab.config import LikelihoodName, ResolvedModelConfig
 from vaelab.models.distributions import Gaussian, GaussianLikelihood, Likelihood, at_least_float32
 from vaelab.models.likelihoods import LIKELIHOODS
 from vaelab.models.moments import Moments
@@ -83,10 +83,13 @@ class Model(nn.Module, ABC):
         Sizes of the groups of latent dimensions that share free bits; None if every dimension is its own group.
     location, scale
         Mean and unit of the data, of an image's shape, set by `initialise_from_data`. The scale of images is 1.
+    config
+        The configuration that it was built from, if `build_model` built it.
     """
 
     location: Tensor
     scale: Tensor
+    config: ResolvedModelConfig | None = None
 
     def __init__(
         self, *, latent_dim: int, likelihood: LikelihoodName, shape: tuple[int, ...], classes: int, stochastic: bool

@@ -43,6 +43,7 @@ def build_model(config: ResolvedModelConfig, shape: tuple[int, ...], classes: in
             model = _two_colour(config, common)
         else:
             model = _single_latent(config, common)
+    model.config = config
     # Convolutions are a fifth faster with the channels of a pixel adjacent in memory; the results are the same.
     return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - nn.Module's stub lacks it
 

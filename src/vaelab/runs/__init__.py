@@ -18,6 +18,7 @@ from vaelab.runs.metrics import append_metrics, keep_metrics, read_metrics
 from vaelab.runs.recorder import Recorder
 from vaelab.runs.resume import (
     NOTHING_DONE,
+    expect_resumable,
     expect_unfinished,
     has_trained,
     last_budget,
@@ -44,7 +45,18 @@ from vaelab.runs.run import (
     remove_temporaries,
     with_networks,
 )
-from vaelab.runs.weights import Best, LatentStats, load_model, save_weights, saved_digest, weight_facts, weights_digest
+from vaelab.runs.weights import (
+    Best,
+    LatentStats,
+    Origin,
+    facts_of_weights,
+    load_model,
+    save_run,
+    save_weights,
+    saved_digest,
+    weight_facts,
+    weights_digest,
+)
 
 __all__ = [
     "CONFIG",
@@ -58,15 +70,18 @@ __all__ = [
     "Best",
     "DataCard",
     "LatentStats",
+    "Origin",
     "Recorder",
     "Run",
     "Sums",
     "append_metrics",
     "config_digest",
     "create_run",
+    "expect_resumable",
     "expect_same_data",
     "expect_trusted",
     "expect_unfinished",
+    "facts_of_weights",
     "has_trained",
     "keep_metrics",
     "last_budget",
@@ -78,6 +93,7 @@ __all__ = [
     "remove_temporaries",
     "resume_facts",
     "save_resume",
+    "save_run",
     "save_weights",
     "saved_digest",
     "was_saved",

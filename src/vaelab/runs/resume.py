@@ -64,6 +64,15 @@ def resume_facts(run: Run) -> dict[str, Any] | None:
     return None
 
 
+def expect_resumable(run: Run) -> None:
+    """Raise a RunError if a run was trained in a loop outside vaelab."""
+    if run.config.own_loop:
+        raise RunError(
+            f"{run.folder}: was trained in a loop outside vaelab, which cannot be resumed; expected a run of `fit`: train it "
+            "further in its own loop, and save it to a new folder"
+        )
+
+
 def last_budget(run: Run, facts: Mapping[str, Any]) -> Budget:
     """Return the budget that a run had last, from the `facts` of `load_resume`; vaelab 0.1 stored it in `config.json` only."""
     kept = facts.get("budget")

@@ -93,7 +93,8 @@ def create_run(folder: Path, config: ResolvedConfig, data: DataCard) -> Run:
         raise RunError(f"{data.source}: {error}") from None
     versions = {"vaelab": __version__, "torch": torch.__version__, "numpy": np.__version__}
     versions["python"] = platform.python_version()
-    values = {"format": FORMAT, **dataclasses.asdict(config), "data": dataclasses.asdict(data), "versions": versions}
+    model, train = dataclasses.asdict(config.model), None if config.own_loop else dataclasses.asdict(config.train)
+    values = {"format": FORMAT, "model": model, "train": train, "data": dataclasses.asdict(data), "versions": versions}
     sweep(folder, "config")
     with atomic_write(folder / CONFIG) as path:
         path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
@@ -149,11 +150,13 @@ def open_run(folder: Path, *, trust_code: bool = False) -> Run:
         data, model, train, newer = values["data"], values["model"], values["train"], values["newer"]
         if values["format"] == 1:
             model, train = _from_format_1(model, train, data["shape"])
-        budget = only_known(train["budget"], ("amount", "unit", "epochs", "seconds"), newer=newer)
-        train["budget"] = read_budget(budget)
-        config = ResolvedConfig(
-            _typed(ResolvedModelConfig, model, newer=newer), _typed(ResolvedTrainConfig, train, newer=newer)
-        )
+        parts = _typed(ResolvedModelConfig, model, newer=newer)
+        if train is None:
+            config = ResolvedConfig.of_own_loop(parts)
+        else:
+            budget = only_known(train["budget"], ("amount", "unit", "epochs", "seconds"), newer=newer)
+            train["budget"] = read_budget(budget)
+            config = ResolvedConfig(parts, _typed(ResolvedTrainConfig, train, newer=newer))
         config.as_config()  # checks the ranges
         torch.device(config.train.device)
         if config.model.model == "cvae" and not data["classes"]:

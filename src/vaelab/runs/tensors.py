@@ -96,7 +96,7 @@ def load_tensors(path: Path, missing: str, check: Check = accept) -> tuple[dict[
         previous = path.parent / PREVIOUS / path.name
         try:
             found = _load(previous, missing, check)
-            step = facts_of(previous, found[1])["step"]
+            step = facts_of(previous, found[1]).get("step", 0)
         except RunError:
             raise error from None
         state = "damaged" if path.is_file() else "missing"
@@ -105,11 +105,11 @@ def load_tensors(path: Path, missing: str, check: Check = accept) -> tuple[dict[
 
 
 def facts_of(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Return the figures in the metadata of a file, at least its `step`; a RunError if there are none."""
+    """Return the figures in the metadata of a file; a RunError if there are none, or its `step` is no whole number."""
     try:
         facts = parse_json(metadata["facts"].encode(), MAX_HEADER_VALUES)
-        expect_type("step", facts["step"], int)
-    except (ValueError, KeyError, TypeError) as error:
+        expect_type("step", facts.get("step", 0), int)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise damaged(path, error) from error
     return facts
 

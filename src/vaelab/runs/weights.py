@@ -14,6 +14,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from vaelab.config import ResolvedConfig
 from vaelab.errors import RunError
 from vaelab.memory import is_out_of_memory
 from vaelab.models.base import Model
@@ -21,7 +22,16 @@ from vaelab.models.factory import build_model
 from vaelab.run_folder import CONFIG, expect_type
 from vaelab.runs.figures import Averages
 from vaelab.runs.header import Kind, expected_kinds
-from vaelab.runs.run import WEIGHTS, Run, config_digest, expect_same_config, expect_trusted
+from vaelab.runs.run import (
+    WEIGHTS,
+    DataCard,
+    Run,
+    config_digest,
+    create_run,
+    discard,
+    expect_same_config,
+    expect_trusted,
+)
 from vaelab.runs.tensors import damaged, facts_of, load_tensors, save_tensors
 
 
@@ -54,6 +64,12 @@ class LatentStats:
         return tuple(sorted(range(len(size)), key=lambda axis: -size[axis]))
 
 
+def facts_of_weights(averages: Averages | None, latent_stats: LatentStats | None) -> dict[str, Any]:
+    """Return the validation figures of weights as they are stored beside them: `distortion` and `rate` in nats, and `axes`."""
+    nats = {} if averages is None else asdict(averages)
+    return {**nats, **({} if latent_stats is None else {"axes": asdict(latent_stats)})}
+
+
 @dataclass(frozen=True)
 class Best:
     """The best weights so far, by name, and their validation values, which are None without validation images."""
@@ -69,8 +85,7 @@ class Best:
 
     def facts(self) -> dict[str, Any]:
         """Return the numbers to store beside the weights."""
-        nats = {} if self.averages is None else asdict(self.averages)
-        return {"step": self.step, **nats, **({} if self.latent_stats is None else {"axes": asdict(self.latent_stats)})}
+        return {"step": self.step, **facts_of_weights(self.averages, self.latent_stats)}
 
     @staticmethod
     def facts_to_resume(best: Best | None) -> dict[str, Any]:
@@ -88,6 +103,33 @@ class Best:
         stats = LatentStats.from_json(best.get("axes"))
         fine_tuned = facts.get("best_of_finish", False)
         return Best(weights, best["step"], math.inf if value is None else value, fine_tuned, averages, stats)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run folder records beside weights: configuration, data, and facts (step, nats, statistics of the latent)."""
+
+    config: ResolvedConfig
+    data: DataCard
+    facts: dict[str, Any]
+
+
+def save_run(folder: Path, weights: dict[str, Tensor], origin: Origin) -> None:
+    """Write a new run folder without the state of a training; nothing is left of it if that fails.
+
+    Raises
+    ------
+    RunError
+        If the folder is not empty.
+    OutputError
+        If it cannot be written.
+    """
+    run = create_run(folder, origin.config, origin.data)
+    try:
+        save_weights(run, weights, origin.facts)
+    except BaseException:
+        discard(run)
+        raise
 
 
 def save_weights(run: Run, weights: dict[str, Tensor], facts: dict[str, Any], *, keep: bool = False) -> None:
@@ -163,7 +205,8 @@ def _unfitting(path: Path) -> RunError:
 
 
 def weight_facts(run: Run) -> dict[str, Any]:
-    """Return what is stored beside the weights: `step` and, if they were validated, `distortion`, `rate` (nats) and `axes`.
+    """Return what is stored beside the weights: `step`, unless they are of a loop outside vaelab, and, if they were validated,
+    `distortion`, `rate` (nats) and `axes`.
 
     Raises
     ------
@@ -174,6 +217,8 @@ def weight_facts(run: Run) -> dict[str, Any]:
     _, metadata = load_tensors(path, NO_WEIGHTS, partial(_expect_fitting, run))
     facts = facts_of(path, metadata)
     try:
+        if not run.config.own_loop:  # a loop outside vaelab counts no steps
+            expect_type("step", facts["step"], int)
         for name in {"distortion", "rate"} & facts.keys():
             expect_type(name, facts[name], float)
         if facts.get("axes") is not None:

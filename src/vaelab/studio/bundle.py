@@ -208,8 +208,8 @@ def commands(run: Run, source: str | None, folder: str | None = None) -> dict[st
 
 
 def has_weights(run: Run) -> bool:
-    """Return whether a run has weights after at least one training step."""
-    return (run.folder / runs.WEIGHTS).is_file() and runs.weight_facts(run).get("step", 0) > 0
+    """Return whether a run has weights after at least one training step, or of a loop outside vaelab, which counts no steps."""
+    return (run.folder / runs.WEIGHTS).is_file() and runs.weight_facts(run).get("step") != 0
 
 
 def _members(run: Run) -> tuple[dict[str, Run], list[str]]:

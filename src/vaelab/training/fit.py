@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from vaelab import distributed, runs
-from vaelab.config import Config, ResolvedConfig
+from vaelab.config import Config, ModelConfig, ResolvedConfig
 from vaelab.data.dataset import Dataset, Split
 from vaelab.errors import ConfigError
 from vaelab.memory import is_out_of_memory
+from vaelab.models.base import Model
 from vaelab.models.factory import build_model, start_from_images
 from vaelab.models.moments import Moments, MomentSums
 from vaelab.objectives.elbo import elbo
@@ -32,7 +33,7 @@ from vaelab.training.resolve import resolve, resolve_resumed
 from vaelab.training.trainer import Trainer
 from vaelab.training.validation import Validator
 
-__all__ = ["Progress", "fit", "make_trainer"]
+__all__ = ["Progress", "fit", "make_trainer", "new_model"]
 
 
 def fit(
@@ -103,6 +104,7 @@ def _resumed(
 ) -> Generator[Progress]:
     """Continue a run from its last checkpoint, or if it was stopped before the first, from step 0."""
     run = runs.open_run(folder, trust_code=trust_code)
+    runs.expect_resumable(run)
     runs.expect_trusted(run, (config.model.encoder, config.model.decoder))
     runs.expect_same_data(run, dataset)
     tensors, facts = runs.load_resume(run) if runs.was_saved(run) else ({}, runs.NOTHING_DONE)
@@ -162,6 +164,33 @@ def make_trainer(config: ResolvedConfig, dataset: Dataset, *, restored: bool = F
     plain.remarks += remark
     runner = accelerated(plain, config, batches)
     return Trainer(averaged, batches, elbo, importance_weighted, validator, runner, train)
+
+
+def new_model(config: ModelConfig, dataset: Dataset, *, seed: int = 0) -> Model:
+    """Return an untrained model for a data set, for a training loop outside vaelab, on the CPU and in training mode.
+
+    `model(x, y, noise)` returns an `Inference`: posterior, sample, rate of each latent dimension and likelihood. x is float32
+    (batch, *shape), grey levels 0…1 (for a Bernoulli likelihood binarised); y are label indices (batch,), or None unless the
+    model is a cvae; noise is N(0, I), (batch, latent_dim). `TrainedModel.from_parts` takes the model after its training.
+
+    Parameters
+    ----------
+    config
+        The model; fields that are None are chosen for the data.
+    dataset
+        Images whose mean and variance initialise the model.
+    seed
+        Seed of the initial weights.
+
+    Raises
+    ------
+    ConfigError, LabelError, DataError
+        If the configuration does not suit the data, or a custom network does not fit.
+    """
+    resolved = resolve(Config(config), dataset).model
+    model = build_model(resolved, dataset.shape, len(dataset.classes), seed=seed)
+    start_from_images(model, torch.from_numpy(dataset.train.images), moments_of(dataset.train))
+    return model.train()
 
 
 def placed(images: Tensor, device: torch.device) -> tuple[Tensor, list[str]]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
+from vaelab.config import OWN_LOOP
 from vaelab.data.layout import describe_shape
 from vaelab.errors import counted
 from vaelab.evaluation.formatting import rounded
@@ -111,10 +112,12 @@ def _facts(facts: dict[str, Any]) -> Html:
         ("Images", describe_shape(model["shape"]) + (f", {counted(len(classes), 'class')}" if classes else "")),
     ]
     if run:
+        budget = run["trained_for"]
+        how = f"in {budget}" if budget == OWN_LOOP else f"with a budget of {budget}"
         same = "the same data" if run["same_data"] else "not the data measured on"
         rows += [
             ("Run", run["name"]),
-            ("Trained on", f"{run['source']}, with a budget of {run['trained_for']}: {same}"),
+            ("Trained on", f"{run['source']}, {how}: {same}"),
         ]
     rows += [
         ("Measured on", f"{counted(data['images'], data['split'] + ' image')} of {data['name']}"),
