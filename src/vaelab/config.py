@@ -245,6 +245,10 @@ class ResolvedTrainConfig:
     seed: int = 0
     compile: CompileName = "auto"
     checkpoint_every: float = 20.0
+    objective: str = ""
+    optimizer: str = ""
+    schedule: str = ""
+    """Names of functions of the caller of `fit`, import paths if they have one; empty for the built-in ones."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +276,7 @@ class ResolvedConfig:
             del model["latent_dim"]
         if self.own_loop:
             return Config(ModelConfig(**model))
-        train = dict(vars(self.train))
+        train = {name: value for name, value in vars(self.train).items() if name not in OWN_FUNCTIONS}
         budget = train.pop("budget")
         train[budget.unit] = int(budget.amount) if budget.unit == "epochs" else budget.amount
         return Config(ModelConfig(**model), TrainConfig(**train))
@@ -284,8 +288,13 @@ OWN_LOOP = "a loop outside vaelab"
 LADDER_FIELDS = ("levels", "patch", "spatial_mixing")
 """Fields of `ModelConfig` that only a ladder has."""
 
+OWN_FUNCTIONS = ("objective", "optimizer", "schedule")
+"""Fields of `ResolvedTrainConfig` that only `fit` sets."""
+
 TRAIN_DEFAULTS: dict[str, Any] = {
-    field.name: field.default for field in fields(ResolvedTrainConfig) if field.default is not MISSING
+    field.name: field.default
+    for field in fields(ResolvedTrainConfig)
+    if field.default is not MISSING and field.name not in OWN_FUNCTIONS
 }
 """Defaults of `TrainConfig` that do not depend on the data."""
 

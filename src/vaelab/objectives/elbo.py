@@ -29,8 +29,9 @@ class Terms:
     rate: Float[Tensor, "*batch d"]
     """KL of each latent dimension in nats, (batch, d) or (K, batch, d)."""
 
-    surrogate: Float[Tensor, " batch"] | None = None
-    """Loss per image, (batch,), of an objective that is not a function of distortion and rate; None for the ELBO."""
+    surrogate: Float[Tensor, "..."] | None = None
+    """Loss per image, (batch,), of an objective that is not a function of distortion and rate, or one number, (), if it depends
+    on the whole batch; None for the ELBO."""
 
     def negative_elbo(self) -> Float[Tensor, "*batch"]:
         """Return distortion + rate in nats per image, whatever the objective."""

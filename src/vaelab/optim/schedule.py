@@ -22,10 +22,16 @@ class Schedule(NamedTuple):
     learning_rate: float | Tensor
 
 
-def schedule_at(config: ResolvedTrainConfig, fraction: float, halvings: int = 0) -> Schedule:
-    """Return the schedule after this fraction of the training, 0…1, with the learning rate halved that many times."""
+def schedule_at(
+    config: ResolvedTrainConfig, fraction: float, halvings: int = 0, factor: float | None = None
+) -> Schedule:
+    """Return the schedule after this fraction of the training, 0…1, with the learning rate halved that many times.
+
+    `factor` is the learning rate relative to its peak, by default `learning_rate_factor`.
+    """
+    factor = learning_rate_factor(fraction, config.warmup) if factor is None else factor
     beta = config.beta * (min(1.0, fraction / config.kl_warmup) if config.kl_warmup else 1.0)
-    return Schedule(beta, config.learning_rate * 0.5**halvings * learning_rate_factor(fraction, config.warmup))
+    return Schedule(beta, config.learning_rate * 0.5**halvings * factor)
 
 
 def learning_rate_factor(fraction: float, warmup: float) -> float:

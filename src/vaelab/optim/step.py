@@ -24,6 +24,7 @@ from vaelab.memory import retry_halved
 from vaelab.models.base import Model
 from vaelab.objectives.batch import Batch
 from vaelab.objectives.elbo import Objective, Terms, loss
+from vaelab.objectives.own import OwnObjective
 from vaelab.optim.adamw import AdamW, Descent, adamw_for
 from vaelab.optim.schedule import Schedule
 from vaelab.optim.state import LossAndGrad, StepStats, TrainState
@@ -200,9 +201,17 @@ class StepRunner(ABC):
 class PlainRunner(StepRunner):
     """Takes steps as they are written; after an out-of-memory error on `at_once` images at a time, with the same result."""
 
-    def __init__(self, model: Model, state: TrainState, stats: StepStats, config: ResolvedTrainConfig) -> None:
+    def __init__(
+        self,
+        model: Model,
+        state: TrainState,
+        stats: StepStats,
+        config: ResolvedTrainConfig,
+        optimizer: AdamW | None = None,
+    ) -> None:
+        """Train `model` by `optimizer`, by default the fastest AdamW for the device."""
         self.model, self.state, self.stats, self.device = model, state, stats, stats.bad.device
-        self.train_step = TrainStep(model, config, adamw_for(self.device))
+        self.train_step = TrainStep(model, config, optimizer or adamw_for(self.device))
         self.at_once: int | None = None
         self.remarks, self.changing = [], threading.Event()
 
@@ -214,11 +223,16 @@ class PlainRunner(StepRunner):
             at_once = size if size < count else None
             return self.train_step.loss_and_grad(self.state.weights, batch, schedule, objective, at_once)
 
-        # The mean rate of free bits is exchanged in the forward pass, which one process alone cannot repeat.
-        once = distributed.world_size() > 1 and self.train_step.config.free_bits > 0
+        # The mean rate of free bits is exchanged in the forward pass, which one process alone cannot repeat. An objective of the
+        # caller may depend on the whole batch.
+        once = isinstance(objective, OwnObjective) or (
+            distributed.world_size() > 1 and self.train_step.config.free_bits > 0
+        )
         try:
             found, fits = retry_halved(work, size, once=once)
         except ConfigError as error:
+            if not isinstance(error.__cause__, RuntimeError):  # of the objective
+                raise
             raise TrainingError(
                 f"not enough memory on {self.device} for one image; free some, or use smaller images (`size`), a smaller "
                 "network (`width`) or another `device`"

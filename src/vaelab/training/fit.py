@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Generator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,15 @@ from vaelab.models.factory import build_model, start_from_images
 from vaelab.models.moments import Moments, MomentSums
 from vaelab.objectives.elbo import elbo
 from vaelab.objectives.importance import importance_weighted
+from vaelab.objectives.own import OwnFunction, OwnObjective, expect_trainable
 from vaelab.optim.batches import BatchStream
+from vaelab.optim.own import MakeOptimizer, OwnOptimizer
 from vaelab.optim.state import StepStats, TrainState
 from vaelab.optim.step import PlainRunner, StepRunner
 from vaelab.run_folder import check_new, expect_run
 from vaelab.run_lock import expect_free, locked
 from vaelab.training.loop import Loop, Progress, steps_in
+from vaelab.training.own import BUILT_IN, Own, factor_at
 from vaelab.training.resolve import resolve, resolve_resumed
 from vaelab.training.trainer import Trainer
 from vaelab.training.validation import Validator
@@ -43,6 +47,9 @@ def fit(
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     trust_code: bool = False,
+    objective: OwnFunction | None = None,
+    optimizer: MakeOptimizer | None = None,
+    schedule: Callable[[float], float] | None = None,
     started: float | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Generator[Progress]:
@@ -62,28 +69,43 @@ def fit(
         Continue the run in `out` with its own configuration; `config` may change the budget, the device and `compile` only.
     trust_code
         With `resume`, import the custom networks that the run names; not needed if `config` names them again.
+    objective
+        `objective(found: Pass) -> Tensor` in place of the ELBO: one number, or one per image, (batch,), in nats; the mean is
+        minimised. `vaelab.objectives.own.Pass` has images, labels, posterior, z, prior, likelihood, distortion and rate. Random
+        numbers that it draws from PyTorch follow from the seed. The weights are selected by its value on validation images, in
+        batches of `batch_size`, at the full β; reported figures remain those of the ELBO.
+    optimizer
+        `optimizer(parameters) -> torch.optim.Optimizer` in place of AdamW, such as `torch.optim.SGD`. The schedule multiplies its
+        learning rates; gradients are clipped before, and bad steps skipped. Its state is saved for `resume`.
+    schedule
+        `schedule(fraction) -> factor`: the learning rate relative to its peak after this fraction of the training, 0…1.
+
+        With an objective or optimiser of the caller, steps are not compiled, and a single process trains. `config.json` records
+        the import paths or names of these three, and `resume` needs the same again.
     started
         Value of `clock` (wall time in seconds) from which a budget in seconds counts; by default the first step.
 
     Raises
     ------
     ConfigError, LabelError, DataError
-        If the configuration does not suit the data; with `resume`, if the run has used up the new budget.
+        If the configuration does not suit the data, an objective returns NaN or another shape, or an optimiser does not hold
+        the model's parameters; with `resume`, if the run has used up the new budget, or was trained with other functions.
     RunError
         If `out` holds a run already; with `resume`, if it holds none, its data differ, or it needs `trust_code`.
     TrainingError
         If the loss is NaN or infinite even after two recoveries; good weights are kept, else no new run is left behind.
     """
-    folder = None if out is None else Path(out)
+    folder, own = None if out is None else Path(out), Own(objective, optimizer, schedule)
+    own.expect_usable(config)
     if resume:
         if folder is None:
             raise ConfigError("`resume`: got no run; expected the run folder to continue in `out`")
         expect_run(folder)
         with locked(folder) if distributed.is_first() else nullcontext():
-            yield from _resumed(config, dataset, folder, trust_code, started, clock)
+            yield from _resumed(config, dataset, folder, trust_code, own, started, clock)
         return
-    resolved = distributed.broadcast(resolve(config, dataset))
-    loop = Loop(resolved.train, make_trainer(resolved, dataset), started, clock)
+    resolved = distributed.broadcast(own.recorded(resolve(config, dataset)))
+    loop = Loop(resolved.train, make_trainer(resolved, dataset, own=own), started, clock)
     if folder is None or not distributed.is_first():
         yield from loop.run_to_end(None)
         return
@@ -99,6 +121,7 @@ def _resumed(
     dataset: Dataset,
     folder: Path,
     trust_code: bool,
+    own: Own,
     started: float | None,
     clock: Callable[[], float],
 ) -> Generator[Progress]:
@@ -107,10 +130,11 @@ def _resumed(
     runs.expect_resumable(run)
     runs.expect_trusted(run, (config.model.encoder, config.model.decoder))
     runs.expect_same_data(run, dataset)
+    own.expect_same(run)
     tensors, facts = runs.load_resume(run) if runs.was_saved(run) else ({}, runs.NOTHING_DONE)
     runs.expect_unfinished(run, facts, config.train)
     resolved = distributed.broadcast(resolve_resumed(run.config, config, runs.last_budget(run, facts)))
-    loop = Loop(resolved.train, make_trainer(resolved, dataset, restored=bool(tensors)), started, clock)
+    loop = Loop(resolved.train, make_trainer(resolved, dataset, restored=bool(tensors), own=own), started, clock)
     if tensors:
         loop.trainer.restore(tensors, facts)
         loop.continue_from(facts)
@@ -121,10 +145,10 @@ def _resumed(
     yield from loop.run_to_end(runs.Recorder(run, runs.keep_metrics(run, facts)))
 
 
-def make_trainer(config: ResolvedConfig, dataset: Dataset, *, restored: bool = False) -> Trainer:
+def make_trainer(config: ResolvedConfig, dataset: Dataset, *, restored: bool = False, own: Own = BUILT_IN) -> Trainer:
     """Return the trainer of `config` before its first step, with all its parts on the training device.
 
-    If it is to be `restored`, nothing is computed from the images, which takes seconds.
+    If it is to be `restored`, nothing is computed from the images, which takes seconds. `own` are functions of the caller.
     A ConfigError if there is not enough memory for images and model, or a custom network does not fit.
     """
     train, split, device = config.train, dataset.train, torch.device(config.train.device)
@@ -160,10 +184,26 @@ def make_trainer(config: ResolvedConfig, dataset: Dataset, *, restored: bool = F
             f"`device`: {device} has too little memory for {len(split):,} images and the model; free some, or use fewer "
             "images (`limit`), smaller ones (`size`) or another `device`"
         ) from error
-    plain = PlainRunner(model, state, StepStats.zeros(device), train)
+    optimizer = None if own.optimizer is None else OwnOptimizer(own.optimizer, model, train.learning_rate)
+    objective = elbo if own.objective is None else OwnObjective(own.objective, beta=train.beta)
+    if isinstance(objective, OwnObjective):
+        expect_trainable(objective, model, batches.at(0).prepared(model.likelihood_name))
+    plain = PlainRunner(model, state, StepStats.zeros(device), train, optimizer)
     plain.remarks += remark
-    runner = accelerated(plain, config, batches)
-    return Trainer(averaged, batches, elbo, importance_weighted, validator, runner, train)
+    built_in = own.objective is None and own.optimizer is None
+    runner = accelerated(plain, config, batches) if built_in else plain
+    factor = None if own.schedule is None else partial(factor_at, own.schedule)
+    return Trainer(
+        averaged,
+        batches,
+        objective,
+        importance_weighted,
+        validator,
+        runner,
+        train,
+        optimizer=optimizer,
+        factor=factor,
+    )
 
 
 def new_model(config: ModelConfig, dataset: Dataset, *, seed: int = 0) -> Model:

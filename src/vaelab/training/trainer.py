@@ -8,6 +8,7 @@ Source: Kingma & Welling 2014, algorithm 1.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -20,8 +21,10 @@ from vaelab.errors import TrainingError
 from vaelab.models.base import Model
 from vaelab.objectives.bounds import held_out_terms
 from vaelab.objectives.elbo import Objective
+from vaelab.objectives.own import OwnObjective
 from vaelab.optim import ema
 from vaelab.optim.batches import BatchStream
+from vaelab.optim.own import OwnOptimizer
 from vaelab.optim.schedule import schedule_at
 from vaelab.optim.step import StepRunner
 from vaelab.precision import exact_convolutions
@@ -45,11 +48,16 @@ class Trainer:
         validator: Validator,
         runner: StepRunner,
         config: ResolvedTrainConfig,
+        *,
+        optimizer: OwnOptimizer | None = None,
+        factor: Callable[[float], float] | None = None,
     ) -> None:
         """Train the model of `runner`, whose moving average is `averaged`.
 
-        `objective` is minimised, and `fine_tuning` in the final phase if `config.iwae_samples` is above 1.
+        `objective` is minimised, and `fine_tuning` in the final phase if `config.iwae_samples` is above 1. `optimizer` is that of
+        the runner, if it is the caller's, and `factor` the caller's schedule of the learning rate.
         """
+        self.optimizer, self.factor = optimizer, factor
         self.averaged, self.batches, self.validator, self.config = averaged, batches, validator, config
         self.objective, self.fine_tuning_objective = objective, fine_tuning
         self.runner, self.model, self.state, self.stats = runner, runner.model, runner.state, runner.stats
@@ -73,7 +81,10 @@ class Trainer:
         if self.fine_tuning:
             objective, samples = self.fine_tuning_objective, config.iwae_samples
         with exact_convolutions():
-            schedule = schedule_at(config, fraction, self.halvings)
+            factor = None if self.factor is None else self.factor(fraction)
+            schedule = schedule_at(config, fraction, self.halvings, factor)
+            if isinstance(objective, OwnObjective):
+                objective = objective.at(float(schedule.beta), config.seed, self.step)
             self.runner.step(self.batches.at(self.step, samples), schedule, objective)
         self.learning_rate = float(schedule.learning_rate)
         self.step += 1
@@ -126,6 +137,8 @@ class Trainer:
             return self.validate(fraction)
         self.last_validation = averages if self.step else None  # those of the untrained model are not shown
         value = averages.distortion + self.config.beta * averages.rate
+        if isinstance(self.objective, OwnObjective):
+            value = self.validator.own_value(self.averaged, self.objective, self.config.batch_size)
         if self.fine_tuning:
             value = self.validator.negative_bound(self.averaged)
         found = Best(weights, self.step, value, self.fine_tuning, averages, stats)
@@ -164,6 +177,9 @@ class Trainer:
         facts = {"step": self.step, "fine_tuning": self.fine_tuning} | Best.facts_to_resume(self.best)
         facts |= {"validated": (self.validated_step, self.validated_fraction), "halvings": self.halvings}
         facts |= {"added": asdict(self.added), "last_validation": self.last_validation and asdict(self.last_validation)}
+        if self.optimizer is not None:
+            moments, numbers = self.optimizer.state_to_save()
+            tensors, facts = tensors | moments, facts | numbers
         return tensors | self._counters_and_moments(), facts
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -178,6 +194,8 @@ class Trainer:
         self.averaged.load_state_dict(part("averaged."))
         for name, tensor in self._counters_and_moments().items():
             tensor.copy_(tensors.get(name, torch.zeros_like(tensor)))  # vaelab 0.1 has no sums
+        if self.optimizer is not None:
+            self.optimizer.restore(tensors, facts)
         self.added = Sums(**facts.get("added", {}))
         self.taken, self.skipped = self.sums(), int(self.stats.bad[0])
         self.step, self.fine_tuning = facts["step"], facts.get("fine_tuning", False)
@@ -221,6 +239,8 @@ class Trainer:
         self.averaged.load_state_dict(self.best.weights)
         for tensor in self._counters_and_moments().values():
             tensor.zero_()
+        if self.optimizer is not None:
+            self.optimizer.forget()
         self.stats.bad[0], self.taken = self.skipped, self.added
         self.runner.changing.clear()
         self.runner.remarks.append(

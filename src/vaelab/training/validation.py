@@ -10,10 +10,12 @@ from torch import Tensor
 from vaelab.config import NetworkName, ResolvedConfig
 from vaelab.data.dataset import Split
 from vaelab.models.base import Model
-from vaelab.objectives.batch import held_out_levels
+from vaelab.objectives.batch import Batch, held_out_levels, to_unit
 from vaelab.objectives.bounds import Infer, images_at_once, map_held_out
 from vaelab.objectives.elbo import terms_of
 from vaelab.objectives.importance import importance_weighted_bound, log_weights
+from vaelab.objectives.own import OwnObjective
+from vaelab.precision import exact_convolutions
 from vaelab.random import generator_for, latent_noise
 from vaelab.runs import Averages, LatentStats
 
@@ -52,6 +54,20 @@ class Validator:
         distortions, rates, means = (torch.cat(part) for part in zip(*parts, strict=True))
         averages = Averages(distortions.double().mean().item(), rates.sum(-1).double().mean().item())
         return averages, LatentStats.over(rates, means)
+
+    def own_value(self, model: Model, objective: OwnObjective, batch_size: int) -> float:
+        """Return the mean of an objective of the caller over batches of the images, fewer than one batch of them left out."""
+        size = min(batch_size, len(self))
+        noise, total = latent_noise(len(self), self.latent_dim, self.seed), 0.0
+        for first in range(0, len(self) - size + 1, size):
+            part = slice(first, first + size)
+            labels = None if self.labels is None else self.labels[part]
+            batch = Batch(to_unit(self.images[part]), labels, noise[part].to(self.images.device))
+            with torch.no_grad(), exact_convolutions():
+                value = objective(model, batch).surrogate
+            assert value is not None
+            total += value.double().mean().item()
+        return total / (len(self) // size)
 
     def negative_bound(self, model: Model) -> float:
         """Return minus the importance-weighted bound, which IWAE fine-tuning minimises, in nats per image.
