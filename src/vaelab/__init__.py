@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vaelab.evaluation.report import Report, evaluate
     from vaelab.inference.augmentation import augment
     from vaelab.inference.detection import Detection, detect
+    from vaelab.inference.compared import PairedScores, compare_scores
     from vaelab.inference.explore import interpolate, manifold, posterior, restyle, traverse
     from vaelab.inference.onnx import export_onnx
     from vaelab.inference.trained import TrainedModel, load
@@ -51,6 +52,8 @@ _HOMES = {
     "detect": "inference.detection",
     "Report": "evaluation.report",
     "evaluate": "evaluation.report",
+    "PairedScores": "inference.compared",
+    "compare_scores": "inference.compared",
     "export_onnx": "inference.onnx",
     "augment": "inference.augmentation",
     "interpolate": "inference.explore",
@@ -77,6 +80,7 @@ __all__ = [
     "Diagnosis",
     "ModelConfig",
     "OutlierDetector",
+    "PairedScores",
     "Progress",
     "Report",
     "Split",
@@ -85,6 +89,7 @@ __all__ = [
     "VaelabError",
     "__version__",
     "augment",
+    "compare_scores",
     "dataset_from",
     "detect",
     "diagnose",
