@@ -87,13 +87,15 @@ def test_the_code_of_a_page_runs_as_printed(page: str, tmp_path: Path, monkeypat
     threading.Thread(target=hub.serve_forever, daemon=True).start()
     for name, value in {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_good", "HF_HOME": str(tmp_path / "hub")}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.syspath_prepend(tmp_path)
     draw_reader_files(tmp_path)
     namespace: dict[str, object] = {}
     for language, code in blocks(page):
-        if language == "python":
+        if file := re.match(r"# (\w+\.py)\n", code):
+            (tmp_path / file[1]).write_text(code, encoding="utf-8")
+        elif language == "python":
             exec(compile(shortened(code), f"docs/{page}.md", "exec"), namespace)
-            continue
-        for line in shortened(code).splitlines():
+        for line in shortened(code).splitlines() if language == "sh" else ():
             command, *arguments = shlex.split(line, comments=True)
             assert command in ("vaelab", "torchrun"), line
             executable = str(Path(sys.executable).parent / command)

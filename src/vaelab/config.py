@@ -26,7 +26,11 @@ CompileName = Literal["auto", "yes", "no"]
 FlipName = Literal["no", "horizontal"]
 PrecisionName = Literal["float32", "bfloat16"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]
-LikelihoodName = Literal["bernoulli", "continuous-bernoulli", "logistic", "colour-logistic", "two-colour", "gaussian"]
+BuiltInLikelihood = Literal[
+    "bernoulli", "continuous-bernoulli", "logistic", "colour-logistic", "two-colour", "gaussian"
+]
+LikelihoodName = str
+"""One of `BuiltInLikelihood`, or the import path of a custom likelihood, such as my_likelihoods:Laplace."""
 
 if TYPE_CHECKING:
     NetworkClass = str | Callable[..., Any]
@@ -57,9 +61,10 @@ class ModelConfig:
     """Latent dimensions, at least 1. Default: 544 for pca; for two-colour, 11 for cvae and 22 for ae and vae, of which 6
     are the colours; else 7 for cvae (16 for colour images), 32 for ae and vae; at most the number of columns of a table."""
 
-    likelihood: LikelihoodName | None = None
-    """Distribution p(x|z). Default: bernoulli for near-binary grey images, logistic for other grey images, two-colour for
-    the network of this name, colour-logistic for other colour images, gaussian for tables."""
+    likelihood: NetworkClass | None = None
+    """Distribution p(x|z): bernoulli, continuous-bernoulli, logistic, colour-logistic, two-colour, gaussian, or the import path
+    of a custom likelihood of images, such as my_likelihoods:Laplace. Default: bernoulli for near-binary grey images, logistic for
+    other grey images, two-colour for the network of this name, colour-logistic for other colour images, gaussian for tables."""
 
     width: int | None = None
     """Units of a dense layer (default: 256), channels of the first convolution (default: 32) or of a ladder (default: 64)."""
@@ -89,7 +94,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _use_python_numbers(self)
         _check_choices(self)
-        for name in ("encoder", "decoder"):
+        custom = ("encoder", "decoder", *(["likelihood"] if is_custom_likelihood(self.likelihood) else []))
+        for name in custom:
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, import_path(name, value))
         if self.levels is not None:
@@ -299,6 +305,11 @@ TRAIN_DEFAULTS: dict[str, Any] = {
 """Defaults of `TrainConfig` that do not depend on the data."""
 
 
+def is_custom_likelihood(likelihood: object) -> bool:
+    """Return whether a likelihood is a class or import path of the user, rather than the name of a built-in one."""
+    return likelihood is not None and (not isinstance(likelihood, str) or ":" in likelihood)
+
+
 def level_parts(levels: Levels) -> list[tuple[int, int | None]]:
     """Return the latent dimensions of each level, and its patch side in pixels where `levels` states it (4@8), else None."""
     parts = (part.partition("@") for part in _levels(levels).split(","))
@@ -327,7 +338,7 @@ def _use_python_numbers(config: ModelConfig | TrainConfig) -> None:
 _CHOICES: dict[str, Any] = {
     "model": ModelName,
     "network": NetworkName,
-    "likelihood": LikelihoodName,
+    "likelihood": BuiltInLikelihood,
     "spatial_mixing": SpatialMixingName,
     "compile": CompileName,
     "precision": PrecisionChoice,
@@ -337,6 +348,8 @@ _CHOICES: dict[str, Any] = {
 def _check_choices(config: ModelConfig | TrainConfig) -> None:
     for name, literal in _CHOICES.items():
         value = getattr(config, name, None)
+        if name == "likelihood" and is_custom_likelihood(value):
+            continue
         if value is not None and value not in get_args(literal) and (name, value) != ("model", "all"):
             choices = get_args(literal)
             raise ConfigError(

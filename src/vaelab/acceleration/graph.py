@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vaelab.acceleration.policy import is_custom
 from vaelab.config import Budget, ResolvedConfig, ResolvedModelConfig, ResolvedTrainConfig
 from vaelab.models.base import Model
 from vaelab.models.factory import build_model
@@ -71,7 +72,7 @@ class CompileKey:
         default = ResolvedTrainConfig(Budget(0, "epochs"), config.train.batch_size, config.train.precision, "cpu")
         fixed = replace(default, **{name: getattr(config.train, name) for name in BUILT_IN})
         described = tuple((tuple(t.shape), tuple(t.stride()), str(t.dtype).removeprefix("torch.")) for t in tensors)
-        unique = uuid.uuid4().hex if config.model.encoder or config.model.decoder else ""
+        unique = uuid.uuid4().hex if is_custom(config) else ""
         threads = max(1, torch.get_num_threads() // parts)
         return CompileKey(config.model, fixed, shape, classes, described, threads, parts, unique, whole)
 

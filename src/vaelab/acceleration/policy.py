@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 
 from vaelab import distributed
-from vaelab.config import NetworkName, ResolvedConfig
+from vaelab.config import NetworkName, ResolvedConfig, is_custom_likelihood
 
 WORTH_SECONDS: dict[NetworkName, float] = {"mlp": 60.0, "pca": 60.0, "two-colour": 60.0, "conv": 120.0, "ladder": 120.0}
 """Seconds of a training on the CPU that must be left for `auto` to compile beside it: what that costs is regained by then."""
@@ -65,8 +65,8 @@ def worth_seconds(config: ResolvedConfig) -> float:
 
 
 def is_custom(config: ResolvedConfig) -> bool:
-    """Return whether the model has a custom encoder or decoder."""
-    return bool(config.model.encoder or config.model.decoder)
+    """Return whether the model has a custom encoder, decoder or likelihood."""
+    return bool(config.model.encoder or config.model.decoder or is_custom_likelihood(config.model.likelihood))
 
 
 def cores() -> int:

@@ -25,7 +25,7 @@ from vaelab.cli.loggers import LoggerName
 from vaelab.cli.several import Processes
 from vaelab.cli.train_options import TrainOptions, as_config
 from vaelab.cli.train_run import new_folder, total_time, train_one
-from vaelab.config import Config
+from vaelab.config import Config, is_custom_likelihood
 from vaelab.errors import ConfigError
 from vaelab.interruption import open_signals
 from vaelab.presets import PRESETS, PresetName, with_preset
@@ -123,7 +123,8 @@ def _check_before_loading(source: str, config: Config, out: Path | None, resume:
 
     Returns whether the model has custom networks, to which the user has consented.
     """
-    given = (config.model.encoder, config.model.decoder)
+    likelihood = config.model.likelihood if is_custom_likelihood(config.model.likelihood) else None
+    given = (config.model.encoder, config.model.decoder, likelihood)
     custom = any(given)
     from vaelab.data.sources import expect_source
 

@@ -36,7 +36,6 @@ from vaelab.files import atomic_write, expect_suffix
 from vaelab.inference import latents
 from vaelab.inference.trained import TrainedModel, load
 from vaelab.models.base import Model
-from vaelab.models.likelihoods import LIKELIHOODS
 from vaelab.onnx_runtime import open_session
 from vaelab.runs import DataCard
 from vaelab.version import __version__
@@ -224,7 +223,7 @@ def _metadata(trained: TrainedModel, data: DataCard | None, part: _Part, licence
         "part": part.name,
         "model": trained.kind,
         "likelihood": trained.likelihood,
-        "parameters": json.dumps(LIKELIHOODS[trained.likelihood].parameter_names),
+        "parameters": json.dumps(trained.model.likelihood_type.parameter_names),
         "shape": json.dumps(trained.model.shape),
         "classes": json.dumps(trained.classes),
         "latent_dim": json.dumps(trained.model.latent_dim),
@@ -340,7 +339,7 @@ def _units(trained: TrainedModel) -> dict[str, np.ndarray]:
     """What counts as one of an output, where that is not 1: the standard deviation of a table's columns."""
     scale = trained.model.scale.numpy()
     planes = [
-        scale if name == "mean" else np.ones_like(scale) for name in LIKELIHOODS[trained.likelihood].parameter_names
+        scale if name == "mean" else np.ones_like(scale) for name in trained.model.likelihood_type.parameter_names
     ]
     return {"decoded": scale, "parameters": np.stack(planes)}
 

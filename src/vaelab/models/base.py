@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from vaelab.config import LikelihoodName, ResolvedModelConfig
 from vaelab.models.distributions import Gaussian, GaussianLikelihood, Likelihood, at_least_float32
-from vaelab.models.likelihoods import LIKELIHOODS
+from vaelab.models.likelihoods import likelihood_class
 from vaelab.models.moments import Moments
 
 # Bounds of the log-variance of q(z|x) relative to the prior's, enforced by a tanh on either side of 0. They keep its exponential
@@ -95,7 +95,7 @@ class Model(nn.Module, ABC):
         self, *, latent_dim: int, likelihood: LikelihoodName, shape: tuple[int, ...], classes: int, stochastic: bool
     ) -> None:
         super().__init__()
-        self.likelihood_type = LIKELIHOODS[likelihood]
+        self.likelihood_type = likelihood_class(likelihood)
         self.likelihood_name: LikelihoodName = likelihood
         self.latent_dim, self.shape, self.classes, self.stochastic = latent_dim, shape, classes, stochastic
         self.groups: tuple[int, ...] | None = None

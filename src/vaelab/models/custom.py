@@ -96,7 +96,7 @@ class CustomNetwork(NamedTuple):
         try:
             found: Any = importlib.import_module(module_name)
         except Exception as error:
-            reason, missing = _one_line(error), error.name if isinstance(error, ModuleNotFoundError) else None
+            reason, missing = one_line(error), error.name if isinstance(error, ModuleNotFoundError) else None
             text = (
                 f"module {module_name} was found, but its import fails ({reason}); correct it and check it with python -c "
                 f"'import {module_name}'"
@@ -123,7 +123,7 @@ class CustomNetwork(NamedTuple):
             network = _construct(make, arguments)
         except Exception as error:
             accepted = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-            text = f"cannot be constructed ({_one_line(error)}); expected a class that takes only these: {accepted}"
+            text = f"cannot be constructed ({one_line(error)}); expected a class that takes only these: {accepted}"
             raise self.error(text) from error
         if not isinstance(network, nn.Module):
             raise self.error(f"got an object of type {type(network).__name__}; expected a torch.nn.Module")
@@ -144,7 +144,7 @@ class CustomNetwork(NamedTuple):
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 output = network(inputs, labels)
         except Exception as error:
-            raise self.error(f"{given}, it failed ({_one_line(error)}); expected it to accept these") from error
+            raise self.error(f"{given}, it failed ({one_line(error)}); expected it to accept these") from error
         for place, buffer in network.named_buffers():
             if not torch.equal(buffer, before[place]):
                 raise self.error(
@@ -160,6 +160,6 @@ class CustomNetwork(NamedTuple):
         return output
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """Return type and message of an exception on one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())

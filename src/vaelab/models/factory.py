@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vaelab.config import ResolvedModelConfig, level_parts
+from vaelab.config import ResolvedModelConfig, is_custom_likelihood, level_parts
 from vaelab.models.base import Model, ModelArguments
 from vaelab.models.custom import build_decoder, build_encoder
 from vaelab.models.hierarchical import Ladder
-from vaelab.models.likelihoods import LIKELIHOODS
+from vaelab.models.likelihoods import expect_likelihood, likelihood_class
 from vaelab.models.moments import Moments
 from vaelab.models.pca import start_as_pca
 from vaelab.models.spatial import ConvBlock, Grid, MixerBlock
@@ -26,6 +26,8 @@ def build_model(config: ResolvedModelConfig, shape: tuple[int, ...], classes: in
     `shape` is that of an image, (C, H, W), or of a row of a table, (D,); `classes` is the number of classes in the data. A
     ConfigError if the network does not accept images of this shape, or a custom network cannot be imported or does not fit.
     """
+    if is_custom_likelihood(config.likelihood):
+        expect_likelihood(config.likelihood, shape)
     common: ModelArguments = {
         "latent_dim": config.latent_dim,
         "likelihood": config.likelihood,
@@ -73,7 +75,7 @@ def _two_colour(config: ResolvedModelConfig, common: ModelArguments) -> SingleLa
 def _single_latent(config: ResolvedModelConfig, common: ModelArguments) -> SingleLatentVAE:
     shape, classes = common["shape"], common["classes"]
     encoder, features = build_encoder(config, shape, classes)
-    decoder = build_decoder(config, shape, LIKELIHOODS[config.likelihood].n_parameters, classes)
+    decoder = build_decoder(config, shape, likelihood_class(config.likelihood).n_parameters, classes)
     outputs = config.latent_dim * (2 if common["stochastic"] else 1)
     return SingleLatentVAE(encoder, decoder, head=nn.Linear(features, outputs), **common)
 

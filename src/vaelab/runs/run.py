@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 import numpy as np
 import torch
 
-from vaelab.config import Budget, ResolvedConfig, ResolvedModelConfig, ResolvedTrainConfig
+from vaelab.config import Budget, ResolvedConfig, ResolvedModelConfig, ResolvedTrainConfig, is_custom_likelihood
 from vaelab.data.dataset import Dataset, SkipBroken
 from vaelab.errors import ConfigError, RunError, shortened
 from vaelab.files import atomic_write, sweep
@@ -72,8 +72,10 @@ class Run:
 
     @property
     def custom(self) -> tuple[str, ...]:
-        """The import paths of its custom networks."""
-        return tuple(path for path in (self.config.model.encoder, self.config.model.decoder) if path)
+        """The import paths of its custom networks and likelihood."""
+        model = self.config.model
+        likelihood = model.likelihood if is_custom_likelihood(model.likelihood) else ""
+        return tuple(path for path in (model.encoder, model.decoder, likelihood) if path)
 
 
 def create_run(folder: Path, config: ResolvedConfig, data: DataCard) -> Run:

@@ -242,6 +242,10 @@ def _facts(path: Path, session: Any) -> Facts:
             licence=entries["licence"],
             vaelab=entries["vaelab"],
         )
+        if ":" in facts.likelihood:
+            raise RunError(
+                f"{path}: has the custom likelihood {facts.likelihood[:100]}, whose nats need its code; expected a built-in one"
+            )
         if facts.likelihood not in NATS or not all(isinstance(name, str) for name in facts.classes):
             raise ValueError("unknown likelihood or class name")
         described = describe_shape(facts.shape)

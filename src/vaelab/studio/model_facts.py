@@ -17,7 +17,6 @@ import torch
 from vaelab import runs
 from vaelab.inference import latents
 from vaelab.inference.trained import Encoded, TrainedModel
-from vaelab.models.likelihoods import LIKELIHOODS
 from vaelab.objectives import bounds, elbo
 from vaelab.objectives.batch import held_out_levels
 from vaelab.runs import Run
@@ -86,7 +85,7 @@ def model_facts(
         "decoder": f"{trained.kind}-decoder.onnx",
         "latent_dim": d,
         "likelihood": trained.likelihood,
-        "stated_as": LIKELIHOODS[trained.likelihood].parameter_names,
+        "stated_as": trained.model.likelihood_type.parameter_names,
         "binarised": trained.likelihood == "bernoulli",
         "axes": {"rate": axes.rate, "mean": axes.mean, "deviation": axes.deviation},
         "order": order,

@@ -128,7 +128,7 @@ def _resumed(
     """Continue a run from its last checkpoint, or if it was stopped before the first, from step 0."""
     run = runs.open_run(folder, trust_code=trust_code)
     runs.expect_resumable(run)
-    runs.expect_trusted(run, (config.model.encoder, config.model.decoder))
+    runs.expect_trusted(run, (config.model.encoder, config.model.decoder, config.model.likelihood))
     runs.expect_same_data(run, dataset)
     own.expect_same(run)
     tensors, facts = runs.load_resume(run) if runs.was_saved(run) else ({}, runs.NOTHING_DONE)

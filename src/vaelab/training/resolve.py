@@ -91,7 +91,7 @@ def _model_kind(config: ModelConfig, dataset: Dataset) -> ModelName:
 
 
 def _likelihood(config: ModelConfig, dataset: Dataset) -> LikelihoodName:
-    likelihood, table = config.likelihood or _default_likelihood(config, dataset), len(dataset.shape) == 1
+    likelihood, table = str(config.likelihood or _default_likelihood(config, dataset)), len(dataset.shape) == 1
     if (likelihood == "gaussian") != table:
         data, expected = ("a table", "gaussian") if table else ("images", "bernoulli, continuous-bernoulli or logistic")
         raise ConfigError(f"`likelihood`: got {likelihood} for {data}; expected {expected}")
