@@ -69,7 +69,7 @@ def test_it_is_exported(run: Path, tiny: Dataset, tmp_path: Path) -> None:
 
 
 def test_the_page_says_that_it_cannot_compute_it(run: Path) -> None:
-    with pytest.raises(RunError, match=f"custom likelihood {PATH}, which the page cannot compute"):
+    with pytest.raises(RunError, match=f"the page cannot compute the custom likelihood {PATH}"):
         open_bundle(run, trust_code=True)
 
 

@@ -26,7 +26,6 @@ from PIL import Image
 from vaelab import runs
 from vaelab.checked_files import read_regular
 from vaelab.data.dataset import Dataset
-from vaelab.config import is_custom_likelihood
 from vaelab.data.layout import as_shown, describe_shape
 from vaelab.data.sources import found_again
 from vaelab.errors import RunError
@@ -175,11 +174,8 @@ def open_bundle(
     runs.expect_trusted(run)
     if len(run.data.shape) != 3:
         raise RunError(f"{folder}: got a model of {describe_shape(run.data.shape)}; expected a model of images")
-    if is_custom_likelihood(run.config.model.likelihood):
-        raise RunError(
-            f"{folder}: got a model with the custom likelihood {run.config.model.likelihood}, which the page cannot compute; "
-            "expected a built-in one: use vaelab evaluate, sample and export to ONNX instead"
-        )
+    if ":" in (likelihood := run.config.model.likelihood):
+        raise RunError(f"{folder}: the page cannot compute the custom likelihood {likelihood}; expected a built-in one")
     members, notes = _members(run)
     if training and not has_weights(run):
         members = {}
