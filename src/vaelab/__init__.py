@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from vaelab.evaluation.page import save_page
     from vaelab.evaluation.report import Report, evaluate
     from vaelab.inference.augmentation import augment
-    from vaelab.inference.detection import Detection, detect
     from vaelab.inference.compared import PairedScores, compare_scores
+    from vaelab.inference.detection import Detection, detect
     from vaelab.inference.explore import interpolate, manifold, posterior, restyle, traverse
     from vaelab.inference.onnx import export_onnx
     from vaelab.inference.trained import TrainedModel, load
