@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from coloured_letters import LETTERS, draw_letters
 from test_diagnosis import FAULTS
 
@@ -24,14 +22,6 @@ pytestmark = pytest.mark.slow
 SMALL: dict[str, Any] = {"width": 128, "depth": 2}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def both_cores() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(threads)
-
-
 def trained(
     dataset: Dataset, out: Path, model: dict[str, Any], train: dict[str, Any], *, resume: bool = False
 ) -> Diagnosis:
@@ -43,7 +33,7 @@ def trained(
 
 @pytest.fixture(scope="module")
 def strokes() -> Dataset:
-    return vaelab.load_dataset("strokes", limit=4000)
+    return vaelab.load_dataset("strokes", limit=5000)
 
 
 def changed(values: dict[str, Any], change: dict[str, Any], kind: type) -> dict[str, Any]:

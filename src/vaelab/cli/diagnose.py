@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaelab.cli.app import Options, TrustCode, app, expect_files, import_pytorch, load_data_of_run, show
-from vaelab.data import of_run
 from vaelab.spelling import with_options
 
 if TYPE_CHECKING:
@@ -39,6 +38,7 @@ def diagnose(
     expect_files(run, source)
     import_pytorch("vaelab.evaluation.diagnosis")
     from vaelab import runs
+    from vaelab.data import of_run
     from vaelab.evaluation.diagnosis import diagnose as examine
 
     runs.expect_trusted(runs.open_run(run, trust_code=trust_code))
