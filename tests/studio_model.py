@@ -138,7 +138,7 @@ def one_file(served: str, strokes_run: Path, tmp_path_factory: pytest.TempPathFa
 
 
 @contextmanager
-def serving(run: Path, source: str | None = None) -> Iterator[tuple[str, "Site"]]:
+def serving(run: Path, source: str | None = None, *, trust_code: bool = False) -> Iterator[tuple[str, "Site"]]:
     """Serve the page of another run from a thread; yields its URL and the site."""
     import socket
 
@@ -146,7 +146,7 @@ def serving(run: Path, source: str | None = None) -> Iterator[tuple[str, "Site"]
     from vaelab.studio.server import open_site, studio_app
 
     built()
-    site = open_site(run, source=source, work=lambda *_: None)
+    site = open_site(run, source=source, trust_code=trust_code, work=lambda *_: None)
     with socket.socket() as listening:
         listening.bind((HOST, 0))
         listening.listen()

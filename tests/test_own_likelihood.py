@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import torch
 from own_likelihoods import Laplace
+from studio_model import serving
+from studio_page import SEEN, Opener, png_of, state, until
 
 import vaelab
 from vaelab.cli import main
 from vaelab.config import Config, ModelConfig
 from vaelab.data import Dataset
 from vaelab.errors import ConfigError, RunError
+from vaelab.inference.labels import label_nats
 from vaelab.onnx_runtime import open_session
-from vaelab.studio.bundle import open_bundle
 
 PATH = "own_likelihoods:Laplace"
 
@@ -63,14 +65,53 @@ def test_it_is_exported(run: Path, tiny: Dataset, tmp_path: Path) -> None:
     vaelab.export_onnx(run, tmp_path / "model.onnx", parts=True, trust_code=True)
     z = np.array([[0.5, -0.5]], dtype=np.float32)
     session = open_session(tmp_path / "model-decoder.onnx", 1)
-    decoded, _ = session.run(["decoded", "parameters"], {"z": z, "labels": np.eye(3, dtype=np.float32)[:1]})
-    expected = vaelab.load(run, trust_code=True).decode(z, [tiny.classes[0]])
-    assert np.abs(np.asarray(decoded)[:, 0] * 255 - expected).max() <= 1
+    x = (tiny.test.images[:1] / 255).astype(np.float32)
+    given = {"z": z, "scored": x, "labels": np.eye(3, dtype=np.float32)[:1]}
+    decoded, nats = session.run(["decoded", "nats"], given)
+    trained = vaelab.load(run, trust_code=True)
+    assert np.abs(np.asarray(decoded)[:, 0] * 255 - trained.decode(z, [tiny.classes[0]])).max() <= 1
+    with torch.inference_mode():
+        expected = -trained.model.decode(torch.from_numpy(z), torch.tensor([0])).log_prob(torch.from_numpy(x))
+    np.testing.assert_allclose(np.asarray(nats), expected, rtol=1e-4)
 
 
-def test_the_page_says_that_it_cannot_compute_it(run: Path) -> None:
-    with pytest.raises(RunError, match=f"the page cannot compute the custom likelihood {PATH}"):
-        open_bundle(run, trust_code=True)
+@pytest.mark.browser
+def test_the_page_computes_it(opened: Opener, run: Path, tiny: Dataset, tmp_path: Path) -> None:
+    arrays = {}
+    for prefix, split in (("", tiny.train), ("validation_", tiny.validation), ("test_", tiny.test)):
+        arrays |= {f"{prefix}images": split.images, f"{prefix}labels": np.array(tiny.classes)[split.labels]}
+    np.savez(tmp_path / "tiny.npz", **arrays)  # pyright: ignore[reportArgumentType]
+    trained, z = vaelab.load(run, trust_code=True), np.array([0.5, -0.5])
+    one = tmp_path / "page.html"
+    main_status(["export", str(run), str(tmp_path / "tiny.npz"), "--out", str(one), "--trust-code"])
+    with serving(run, str(tmp_path / "tiny.npz"), trust_code=True) as (address, _):
+        for where in (address, one.as_uri()):
+            page = opened(where, state(z, label=1)).ready()
+            expected = trained.decode(z[None], [1])
+            shown = until(page.images, lambda got, right=expected: worst(got[..., 0], right) <= 1)
+            assert worst(shown[..., 0], expected) <= 1
+            page.page.get_by_label("Open an image file").set_input_files(
+                {"name": "a.png", "mimeType": "image/png", "buffer": png_of(tiny.test.images[0, 0])}
+            )
+            page.page.get_by_label("The reconstruction of the drawing").wait_for()
+            assert page.page.get_by_role("button", name="Sample", exact=True).count() == 0
+            page.page.get_by_text("cannot sample the run's own likelihood").wait_for()
+            seen = page.grey(SEEN)[0]
+            nats = label_nats(trained.model, trained.levels(seen[None])).min().item()
+            assert float(page.text(".surprise b").replace("−", "-").replace(",", "").split()[0]) == pytest.approx(
+                nats, abs=1
+            )
+            page.close()
+
+
+def worst(got: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(got.astype(int) - expected).max()) if got.shape == expected.shape else np.inf
+
+
+def main_status(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 0
 
 
 def test_the_command_line_takes_its_path(tiny: Dataset, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ STILL_FALLING = 0.05
 """Fall of the validation figure in the second half of the training, as a share of what the latent saves: too short."""
 
 FEW_STEPS = 500
-"""Number of steps below which a training is too short if its validation figures are too few to tell."""
+"""Number of steps below which a training is too short, whatever its figures."""
 
 SATURATED_RATE, UNEXPLAINED = 2.5, 0.35
 """The latent is too small if each dimension has at least this rate, and this share of the variance is not explained."""
@@ -146,7 +146,7 @@ def _of_budget(symptoms: Symptoms, config: ResolvedConfig) -> Iterator[Finding]:
     steps, values = np.array([step for step, _ in symptoms.curve]), np.array([value for _, value in symptoms.curve])
     half = int(np.abs(steps - steps[-1] / 2).argmin())
     fallen, saved = values[half] - values[-1], symptoms.without_latents - values[-1]
-    few = len(steps) < 4 and steps[-1] < FEW_STEPS
+    few = steps[-1] < FEW_STEPS
     falling = len(steps) >= 4 and fallen > STILL_FALLING * abs(saved)
     if few or (falling and (config.model.model == "ae" or symptoms.rates.max() > USED_RATE)):  # else it has collapsed
         budget = config.train.budget

@@ -167,8 +167,8 @@ def _explained(train: Split, held_out: Split, means: np.ndarray) -> float:
     x, some = _real(held_out.images), _real(_some(train, "train").images)
     scale = some.std(0) if x.ndim == 2 else np.float64(1)
     scale = np.where(scale > 0, scale, 1)
-    total = np.square((x - some.mean(0)) / scale).sum()
-    return 1 - float(np.square((x - means) / scale).sum() / total) if total > 0 else 1.0
+    total = np.square((x - some.mean(0)) / scale).mean()
+    return 1 - float(np.square((x - means) / scale).mean() / total) if total > 1e-9 else 1.0
 
 
 def _real(images: np.ndarray) -> np.ndarray:
@@ -219,9 +219,9 @@ def _copies(train: Split, held_out: Split) -> tuple[float, bool]:
     among = flat if len(flat) <= most else flat[:: -(-len(flat) // most)]
     others = held_out.images[:LABEL_IMAGES].reshape(-1, flat.shape[1])
     real = _real(among[:: max(1, len(among) // JUDGED)])
-    deviation = real.std(0)
-    if real.shape[0] > 1 and not deviation.any():
+    if len(real) > 1 and (real == real[0]).all():
         return 0.0, True
+    deviation = real.std(0)
     if train.images.ndim == 2:
         scale = np.where(deviation > 0, deviation, 1)
         among, others, deviation = among / scale, others / scale, np.ones_like(deviation)

@@ -7,6 +7,10 @@ sum to one (one-hot for a label, a half and a half for what lies between two); z
     z (decoded, d)[, labels (decoded, K)]  →  decoded (decoded, *shape), the mean of p(x|z[, y]) on x's scale,
                                               parameters (decoded, planes, *shape) of p(x|z[, y]), to compute nats with
 
+A decoder with a custom likelihood has one more input and output, because nobody else knows its formula:
+
+    scored (decoded, *shape)                    →  nats (decoded,), −log p(scored|z[, y])
+
 One file has both directions side by side in its graph, each with a batch of its own: of the direction that is not wanted, one
 row of zeros is given. With `parts` each is a file; names are the same. Only a conditional model has the labels. What the planes
 of `parameters` are is in the metadata (`Likelihood.parameter_names`). No file is written that differs from PyTorch.
@@ -36,6 +40,7 @@ from vaelab.files import atomic_write, expect_suffix
 from vaelab.inference import latents
 from vaelab.inference.trained import TrainedModel, load
 from vaelab.models.base import Model
+from vaelab.models.likelihoods import LIKELIHOODS
 from vaelab.onnx_runtime import open_session
 from vaelab.runs import DataCard
 from vaelab.version import __version__
@@ -53,7 +58,7 @@ FORMAT = "1"
 BATCHES = (1, 7, 64)
 """The sizes of batch on which a file is compared with PyTorch."""
 
-TOLERANCES = {"mean": 1e-3, "log_variance": 1e-3, "decoded": 1e-4, "parameters": 1e-3}
+TOLERANCES = {"mean": 1e-3, "log_variance": 1e-3, "decoded": 1e-4, "parameters": 1e-3, "nats": 1e-3}
 """Largest difference from PyTorch of each output; of a table in units of each column's standard deviation. A value above 100 is
 measured in hundredths of itself: float32 resolves no more."""
 
@@ -70,6 +75,8 @@ DESCRIPTIONS = {
     "log_variance": "log-variance of q(z|x); -inf for an autoencoder, whose q is a point",
     "decoded": "mean of p(x|z), on the scale of x",
     "parameters": "parameters of p(x|z), named by the metadata",
+    "scored": "x whose nats are wanted, levels 0 to 1",
+    "nats": "-log p(scored|z) in nats",
 }
 
 
@@ -114,6 +121,19 @@ class _Decoder(nn.Module):
 
 
 @final
+class _ScoringDecoder(nn.Module):
+    """For a custom likelihood, whose formula only its class knows."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, z: Tensor, scored: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
+        likelihood = self.model.decode(z, labels)
+        return likelihood.mean(), likelihood.distribution_parameters(), -likelihood.log_prob(scored)
+
+
+@final
 class _Whole(nn.Module):
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -123,6 +143,23 @@ class _Whole(nn.Module):
         self, images: Tensor, z: Tensor, image_labels: Tensor | None = None, labels: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         return *self.encoder(images, image_labels), *self.decoder(z, labels)
+
+
+@final
+class _ScoringWhole(nn.Module):
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.encoder, self.decoder = _Encoder(model), _ScoringDecoder(model)
+
+    def forward(
+        self,
+        images: Tensor,
+        z: Tensor,
+        scored: Tensor,
+        image_labels: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        return *self.encoder(images, image_labels), *self.decoder(z, scored, labels)
 
 
 @dataclass(frozen=True)
@@ -144,6 +181,16 @@ _WHOLE = _Part(
 _PARTS = (
     _Part("encoder", _Encoder, ("images", "image_labels"), ("mean", "log_variance")),
     _Part("decoder", _Decoder, ("z", "labels"), ("decoded", "parameters")),
+)
+_SCORING_WHOLE = _Part(
+    "whole",
+    _ScoringWhole,
+    ("images", "z", "scored", "image_labels", "labels"),
+    ("mean", "log_variance", "decoded", "parameters", "nats"),
+)
+_SCORING_PARTS = (
+    _PARTS[0],
+    _Part("decoder", _ScoringDecoder, ("z", "scored", "labels"), ("decoded", "parameters", "nats")),
 )
 
 
@@ -191,7 +238,9 @@ def export_onnx(
         trained, data = model, None
     else:
         trained, data = load(model, trust_code=trust_code), runs.open_run(Path(model)).data
-    files = {path.with_stem(f"{path.stem}-{part.name}"): part for part in _PARTS} if parts else {path: _WHOLE}
+    custom = trained.likelihood not in LIKELIHOODS
+    apart, whole = (_SCORING_PARTS, _SCORING_WHOLE) if custom else (_PARTS, _WHOLE)
+    files = {path.with_stem(f"{path.stem}-{part.name}"): part for part in apart} if parts else {path: whole}
     written = []
     with ExitStack() as stack:  # all appear, or none
         places = {file: stack.enter_context(atomic_write(file)) for file in files}
@@ -243,9 +292,8 @@ def _entries(metadata: dict[str, str]) -> Iterator[onnx.StringStringEntryProto]:
 def _as_onnx(trained: TrainedModel, part: _Part, file: Path) -> onnx.ModelProto:
     """The graph of a part, weights inside, with nothing in it of the machine that it was made on."""
     given = _inputs(trained, part, encoded=2, decoded=3)
-    sizes = {"images": "encoded", "image_labels": "encoded", "z": "decoded", "labels": "decoded"}
-    free = {name: torch.export.Dim(name) for name in sizes.values()}
-    shapes = {name: {0: free[sizes[name]]} for name in given}
+    encoded, decoded = (torch.export.Dim(name) for name in ("encoded", "decoded"))
+    shapes = {name: {0: encoded if name in ("images", "image_labels") else decoded} for name in given}
     try:
         with _quiet(), torch.no_grad():
             program = torch.export.export(
@@ -362,6 +410,7 @@ def _inputs(trained: TrainedModel, part: _Part, *, encoded: int, decoded: int) -
     image_labels = labels(encoded)
     images = model.decode(draw(encoded), image_labels).sample(source)
     every = {"images": images, "image_labels": image_labels, "z": draw(decoded), "labels": labels(decoded)}
+    every["scored"] = images[torch.arange(decoded) % encoded]
     return {name: tensor.clone() for name in part.inputs if (tensor := every[name]) is not None}
 
 

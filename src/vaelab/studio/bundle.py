@@ -174,8 +174,6 @@ def open_bundle(
     runs.expect_trusted(run)
     if len(run.data.shape) != 3:
         raise RunError(f"{folder}: got a model of {describe_shape(run.data.shape)}; expected a model of images")
-    if ":" in (likelihood := run.config.model.likelihood):
-        raise RunError(f"{folder}: the page cannot compute the custom likelihood {likelihood}; expected a built-in one")
     members, notes = _members(run)
     if training and not has_weights(run):
         members = {}

@@ -49,7 +49,7 @@ def halved_if_alike(trained: TrainedModel, encoder: bytes, decoder: bytes) -> tu
     Decoded pixels may differ by `MOST_PIXEL`, posterior means of decoded images by `MOST_LATENT`; each file is tested separately.
     """
     z, labels = _points(trained)
-    inputs = {"z": z, "labels": labels}
+    inputs = {"z": z, "labels": labels, "scored": np.zeros((POINTS, *trained.model.shape), np.float32)}
     images = _run(decoder, "decoded", inputs)
     encoder_inputs = {"images": images, "image_labels": labels}
     mean = _run(encoder, "mean", encoder_inputs)

@@ -17,6 +17,7 @@ import torch
 from vaelab import runs
 from vaelab.inference import latents
 from vaelab.inference.trained import Encoded, TrainedModel
+from vaelab.models.likelihoods import LIKELIHOODS
 from vaelab.objectives import bounds, elbo
 from vaelab.objectives.batch import held_out_levels
 from vaelab.runs import Run
@@ -85,6 +86,7 @@ def model_facts(
         "decoder": f"{trained.kind}-decoder.onnx",
         "latent_dim": d,
         "likelihood": trained.likelihood,
+        "custom_likelihood": trained.likelihood not in LIKELIHOODS,
         "stated_as": trained.model.likelihood_type.parameter_names,
         "binarised": trained.likelihood == "bernoulli",
         "axes": {"rate": axes.rate, "mean": axes.mean, "deviation": axes.deviation},

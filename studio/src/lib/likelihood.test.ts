@@ -32,7 +32,7 @@ describe.each(EXPECTED)("%s", (name, parameters, x, expected) => {
     // By Gibbs' inequality, the cross-entropy is least for the parameters that the samples were drawn with.
     const [size, count] = [x.length, 4000];
     const draws: Float32Array[] = [];
-    const decoded = { pixels: new Float32Array(size), parameters: Float32Array.from(parameters), count: 1 };
+    const decoded = { pixels: new Float32Array(size), parameters: Float32Array.from(parameters), nats: null, count: 1 };
     for (let seed = 1; seed <= count; seed++) draws.push(sampled(name, decoded, size, seed));
     const average = (shift: number): number => {
       const moved = Float32Array.from(parameters, (v, i) => (i < size ? v + shift : v));
@@ -69,7 +69,7 @@ test("the channels of a pixel under the colour logistic match Python", () => {
   );
   const x = Float32Array.of(0.4, 0.6, 0.5, 0.6, 0.6, 0.7);
   expect(nats("colour-logistic", parameters, 0, 6, x)).toBeCloseTo(25.57296, 3);
-  const decoded = { pixels: x, parameters, count: 1 };
+  const decoded = { pixels: x, parameters, nats: null, count: 1 };
   const draws = Array.from({ length: 4000 }, (_, seed) => sampled("colour-logistic", decoded, 6, seed + 1));
   const covariance = draws.reduce((sum, draw) => sum + ((draw[0] ?? 0) - 0.2) * ((draw[2] ?? 0) - 0.3), 0) / draws.length;
   const variance = draws.reduce((sum, draw) => sum + ((draw[0] ?? 0) - 0.2) ** 2, 0) / draws.length;
@@ -86,7 +86,7 @@ test("a mixture of two colours and their blend matches Python", () => {
   expect(nats("two-colour", parameters, 0, 6, x)).toBeCloseTo(34.79219, 3);
   const edges = Float32Array.of(0, 1, 102 / 255, 153 / 255, 1, 0);
   expect(nats("two-colour", parameters, 0, 6, edges)).toBeCloseTo(39.72835, 3);
-  const decoded = { pixels: x, parameters, count: 1 };
+  const decoded = { pixels: x, parameters, nats: null, count: 1 };
   const draws = Array.from({ length: 4000 }, (_, seed) => sampled("two-colour", decoded, 6, seed + 1));
   const means = [0.4455, 0.3363, 0.4051, 0.3187, 0.435, 0.7163];
   means.forEach((mean, i) => {

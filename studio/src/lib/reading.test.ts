@@ -17,7 +17,7 @@ const engine = {
     const count = z.length / 3;
     const parameters = new Float32Array(4 * count);
     for (let row = 0; row < count; row++) parameters.fill(labelOf(labels, row) === 1 ? 2 : -2, 4 * row, 4 * row + 4);
-    return Promise.resolve({ pixels: parameters.map((v) => 1 / (1 + Math.exp(-v))), parameters, count });
+    return Promise.resolve({ pixels: parameters.map((v) => 1 / (1 + Math.exp(-v))), parameters, nats: null, count });
   },
 };
 

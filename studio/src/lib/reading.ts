@@ -73,9 +73,10 @@ async function labelNats(
     const labels = Array.from({ length: count }, (_, row) => first + row);
     const weights = classes > 0 ? oneHotRows(labels, classes) : null;
     const { mean, logVariance } = await engine.encode(model.kind, repeated(image, count), weights);
-    const { parameters } = await engine.decode(model.kind, mean, weights);
+    const scored = model.custom_likelihood ? repeated(image, count) : null;
+    const { parameters, nats: given } = await engine.decode(model.kind, mean, weights, scored);
     for (let row = 0; row < count; row++) {
-      const distortion = nats(model.likelihood, parameters, row, image.length, image);
+      const distortion = given?.[row] ?? nats(model.likelihood, parameters, row, image.length, image);
       found.push(distortion + rate(mean, logVariance, row, model.latent_dim));
     }
   }

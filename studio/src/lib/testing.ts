@@ -12,6 +12,7 @@ export function modelFacts(kind: Kind, d = 3): ModelFacts {
     decoder: `${kind}-decoder.onnx`,
     latent_dim: d,
     likelihood: "bernoulli",
+    custom_likelihood: false,
     stated_as: ["logit"],
     binarised: true,
     axes: { rate: axis(kind === "ae" ? 0 : 1), mean: axis(kind === "ae" ? 2 : 0), deviation: axis(kind === "ae" ? 4 : 1) },

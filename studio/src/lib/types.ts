@@ -57,6 +57,8 @@ export interface ModelFacts {
   latent_dim: number;
   likelihood: LikelihoodName;
   stated_as: string[];
+  /** Whether the decoder computes the nats of an image itself; such a likelihood cannot be sampled here. */
+  custom_likelihood: boolean;
   /** Whether an image is binarised before the model scores it. */
   binarised: boolean;
   axes: AxisFacts;
@@ -110,6 +112,8 @@ export interface Decoded {
   pixels: Float32Array;
   /** Parameters of the likelihood, n×planes×C×H×W; the planes are named by `stated_as` */
   parameters: Float32Array;
+  /** −log p of the images to score under a custom likelihood, n; null for a built-in one */
+  nats: Float32Array | null;
   count: number;
 }
 

@@ -8,8 +8,8 @@ import type { Answer, Request, Task } from "./protocol";
 export interface Engine {
   /** Load the encoder and decoder of a model; `decode` and `encode` do this if needed. */
   ready(kind: Kind): Promise<void>;
-  /** z: n×d; labels: n×K weights; null for a model without labels. */
-  decode(kind: Kind, z: Float32Array, labels: Float32Array | null): Promise<Decoded>;
+  /** z: n×d; labels: n×K weights, null for a model without labels; scored: n×C×H×W, for the nats of a custom likelihood. */
+  decode(kind: Kind, z: Float32Array, labels: Float32Array | null, scored?: Float32Array | null): Promise<Decoded>;
   /** images: n×C×H×W, 0…1. */
   encode(kind: Kind, images: Float32Array, labels: Float32Array | null): Promise<Encoded>;
   /** The channel with this name; each call returns the same one. */
@@ -100,9 +100,9 @@ export function createEngine(bundle: Bundle, manifest: Manifest, send: Send): En
     await loading;
   };
 
-  const decode: Engine["decode"] = async (kind, z, labels) => {
+  const decode: Engine["decode"] = async (kind, z, labels, scored = null) => {
     await ready(kind);
-    return (await send({ op: "decode", kind, z, labels })) as Decoded;
+    return (await send({ op: "decode", kind, z, labels, scored })) as Decoded;
   };
   const encode: Engine["encode"] = async (kind, images, labels) => {
     await ready(kind);

@@ -22,6 +22,8 @@ export interface DecodeRequest {
   kind: Kind;
   z: Float32Array;
   labels: Float32Array | null;
+  /** Images to score under a custom likelihood, n×C×H×W; null: none */
+  scored: Float32Array | null;
 }
 
 export interface EncodeRequest {

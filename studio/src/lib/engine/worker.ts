@@ -40,7 +40,8 @@ async function answer(request: Request): Promise<void> {
         return scope.postMessage({ id, result: null }, []);
       case "decode": {
         const result = await decode(request);
-        return scope.postMessage({ id, result }, [result.pixels.buffer, result.parameters.buffer]);
+        const { pixels, parameters, nats } = result;
+        return scope.postMessage({ id, result }, [pixels.buffer, parameters.buffer, ...(nats === null ? [] : [nats.buffer])]);
       }
       case "encode": {
         const result = await encode(request);
@@ -76,14 +77,18 @@ function sessionsOf(kind: Kind): Sessions {
   return sessions;
 }
 
-async function decode({ kind, z, labels }: DecodeRequest): Promise<Decoded> {
+async function decode({ kind, z, labels, scored }: DecodeRequest): Promise<Decoded> {
   const { facts, decoder } = sessionsOf(kind);
+  const [C, H, W] = facts.shape;
   const count = z.length / facts.latentDim;
-  const [pixels, parameters] = await inParts(facts, decoder, count, { z: [z, [facts.latentDim]], labels }, [
-    "decoded",
-    "parameters",
-  ]);
-  return { pixels, parameters, count };
+  const inputs: Record<string, Input> = { z: [z, [facts.latentDim]], labels };
+  if (!decoder.inputNames.includes("scored")) {
+    const [pixels, parameters] = await inParts(facts, decoder, count, inputs, ["decoded", "parameters"]);
+    return { pixels, parameters, nats: null, count };
+  }
+  inputs["scored"] = [scored ?? new Float32Array(count * C * H * W), facts.shape];
+  const [pixels, parameters, nats] = await inParts(facts, decoder, count, inputs, ["decoded", "parameters", "nats"]);
+  return { pixels, parameters, nats, count };
 }
 
 async function encode({ kind, images, labels }: EncodeRequest): Promise<Encoded> {
@@ -97,17 +102,19 @@ async function encode({ kind, images, labels }: EncodeRequest): Promise<Encoded>
 
 type Input = readonly [Float32Array, readonly number[]] | Float32Array | null;
 
-/** Run a session on `count` rows in batches; return two outputs. A plain array as input holds labels; null is omitted. */
-async function inParts(
+type Outputs<Names extends readonly string[]> = { [At in keyof Names]: Float32Array };
+
+/** Run a session on `count` rows in batches; return the outputs. A plain array as input holds labels; null is omitted. */
+async function inParts<const Names extends readonly string[]>(
   facts: LoadRequest,
   session: ort.InferenceSession,
   count: number,
   inputs: Record<string, Input>,
-  outputs: readonly [string, string],
-): Promise<[Float32Array, Float32Array]> {
+  outputs: Names,
+): Promise<Outputs<Names>> {
   const [C, H, W] = facts.shape;
   const most = Math.max(1, Math.floor(AT_ONCE / (C * H * W)));
-  const parts: [Float32Array, Float32Array][] = [];
+  const parts: Float32Array[][] = outputs.map(() => []);
   for (let first = 0; first < count; first += most) {
     const rows = Math.min(most, count - first);
     const feeds: Record<string, ort.Tensor> = {};
@@ -118,16 +125,17 @@ async function inParts(
       feeds[name] = new ort.Tensor("float32", values.subarray(first * each, (first + rows) * each), [rows, ...shape]);
     }
     const results = await session.run(feeds, [...outputs]);
-    const [one, other] = outputs.map((name) => results[name]?.data);
-    if (!(one instanceof Float32Array && other instanceof Float32Array)) throw new Error("the model returned no numbers");
-    parts.push([one, other]);
+    outputs.forEach((name, at) => {
+      const data = results[name]?.data;
+      if (!(data instanceof Float32Array)) throw new Error("the model returned no numbers");
+      parts[at]?.push(data);
+    });
   }
-  const [only] = parts;
-  if (parts.length === 1 && only !== undefined) return only;
-  return [joined(parts.map(([one]) => one)), joined(parts.map(([, other]) => other))];
+  return parts.map(joined) as Outputs<Names>;
 }
 
 function joined(parts: Float32Array[]): Float32Array {
+  if (parts.length === 1 && parts[0] !== undefined) return parts[0];
   const whole = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
   for (const part of parts) {

@@ -12,6 +12,7 @@ export function model(changes: Partial<ModelFacts> = {}): ModelFacts {
     decoder: "d",
     latent_dim: 5,
     likelihood: "bernoulli",
+    custom_likelihood: false,
     stated_as: ["logit"],
     binarised: false,
     axes: { rate: [0.5, 2, 0.01, 1, 0.2], mean: [1, 2, 3, 4, 5], deviation: [2, 1, 0.5, 3, 1] },
