@@ -54,6 +54,11 @@ class Facts:
         return len(self.shape) == 3
 
     @property
+    def custom(self) -> bool:
+        """Whether the likelihood is a custom one, whose nats the decoder computes: its formula is known to its class alone."""
+        return ":" in self.likelihood
+
+    @property
     def size(self) -> int:
         """Number of values of one x."""
         return math.prod(self.shape)
@@ -88,7 +93,8 @@ class OnnxModel:
             for part, session in self.sessions.items()
         }
         for part, path in files.items():
-            missing = {*OUTPUTS[part]} - {each.name for each in self.sessions[part].get_outputs()}
+            expected = {*OUTPUTS[part]} | ({"nats"} if part == "decoder" and self.facts.custom else set())
+            missing = expected - {each.name for each in self.sessions[part].get_outputs()}
             if missing:
                 raise RunError(f"{path}: no {part} in it; expected a file of vaelab export, or both files of --parts")
         self.indices = {normalize("NFC", name): index for index, name in enumerate(self.facts.classes)}
@@ -99,7 +105,10 @@ class OnnxModel:
         z = np.random.default_rng(0).standard_normal((16, self.facts.latent_dim), dtype=np.float32)
         y = np.arange(16) % len(self.facts.classes) if self.facts.conditional else None
         x = self.decode(z, y)[0]
-        for part, rows in ((self.decode, z), (self.encode, x)):
+        parts = [(self.decode, z), (self.encode, x)]
+        if self.facts.custom:
+            parts.append((self.nats, np.concatenate([z, x.reshape(len(x), -1)], 1)))
+        for part, rows in parts:
             whole = part(rows, y)
             each = [part(rows[row : row + 1], None if y is None else y[row : row + 1]) for row in range(len(rows))]
             alone = [np.concatenate(outputs) for outputs in zip(*each, strict=True)]
@@ -109,19 +118,26 @@ class OnnxModel:
 
     def encode(self, x: np.ndarray, y: np.ndarray | None) -> tuple[np.ndarray, ...]:
         """Return mean and log-variance of q(z|x[, y]), float32 (n, d); the latter is −∞ for an autoencoder."""
-        return self._run("encoder", images=x, image_labels=y)
+        return self._run("encoder", OUTPUTS["encoder"], images=x, image_labels=y)
 
     def decode(self, z: np.ndarray, y: np.ndarray | None) -> tuple[np.ndarray, ...]:
         """Return the mean of p(x|z[, y]), float32 (n, *shape), and its parameters, (n, planes, *shape)."""
-        return self._run("decoder", z=z, labels=y)
+        scored = np.zeros((len(z), *self.facts.shape)) if self.facts.custom else None
+        return self._run("decoder", OUTPUTS["decoder"], z=z, labels=y, scored=scored)
 
-    def _run(self, part: str, **rows: np.ndarray | None) -> tuple[np.ndarray, ...]:
+    def nats(self, rows: np.ndarray, y: np.ndarray | None) -> tuple[np.ndarray]:
+        """Return −log p(x|z[, y]) of a custom likelihood in nats, float64 (n,); a row is z, followed by the values of x."""
+        z, x = np.split(rows, [self.facts.latent_dim], axis=1)
+        (nats,) = self._run("decoder", ("nats",), z=z, labels=y, scored=x.reshape(len(x), *self.facts.shape))
+        return (nats.astype(np.float64),)
+
+    def _run(self, part: str, outputs: tuple[str, ...], **rows: np.ndarray | None) -> tuple[np.ndarray, ...]:
         given = self.blanks[part].copy()  # a file with both parts needs a row for the other, too
         for name, values in rows.items():
             if values is not None:
                 is_label = values.dtype.kind == "i"
                 given[name] = one_hot(values, len(self.facts.classes)) if is_label else values.astype(np.float32)
-        return tuple(map(np.asarray, self.sessions[part].run(OUTPUTS[part], given)))
+        return tuple(map(np.asarray, self.sessions[part].run(outputs, given)))
 
     def label_index(self, label: str) -> int:
         """Return the index of a class name.
@@ -139,7 +155,7 @@ class OnnxModel:
         return index
 
     def distortion(self, parameters: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Return −log p(x|z) in nats, float64 (n,), from the decoder's `parameters` (n, planes, *shape)."""
+        """Return −log p(x|z) of a built-in likelihood in nats, float64 (n,), from `parameters` (n, planes, *shape)."""
         planes = np.moveaxis(parameters.astype(np.float64), 1, 0)
         nats = NATS[self.facts.likelihood](x.reshape(planes.shape[1:]).astype(np.float64), *planes)
         return nats.reshape(len(x), -1).sum(1)
@@ -242,11 +258,7 @@ def _facts(path: Path, session: Any) -> Facts:
             licence=entries["licence"],
             vaelab=entries["vaelab"],
         )
-        if ":" in facts.likelihood:
-            raise RunError(
-                f"{path}: has the custom likelihood {facts.likelihood[:100]}, whose nats need its code; expected a built-in one"
-            )
-        if facts.likelihood not in NATS or not all(isinstance(name, str) for name in facts.classes):
+        if not (facts.custom or facts.likelihood in NATS) or not all(isinstance(name, str) for name in facts.classes):
             raise ValueError("unknown likelihood or class name")
         described = describe_shape(facts.shape)
     except (KeyError, TypeError, ValueError, RecursionError) as error:

@@ -33,8 +33,8 @@ class Service:
     def __init__(self, model: OnnxModel, limits: Limits) -> None:
         self.model, self.limits, self.facts = model, limits, model.facts
         pool = ThreadPoolExecutor(1, "onnxruntime")
-        self.encoder, self.decoder = (
-            Batcher(part, model.at_once, JOIN_SECONDS, pool) for part in (model.encode, model.decode)
+        self.encoder, self.decoder, self.scorer = (
+            Batcher(part, model.at_once, JOIN_SECONDS, pool) for part in (model.encode, model.decode, model.nats)
         )
 
     async def sample(
@@ -178,6 +178,9 @@ class Service:
             yield np.arange(first, min(first + self.model.at_once, count))
 
     async def _distortion(self, z: np.ndarray, x: np.ndarray, y: np.ndarray | None) -> np.ndarray:
+        if self.facts.custom:
+            (nats,) = await self.scorer(np.concatenate([z, _unit(x).reshape(len(x), -1)], 1), y)
+            return nats
         _, parameters = await self.decoder(z, y)
         return await self._apart(self.model.distortion, parameters, _unit(x))
 
