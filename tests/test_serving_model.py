@@ -11,7 +11,7 @@ import pytest
 import torch
 from building import build_model, with_output_weights
 
-from vaelab.config import LikelihoodName, ModelConfig
+from vaelab.config import BuiltInLikelihood, LikelihoodName, ModelConfig
 from vaelab.data import Dataset
 from vaelab.errors import ExportError, RunError
 from vaelab.inference.onnx import export_onnx
@@ -41,7 +41,7 @@ def of_kind(
     return TrainedModel(model, kind, likelihood, classes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("likelihood", get_args(LikelihoodName))
+@pytest.mark.parametrize("likelihood", get_args(BuiltInLikelihood))
 def test_the_distortion_is_that_of_the_likelihood(likelihood: LikelihoodName, tmp_path: Path) -> None:
     shape = (6,) if likelihood == "gaussian" else (3, 4, 4)
     served = exported(tmp_path, of_kind("vae", likelihood, shape))
