@@ -123,8 +123,8 @@ def test_the_remark_is_made_once(tiny: Dataset, tiny_config: Config, monkeypatch
     monkeypatch.setattr("vaelab.training.loop.PROGRESS_EVERY", 0.0)
     made = Trainer.__init__
 
-    def with_little_memory(self: Trainer, *given: Any) -> None:
-        made(self, *given)
+    def with_little_memory(self: Trainer, *given: Any, **named: Any) -> None:
+        made(self, *given, **named)
         limit_memory(self.model, 20)
 
     monkeypatch.setattr(Trainer, "__init__", with_little_memory)

@@ -11,6 +11,11 @@ from vaelab.errors import ConfigError
 
 Result = TypeVar("Result")
 
+
+class NoMemoryError(ConfigError):
+    """Too little memory for a single image."""
+
+
 MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
 """Parts of PyTorch's out-of-memory messages: on the CPU under Linux, on the CPU under Windows, on a GPU."""
 
@@ -30,7 +35,7 @@ def retry_halved(work: Callable[[int], Result], size: int, *, once: bool = False
 
     Raises
     ------
-    ConfigError
+    NoMemoryError
         If memory is not sufficient, even for a size of 1 unless it may be called `once`.
     """
     while True:
@@ -42,7 +47,7 @@ def retry_halved(work: Callable[[int], Result], size: int, *, once: bool = False
         # outside the handler, where the error's traceback would keep tensors alive
         release_cache()
         if size == 1 or once:
-            raise ConfigError(
+            raise NoMemoryError(
                 "out of memory: a single image does not fit; free some memory, or use a smaller model or smaller images"
             )
         size = half(size)
@@ -53,7 +58,7 @@ def map_batches(count: int, batch_size: int, work: Callable[[slice], Result]) ->
 
     Raises
     ------
-    ConfigError
+    NoMemoryError
         If memory is not sufficient even for one image.
     """
     results: list[Result] = []

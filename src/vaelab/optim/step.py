@@ -19,8 +19,8 @@ from torch import Tensor
 
 from vaelab import distributed
 from vaelab.config import ResolvedTrainConfig
-from vaelab.errors import ConfigError, TrainingError
-from vaelab.memory import retry_halved
+from vaelab.errors import TrainingError
+from vaelab.memory import NoMemoryError, retry_halved
 from vaelab.models.base import Model
 from vaelab.objectives.batch import Batch
 from vaelab.objectives.elbo import Objective, Terms, loss
@@ -230,9 +230,7 @@ class PlainRunner(StepRunner):
         )
         try:
             found, fits = retry_halved(work, size, once=once)
-        except ConfigError as error:
-            if not isinstance(error.__cause__, RuntimeError):  # of the objective
-                raise
+        except NoMemoryError as error:
             raise TrainingError(
                 f"not enough memory on {self.device} for one image; free some, or use smaller images (`size`), a smaller "
                 "network (`width`) or another `device`"

@@ -29,8 +29,7 @@ export function readHash(state: StudioState, hash: string): boolean {
   const params = new URLSearchParams(hash.replace(/^#/, ""));
   state.view = oneOf(params.get("view"), VIEWS) ?? state.view;
   state.step = integer(params.get("step"), 1, 99) ?? state.step;
-  const modes = state.maybeModel?.custom_likelihood ? (["mean"] as const) : (["mean", "sample"] as const);
-  state.mode = oneOf(params.get("mode"), modes) ?? state.mode;
+  state.mode = oneOf(params.get("mode"), ["mean", "sample"] as const) ?? state.mode;
   state.temperature = real(params.get("t"), 0, 3) ?? state.temperature;
   const kind = oneOf(params.get("kind"), KINDS);
   if (kind !== null) state.setKind(kind);

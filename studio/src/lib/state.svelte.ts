@@ -33,7 +33,7 @@ export class StudioState {
   /** Seed of the random point; 0: the first point of the precomputed picture. */
   seed = $state(0);
   temperature = $state(1);
-  mode: "mean" | "sample" = $state("mean");
+  #mode: "mean" | "sample" = $state("mean");
   view: View = $state("play");
   /** Step of the story, from 1. */
   step = $state(1);
@@ -79,6 +79,14 @@ export class StudioState {
   /** Names of the labels that the current model can generate; none if it is unconditional. */
   get labelNames(): string[] {
     return this.maybeModel?.conditional ? this.manifest.classes : [];
+  }
+
+  /** What is shown of p(x|z); a custom likelihood cannot be sampled here. */
+  get mode(): "mean" | "sample" {
+    return this.maybeModel?.custom_likelihood ? "mean" : this.#mode;
+  }
+  set mode(mode: "mean" | "sample") {
+    this.#mode = mode;
   }
 
   /** Show an error of the model to the user; the page continues without the model. */
