@@ -26,7 +26,7 @@ from vaelab.training.trainer import Trainer
 def resolve_model(config: ModelConfig, shape: tuple[int, ...]) -> ResolvedModelConfig:
     """`config` resolved for data of `shape`."""
     assert config.model not in (None, "all")
-    assert config.likelihood is not None
+    assert isinstance(config.likelihood, str)
     return resolve.resolve_model(config, config.model, config.likelihood, shape)
 
 

@@ -97,7 +97,7 @@ def test_test_images_of_another_kind_and_a_random_split(strokes: Dataset, tmp_pa
 def test_labels_that_say_nothing_and_a_model_without_them(strokes: Dataset, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     splits = (strokes.train, strokes.validation, strokes.test)
-    train, validation, test = (Split(split.images, rng.permutation(split.labels)) for split in splits)
+    train, validation, test = (Split(each.images, rng.permutation(np.asarray(each.labels))) for each in splits)
     shuffled = Dataset("shuffled", train, validation, test, strokes.classes)
     finding = found_in(trained(shuffled, tmp_path / "ill", SMALL, {"epochs": 20}), "label_ignored")
     assert dict(finding.change) == {"model": "vae"}
