@@ -95,8 +95,8 @@ def diagnosis_section(context: EvaluationContext) -> Section:
 
 
 def _curve(run: Run) -> Iterator[tuple[int, float]]:
-    """Yield step and distortion + β · rate of each validation; nothing after IWAE fine-tuning, which minimises another figure."""
-    if run.config.train.iwae_samples > 1:
+    """Yield step and distortion + β · rate of each validation; nothing if the training minimised another figure."""
+    if run.config.train.iwae_samples > 1 or run.config.train.objective:
         return
     for line in runs.read_metrics(run):
         if (figures := line.get("validation")) is not None:
