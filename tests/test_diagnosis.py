@@ -87,7 +87,7 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], dict[str
 }
 
 
-@pytest.mark.parametrize("key", FAULTS.keys() - {"unfit_likelihood"})
+@pytest.mark.parametrize("key", [key for key in FAULTS if key != "unfit_likelihood"])
 def test_a_symptom_shows_its_fault_alone(data: Dataset, key: str) -> None:
     shown, model, train, remedy = FAULTS[key]
     (finding,) = found(data, healthy(**shown), model, **train)
