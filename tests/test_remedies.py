@@ -144,6 +144,5 @@ def test_no_fault_is_found_in_the_default_models(tmp_path: Path, source: str, ep
 
 @pytest.mark.mnist
 def test_no_fault_is_found_in_the_default_model_of_mnist(tmp_path: Path) -> None:
-    for kind in ("cvae", "vae"):
-        found = trained(vaelab.load_dataset("mnist"), tmp_path / kind, {"model": kind}, {"epochs": 6})
-        assert not found.findings, f"{found}\n{found.symptoms}"
+    found = trained(vaelab.load_dataset("mnist"), tmp_path / "run", {}, {"epochs": 6})
+    assert not found.findings, f"{found}\n{found.symptoms}"
