@@ -360,3 +360,11 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert detected(*words, *([] if "--out" in words else ["--out", "s.csv"])) == 2
     assert re.search(message, capsys.readouterr().err.strip().splitlines()[-1])
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_score_that_is_not_a_number_is_the_oddest() -> None:
+    rows = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    detector = OutlierDetector(VAE(**SMALL, epochs=2), false_alarms=0.1).fit(rows)
+    far = np.full((1, 3), 3e38, np.float32)
+    assert detector.predict(far).tolist() == [-1]
+    assert detector.p_values(far)[0] == detector.p_values(np.concatenate([far, rows])).min()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def healthy(**changes: Any) -> Symptoms:
         copies=0.0,
         constant=False,
         counts=np.array([40, 40, 40]),
+        gap_error=1.0,
         curve=CURVE,
     )
     return replace(usual, **changes)
@@ -243,3 +245,19 @@ def test_a_run_of_an_unknown_source_needs_it(
     with pytest.raises(SystemExit) as end:
         main(["diagnose", str(run), str(run.parent / "bars.npz")])
     assert end.value.code == 0
+
+
+def test_where_the_latent_saves_nothing_a_small_difference_is_no_overfitting(data: Dataset) -> None:
+    shown = healthy(train=Averages(198.0, 1.0), held_out=Averages(198.5, 1.2))
+    assert "overfitting" not in [finding.key for finding in found(data, shown)]
+    shown = healthy(train=Averages(198.0, 1.0), held_out=Averages(220.0, 1.2))
+    assert "overfitting" in [finding.key for finding in found(data, shown)]
+
+
+def test_the_remedy_of_a_resumed_training_goes_on_from_its_last_budget(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    data = vaelab.load_dataset(run.parent / "bars.npz")
+    for _ in vaelab.fit(Config(train=TrainConfig(epochs=2)), data, out=tmp_path / "run", resume=True):
+        pass
+    (*_, finding) = vaelab.diagnose(tmp_path / "run", data).findings
+    assert dict(finding.change) == {"epochs": 8}

@@ -23,6 +23,7 @@ from vaelab.data import Dataset, Split
 from vaelab.errors import ExportError, OutputError, RunError
 from vaelab.inference import onnx as export
 from vaelab.inference.onnx import OPSET, export_onnx
+from vaelab.inference.onnx_graphs import WHOLE
 from vaelab.inference.trained import TrainedModel
 from vaelab.models.likelihoods import LIKELIHOODS
 from vaelab.models.networks import with_labels
@@ -488,7 +489,7 @@ def test_an_autoencoder_without_measured_axes_is_compared_on_what_it_has(tmp_pat
     model = vaelab.load(trained(tmp_path / "run", "tiny", model="ae", network="mlp"))
     assert model.axes is not None
     for axes, expected in ((model.axes, model.axes.deviation[0]), (None, 1.0)):
-        drawn = export._inputs(replace(model, axes=axes), export._WHOLE, encoded=1, decoded=500)
+        drawn = export._inputs(replace(model, axes=axes), WHOLE, encoded=1, decoded=500)
         assert float(drawn["z"][:, 0].std()) == pytest.approx(expected, rel=0.1)
 
 

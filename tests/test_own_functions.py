@@ -161,3 +161,55 @@ def test_what_cannot_train_is_refused_in_one_line_and_leaves_no_run(
         next(vaelab.fit(changed(tiny_config, **train), tiny, out=tmp_path / "run", **functions))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_objective_may_compute_gradients(tiny: Dataset, tiny_config: Config) -> None:
+    def with_penalty(found: Pass) -> Tensor:
+        decoded = found.model.decode(found.z, found.labels).mean().sum()
+        (gradient,) = torch.autograd.grad(decoded, found.z, create_graph=True)
+        return elbo(found) + 1e-3 * gradient.square().mean()
+
+    done = last(vaelab.fit(tiny_config, tiny, objective=with_penalty))
+    assert done.finished
+    assert not any(weight.requires_grad for weight in done.model.parameters())
+
+
+def test_a_first_value_that_is_nan_does_not_keep_the_untrained_weights(tiny: Dataset, tiny_config: Config) -> None:
+    calls = []
+
+    def late(found: Pass) -> Tensor:
+        training = found.model.training
+        calls.extend([] if training else [1])
+        return elbo(found) * (float("nan") if len(calls) == 1 and not training else 1)
+
+    done = last(vaelab.fit(changed(tiny_config, epochs=6), tiny, objective=late))
+    untrained = next(iter(vaelab.fit(changed(tiny_config, epochs=6), tiny)))
+    assert len(calls) > 1
+    assert not same(done, untrained)
+
+
+class Counting(torch.optim.SGD):
+    """Counts its steps in its group, as some optimisers do."""
+
+    def __init__(self, parameters: list[torch.nn.Parameter]) -> None:
+        super().__init__(parameters, lr=1e-3, momentum=0.9)
+        self.param_groups[0]["steps"] = 0
+
+    def step(self, closure: Any = None) -> None:
+        self.param_groups[0]["steps"] += 1
+        super().step(closure)
+
+
+def test_what_an_optimiser_counts_in_its_groups_is_continued(
+    tiny: Dataset, tiny_config: Config, tmp_path: Path
+) -> None:
+    made = []
+
+    def counting(parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        made.append(Counting(parameters))
+        return made[-1]
+
+    config = changed(tiny_config, epochs=4)
+    stopped(vaelab.fit(config, tiny, optimizer=counting, out=tmp_path / "run"), 3)
+    done = last(vaelab.fit(Config(), tiny, optimizer=counting, out=tmp_path / "run", resume=True))
+    assert made[-1].param_groups[0]["steps"] == done.step

@@ -143,9 +143,10 @@ def detect(
     for i in order[: min(LISTED, int(odd.sum()))]:
         show(f"{paths[i]}: {scores[i]:.1f} nats, p = {p_values[i]:.3g}")
     found, count = int(odd.sum()), given.count
+    verb = "is" if count == 1 else "are"
     mean, low, high = flagged_by_chance(rate, len(held_out.images), count)
     show(
-        f"{found:,} of {counted(count, 'image')} {'is' if found == 1 else 'are'} odd by {name} at {100 * rate:g} % false alarms; "
+        f"{found:,} of {counted(count, 'image')} {verb} odd by {name} at {100 * rate:g} % false alarms; "
         f"by chance {mean:.3g} would be ({low:,} to {high:,} in 95 % of cases)"
     )
     say(f"compared with {held_out.name}: {counted(len(held_out.images), 'image')}")

@@ -22,6 +22,7 @@ from vaelab.figures.plots import label_rows, reconstruction_sheet, save_picture,
 from vaelab.files import cannot_write, expect_suffix
 from vaelab.inference.tables import write_npz
 from vaelab.inference.trained import Samples, TrainedModel, load
+from vaelab.interruption import open_signals
 
 SHEET_COLUMNS = 16
 GRID_TEMPERATURE = 0.8
@@ -150,7 +151,8 @@ def new_folder(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise cannot_write(out, error) from error
     try:
-        yield temporary
+        with open_signals():  # SIGTERM and SIGHUP leave nothing half-written
+            yield temporary
         temporary.chmod(0o755)
         if out.is_dir():
             out.rmdir()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vaelab import runs
-from vaelab.config import Config, ModelConfig
+from vaelab.config import Config, ModelConfig, ResolvedConfig
 from vaelab.data import load_data_of_run
 from vaelab.data.dataset import Dataset, Split
 from vaelab.errors import DataError
@@ -79,7 +79,7 @@ def diagnose_model(
     symptoms = measure(model, dataset, held_out, work)
     if run is not None:
         symptoms = replace(symptoms, curve=tuple(_curve(run)))
-    config = run.config if run is not None else resolve(Config(ModelConfig(model=model.kind)), dataset)
+    config = _last_config(run) if run is not None else resolve(Config(ModelConfig(model=model.kind)), dataset)
     return Diagnosis(tuple(findings(symptoms, config, dataset)), symptoms)
 
 
@@ -94,9 +94,17 @@ def diagnosis_section(context: EvaluationContext) -> Section:
     return Section(key, title, tuple(map(str, found)) or ("No fault found.",))
 
 
+def _last_config(run: Run) -> ResolvedConfig:
+    """Return the configuration of a run, with the budget of its last session."""
+    if run.config.own_loop:
+        return run.config
+    budget = runs.last_budget(run, runs.resume_facts(run) or {})
+    return replace(run.config, train=replace(run.config.train, budget=budget))
+
+
 def _curve(run: Run) -> Iterator[tuple[int, float]]:
     """Yield step and distortion + β · rate of each validation; nothing if the training minimised another figure."""
-    if run.config.train.iwae_samples > 1 or run.config.train.objective:
+    if run.config.own_loop or run.config.train.iwae_samples > 1 or run.config.train.objective:
         return
     for line in runs.read_metrics(run):
         if (figures := line.get("validation")) is not None:

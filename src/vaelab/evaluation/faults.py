@@ -7,6 +7,7 @@ training that is too short explains other faults, so if it is found, faults of t
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,9 @@ RATE_FACTOR = 1.5
 
 GAP = 0.25
 """Nats of held-out images above those of training images, as a share of what the latent saves on these: overfitting."""
+
+CLEAR = 3.0
+"""Standard errors that this difference must exceed: where the latent saves nothing, any difference is a large share of it."""
 
 STILL_FALLING = 0.05
 """Fall of the validation figure in the second half of the training, as a share of what the latent saves: too short."""
@@ -111,13 +115,15 @@ def _of_data(symptoms: Symptoms, config: ResolvedConfig, dataset: Dataset) -> It
         )
     if config.model.model == "cvae" and len(few := np.flatnonzero(symptoms.counts < FEW_IMAGES)):
         kept = [name for index, name in enumerate(dataset.classes) if symptoms.counts[index] >= FEW_IMAGES]
+        simple = kept and all(re.fullmatch(r"[\w-]+", name) for name in kept)  # names that can be typed between commas
+        change = {"classes": ",".join(kept)} if simple else {}
         named = [f"{dataset.classes[index]!r} ({symptoms.counts[index]:,})" for index in few]
         yield Finding(
             "small_class",
             "class with too few images",
             f"Fewer than {FEW_IMAGES} training {noun}s of {_listed(named)}.",
-            "Add images of these classes" + (f", or leave them out: `classes={','.join(kept)!r}`." if kept else "."),
-            {"classes": ",".join(kept)} if kept else {},
+            "Add images of these classes" + (f", or leave them out: {_typed(change)}." if change else "."),
+            change,
         )
     yield from _of_likelihood(config, dataset)
 
@@ -168,7 +174,8 @@ def _of_model(symptoms: Symptoms, config: ResolvedConfig, dataset: Dataset) -> I
         yield from _of_rate(symptoms, config)
         yield from _of_size(symptoms, config, dataset)
     train, held_out = (each.distortion + config.train.beta * each.rate for each in (symptoms.train, symptoms.held_out))
-    if held_out - train > GAP * abs(symptoms.without_latents - train):
+    least = max(GAP * abs(symptoms.without_latents - train), CLEAR * symptoms.gap_error)
+    if held_out - train > least:
         yield Finding(
             "overfitting",
             "overfitting",

@@ -63,6 +63,8 @@ class Symptoms:
         Whether all training images are the same.
     counts
         Training images of each class.
+    gap_error
+        Standard error of the difference in nats between held-out and training images.
     curve
         Validation figures of the training: pairs of step and distortion + β · rate; empty if they are not known.
     """
@@ -77,6 +79,7 @@ class Symptoms:
     copies: float
     constant: bool
     counts: np.ndarray
+    gap_error: float
     curve: tuple[tuple[int, float], ...] = ()
 
 
@@ -118,6 +121,7 @@ def measure(model: TrainedModel, dataset: Dataset, held_out: Split, work: Work =
         copies,
         constant,
         counts,
+        math.hypot(train_figures.error(), figures.error()),
     )
 
 
@@ -129,6 +133,11 @@ class _Figures:
     rate: np.ndarray
     latent: np.ndarray
     mean: np.ndarray
+
+    def error(self) -> float:
+        """Return the standard error of the mean nats; infinite for one image."""
+        nats = self.distortion + self.rate.sum(1)
+        return float(nats.std(ddof=1)) / math.sqrt(len(nats)) if len(nats) > 1 else math.inf
 
     def averages(self) -> Averages:
         return Averages(float(self.distortion.mean()), float(self.rate.sum(1).mean()))
@@ -185,7 +194,8 @@ def _label_gain(model: TrainedModel, dataset: Dataset, held_out: Split) -> float
     classes = classes[counts[classes] > 0]
     if len(classes) < 2:
         return None
-    used = np.flatnonzero(np.isin(held_out.labels, classes))[:LABEL_IMAGES]
+    used = np.flatnonzero(np.isin(held_out.labels, classes))
+    used = used[:: -(-len(used) // LABEL_IMAGES)]  # evenly: they may be sorted by class
     under = model.matched_labels(classes, dataset.classes)
     assert under is not None
     levels = held_out_levels(held_out.images, model.likelihood)[torch.from_numpy(used)]
@@ -217,7 +227,7 @@ def _copies(train: Split, held_out: Split) -> tuple[float, bool]:
     flat = train.images.reshape(len(train), -1)
     most = max(1, MOST_VALUES // flat.shape[1])
     among = flat if len(flat) <= most else flat[:: -(-len(flat) // most)]
-    others = held_out.images[:LABEL_IMAGES].reshape(-1, flat.shape[1])
+    others = held_out.images[:: -(-len(held_out) // LABEL_IMAGES)].reshape(-1, flat.shape[1])
     real = _real(among[:: max(1, len(among) // JUDGED)])
     if len(real) > 1 and (real == real[0]).all():
         return 0.0, True

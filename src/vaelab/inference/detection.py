@@ -132,12 +132,13 @@ def score_images(
 ) -> Scores:
     """Return all scores of images, each a function of its image alone; the parameters are those of `detect`.
 
-    They are rounded to 0.01 nats: further digits of float32 sums depend on how many images are computed together.
+    They are rounded to 0.01 nats: further digits of float32 sums depend on how many images are computed together. A score
+    that is not a number, as of a row far outside float32, is infinite.
     """
     expect_samples(samples)
     levels = binarised_alone(model, images)
     scores = outlier_scores(model, levels, samples=samples, seed=seed, shared=True, progress=progress)
-    return {name: values.round(DIGITS) for name, values in scores.items()}
+    return {name: np.where(np.isnan(values), np.inf, values.round(DIGITS)) for name, values in scores.items()}
 
 
 def binarised_alone(model: TrainedModel, images: np.ndarray) -> Tensor:

@@ -122,8 +122,9 @@ def pull(name: str, out: Path) -> runs.Run:
         except RunError as error:
             raise RunError(str(error).replace(str(temporary), name)) from error
         temporary.chmod(0o755)
+        check_new(out)  # the download may have taken long
         if out.is_dir():
-            shutil.rmtree(out)  # empty, but for what a killed process left
+            shutil.rmtree(out)  # empty, except for what a killed process left
         temporary.replace(out)
     except OSError as error:
         raise cannot_write(out, error) from error

@@ -22,24 +22,24 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, final
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vaelab import runs
 from vaelab.errors import ExportError
 from vaelab.files import atomic_write, expect_suffix
 from vaelab.inference import latents
+from vaelab.inference.onnx_graphs import PARTS, SCORING_PARTS, SCORING_WHOLE, WHOLE, Part
 from vaelab.inference.trained import TrainedModel, load
-from vaelab.models.base import Model
 from vaelab.models.likelihoods import LIKELIHOODS
 from vaelab.onnx_runtime import open_session
 from vaelab.runs import DataCard
@@ -98,102 +98,6 @@ class Exported(NamedTuple):
     differences: dict[str, float]
 
 
-@final
-class _Encoder(nn.Module):
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor, image_labels: Tensor | None = None) -> tuple[Tensor, ...]:
-        posterior = self.model.posterior(images, image_labels)
-        return posterior.mean, posterior.log_variance
-
-
-@final
-class _Decoder(nn.Module):
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, z: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
-        likelihood = self.model.decode(z, labels)
-        return likelihood.mean(), likelihood.distribution_parameters()
-
-
-@final
-class _ScoringDecoder(nn.Module):
-    """For a custom likelihood, whose formula only its class knows."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, z: Tensor, scored: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
-        likelihood = self.model.decode(z, labels)
-        return likelihood.mean(), likelihood.distribution_parameters(), -likelihood.log_prob(scored)
-
-
-@final
-class _Whole(nn.Module):
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.encoder, self.decoder = _Encoder(model), _Decoder(model)
-
-    def forward(
-        self, images: Tensor, z: Tensor, image_labels: Tensor | None = None, labels: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
-        return *self.encoder(images, image_labels), *self.decoder(z, labels)
-
-
-@final
-class _ScoringWhole(nn.Module):
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.encoder, self.decoder = _Encoder(model), _ScoringDecoder(model)
-
-    def forward(
-        self,
-        images: Tensor,
-        z: Tensor,
-        scored: Tensor,
-        image_labels: Tensor | None = None,
-        labels: Tensor | None = None,
-    ) -> tuple[Tensor, ...]:
-        return *self.encoder(images, image_labels), *self.decoder(z, scored, labels)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """What one file holds; the inputs in the order of `forward`, labels last."""
-
-    name: str
-    graph: Callable[[Model], nn.Module]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-
-_WHOLE = _Part(
-    "whole",
-    _Whole,
-    ("images", "z", "image_labels", "labels"),
-    ("mean", "log_variance", "decoded", "parameters"),
-)
-_PARTS = (
-    _Part("encoder", _Encoder, ("images", "image_labels"), ("mean", "log_variance")),
-    _Part("decoder", _Decoder, ("z", "labels"), ("decoded", "parameters")),
-)
-_SCORING_WHOLE = _Part(
-    "whole",
-    _ScoringWhole,
-    ("images", "z", "scored", "image_labels", "labels"),
-    ("mean", "log_variance", "decoded", "parameters", "nats"),
-)
-_SCORING_PARTS = (
-    _PARTS[0],
-    _Part("decoder", _ScoringDecoder, ("z", "scored", "labels"), ("decoded", "parameters", "nats")),
-)
-
-
 def export_onnx(
     model: TrainedModel | str | os.PathLike[str],
     out: str | os.PathLike[str],
@@ -239,7 +143,7 @@ def export_onnx(
     else:
         trained, data = load(model, trust_code=trust_code), runs.open_run(Path(model)).data
     custom = trained.likelihood not in LIKELIHOODS
-    apart, whole = (_SCORING_PARTS, _SCORING_WHOLE) if custom else (_PARTS, _WHOLE)
+    apart, whole = (SCORING_PARTS, SCORING_WHOLE) if custom else (PARTS, WHOLE)
     files = {path.with_stem(f"{path.stem}-{part.name}"): part for part in apart} if parts else {path: whole}
     written = []
     with ExitStack() as stack:  # all appear, or none
@@ -262,7 +166,7 @@ def _expect_packages() -> None:
         )
 
 
-def _metadata(trained: TrainedModel, data: DataCard | None, part: _Part, licence: str) -> dict[str, str]:
+def _metadata(trained: TrainedModel, data: DataCard | None, part: Part, licence: str) -> dict[str, str]:
     """What the file says of itself: plain text, and JSON where it is a number, a list or an object."""
     axes = None if trained.axes is None else asdict(trained.axes)
     source = None if data is None else {name: getattr(data, name) for name in ("source", "fingerprint", "train_count")}
@@ -289,7 +193,7 @@ def _entries(metadata: dict[str, str]) -> Iterator[onnx.StringStringEntryProto]:
         yield onnx.StringStringEntryProto(key=key, value=value)
 
 
-def _as_onnx(trained: TrainedModel, part: _Part, file: Path) -> onnx.ModelProto:
+def _as_onnx(trained: TrainedModel, part: Part, file: Path) -> onnx.ModelProto:
     """The graph of a part, weights inside, with nothing in it of the machine that it was made on."""
     given = _inputs(trained, part, encoded=2, decoded=3)
     encoded, decoded = (torch.export.Dim(name) for name in ("encoded", "decoded"))
@@ -338,7 +242,7 @@ def _tidy(model: ir.Model) -> None:
     model.producer_name, model.producer_version = "vaelab", __version__
 
 
-def _compared(path: Path, trained: TrainedModel, part: _Part, file: Path) -> dict[str, float]:
+def _compared(path: Path, trained: TrainedModel, part: Part, file: Path) -> dict[str, float]:
     """The largest difference, in each output, between what onnxruntime makes of the file at `path` and what PyTorch does.
 
     Raises
@@ -393,7 +297,7 @@ def _units(trained: TrainedModel) -> dict[str, np.ndarray]:
 
 
 @torch.inference_mode()
-def _inputs(trained: TrainedModel, part: _Part, *, encoded: int, decoded: int) -> dict[str, Tensor]:
+def _inputs(trained: TrainedModel, part: Part, *, encoded: int, decoded: int) -> dict[str, Tensor]:
     """Inputs of a part by name, in their order: images that the model itself draws, latents where it has them, any labels."""
     model, source = trained.model, torch.Generator().manual_seed(encoded)
     measured = model.stochastic or trained.axes is not None

@@ -1,4 +1,4 @@
-"""An optimiser of the caller, `optimizer(parameters) -> torch.optim.Optimizer`, in the place of AdamW."""
+"""An optimiser of the caller, `optimizer(parameters) -> torch.optim.Optimizer`, instead of AdamW."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class OwnOptimizer:
         self.optimizer.state = defaultdict(dict)
 
     def state_to_save(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return its state: tensors by name, and numbers.
+        """Return its state: tensors by name, and numbers, also those of its groups, in which some optimisers count.
 
         Raises
         ------
@@ -88,14 +88,20 @@ class OwnOptimizer:
                     tensors[f"{PREFIX}{index}.{name}"] = value
                 else:
                     numbers[f"{index}.{name}"] = value
-        return tensors, {"optimizer": numbers}
+        groups = [
+            {name: value for name, value in group.items() if isinstance(value, bool | int | float)}
+            for group in self.optimizer.param_groups
+        ]
+        return tensors, {"optimizer": numbers, "optimizer_groups": groups}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Restore what `state_to_save` returned."""
         found = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
         state: dict[int, dict[str, Any]] = defaultdict(dict)
+        groups = self.optimizer.state_dict()["param_groups"]
+        for group, kept in zip(groups, facts.get("optimizer_groups", ()), strict=False):
+            group.update(kept)
         for place, value in (found | facts.get("optimizer", {})).items():
             index, name = place.split(".", 1)
             state[int(index)][name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": dict(state), "param_groups": groups})

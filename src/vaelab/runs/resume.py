@@ -68,8 +68,8 @@ def expect_resumable(run: Run) -> None:
     """Raise a RunError if a run was trained in a loop outside vaelab."""
     if run.config.own_loop:
         raise RunError(
-            f"{run.folder}: was trained in a loop outside vaelab, which cannot be resumed; expected a run of `fit`: train it "
-            "further in its own loop, and save it to a new folder"
+            f"{run.folder}: was trained in a loop outside vaelab, which cannot be resumed; expected one that vaelab trained: "
+            "train it further in its own loop, and save it to a new folder"
         )
 
 

@@ -70,12 +70,12 @@ def fit(
     trust_code
         With `resume`, import the custom networks that the run names; not needed if `config` names them again.
     objective
-        `objective(found: Pass) -> Tensor` in place of the ELBO: one number, or one per image, (batch,), in nats; the mean is
+        `objective(found: Pass) -> Tensor` instead of the ELBO: one number, or one per image, (batch,), in nats; the mean is
         minimised. `vaelab.objectives.own.Pass` has images, labels, posterior, z, prior, likelihood, distortion and rate. Random
         numbers that it draws from PyTorch follow from the seed. The weights are selected by its value on validation images, in
         batches of `batch_size`, at the full β; reported figures remain those of the ELBO.
     optimizer
-        `optimizer(parameters) -> torch.optim.Optimizer` in place of AdamW, such as `torch.optim.SGD`. The schedule multiplies its
+        `optimizer(parameters) -> torch.optim.Optimizer` instead of AdamW, such as `torch.optim.SGD`. The schedule multiplies its
         learning rates; gradients are clipped before, and bad steps skipped. Its state is saved for `resume`.
     schedule
         `schedule(fraction) -> factor`: the learning rate relative to its peak after this fraction of the training, 0…1.

@@ -139,6 +139,7 @@ class Trainer:
         value = averages.distortion + self.config.beta * averages.rate
         if isinstance(self.objective, OwnObjective):
             value = self.validator.own_value(self.averaged, self.objective, self.config.batch_size)
+            value = value if math.isfinite(value) else math.inf  # any other weights are better
         if self.fine_tuning:
             value = self.validator.negative_bound(self.averaged)
         found = Best(weights, self.step, value, self.fine_tuning, averages, stats)

@@ -56,17 +56,22 @@ class Validator:
         return averages, LatentStats.over(rates, means)
 
     def own_value(self, model: Model, objective: OwnObjective, batch_size: int) -> float:
-        """Return the mean of an objective of the caller over batches of the images, fewer than one batch of them left out."""
+        """Return the mean of an objective of the caller over whole batches of the images; an incomplete last one is left out.
+
+        The objective may compute gradients, such as a gradient penalty, so weights require them meanwhile.
+        """
         size = min(batch_size, len(self))
         noise, total = latent_noise(len(self), self.latent_dim, self.seed), 0.0
+        model.requires_grad_(True)
         for first in range(0, len(self) - size + 1, size):
             part = slice(first, first + size)
             labels = None if self.labels is None else self.labels[part]
             batch = Batch(to_unit(self.images[part]), labels, noise[part].to(self.images.device))
-            with torch.no_grad(), exact_convolutions():
+            with torch.enable_grad(), exact_convolutions():
                 value = objective(model, batch).surrogate
             assert value is not None
-            total += value.double().mean().item()
+            total += value.detach().double().mean().item()
+        model.requires_grad_(False)
         return total / (len(self) // size)
 
     def negative_bound(self, model: Model) -> float:
