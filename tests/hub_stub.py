@@ -77,12 +77,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(f"{self.command} {self.path}")
-        found = re.match(r"/(?:api/models/)?([^/]+/[^/]+)(?:/resolve/[^/]+/(.*))?$", self.path)
+        path, _, query = self.path.partition("?")
+        found = re.match(r"/(?:api/models/)?([^/]+/[^/]+)(?:/resolve/[^/]+/(.*))?$", path)
         repository = self.server.repositories.get(found[1]) if found else None
         if found is None or repository is None:
             return self._refuse(401, X_Error_Code="RepoNotFound")
         if self.path.startswith("/api/models/"):
-            siblings = [{"rfilename": name} for name in repository.files]
+            sized = "blobs=true" in query
+            siblings = [
+                {"rfilename": name} | ({"size": len(content)} if sized else {})
+                for name, content in repository.files.items()
+            ]
             values = {"id": found[1], "private": repository.private, "sha": "1" * 40, "siblings": siblings}
             return self._reply(values)
         content = repository.files[found[2]]

@@ -242,6 +242,7 @@ def test_original_paths_of_a_folder_are_kept_and_a_limit_of_the_training_is_foun
 
 BAD = {
     "a number below the largest class": (["run", "uneven.npz", "--to", "39"], "^--to: got 39; .*at least 40"),
+    "more than the disk holds": (["run", "uneven.npz", "--to", "10000000000"], "^new: .*GiB free on this disk.*--out"),
     "no number": (["run", "uneven.npz", "--to", "full"], "--to.*full"),
     "a fraction": (["run", "uneven.npz", "--to", "50.5"], "^--to: .*whole number"),
     "an unconditional run": (["vae", "uneven.npz"], "kind vae.*--model cvae"),

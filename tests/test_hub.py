@@ -160,6 +160,10 @@ def test_failures_are_one_line_and_leave_nothing(run: Path, hub: Hub, monkeypatc
     hub.repositories["me/digits"].files["model.safetensors"] = bytes(weights)
     with pytest.raises(RunError, match=r"^me/digits/model\.safetensors: changed or damaged"):
         pull("me/digits", Path("out"))
+    with monkeypatch.context() as patch:
+        patch.setattr(hub_module, "MAX_BYTES", 1000)
+        with pytest.raises(RunError, match=r"me/digits: got files of .* GiB; expected at most"):
+            pull("me/digits", Path("out"))
     Path("there").mkdir()
     Path("there/file").touch()
     with pytest.raises(RunError, match="there exists and is not an empty folder"):

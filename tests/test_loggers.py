@@ -128,6 +128,19 @@ def test_a_logger_that_cannot_be_opened_stops_before_a_run_is_written(
     assert not Path("run").exists()
 
 
+def test_a_configuration_that_is_refused_opens_no_logger(
+    source: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[Path] = []
+    monkeypatch.setitem(LOGGERS, "tensorboard", lambda folder, resume: made.append(folder))
+    status, line = status_and_line(
+        capsys, lambda: train(source, "--log", "tensorboard", "--likelihood", "colour-logistic")
+    )
+    assert status == 2
+    assert line.startswith("vaelab: --likelihood: got colour-logistic"), line
+    assert made == []
+
+
 class Failing:
     """A logger that takes `most` records, and then fails."""
 

@@ -1,4 +1,4 @@
-"""Atomic and durable file writes: a file is replaced completely, or stays as it was, whatever ends the process. Reading of
+"""Atomic and durable writes: a file or folder is replaced completely, or stays as it was, whatever ends the process. Reading of
 regular files only.
 """
 
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vaelab.errors import OutputError
+from vaelab.interruption import open_signals
 
 TEMPORARY = ".vaelab-"
 """Beginning of the names of temporary files, which a killed process leaves behind."""
@@ -61,6 +62,53 @@ def atomic_write(path: Path, *, keep: Path | None = None) -> Iterator[Path]:
         raise cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def expect_new_folder(out: Path) -> None:
+    """Raise an OutputError if `out` exists and is not an empty folder; temporary files of killed processes do not count."""
+    if out.exists() and not (out.is_dir() and all(path.name.startswith(TEMPORARY) for path in out.iterdir())):
+        raise OutputError(f"`out`: {out} exists and is not an empty folder; expected a new one: give another `out`")
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `out`, and rename it to `out` if no error occurs; SIGTERM and SIGHUP leave nothing.
+
+    Raises
+    ------
+    OutputError
+        If `out` exists and is not an empty folder, or something cannot be written.
+    """
+    expect_new_folder(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    try:
+        with open_signals():
+            yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        expect_new_folder(out)  # filling it may have taken long
+        if out.is_dir():
+            shutil.rmtree(out)
+        temporary.replace(out)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def expect_room(out: Path, needed: float, what: str) -> None:
+    """Raise an OutputError if the disk of `out`, which may not exist yet, has less than `needed` bytes free for `what`."""
+    free = shutil.disk_usage(next(folder for folder in (out, *out.absolute().parents) if folder.exists())).free
+    if free < needed:
+        raise OutputError(
+            f"{out}: got {free / 2**30:.3g} GiB free on this disk; expected {needed / 2**30:.3g} GiB for {what}; make room, or "
+            "give another `out`"
+        )
 
 
 def append_line(path: Path, line: str) -> None:

@@ -33,6 +33,9 @@ TABLE, JUDGEMENT = "images.csv", "judge.json"
 ROWS = 1000
 """Number of real images that are written together."""
 
+FILE_BYTES = 4096
+"""Least space of a file on a disk."""
+
 
 @app.command
 def augment(
@@ -80,11 +83,10 @@ def augment(
     from vaelab.progress import say, work_bar
 
     expect_files(run, source)
-    import_pytorch("vaelab.cli.outputs", "vaelab.evaluation.augmentation")
+    import_pytorch("vaelab.evaluation.augmentation")
     from vaelab import runs
-    from vaelab.cli.outputs import expect_new_folder, new_folder
     from vaelab.evaluation.augmentation import expect_test_images, judge_augmentation
-    from vaelab.files import atomic_write
+    from vaelab.files import atomic_write, expect_new_folder, expect_room, new_folder
     from vaelab.inference.augmentation import generated_parts, missing_images
     from vaelab.inference.tables import write_table
 
@@ -93,6 +95,8 @@ def augment(
     dataset = load_data_of_run(run, source, options)
     missing = missing_images(model, dataset, to)
     _expect_held_out(dataset)
+    count = dataset.count("all") + int(missing.sum())
+    expect_room(out, count * FILE_BYTES, counted(count, "image"))
     if judge:
         expect_test_images(dataset)
     record = runs.open_run(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from vaelab.inference.given import Given
     from vaelab.inference.trained import TrainedModel
+    from vaelab.progress import Report
     from vaelab.runs import Run
 
 LISTED, DRAWN = 10, 20
@@ -107,25 +109,30 @@ def detect(
     )
     from vaelab.inference.latents import expect_images
     from vaelab.inference.tables import write_table
+    from vaelab.parts import parts_of
 
     expect_images(model)  # a table is no source of the command line
     name = chosen_score(model.kind, model.model.shape, score)
     held_out = _held_out(runs.open_run(run), calibration, options)
-    _expect_shape(held_out.images, held_out.name, model)
-    expect_supported(rate, len(held_out.images))
+    _expect_shape(held_out.parts[0], held_out.name, model)
+    expect_supported(rate, held_out.size)
     given = open_images(run, model, images, options, split=split, any_label=True)
     _expect_shape(given.take(np.array([0]))[0], given.name, model)
     with work_bar() as report:
-        reference = score_images(
-            model,
-            held_out.images,
-            samples=samples,
-            seed=seed,
-            progress=lambda done, total: report("scoring held-out images", done, total),
-        )
+        reference = []
+        for part in held_out.parts:
+            for rows in parts_of(len(part)):
+                scores = score_images(
+                    model,
+                    part[rows.start : rows.stop],
+                    samples=samples,
+                    seed=seed,
+                    progress=_after(sum(map(len, reference)), held_out.size, report),
+                )
+                reference.append(scores[name])
         parts = detect_given(
             given,
-            reference[name],
+            np.concatenate(reference),
             name,
             false_alarms=rate,
             samples=samples,
@@ -144,16 +151,21 @@ def detect(
         show(f"{paths[i]}: {scores[i]:.1f} nats, p = {p_values[i]:.3g}")
     found, count = int(odd.sum()), given.count
     verb = "is" if count == 1 else "are"
-    mean, low, high = flagged_by_chance(rate, len(held_out.images), count)
+    mean, low, high = flagged_by_chance(rate, held_out.size, count)
     show(
-        f"{found:,} of {counted(count, 'image')} {verb} odd by {name} at {100 * rate:g} % false alarms; "
-        f"by chance {mean:.3g} would be ({low:,} to {high:,} in 95 % of cases)"
+        f"{found:,} of {counted(count, 'image')} {verb} odd by {name} at {100 * rate:g} % false alarms; if all were like the "
+        f"held-out images, {mean:.3g} would be ({low:,} to {high:,} in 95 % of cases)"
     )
-    say(f"compared with {held_out.name}: {counted(len(held_out.images), 'image')}")
+    say(f"compared with {held_out.name}: {counted(held_out.size, 'image')}")
     for file in filter(None, (out, sheet)):
         say(f"written: {file}")
     if fail_on_odd and found:
         raise SystemExit(1)
+
+
+def _after(before: int, total: int, report: Report) -> Callable[[int, int], None]:
+    """Return a progress callback for a part of the held-out images that comes after `before` others."""
+    return lambda done, _: report("scoring held-out images", before + done, total)
 
 
 def _expect_shape(images: np.ndarray, name: str, model: TrainedModel) -> None:
@@ -180,10 +192,15 @@ def parse_share(text: str) -> float:
 
 
 class _HeldOut(NamedTuple):
-    """Images, uint8 (N, C, H, W), or rows, (N, D), that a model was not trained on, and which they are."""
+    """Images that a model was not trained on, in parts, each uint8 (n, C, H, W), and which they are."""
 
-    images: np.ndarray
+    parts: list[np.ndarray]
     name: str
+
+    @property
+    def size(self) -> int:
+        """Number of images."""
+        return sum(map(len, self.parts))
 
 
 def _held_out(run: Run, source: str | None, options: SourceOptions | None) -> _HeldOut:
@@ -199,13 +216,13 @@ def _held_out(run: Run, source: str | None, options: SourceOptions | None) -> _H
     command = f"vaelab detect {shlex.quote(str(run.folder))} … --calibration SOURCE"
     dataset = data_of_run(run, limits, command) if source is None else load_data_of_run(run.folder, source, limits)
     if dataset.fingerprint != run.data.fingerprint:
-        images = not_trained_on(dataset, run.data.fingerprint).images
-        return _HeldOut(images, f"{dataset.name} (not the data of the run; the model must not have seen them)")
+        parts = not_trained_on(dataset, run.data.fingerprint)
+        return _HeldOut(parts, f"{dataset.name} (not the data of the run; the model must not have seen them)")
     if len(dataset.test):
-        return _HeldOut(dataset.test.images, f"the test images of {dataset.name}")
+        return _HeldOut([dataset.test.images], f"the test images of {dataset.name}")
     if len(dataset.validation):
         chosen = "the validation images, which selected the weights and may score a little lower than new images"
-        return _HeldOut(dataset.validation.images, f"{chosen}, of {dataset.name}")
+        return _HeldOut([dataset.validation.images], f"{chosen}, of {dataset.name}")
     raise DataError(
         f"{dataset.name}: got no test and no validation images; expected some to compare with: give others: {command}"
     )

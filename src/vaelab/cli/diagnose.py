@@ -50,7 +50,5 @@ def diagnose(
 
 
 def diagnosis_lines(found: Diagnosis) -> Iterator[str]:
-    """Yield a line for each fault, or one that says that there is none."""
-    yield from (with_options(f"diagnosis: {finding}") for finding in found.findings)
-    if not found.findings:
-        yield "diagnosis: no fault found"
+    """Yield a line for each fault, or one that says that there is none, and for what was not judged."""
+    yield from (with_options(f"diagnosis: {sentence}") for sentence in found.sentences())

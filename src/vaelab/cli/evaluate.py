@@ -105,7 +105,7 @@ def evaluate(
     if outliers is not None:
         from vaelab.data.of_run import not_trained_on
 
-        used = counted(len(not_trained_on(outliers, dataset.fingerprint)), "image")
+        used = counted(sum(map(len, not_trained_on(outliers, dataset.fingerprint))), "image")
         say(f"outliers: {used} of {outliers.name}")
     same_data = dataset.fingerprint == record.data.fingerprint
     if not same_data:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +16,9 @@ from vaelab.data.dataset import Dataset
 from vaelab.data.folders import SYSTEM_NAMES
 from vaelab.errors import OutputError
 from vaelab.figures.plots import label_rows, reconstruction_sheet, save_picture, tiles, training_curve
-from vaelab.files import cannot_write, expect_suffix
+from vaelab.files import expect_suffix, new_folder
 from vaelab.inference.tables import write_npz
 from vaelab.inference.trained import Samples, TrainedModel, load
-from vaelab.interruption import open_signals
 
 SHEET_COLUMNS = 16
 GRID_TEMPERATURE = 0.8
@@ -127,42 +123,6 @@ def _write_folder(out: Path, samples: Samples, names: Sequence[str], count: int)
             (temporary / name).mkdir(exist_ok=True)
             Image.fromarray(image).save(temporary / name / f"{written[name]:05d}.png")
             written[name] += 1
-
-
-def expect_new_folder(out: Path) -> None:
-    """Refuse an --out that exists and is not an empty folder."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"--out: {out} exists and is not an empty folder; expected a new one: give another --out")
-
-
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `out`, and rename it to `out` if no error occurs.
-
-    Raises
-    ------
-    OutputError
-        If `out` exists and is not an empty folder, or something cannot be written.
-    """
-    expect_new_folder(out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise cannot_write(out, error) from error
-    try:
-        with open_signals():  # SIGTERM and SIGHUP leave nothing half-written
-            yield temporary
-        temporary.chmod(0o755)
-        if out.is_dir():
-            out.rmdir()
-        temporary.replace(out)
-    except OutputError:
-        raise
-    except OSError as error:
-        raise cannot_write(out, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def folder_names(classes: Sequence[str]) -> dict[str, str]:

@@ -71,7 +71,10 @@ def train_one(
     from vaelab.evaluation.diagnosis import diagnose_model
     from vaelab.inference.trained import load
     from vaelab.training.fit import fit as fit_model
+    from vaelab.training.resolve import resolve
 
+    if not resume:
+        resolve(config, dataset)  # raises errors before a logger writes anything
     started = STARTED if COUNT_LOADING in os.environ else None
     facts = runs.resume_facts(runs.open_run(folder)) if resume else None
     training = fit_model(config, dataset, out=folder, resume=resume, trust_code=trust_code, started=started)

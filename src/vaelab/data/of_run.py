@@ -15,7 +15,7 @@ import numpy as np
 
 from vaelab.data.arrays import has_own_test
 from vaelab.data.builtin import BUILTIN
-from vaelab.data.dataset import Dataset, Loading, Split
+from vaelab.data.dataset import Dataset, Loading
 from vaelab.data.resize import Fit, Progress, resize_dataset
 from vaelab.data.select import Selection, select_from
 from vaelab.data.sources import found_again, is_of_image_files, load_dataset
@@ -115,14 +115,14 @@ def source_of(run: Path) -> str:
     return source
 
 
-def not_trained_on(other: Dataset, fingerprint: str) -> Split:
-    """Return images that a model trained on data with this fingerprint was not trained on.
+def not_trained_on(other: Dataset, fingerprint: str) -> list[np.ndarray]:
+    """Return images that a model trained on data with this fingerprint was not trained on, in parts that may exceed memory.
 
     They are the test images of a source that has its own, else all its images; of the same data, the test images.
     """
     if has_own_test(other) or (len(other.test) and other.fingerprint == fingerprint):
-        return other.test
-    return Split(np.concatenate([split.images for split in (other.train, other.validation, other.test)]))
+        return [other.test.images]
+    return [split.images for split in (other.train, other.validation, other.test) if len(split)]
 
 
 def _attempts(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,7 +30,7 @@ from vaelab.data.pack import (
 )
 from vaelab.data.resize import Progress
 from vaelab.errors import DataError, OutputError
-from vaelab.files import append_line, atomic_write, cannot_write
+from vaelab.files import append_line, atomic_write, cannot_write, expect_room
 from vaelab.parts import in_parts
 from vaelab.run_lock import holder, locked_by
 from vaelab.version import __version__
@@ -202,12 +201,7 @@ def _begin(source: Source, folder: Path) -> None:
             )
         return
     needed = sum(source.counts.values()) * (int(np.prod(source.shape)) + 8) + SPARE_BYTES
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OutputError(
-            f"{folder}: got {free / 2**30:.3g} GiB free on this disk; expected {needed / 2**30:.3g} GiB for the pack; make room, "
-            "or give another `out`"
-        )
+    expect_room(folder, needed, "the pack")
     for split, count in source.counts.items():
         for file, dtype, shape in arrays_of(split, source, count):
             with (folder / file).open("wb") as sink:

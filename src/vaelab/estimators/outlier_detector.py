@@ -124,7 +124,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
             raise ConfigError(
                 f"`held_out`: got {self.held_out} of {counted(count, 'sample')}; expected at least 1 to hold out and to train on"
             )
-        expect_supported(self.false_alarms, held)
+        expect_supported(self.false_alarms, held, "hold out at least {}: more samples, or a larger `held_out`")
         expect_samples(self.samples)
         estimator: Any = VAE() if self.estimator is None else clone(self.estimator)
         chosen_score(estimator.kind, images.shape[1:], self.score_name, "score_name")

@@ -21,6 +21,10 @@ from vaelab.inference.trained import TrainedModel, load
 from vaelab.runs import Run
 from vaelab.training.resolve import resolve
 
+UNJUDGED = (
+    "Whether the training was long enough was not judged: the run has no validation figures of what it minimised."
+)
+
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -30,7 +34,12 @@ class Diagnosis:
     symptoms: Symptoms
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.findings)) or "No fault found."
+        return "\n".join(self.sentences())
+
+    def sentences(self) -> list[str]:
+        """Return the faults, or that there is none, and what was not judged."""
+        unjudged = [] if self.symptoms.curve else [UNJUDGED]
+        return [*(map(str, self.findings) if self.findings else ["No fault found."]), *unjudged]
 
     def __contains__(self, key: str) -> bool:
         return any(finding.key == key for finding in self.findings)
@@ -90,8 +99,8 @@ def diagnosis_section(context: EvaluationContext) -> Section:
         return Section(key, title, left_out="There are no training images.")
     if run is not None and dataset.fingerprint != run.data.fingerprint:
         return Section(key, title, left_out=f"{dataset.name} is not the data that the model was trained on.")
-    found = diagnose_model(context.model, dataset, context.held_out, run, context.work).findings
-    return Section(key, title, tuple(map(str, found)) or ("No fault found.",))
+    found = diagnose_model(context.model, dataset, context.held_out, run, context.work)
+    return Section(key, title, tuple(found.sentences()))
 
 
 def _last_config(run: Run) -> ResolvedConfig:

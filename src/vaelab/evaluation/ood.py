@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from vaelab.data.dataset import Dataset, Split
+from vaelab.data.dataset import Dataset
 from vaelab.data.of_run import not_trained_on
 from vaelab.errors import counted
 from vaelab.evaluation.context import EvaluationContext
@@ -70,9 +70,10 @@ def ood_section(context: EvaluationContext) -> Section:
         return Section(key, title, left_out="No outliers were given: pass another data source as `versus`.")
     settings = context.settings
     most = QUICK_IMAGES if settings.quick else IMAGES
-    outliers = not_trained_on(other, context.dataset.fingerprint)
-    own_index, other_index = (_some(len(split), most, settings.seed) for split in (context.held_out, outliers))
-    other_levels = held_out_levels(outliers.images, context.model.likelihood)[torch.from_numpy(other_index)]
+    parts = not_trained_on(other, context.dataset.fingerprint)
+    own_index = _some(len(context.held_out), most, settings.seed)
+    outliers = _taken(parts, _some(sum(map(len, parts)), most, settings.seed))
+    other_levels = held_out_levels(outliers, context.model.likelihood)
     levels = torch.cat([context.levels[torch.from_numpy(own_index)], other_levels])
     context.work("scoring outliers", 0, 1)
     scores = outlier_scores(
@@ -86,7 +87,7 @@ def ood_section(context: EvaluationContext) -> Section:
     )
     sides = {name: (score[: len(own_index)], score[len(own_index) :]) for name, score in scores.items()}
     areas = {name: auroc(*pair) for name, pair in sides.items()}
-    plots = (_curves(sides), *_sheets(context, outliers, own_index, other_index, sides))
+    plots = (_curves(sides), *_sheets(context, outliers, own_index, sides))
     quantities = tuple(_quantity(name, areas[name], sides[name], context.dataset, other) for name in areas)
     return Section(key, title, _words(context, other, sides, areas), quantities, plots)
 
@@ -94,6 +95,14 @@ def ood_section(context: EvaluationContext) -> Section:
 def _some(count: int, most: int, seed: int) -> np.ndarray:
     """Return the indices of at most `most` of `count` images, chosen at random, ascending."""
     return np.sort(np.random.default_rng(seed).permutation(count)[:most])
+
+
+def _taken(parts: list[np.ndarray], index: np.ndarray) -> np.ndarray:
+    """Return the images at an ascending index over consecutive parts."""
+    starts = np.cumsum([0, *map(len, parts)])
+    bounds = np.searchsorted(index, starts)
+    pieces = zip(parts, starts[:-1], bounds[:-1], bounds[1:], strict=True)
+    return np.concatenate([part[index[first:last] - start] for part, start, first, last in pieces])
 
 
 def _quantity(
@@ -169,9 +178,8 @@ def _curves(sides: dict[str, tuple[np.ndarray, np.ndarray]]) -> Lines:
 
 def _sheets(
     context: EvaluationContext,
-    outliers: Split,
+    outliers: np.ndarray,
     own_index: np.ndarray,
-    other_index: np.ndarray,
     sides: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> tuple[Sheet, ...]:
     """Show the outliers with the lowest scores and the model's own images with the highest, by the best available score."""
@@ -182,7 +190,7 @@ def _sheets(
     missed, suspect = np.argsort(other)[:SHOWN], np.argsort(-own)[:SHOWN]
     rows = tuple(
         images[:, 0] if images.shape[1] == 1 else np.moveaxis(images, 1, -1)
-        for images in (outliers.images[other_index[missed]], context.held_out.images[own_index[suspect]])
+        for images in (outliers[missed], context.held_out.images[own_index[suspect]])
     )
     captions = tuple(
         tuple(f"{value:.0f}".replace("-", "−") for value in side) for side in (other[missed], own[suspect])

@@ -74,7 +74,8 @@ def missing_images(model: TrainedModel, dataset: Dataset, to: To) -> np.ndarray:
     """Return the number of images to generate for each class, int64 (K,); parameters and errors as for `augment`."""
     if not model.conditional:
         raise ConfigError(
-            f"got a model of kind {model.kind}, which takes no labels; expected a conditional one; train it with `model='cvae'`"
+            f"`model`: got one of kind {model.kind}, which takes no labels; expected a conditional one: train it with "
+            "`model='cvae'`"
         )
     if dataset.shape != model.model.shape:
         raise DataError(

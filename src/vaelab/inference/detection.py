@@ -104,10 +104,12 @@ def detect(
     ConfigError
         If there are too few calibration images for the rate, or the model has no such score.
     DataError
-        If images do not have the shape that the model was trained on.
+        If there are no images, or they do not have the shape that the model was trained on.
     """
     name = chosen_score(model.kind, model.model.shape, score)
     expect_supported(false_alarms, len(calibration))
+    if not len(images):
+        raise DataError("`images`: got none; expected at least one")
     total = len(calibration) + len(images)
 
     def scored(some: np.ndarray, before: int) -> Scores:
@@ -201,8 +203,11 @@ def expect_rate(false_alarms: float) -> None:
         )
 
 
-def expect_supported(false_alarms: float, count: int) -> None:
-    """Raise a ConfigError if a rate is below the smallest p-value of `count` calibration images, or out of range."""
+def expect_supported(false_alarms: float, count: int, remedy: str = "give at least {} as `calibration`") -> None:
+    """Raise a ConfigError if a rate is below the smallest p-value of `count` calibration images, or out of range.
+
+    `remedy` says how to compare with the number of images that is needed.
+    """
     expect_rate(false_alarms)
     if count == 0:
         raise DataError("`calibration`: got no images; expected some that the model was not trained on")
@@ -210,8 +215,8 @@ def expect_supported(false_alarms: float, count: int) -> None:
         smallest = math.ceil(1e4 / (count + 1)) / 1e4  # in 0.01 %
         raise ConfigError(
             f"`false_alarms`: got {false_alarms:.4g} with {counted(count, 'held-out image')} to compare with; expected at least "
-            f"{smallest:.4g} ({100 * smallest:.4g}%), or give at least {math.ceil((1 - ROUNDING) / false_alarms) - 1:,} as "
-            "`calibration`"
+            f"{smallest:.4g} ({100 * smallest:.4g}%), or "
+            + remedy.format(f"{math.ceil((1 - ROUNDING) / false_alarms) - 1:,}")
         )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -18,7 +17,7 @@ from typing import Any
 
 from vaelab import runs
 from vaelab.errors import ConfigError, HubError, RunError, shortened
-from vaelab.files import cannot_write
+from vaelab.files import expect_room, new_folder
 from vaelab.inference.model_card import REPORT, model_card
 from vaelab.run_folder import check_new
 from vaelab.version import __version__
@@ -33,6 +32,9 @@ FILES = (
 """The files of a run that are sent and fetched, if they are there. None shows an image of the user: reconstructions.png does."""
 
 NEEDED = {runs.CONFIG, runs.WEIGHTS}
+
+MAX_BYTES = 4 << 30
+"""Largest size of the files that are fetched: a repository may be a stranger's."""
 
 
 def expect_usable(name: str) -> None:
@@ -93,27 +95,28 @@ def pull(name: str, out: Path) -> runs.Run:
     HubError
         If huggingface_hub is not installed, or the Hub cannot be reached or has no such repository.
     RunError
-        If `out` is not new, or the repository holds no run, or one that was changed.
+        If `out` is not new, or the repository holds no run, one that was changed, or more than `MAX_BYTES`.
     OutputError
-        If it cannot be written.
+        If it cannot be written, or the disk has no room for it.
     """
     expect_usable(name)
     check_new(out)
     hub = _hub()
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise cannot_write(out, error) from error
-    try:
+    with new_folder(out) as temporary:
         with _errors(name):
             api = hub.HfApi(library_name="vaelab", library_version=__version__)
-            info = api.repo_info(name)
-            found = {each.rfilename for each in info.siblings or ()} & set(FILES)
-            if not found >= NEEDED:
-                missing = " and ".join(sorted(NEEDED - found))
+            info = api.repo_info(name, files_metadata=True)
+            sizes = {each.rfilename: each.size or 0 for each in info.siblings or () if each.rfilename in FILES}
+            if not sizes.keys() >= NEEDED:
+                missing = " and ".join(sorted(NEEDED - sizes.keys()))
                 raise RunError(f"{name}: no {missing} in it; expected a repository that vaelab push wrote")
-            for file in sorted(found):
+            if (size := sum(sizes.values())) > MAX_BYTES:
+                raise RunError(
+                    f"{name}: got files of {size / 2**30:.3g} GiB; expected at most {MAX_BYTES / 2**30:.3g} GiB, as no run of "
+                    "vaelab has more"
+                )
+            expect_room(out, size, f"the files of {name}")
+            for file in sorted(sizes):
                 api.hf_hub_download(name, file, revision=info.sha, local_dir=temporary)
         shutil.rmtree(temporary / ".cache", ignore_errors=True)
         try:
@@ -121,15 +124,6 @@ def pull(name: str, out: Path) -> runs.Run:
             runs.saved_digest(run)
         except RunError as error:
             raise RunError(str(error).replace(str(temporary), name)) from error
-        temporary.chmod(0o755)
-        check_new(out)  # the download may have taken long
-        if out.is_dir():
-            shutil.rmtree(out)  # empty, except for what a killed process left
-        temporary.replace(out)
-    except OSError as error:
-        raise cannot_write(out, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return runs.open_run(out)
 
 

@@ -326,11 +326,11 @@ def _build_parts(
 
 
 def _diagnosis(run: Run, trained: TrainedModel, dataset: Dataset | None, work: Work) -> list[str] | None:
-    """Return a line for each fault of a model; None if there are no training and validation images to look for faults on."""
+    """Return the diagnosis of a model in lines; None if there are no training and validation images to look for faults on."""
     if dataset is None or not len(dataset.train) or not len(dataset.validation):
         return None
-    found = diagnose_model(trained, dataset, dataset.validation, run, work).findings
-    return [with_options(str(finding)) for finding in found]
+    found = diagnose_model(trained, dataset, dataset.validation, run, work)
+    return [with_options(sentence) for sentence in found.sentences()]
 
 
 def write_thumbs(path: Path, images: HeldOut) -> int:

@@ -81,7 +81,8 @@ def fit(
         `schedule(fraction) -> factor`: the learning rate relative to its peak after this fraction of the training, 0…1.
 
         With an objective or optimiser of the caller, steps are not compiled, and a single process trains. `config.json` records
-        the import paths or names of these three, and `resume` needs the same again.
+        the import paths or names of these three, and `resume` needs the same again. Of functions that cannot be imported, such
+        as a lambda, only the names are compared.
     started
         Value of `clock` (wall time in seconds) from which a budget in seconds counts; by default the first step.
 
